@@ -1,0 +1,61 @@
+# Commands for developers. Nothing here needs root; everything that is fetched or written is in .dev/ and target/.
+
+HTTP_PORT ?= 8000
+ADMIN_PORT ?= 9090
+CONSUME_ADMIN_PORT ?= 9091
+KAFKA_PORT ?= 9092
+CLICKHOUSE_PORT ?= 9000
+
+CARGO_DENY := 0.20.2
+CARGO_MACHETE := 0.9.2
+
+SERVER_PORTS = --kafka-port $(KAFKA_PORT) --clickhouse-port $(CLICKHOUSE_PORT)
+CAPTCHA_PORTS = --http-port $(HTTP_PORT) --admin-port $(ADMIN_PORT) --consume-admin-port $(CONSUME_ADMIN_PORT)
+TOOLS = .dev/tools/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run up down test check k8s-check fmt clean-data
+
+help: ## show this list
+	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+run: ## build captcha and run it with Kafka and ClickHouse until Ctrl-C; the data is kept
+	@exec python3 dev/stack.py run $(SERVER_PORTS) $(CAPTCHA_PORTS)
+
+up: ## start Kafka and ClickHouse in the background: eval "$(make -s up)"
+	@exec python3 dev/stack.py up $(SERVER_PORTS)
+
+down: ## stop what make up started
+	@exec python3 dev/stack.py down
+
+test: ## run every test against servers that are started for it
+	cargo test --locked --no-run
+	@exec python3 dev/stack.py with -- cargo test --locked
+
+check: $(TOOLS)/cargo-deny-$(CARGO_DENY) $(TOOLS)/cargo-machete-$(CARGO_MACHETE) ## format, lints, docs, dependencies and Kubernetes files
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+	$(TOOLS)/cargo-deny-$(CARGO_DENY) --locked check bans licenses sources
+	$(TOOLS)/cargo-machete-$(CARGO_MACHETE)
+	@$(MAKE) --no-print-directory k8s-check
+
+k8s-check: ## check the Kubernetes files
+	python3 k8s/check.py
+
+fmt: ## format the Rust code
+	cargo fmt
+
+clean-data: ## remove the data of make run and make up
+	@exec python3 dev/stack.py clean-data
+
+# Built once; the version in the name makes a newer pin build again.
+$(TOOLS)/cargo-deny-$(CARGO_DENY): ; @$(call install,cargo-deny,$(CARGO_DENY))
+$(TOOLS)/cargo-machete-$(CARGO_MACHETE): ; @$(call install,cargo-machete,$(CARGO_MACHETE))
+
+define install
+echo "install $(1) $(2) (once, a few minutes)" >&2 && \
+cargo install --locked --force --root .dev/tools --version $(2) $(1) && \
+mv .dev/tools/bin/$(1) $@
+endef

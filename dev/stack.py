@@ -1,0 +1,195 @@
+"""Runs captcha and its servers on one machine: all of it, the servers alone, or a command with servers of its own."""
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import background
+import fetch
+import process
+import ready
+import supervise
+import throwaway
+from command import ROOT, Failure, run, say, shown
+
+EVENT = (
+    '{"site_id": "6f1c1f2e-3d0b-4c5a-9b0e-2f4b8f3f7a01", "type": "serve",'
+    ' "correlation_id": "0b9c6a52-7d0e-4a7e-8d55-1f2a3b4c5d6e", "time": "2001-01-01T05:55:07"}'
+)
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="stack.py", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    run_all = commands.add_parser("run", help="build captcha, start it with Kafka and ClickHouse, until Ctrl-C")
+    up = commands.add_parser("up", help="start Kafka and ClickHouse in the background and print their addresses")
+    commands.add_parser("down", help="stop what `up` started")
+    commands.add_parser("clean-data", help="remove the data of `run` and `up`")
+    around = commands.add_parser("with", help="run a command with servers on empty data that go when it ends")
+    around.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND...")
+    for options in (run_all, up):
+        options.add_argument("--kafka-port", type=int, default=9092)
+        options.add_argument("--clickhouse-port", type=int, default=9000)
+    run_all.add_argument("--http-port", type=int, default=8000, help="port of captcha's API")
+    run_all.add_argument("--admin-port", type=int, default=9090, help="admin port of captcha serve")
+    run_all.add_argument("--consume-admin-port", type=int, default=9091, help="admin port of captcha consume")
+    return parser.parse_args()
+
+
+def run_all(options, signals):
+    lock = background.claim_data("make run")
+    supervise.need_free_ports(
+        "run",
+        {
+            "HTTP_PORT": options.http_port,
+            "ADMIN_PORT": options.admin_port,
+            "CONSUME_ADMIN_PORT": options.consume_admin_port,
+            "KAFKA_PORT": options.kafka_port,
+            "CLICKHOUSE_PORT": options.clickhouse_port,
+        },
+    )
+    fetch.fetch()
+    program = build()
+    environ = environment(options)
+    servers, processes = [], []
+    try:
+        supervise.start_servers(
+            background.DATA, background.LOGS, lock, options.kafka_port, options.clickhouse_port, servers
+        )
+        migrate(program, environ)
+        serve = start_captcha("serve", program, environ, options.admin_port, processes)
+        consume = start_captcha("consume", program, environ, options.consume_admin_port, processes)
+        wait_captcha(serve, options.admin_port)
+        wait_captcha(consume, options.consume_admin_port)
+        print(greeting(options, program), flush=True)
+        watch(servers + processes)
+    except supervise.Stopped:
+        say("")
+        return 0
+    finally:
+        supervise.stop([[child] for child in processes] + [servers], signals)
+
+
+def environment(options):
+    return {
+        **os.environ,
+        "CAPTCHA_KAFKA_BROKERS": f"127.0.0.1:{options.kafka_port}",
+        "CAPTCHA_CLICKHOUSE_ADDR": f"127.0.0.1:{options.clickhouse_port}",
+        "CAPTCHA_LISTEN": f"127.0.0.1:{options.http_port}",
+    }
+
+
+def build():
+    """Builds captcha with cargo's own progress on the terminal."""
+    if shutil.which("cargo") is None:
+        raise Failure("cargo is not installed or not on the PATH; install Rust with rustup and try again")
+    say("build captcha")
+    cargo = supervise.start(
+        ["cargo", "build", "--release", "--locked", "--manifest-path", ROOT / "Cargo.toml"], stdout=sys.stderr
+    )
+    try:
+        code = cargo.wait()
+    except supervise.Stopped:
+        cargo.terminate()
+        cargo.wait()
+        raise
+    if code != 0:
+        raise Failure("captcha does not build; cargo says why above")
+    return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve() / "release" / "captcha"
+
+
+def migrate(program, environ):
+    log = background.LOGS / "migrate.log"
+    child = supervise.launch("captcha migrate", [program, "migrate"], log, env=environ)
+    try:
+        code = child.popen.wait()
+    except supervise.Stopped:
+        child.send(signal.SIGKILL)
+        raise
+    if code != 0:
+        supervise.show_log(child)
+        raise Failure(
+            f"captcha migrate failed ({child.how_it_ended()}); its last lines are above, its log is {shown(log)}"
+        )
+    say("captcha migrate: done")
+
+
+def start_captcha(command, program, environ, admin_port, processes):
+    child = supervise.launch(
+        f"captcha {command}",
+        [program, command],
+        background.LOGS / f"{command}.log",
+        env={**environ, "CAPTCHA_ADMIN_LISTEN": f"127.0.0.1:{admin_port}"},
+    )
+    processes.append(child)
+    return child
+
+
+def wait_captcha(child, admin_port):
+    def ask():
+        status, text = ready.get(admin_port, "/readyz")
+        return None if status == 200 else text or f"/readyz answers {status}"
+
+    supervise.wait_ready(child, ask)
+
+
+def watch(children):
+    """Returns never: ends with Stopped, or with Failure when a child ends by itself."""
+    parent = os.getppid()
+    while True:
+        supervise.need_alive(children)
+        if os.getppid() != parent:  # where the kernel does not tell us that make was killed
+            raise supervise.Stopped(signal.SIGTERM)
+        time.sleep(0.2)
+
+
+def greeting(options, program):
+    address = f"http://127.0.0.1:{options.http_port}"
+    setting = "" if options.clickhouse_port == 9000 else f"CAPTCHA_CLICKHOUSE_ADDR=127.0.0.1:{options.clickhouse_port} "
+    return f"""
+captcha is up: {address}
+
+  post an event:   curl -sS {address}/v1/events -H 'Content-Type: application/json' -d '{EVENT}'
+  read the report: curl -sS {address}/v1/report
+                   {setting}{program} report
+  logs:            {shown(background.LOGS)}/ serve.log, consume.log, kafka.log, clickhouse.log
+  health:          http://127.0.0.1:{options.admin_port}/readyz and http://127.0.0.1:{options.consume_admin_port}/readyz
+  stop:            Ctrl-C; the data in {shown(background.DATA)} is kept
+"""
+
+
+def clean_data():
+    background.command_lock()
+    background.claim_data(None)
+    if not background.DATA.exists():
+        say(f"there is no data in {shown(background.DATA)}")
+        return 0
+    shutil.rmtree(background.DATA)
+    say(f"removed {shown(background.DATA)}")
+    return 0
+
+
+def main():
+    options = arguments()
+    signals = supervise.Signals()
+    try:
+        if options.command in ("run", "with"):
+            process.die_with_parent(os.getppid())
+        if options.command == "run":
+            return run_all(options, signals)
+        if options.command == "with":
+            return throwaway.run_with(options.words, signals)
+        if options.command == "up":
+            return background.up(options, signals)
+        return background.down(signals) if options.command == "down" else clean_data()
+    except supervise.Stopped as stopped:
+        say("stack.py: interrupted")
+        return 128 + stopped.number
+
+
+if __name__ == "__main__":
+    run(main)
