@@ -1,0 +1,130 @@
+"""Damages the rendered documents, in memory, so that each rule has to complain at least once."""
+
+import copy
+
+import rules
+
+DELETE = object()
+SERVE, CONSUME, MIGRATE = "Deployment/captcha-serve", "StatefulSet/captcha-consume", "Job/captcha-migrate"
+POD = "spec template spec "
+C = POD + "containers 0 "
+LABEL = "app.kubernetes.io/component"
+
+# (rule, document, path to a field, its new value): the rule must complain about the document after the change.
+DAMAGES = [
+    ("every part is there", "Service/captcha", "metadata labels " + LABEL, "other"),
+    ("every part is there", SERVE, "kind", "DaemonSet"),
+    ("namespace is one of the manifests", "Service/captcha", "metadata namespace", "default"),
+    ("service account exists", SERVE, POD + "serviceAccountName", "default"),
+    ("config map of a volume exists", SERVE, POD + "volumes 0", {"name": "clickhouse", "configMap": {"name": "other"}}),
+    ("secret of a volume exists or is listed as made by hand", SERVE, POD + "volumes 0 secret secretName", "other"),
+    ("secret has the key", SERVE, POD + "volumes 0 secret items 0 key", "passwd"),
+    ("volume is used", MIGRATE, C + "volumeMounts", []),
+    ("mounted volume exists", CONSUME, C + "volumeMounts 0 name", "other"),
+    ("secret is mounted read-only", SERVE, C + "volumeMounts 0 readOnly", DELETE),
+    ("environment comes from a config map that exists", SERVE, C + "envFrom 0 configMapRef name", "other"),
+    ("file of a _FILE variable is in a mounted secret", SERVE, C + "volumeMounts 0 mountPath", "/other"),
+    ("secret comes by file, not by environment", SERVE, C + "env 2",
+     {"name": "CAPTCHA_CLICKHOUSE_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "captcha-clickhouse", "key": "x"}}}),
+    ("headless service exists", CONSUME, "spec serviceName", "captcha"),
+    ("workload selects its own pods and no others", SERVE,
+     "spec selector matchLabels", {"app.kubernetes.io/name": "captcha"}),
+    ("workload selects its own pods and no others", CONSUME, "spec template metadata labels " + LABEL, "other"),
+    ("pods are spread", CONSUME, POD + "topologySpreadConstraints", DELETE),
+    ("spread constraint counts its own pods", SERVE,
+     POD + "topologySpreadConstraints 1 labelSelector matchLabels " + LABEL, "consume"),
+    ("disruption budget selects one workload", "PodDisruptionBudget/captcha-serve",
+     "spec selector matchLabels " + LABEL, "other"),
+    ("service selects one workload", "Service/captcha", "spec selector " + LABEL, DELETE),
+    ("service port goes to a named port of the pod", "Service/captcha", "spec ports 0 targetPort", "web"),
+    ("admin port stays out of services", "Service/captcha", "spec ports 0 targetPort", "admin"),
+    ("admin port stays out of services", "Service/captcha", "spec ports 0 targetPort", 9090),
+    ("container has startup, liveness and readiness probes", CONSUME, C + "startupProbe", DELETE),
+    ("probe asks a declared admin port", CONSUME, C + "ports 0 name", "other"),
+    ("probe asks a declared admin port", SERVE, C + "readinessProbe httpGet port", "http"),
+    ("liveness asks /livez, readiness /readyz", CONSUME, C + "livenessProbe httpGet path", "/readyz"),
+    ("listen address and declared port agree", SERVE, C + "env 0 value", "127.0.0.1:8000"),
+    ("listen address and declared port agree", SERVE, C + "ports 1 containerPort", 9091),
+    ("namespace enforces pod security restricted", "Namespace/captcha",
+     "metadata labels pod-security.kubernetes.io/enforce", "baseline"),
+    ("service account mounts no token", "ServiceAccount/captcha-serve", "automountServiceAccountToken", DELETE),
+    ("pod mounts no token", MIGRATE, POD + "automountServiceAccountToken", True),
+    ("service links are off", MIGRATE, POD + "enableServiceLinks", DELETE),
+    ("pod stays out of the host's namespaces", SERVE, POD + "hostNetwork", True),
+    ("volume type is allowed", SERVE, POD + "volumes 0", {"name": "clickhouse", "hostPath": {"path": "/"}}),
+    ("runs as non-root", SERVE, POD + "securityContext runAsNonRoot", DELETE),
+    ("runs as non-root", SERVE, C + "securityContext runAsNonRoot", False),
+    ("user is the image's 65532", CONSUME, POD + "securityContext runAsUser", 0),
+    ("seccomp profile is RuntimeDefault", CONSUME, POD + "securityContext seccompProfile type", "Unconfined"),
+    ("no privilege escalation", SERVE, C + "securityContext allowPrivilegeEscalation", DELETE),
+    ("not privileged", SERVE, C + "securityContext privileged", True),
+    ("capabilities are dropped", SERVE, C + "securityContext capabilities", {"drop": ["NET_RAW"]}),
+    ("capabilities are dropped", SERVE, C + "securityContext capabilities add", ["SYS_ADMIN"]),
+    ("root file system is read-only", MIGRATE, C + "securityContext readOnlyRootFilesystem", DELETE),
+    ("no host port", SERVE, C + "ports 0 hostPort", 80),
+    ("memory has a limit", CONSUME, C + "resources limits memory", DELETE),
+    ("cpu and memory are requested", CONSUME, C + "resources requests cpu", DELETE),
+    ("grace period leaves 20 s after preStop", SERVE, C + "lifecycle preStop sleep seconds", 30),
+    ("grace period leaves 20 s after preStop", CONSUME, POD + "terminationGracePeriodSeconds", 5),
+    ("preStop sleeps while endpoints drain", SERVE, C + "lifecycle", DELETE),
+    ("rolling update keeps every replica", SERVE, "spec strategy rollingUpdate maxUnavailable", "25%"),
+    ("job has bounds", MIGRATE, "spec activeDeadlineSeconds", DELETE),
+    ("every $(NAME) is a variable of the container", CONSUME, C + "env 0 name", "ORDINAL"),
+    ("share is the pod's ordinal of as many shares as replicas", CONSUME, "spec replicas", 3),
+    ("share is the pod's ordinal of as many shares as replicas", CONSUME, C + "env 1 value", "3"),
+    ("share is the pod's ordinal of as many shares as replicas", CONSUME,
+     C + "env 0 valueFrom fieldRef fieldPath", "metadata.name"),
+    ("image tag is Cargo.toml's version", SERVE, C + "image", "registry:5000/captcha:latest"),
+    ("image tag is Cargo.toml's version", SERVE, C + "image", "registry:5000/captcha"),
+    ("image is pulled if not present", SERVE, C + "imagePullPolicy", DELETE),
+    ("version label is Cargo.toml's version", CONSUME, "metadata labels app.kubernetes.io/version", "0.0.1"),
+    ("job name ends with the version", MIGRATE, "metadata name", "captcha-migrate-0-0-1"),
+    ("first argument is a subcommand", MIGRATE, C + "args 0", "upgrade"),
+    ("variable is known to the subcommand", SERVE, C + "env 0 name", "CAPTCHA_LISTEN_ON"),
+    ("variable is known to the subcommand", MIGRATE, C + "env 0 name", "CAPTCHA_LISTEN"),
+    ("flag is known to the subcommand", CONSUME, C + "args 1", "--share=$(POD_INDEX)/$(CONSUME_REPLICAS)"),
+    ("config key is known to a subcommand that reads it", "ConfigMap/captcha", "data CAPTCHA_KAFKA_BROKER", "kafka:9092"),
+    ("config map holds no secret", "ConfigMap/captcha", "data CAPTCHA_CLICKHOUSE_PASSWORD", "hunter2"),
+]
+
+# The same for the schemas: (what is wrong, document, path, value).
+SCHEMA_DAMAGES = [
+    ("a kind that does not exist", SERVE, "kind", "Deploymnt"),
+    ("a version that is gone", SERVE, "apiVersion", "apps/v1beta1"),
+    ("a field that does not exist", SERVE, C + "readinessProb", {}),
+    ("a number where a text belongs", CONSUME, C + "env 1 value", 2),
+    ("a required field left out", "PodDisruptionBudget/captcha-serve", "spec selector matchLabels", ["captcha"]),
+    ("a job without a template", MIGRATE, "spec template", DELETE),
+]
+
+
+def damaged(docs, document, path, value):
+    """A copy of all documents with one field of one of them changed; the document's name may be given by its beginning."""
+    docs = copy.deepcopy(docs)
+    found = [d for d in docs if rules.where(d) == document] or [d for d in docs if rules.where(d).startswith(document)]
+    *parents, last = [int(p) if p.isdigit() else p for p in path.split()]
+    place = found[0]
+    for p in parents:
+        place = place[p]
+    if value is DELETE:
+        del place[last]
+    else:
+        place[last] = value
+    return docs
+
+
+def run(world, schema_problems):
+    """All lines that say which damage went unnoticed or which rule no damage has tripped; and the number of damages."""
+    lines, tripped = [], set()
+    for rule, *damage in DAMAGES:
+        groups = rules.facts(world._replace(docs=damaged(world.docs, *damage))).values()
+        noticed = {f.rule for group in groups for f in group if not f.ok}
+        tripped |= noticed & {rule}
+        if rule not in noticed:
+            lines.append(f"damage went unnoticed: {damage[0]}: {damage[1]}: wanted '{rule}'")
+    for group, found in rules.facts(world).items():
+        lines += [f"no damage for the rule '{rule}' ({group})" for rule in sorted({f.rule for f in found} - tripped)]
+    for what, *damage in SCHEMA_DAMAGES:
+        if not schema_problems(damaged(world.docs, *damage)):
+            lines.append(f"damage went unnoticed by the schemas: {what}: {damage[0]}: {damage[1]}")
+    return lines, len(DAMAGES) + len(SCHEMA_DAMAGES)
