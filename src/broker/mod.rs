@@ -1,0 +1,244 @@
+//! The noun Kafka: clients that give up in bounded time, partitions to read, a producer that confirms.
+
+mod nodelay;
+mod partition;
+mod partitioner;
+mod producer;
+mod topic;
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+pub use partition::{FetchError, Fetched, Partition, Record};
+pub use producer::{Outgoing, Producer, Receipt, SendError};
+use rskafka::BackoffConfig;
+use rskafka::client::{Client, ClientBuilder};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+pub use topic::{Retention, TopicSpec, TopicState, min_insync_replicas};
+
+/// To reach one broker, each time it is tried.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// For one question about metadata or offsets.
+const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+
+const CLIENT_ID: &str = concat!("captcha/", env!("CARGO_PKG_VERSION"));
+
+/// Where Kafka is and which topic holds the events.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+#[command(next_help_heading = "Kafka")]
+pub struct Args {
+    /// Kafka brokers to begin with: host:port, comma separated
+    #[arg(long, env = "CAPTCHA_KAFKA_BROKERS", value_name = "HOST:PORT,...", value_delimiter = ',', default_value = "127.0.0.1:9092", value_parser = parse_address)]
+    kafka_brokers: Vec<String>,
+
+    /// Topic of the events
+    #[arg(
+        long,
+        env = "CAPTCHA_KAFKA_TOPIC",
+        value_name = "NAME",
+        default_value = "captcha"
+    )]
+    kafka_topic: TopicName,
+}
+
+/// A name that Kafka accepts for a topic: 1 to 249 letters, digits, `.`, `_` or `-`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicName(Arc<str>);
+
+impl FromStr for TopicName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // The rule of org.apache.kafka.common.internals.Topic.validate.
+        let plain = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+        let fits = (1..=249).contains(&text.len()) && text != "." && text != "..";
+        if fits && text.chars().all(plain) {
+            Ok(TopicName(text.into()))
+        } else {
+            Err("expected 1 to 249 letters, digits, `.`, `_` or `-`".to_string())
+        }
+    }
+}
+
+impl TopicName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TopicName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn parse_address(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        // The driver splits at the first colon, so an IPv6 literal would lose its address.
+        Some((host, _)) if host.contains(':') => {
+            Err("IPv6 literals are not supported; use a host name".to_string())
+        }
+        Some((host, port))
+            if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) =>
+        {
+            Ok(text.to_string())
+        }
+        _ => Err("expected host:port".to_string()),
+    }
+}
+
+/// Kafka as configured; connects anew whenever it is asked to.
+#[derive(Debug, Clone)]
+pub struct Broker {
+    addresses: Arc<[String]>,
+    topic: TopicName,
+    /// The address that answered last: tried first, so that a dead one costs its second only once.
+    preferred: Arc<AtomicUsize>,
+}
+
+impl Broker {
+    /// Takes the configuration as it is; nothing is connected.
+    pub fn new(args: Args) -> Broker {
+        Broker {
+            addresses: args.kafka_brokers.into(),
+            topic: args.kafka_topic,
+            preferred: Arc::default(),
+        }
+    }
+
+    /// The addresses as given, for messages.
+    pub fn addresses(&self) -> String {
+        self.addresses.join(",")
+    }
+
+    /// The topic of the events.
+    pub fn topic(&self) -> &TopicName {
+        &self.topic
+    }
+
+    /// Number of partitions of the topic.
+    ///
+    /// # Errors
+    /// No broker answers within a second each, or there is no such topic.
+    pub async fn partitions(&self) -> anyhow::Result<i32> {
+        let client = self.connect().await?;
+        self.partitions_known_to(&client).await
+    }
+
+    async fn partitions_known_to(&self, client: &Client) -> anyhow::Result<i32> {
+        // All topics, past every cache: this is what frees the driver from a leader that moved.
+        let topics = timeout(CALL_TIMEOUT, client.list_topics())
+            .await
+            .map_err(|_| self.silent(CALL_TIMEOUT))?
+            .with_context(|| format!("cannot list the topics of kafka at {}", self.addresses()))?;
+        match topics
+            .iter()
+            .find(|topic| topic.name == self.topic.as_str())
+        {
+            Some(topic) => i32::try_from(topic.partitions.len()).context("too many partitions"),
+            None => bail!(
+                "kafka at {} has no topic {}; run `captcha migrate`",
+                self.addresses(),
+                self.topic
+            ),
+        }
+    }
+
+    /// A new client on the first address that answers. One client for each address, because a client
+    /// that knows a hung broker stays with it for ever.
+    async fn connect(&self) -> anyhow::Result<Client> {
+        let first = self.preferred.load(Ordering::Relaxed);
+        let mut last = None;
+        for step in 0..self.addresses.len() {
+            let index = (first + step) % self.addresses.len();
+            match self.connect_to(&self.addresses[index]).await {
+                Ok(client) => {
+                    self.preferred.store(index, Ordering::Relaxed);
+                    return Ok(client);
+                }
+                Err(err) => last = Some(err),
+            }
+        }
+        Err(last.unwrap_or_else(|| anyhow::anyhow!("no kafka address")))
+    }
+
+    async fn connect_to(&self, address: &str) -> anyhow::Result<Client> {
+        open(address).await?;
+        let client = ClientBuilder::new(vec![address.to_string()])
+            .client_id(CLIENT_ID)
+            .backoff_config(backoff())
+            .build();
+        let client = timeout(CONNECT_TIMEOUT, client)
+            .await
+            .map_err(|_| anyhow::anyhow!("kafka at {address} did not answer within 1 s"))?
+            .with_context(|| format!("cannot talk to kafka at {address}"))?;
+        nodelay::set_everywhere();
+        Ok(client)
+    }
+
+    fn silent(&self, limit: Duration) -> anyhow::Error {
+        anyhow::anyhow!(
+            "kafka at {} did not answer within {} s",
+            self.addresses(),
+            limit.as_secs()
+        )
+    }
+}
+
+/// A plain connection, whose error says what is wrong; the driver's own says only that it gave up.
+async fn open(address: &str) -> anyhow::Result<TcpStream> {
+    timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
+        .await
+        .map_err(|_| anyhow::anyhow!("no connection within 1 s"))
+        .and_then(|opened| opened.map_err(anyhow::Error::from))
+        .with_context(|| format!("cannot connect to kafka at {address}"))
+}
+
+/// How the driver retries inside one call. Without a deadline it would do so for ever.
+fn backoff() -> BackoffConfig {
+    BackoffConfig {
+        init_backoff: Duration::from_millis(50),
+        max_backoff: Duration::from_millis(500),
+        base: 2.0,
+        deadline: Some(Duration::from_secs(3)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topic_names_follow_kafkas_rule() {
+        for good in ["captcha", "a.b_c-D9", &"x".repeat(249)] {
+            assert!(good.parse::<TopicName>().is_ok(), "{good}");
+        }
+        for bad in ["", ".", "..", "a b", "a/b", "a'b", "ä", &"x".repeat(250)] {
+            assert!(bad.parse::<TopicName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_host_and_port() {
+        assert!(parse_address("kafka-0.kafka:9092").is_ok());
+        for bad in [
+            "",
+            "kafka",
+            "kafka:",
+            ":9092",
+            "kafka:0",
+            "kafka:99999",
+            "[::1]:9092",
+        ] {
+            assert!(parse_address(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! One partition to read: every call ends in bounded time, and a failed one asks for a new handle.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rskafka::client::error::{Error, ProtocolError};
+use rskafka::client::partition::{OffsetAt, PartitionClient, UnknownTopicHandling};
+use rskafka::record::RecordAndOffset;
+use tokio::time::timeout;
+
+use super::{Broker, CALL_TIMEOUT, nodelay};
+
+/// Bytes that one fetch asks for. Bounds memory; a single larger record still comes whole.
+const FETCH_BYTES_MAX: i32 = 4 << 20;
+
+/// How long a broker may hold a fetch open while there is nothing new.
+const FETCH_WAIT: Duration = Duration::from_millis(500);
+
+/// For one fetch, its wait and its transfer.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A record as it lies in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its place in the partition.
+    pub offset: i64,
+    /// Its own timestamp, in milliseconds since 1970; whatever its producer wrote there.
+    pub timestamp_millis: i64,
+    /// Its value; `None` is a tombstone.
+    pub value: Option<Vec<u8>>,
+}
+
+/// What a fetch brought.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Records in ascending order of offset, maybe none, maybe with holes.
+    pub records: Vec<Record>,
+    /// The offset after the last record that is on all in-sync replicas.
+    pub end: i64,
+}
+
+/// Why a fetch brought nothing.
+#[derive(Debug)]
+pub enum FetchError {
+    /// The log has no such offset: it begins later or ends earlier.
+    OutOfRange,
+    /// Anything else; the handle is of no further use.
+    Failed(anyhow::Error),
+}
+
+/// A partition of the topic.
+pub struct Partition {
+    client: PartitionClient,
+    broker: Broker,
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.client.fmt(f)
+    }
+}
+
+impl Broker {
+    /// Connects to the leader of a partition.
+    ///
+    /// # Errors
+    /// No broker answers, there is no such topic, or the partition has no leader; after 8 seconds at most.
+    pub async fn partition(&self, number: i32) -> anyhow::Result<Partition> {
+        let client = self.connect().await?;
+        // The driver asks for metadata in a way that may create a missing topic; so look first.
+        self.partitions_known_to(&client).await?;
+        let opening =
+            client.partition_client(self.topic.as_str(), number, UnknownTopicHandling::Error);
+        let client = timeout(CALL_TIMEOUT, opening)
+            .await
+            .map_err(|_| self.silent(CALL_TIMEOUT))?
+            .with_context(|| format!("cannot reach the leader of {}:{number}", self.topic))?;
+        nodelay::set_everywhere();
+        Ok(Partition {
+            client,
+            broker: self.clone(),
+        })
+    }
+}
+
+impl Partition {
+    /// Waits half a second at most for records from an offset on.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub async fn fetch(&self, offset: i64) -> Result<Fetched, FetchError> {
+        let wait_ms = FETCH_WAIT.as_millis() as i32;
+        let fetch = self
+            .client
+            .fetch_records(offset, 1..FETCH_BYTES_MAX, wait_ms);
+        match timeout(FETCH_TIMEOUT, fetch).await {
+            Ok(Ok((records, end))) => Ok(Fetched {
+                records: records.into_iter().map(record).collect(),
+                end,
+            }),
+            Ok(Err(Error::ServerError {
+                protocol_error: ProtocolError::OffsetOutOfRange,
+                ..
+            })) => Err(FetchError::OutOfRange),
+            Ok(Err(err)) => Err(FetchError::Failed(self.failed(err))),
+            Err(_) => Err(FetchError::Failed(self.broker.silent(FETCH_TIMEOUT))),
+        }
+    }
+
+    /// The first offset that is still there and the one after the last.
+    ///
+    /// # Errors
+    /// No answer within 3 seconds each.
+    pub async fn range(&self) -> anyhow::Result<(i64, i64)> {
+        let start = self.offset(OffsetAt::Earliest).await?;
+        Ok((start, self.offset(OffsetAt::Latest).await?))
+    }
+
+    async fn offset(&self, at: OffsetAt) -> anyhow::Result<i64> {
+        timeout(CALL_TIMEOUT, self.client.get_offset(at))
+            .await
+            .map_err(|_| self.broker.silent(CALL_TIMEOUT))?
+            .map_err(|err| self.failed(err))
+    }
+
+    pub(super) fn client(&self) -> &PartitionClient {
+        &self.client
+    }
+
+    pub(super) fn failed(&self, err: Error) -> anyhow::Error {
+        let place = format!("{}:{}", self.client.topic(), self.client.partition());
+        anyhow::Error::new(err).context(format!(
+            "kafka at {} did not serve {place}",
+            self.broker.addresses()
+        ))
+    }
+}
+
+fn record(RecordAndOffset { record, offset }: RecordAndOffset) -> Record {
+    Record {
+        offset,
+        timestamp_millis: record.timestamp.timestamp_millis(),
+        value: record.value,
+    }
+}

@@ -1,0 +1,379 @@
+//! Making and checking the topic: the three requests of Kafka's protocol that the driver's own client
+//! does not offer, over its messenger (feature `unstable-fuzzing`, hence the exact version pin).
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use rskafka::messenger::Messenger;
+use rskafka::protocol::api_key::ApiKey;
+use rskafka::protocol::api_version::{ApiVersion, ApiVersionRange};
+use rskafka::protocol::error::Error as ProtocolError;
+use rskafka::protocol::messages::{
+    CreateTopicConfig, CreateTopicRequest, CreateTopicsRequest, MetadataRequest,
+    MetadataRequestTopic, ReadVersionedError, ReadVersionedType, RequestBody, WriteVersionedError,
+    WriteVersionedType,
+};
+use rskafka::protocol::primitives::{Array, Boolean, Int8, Int16, Int32, NullableString, String_};
+use rskafka::protocol::traits::{ReadType, WriteType};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{Broker, CLIENT_ID, open};
+
+/// For all requests of one look or one creation.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the controller may take to make a topic.
+const CREATE_TIMEOUT_MS: i32 = 20_000;
+
+/// Bytes of one answer: metadata and configuration of a single topic are a few kilobytes.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+
+/// `-1` in the protocol: what the broker's configuration says.
+const BROKERS_DEFAULT: i16 = -1;
+
+/// How long Kafka keeps records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention(Duration);
+
+impl FromStr for Retention {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let duration = humantime::parse_duration(text).map_err(|err| err.to_string())?;
+        match i64::try_from(duration.as_millis()) {
+            Ok(millis) if millis > 0 => Ok(Retention(duration)),
+            _ => Err("expected more than zero, at most 292 million years".to_string()),
+        }
+    }
+}
+
+impl Retention {
+    /// Seven days, Kafka's own default.
+    pub const WEEK: Retention = Retention(Duration::from_secs(7 * 86_400));
+
+    /// In milliseconds, as `retention.ms` has it.
+    pub fn millis(self) -> i64 {
+        self.0.as_millis() as i64
+    }
+}
+
+/// The topic to make.
+#[derive(Debug, Clone, Copy)]
+pub struct TopicSpec {
+    /// Number of partitions.
+    pub partitions: i32,
+    /// Copies of each partition; `None` leaves it to the broker's `default.replication.factor`.
+    pub replication_factor: Option<i16>,
+    /// `retention.ms`.
+    pub retention: Retention,
+}
+
+/// The topic that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicState {
+    /// Number of partitions.
+    pub partitions: i32,
+    /// Copies of each partition; the fewest, where partitions differ.
+    pub replication_factor: i16,
+    /// Its configuration, defaults included.
+    pub config: BTreeMap<String, String>,
+}
+
+/// What `min.insync.replicas` must be, so that one broker may be away and none may lie: one less than
+/// the copies, at least one.
+pub fn min_insync_replicas(replication_factor: i16) -> i16 {
+    (replication_factor - 1).max(1)
+}
+
+impl Broker {
+    /// The topic as it is; `None` if there is none.
+    ///
+    /// # Errors
+    /// No broker answers, or it refuses to tell.
+    pub async fn topic_state(&self) -> anyhow::Result<Option<TopicState>> {
+        timeout(ADMIN_TIMEOUT, self.describe())
+            .await
+            .map_err(|_| self.silent(ADMIN_TIMEOUT))?
+    }
+
+    /// The topic, once the broker that is asked knows of it: the controller makes it, and the news takes
+    /// a moment. `None` if that takes more than a few seconds.
+    ///
+    /// # Errors
+    /// As [`Broker::topic_state`].
+    pub async fn topic_state_once_known(&self) -> anyhow::Result<Option<TopicState>> {
+        const LOOKS: u32 = 50;
+        const BETWEEN: Duration = Duration::from_millis(100);
+        for _ in 0..LOOKS {
+            if let Some(state) = self.topic_state().await? {
+                return Ok(Some(state));
+            }
+            tokio::time::sleep(BETWEEN).await;
+        }
+        Ok(None)
+    }
+
+    /// Makes the topic. One that somebody else made meanwhile is left as it is.
+    ///
+    /// # Errors
+    /// No broker answers, or it refuses: too few brokers, no right to.
+    pub async fn create_topic(&self, spec: TopicSpec) -> anyhow::Result<()> {
+        timeout(ADMIN_TIMEOUT, self.create(spec))
+            .await
+            .map_err(|_| self.silent(ADMIN_TIMEOUT))?
+    }
+
+    async fn describe(&self) -> anyhow::Result<Option<TopicState>> {
+        let messenger = self.messenger().await?;
+        let request = MetadataRequest {
+            topics: Some(vec![MetadataRequestTopic {
+                name: String_(self.topic.to_string()),
+            }]),
+            allow_auto_topic_creation: Some(Boolean(false)),
+        };
+        let answer = messenger.request(request).await?;
+        let topic = answer
+            .topics
+            .into_iter()
+            .next()
+            .context("kafka told of no topic")?;
+        match topic.error {
+            Some(ProtocolError::UnknownTopicOrPartition) => return Ok(None),
+            Some(err) => bail!("kafka does not tell about topic {}: {err}", self.topic),
+            None => {}
+        }
+        let copies = topic
+            .partitions
+            .iter()
+            .map(|p| p.replica_nodes.0.iter().flatten().count());
+        Ok(Some(TopicState {
+            partitions: i32::try_from(topic.partitions.len())?,
+            replication_factor: i16::try_from(copies.min().unwrap_or(0))?,
+            config: self.describe_config(&messenger).await?,
+        }))
+    }
+
+    async fn describe_config(
+        &self,
+        messenger: &Messenger<TcpStream>,
+    ) -> anyhow::Result<BTreeMap<String, String>> {
+        let answer = messenger
+            .request(DescribeTopicConfig(self.topic.to_string()))
+            .await?;
+        if let Some(err) = answer.error {
+            bail!(
+                "kafka does not tell the configuration of topic {}: {err}",
+                self.topic
+            );
+        }
+        Ok(answer.config)
+    }
+
+    async fn create(&self, spec: TopicSpec) -> anyhow::Result<()> {
+        let messenger = self.messenger().await?;
+        let copies = match spec.replication_factor {
+            Some(copies) => copies,
+            // Asked for beforehand, because min.insync.replicas follows from it.
+            None => self
+                .request_creation(&messenger, spec, BROKERS_DEFAULT, Vec::new(), true)
+                .await?
+                .context("kafka did not tell its default replication factor; name one")?,
+        };
+        let config = [
+            ("cleanup.policy", "delete".to_string()),
+            (
+                "min.insync.replicas",
+                min_insync_replicas(copies).to_string(),
+            ),
+            ("retention.ms", spec.retention.millis().to_string()),
+            ("unclean.leader.election.enable", "false".to_string()),
+        ];
+        let config = config.map(|(name, value)| CreateTopicConfig {
+            name: String_(name.to_string()),
+            value: NullableString(Some(value)),
+            tagged_fields: None,
+        });
+        self.request_creation(&messenger, spec, copies, config.into(), false)
+            .await
+            .map(drop)
+    }
+
+    /// Asks for the topic; the answer is its replication factor, `None` if the topic is there already.
+    async fn request_creation(
+        &self,
+        messenger: &Messenger<TcpStream>,
+        spec: TopicSpec,
+        replication_factor: i16,
+        configs: Vec<CreateTopicConfig>,
+        validate_only: bool,
+    ) -> anyhow::Result<Option<i16>> {
+        let request = CreateTopicsRequest {
+            topics: vec![CreateTopicRequest {
+                name: String_(self.topic.to_string()),
+                num_partitions: Int32(spec.partitions),
+                replication_factor: Int16(replication_factor),
+                assignments: Vec::new(),
+                configs,
+                tagged_fields: None,
+            }],
+            timeout_ms: Int32(CREATE_TIMEOUT_MS),
+            validate_only: Some(Boolean(validate_only)),
+            tagged_fields: None,
+        };
+        let answer = messenger.request(request).await?;
+        let topic = answer
+            .topics
+            .into_iter()
+            .next()
+            .context("kafka told of no topic")?;
+        match topic.error {
+            None => Ok(topic.replication_factor.map(|copies| copies.0)),
+            Some(ProtocolError::TopicAlreadyExists) => Ok(None),
+            Some(err) => {
+                let detail = topic
+                    .error_message
+                    .and_then(|text| text.0)
+                    .unwrap_or_default();
+                bail!(
+                    "kafka refuses to make topic {}: {err}: {detail}",
+                    self.topic
+                )
+            }
+        }
+    }
+
+    async fn messenger(&self) -> anyhow::Result<Messenger<TcpStream>> {
+        let mut last = None;
+        for address in self.addresses.iter() {
+            match messenger(address).await {
+                Ok(messenger) => return Ok(messenger),
+                Err(err) => last = Some(err),
+            }
+        }
+        Err(last.unwrap_or_else(|| anyhow::anyhow!("no kafka address")))
+    }
+}
+
+async fn messenger(address: &str) -> anyhow::Result<Messenger<TcpStream>> {
+    let stream = open(address).await?;
+    stream.set_nodelay(true)?;
+    let mut messenger = Messenger::new(stream, ANSWER_BYTES_MAX, CLIENT_ID.into());
+    messenger
+        .sync_versions()
+        .await
+        .with_context(|| format!("cannot talk to kafka at {address}"))?;
+    Ok(messenger)
+}
+
+/// DescribeConfigs, version 1, for one topic and all its keys (<https://kafka.apache.org/protocol>).
+struct DescribeTopicConfig(String);
+
+struct TopicConfig {
+    error: Option<ProtocolError>,
+    config: BTreeMap<String, String>,
+}
+
+/// The protocol's number for "this resource is a topic".
+const RESOURCE_TOPIC: i8 = 2;
+
+impl RequestBody for DescribeTopicConfig {
+    type ResponseBody = TopicConfig;
+    const API_KEY: ApiKey = ApiKey::DescribeConfigs;
+    const API_VERSION_RANGE: ApiVersionRange =
+        ApiVersionRange::new(ApiVersion(Int16(1)), ApiVersion(Int16(1)));
+    const FIRST_TAGGED_FIELD_IN_REQUEST_VERSION: ApiVersion = ApiVersion(Int16(4));
+}
+
+impl<W: Write> WriteVersionedType<W> for DescribeTopicConfig {
+    fn write_versioned(&self, writer: &mut W, _: ApiVersion) -> Result<(), WriteVersionedError> {
+        Int32(1).write(writer)?;
+        Int8(RESOURCE_TOPIC).write(writer)?;
+        String_(self.0.clone()).write(writer)?;
+        Array::<String_>(None).write(writer)?;
+        Boolean(false).write(writer)?;
+        Ok(())
+    }
+}
+
+impl<R: Read> ReadVersionedType<R> for TopicConfig {
+    fn read_versioned(reader: &mut R, _: ApiVersion) -> Result<Self, ReadVersionedError> {
+        let mut answer = TopicConfig {
+            error: None,
+            config: BTreeMap::new(),
+        };
+        Int32::read(reader)?; // throttle time
+        for _ in 0..Int32::read(reader)?.0 {
+            answer.error = ProtocolError::new(Int16::read(reader)?.0);
+            NullableString::read(reader)?; // the error in words
+            Int8::read(reader)?; // resource type
+            String_::read(reader)?; // resource name
+            for _ in 0..Int32::read(reader)?.0 {
+                let name = String_::read(reader)?.0;
+                let value = NullableString::read(reader)?.0;
+                Boolean::read(reader)?; // read only
+                Int8::read(reader)?; // source
+                Boolean::read(reader)?; // sensitive
+                for _ in 0..Int32::read(reader)?.0 {
+                    String_::read(reader)?;
+                    NullableString::read(reader)?;
+                    Int8::read(reader)?;
+                }
+                answer.config.insert(name, value.unwrap_or_default());
+            }
+        }
+        Ok(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+
+    #[test]
+    fn one_broker_may_be_away() {
+        assert_eq!([1, 2, 3, 5].map(min_insync_replicas), [1, 1, 2, 4]);
+    }
+
+    #[test]
+    fn retention_is_read_with_its_unit() {
+        assert_eq!(
+            "7d".parse::<Retention>().map(Retention::millis),
+            Ok(604_800_000)
+        );
+        assert_eq!(
+            "1h 30m".parse::<Retention>().map(Retention::millis),
+            Ok(5_400_000)
+        );
+        for bad in ["", "7", "-1d", "0s", "soon"] {
+            assert!(bad.parse::<Retention>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_is_read() {
+        let mut bytes = Vec::new();
+        for part in [
+            &b"\0\0\0\0\0\0\0\x01\0\0\xff\xff\x02\0\x01t\0\0\0\x02"[..],
+            b"\0\x01a\0\x011\0\x05\0\0\0\0\0",
+            b"\0\x01b\xff\xff\0\x05\0\0\0\0\x01\0\x01s\0\x012\x05",
+        ] {
+            bytes.extend_from_slice(part);
+        }
+        let answer =
+            TopicConfig::read_versioned(&mut Cursor::new(bytes), ApiVersion(Int16(1))).unwrap();
+        assert_eq!(answer.error, None);
+        let config: Vec<_> = answer.config.into_iter().collect();
+        assert_eq!(
+            config,
+            [
+                ("a".to_string(), "1".to_string()),
+                ("b".to_string(), String::new())
+            ]
+        );
+    }
+}

@@ -1,0 +1,374 @@
+//! Cutting batches: records in, rows of one insert out. Pure, and the same for whoever does it.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Datelike as _};
+
+use super::repeats::{Fingerprint, Repeats};
+use crate::broker::Record;
+use crate::event::parse_record;
+use crate::store::{Content, Row};
+
+/// Rows of one insert; below the 1,048,449 at which ClickHouse would split a block into two parts.
+pub const ROWS_MAX: usize = 50_000;
+
+/// Bytes of a bad record that are kept: Kafka's default limit for a record.
+const RAW_BYTES_MAX: usize = 1 << 20;
+
+/// Characters of the reason against a bad record that are kept.
+const REASON_CHARS_MAX: usize = 1_000;
+
+/// The last millisecond of the year 2200; `DateTime64` and `toYYYYMM` are safe up to it.
+const ARRIVAL_MILLIS_MAX: i64 = 7_289_654_399_999;
+
+/// The rows that follow a head, and what they add to the memory of events.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Ascending, without a hole, of one arrival month.
+    pub rows: Vec<Row>,
+    /// Records that went into it.
+    pub records: usize,
+    /// The head once the rows are stored.
+    pub end: i64,
+    /// To be noted once the rows are stored.
+    pub seen: HashMap<Fingerprint, i64>,
+    /// Arrival of the last row.
+    pub last_arrival_millis: Option<i64>,
+}
+
+/// Cuts the next batch from records in ascending order. It ends where the arrival month changes, because
+/// the table is partitioned by it and deduplication tokens hold within one table partition. Offsets that
+/// Kafka skipped become a gap, dated like the row before it, which every reader of the log agrees on.
+pub fn cut<'a>(
+    head: i64,
+    last_arrival_millis: Option<i64>,
+    records: impl IntoIterator<Item = &'a Record>,
+    repeats: &Repeats,
+) -> Batch {
+    let mut batch = Batch {
+        end: head,
+        last_arrival_millis,
+        ..Batch::default()
+    };
+    for record in records {
+        if record.offset < batch.end {
+            // Below the head: stored already.
+            batch.records += 1;
+            continue;
+        }
+        let arrival_millis = record.timestamp_millis.clamp(0, ARRIVAL_MILLIS_MAX);
+        if record.offset > batch.end {
+            let gap = Row {
+                offset: record.offset - 1,
+                arrival_millis: batch.last_arrival_millis.unwrap_or(arrival_millis),
+                content: Content::Gap {
+                    span: record.offset - batch.end,
+                },
+            };
+            if !batch.add(gap) {
+                break;
+            }
+        }
+        let content = batch.classify(record, repeats);
+        let row = Row {
+            offset: record.offset,
+            arrival_millis,
+            content,
+        };
+        if !batch.add(row) {
+            break;
+        }
+        batch.records += 1;
+    }
+    batch
+}
+
+impl Batch {
+    /// Adds a row if it belongs into this batch.
+    fn add(&mut self, row: Row) -> bool {
+        let belongs = self.rows.len() < ROWS_MAX
+            && self
+                .rows
+                .first()
+                .is_none_or(|first| month(first.arrival_millis) == month(row.arrival_millis));
+        if belongs {
+            self.end = row.offset + 1;
+            self.last_arrival_millis = Some(row.arrival_millis);
+            self.rows.push(row);
+        }
+        belongs
+    }
+
+    fn classify(&mut self, record: &Record, repeats: &Repeats) -> Content {
+        let Some(value) = &record.value else {
+            return Content::Bad {
+                reason: "no value".to_string(),
+                raw: Vec::new(),
+            };
+        };
+        match parse_record(value) {
+            Ok(event) => {
+                let fingerprint = repeats.fingerprint(&event);
+                let earlier = self.seen.get(&fingerprint).copied();
+                let earlier = earlier.or_else(|| repeats.last(fingerprint));
+                let repeat =
+                    earlier.is_some_and(|earlier| repeats.in_window(earlier, record.offset));
+                self.seen.insert(fingerprint, record.offset);
+                Content::Event { event, repeat }
+            }
+            Err(reason) => bad(reason, value),
+        }
+    }
+}
+
+fn bad(reason: String, value: &[u8]) -> Content {
+    let mut reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
+    if value.len() > RAW_BYTES_MAX {
+        reason.push_str(&format!(
+            " (the first {RAW_BYTES_MAX} of {} bytes are kept)",
+            value.len()
+        ));
+    }
+    Content::Bad {
+        reason,
+        raw: value[..value.len().min(RAW_BYTES_MAX)].to_vec(),
+    }
+}
+
+/// Year and month of an arrival, as `toYYYYMM` sees it.
+fn month(millis: i64) -> (i32, u32) {
+    let time = DateTime::from_timestamp_millis(millis).unwrap_or_default();
+    (time.year(), time.month())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Event, Kind, Timestamp};
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    const MAY: i64 = 1_746_057_600_000; // 2025-05-01T00:00:00Z
+
+    fn event(number: u128) -> Event {
+        Event {
+            site_id: Uuid::nil(),
+            kind: Kind::Serve,
+            correlation_id: Uuid::from_u128(number),
+            time: Timestamp::from_micros(0).unwrap(),
+        }
+    }
+
+    fn record(offset: i64, timestamp_millis: i64, value: &str) -> Record {
+        Record {
+            offset,
+            timestamp_millis,
+            value: Some(value.as_bytes().to_vec()),
+        }
+    }
+
+    fn good(offset: i64, number: u128) -> Record {
+        record(offset, MAY, &event(number).to_json())
+    }
+
+    /// Cuts until nothing is left and remembers as the consumer does.
+    fn consume(mut head: i64, records: &[Record], repeats: &mut Repeats) -> Vec<Vec<Row>> {
+        let mut batches = Vec::new();
+        let (mut rest, mut last) = (records, None);
+        while !rest.is_empty() {
+            let batch = cut(head, last, rest, repeats);
+            assert!(
+                batch.records > 0 || !batch.rows.is_empty(),
+                "no progress at {head}"
+            );
+            for (fingerprint, offset) in &batch.seen {
+                repeats.note(*fingerprint, *offset);
+            }
+            repeats.complete_to(batch.end);
+            (head, last) = (batch.end, batch.last_arrival_millis);
+            rest = &rest[batch.records..];
+            batches.push(batch.rows);
+        }
+        batches
+    }
+
+    fn repeats_of(rows: &[Row]) -> Vec<bool> {
+        let repeat = |row: &Row| match &row.content {
+            Content::Event { repeat, .. } => Some(*repeat),
+            _ => None,
+        };
+        rows.iter().filter_map(repeat).collect()
+    }
+
+    #[test]
+    fn every_record_becomes_one_row() {
+        let records = [
+            good(5, 1),
+            record(6, MAY, "garbage"),
+            Record {
+                offset: 7,
+                timestamp_millis: MAY,
+                value: None,
+            },
+            good(8, 2),
+        ];
+        let batches = consume(5, &records, &mut Repeats::new(100));
+        assert_eq!(batches.len(), 1);
+        let kinds: Vec<_> = batches[0]
+            .iter()
+            .map(|row| match &row.content {
+                Content::Event { .. } => "event".to_string(),
+                Content::Bad { reason, raw } => format!("{reason} {}", raw.len()),
+                Content::Gap { .. } => "gap".to_string(),
+            })
+            .collect();
+        assert_eq!(
+            kinds,
+            [
+                "event",
+                "not JSON: expected value at line 1 column 1 7",
+                "no value 0",
+                "event"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_batch_ends_with_the_month_and_with_the_limit() {
+        let records = [
+            record(0, MAY - 1, "a"),
+            record(1, MAY, "b"),
+            record(2, MAY, "c"),
+            record(3, MAY - 1, "d"),
+        ];
+        let sizes: Vec<_> = consume(0, &records, &mut Repeats::new(10))
+            .iter()
+            .map(Vec::len)
+            .collect();
+        assert_eq!(sizes, [1, 2, 1]);
+
+        let many: Vec<_> = (0..=ROWS_MAX as i64)
+            .map(|offset| record(offset, MAY, "x"))
+            .collect();
+        let sizes: Vec<_> = consume(0, &many, &mut Repeats::new(10))
+            .iter()
+            .map(Vec::len)
+            .collect();
+        assert_eq!(sizes, [ROWS_MAX, 1]);
+    }
+
+    #[test]
+    fn skipped_offsets_become_a_gap_dated_like_the_row_before() {
+        let june = MAY + 31 * 86_400_000;
+        let repeats = Repeats::new(10);
+        let records = [record(3, june, "x")];
+        let first = cut(0, Some(MAY), &records, &repeats);
+        let gap = Row {
+            offset: 2,
+            arrival_millis: MAY,
+            content: Content::Gap { span: 3 },
+        };
+        assert_eq!((first.rows, first.records, first.end), (vec![gap], 0, 3));
+        let second = cut(3, first.last_arrival_millis, &records, &repeats);
+        assert_eq!((second.rows.len(), second.records, second.end), (1, 1, 4));
+
+        let nothing_before = cut(0, None, &records, &repeats);
+        assert_eq!(nothing_before.rows.len(), 2);
+        assert_eq!(nothing_before.rows[0].arrival_millis, june);
+    }
+
+    #[test]
+    fn records_below_the_head_are_passed_over() {
+        let batch = cut(
+            7,
+            Some(MAY),
+            &[good(5, 1), good(6, 2), good(7, 3)],
+            &Repeats::new(10),
+        );
+        assert_eq!((batch.rows.len(), batch.records, batch.end), (1, 3, 8));
+    }
+
+    #[test]
+    fn timestamps_that_cannot_be_stored_are_moved_to_the_edge() {
+        let records = [
+            record(0, -1, "x"),
+            record(1, i64::MIN, "x"),
+            record(2, i64::MAX, "x"),
+        ];
+        let batches = consume(0, &records, &mut Repeats::new(10));
+        let arrivals: Vec<_> = batches
+            .concat()
+            .iter()
+            .map(|row| row.arrival_millis)
+            .collect();
+        assert_eq!(arrivals, [0, 0, ARRIVAL_MILLIS_MAX]);
+        assert_eq!(month(ARRIVAL_MILLIS_MAX), (2200, 12));
+    }
+
+    #[test]
+    fn repeats_are_marked_within_the_window_only() {
+        let mut repeats = Repeats::new(3);
+        let records = [
+            good(0, 1),
+            good(1, 1),
+            good(2, 2),
+            good(3, 3),
+            good(4, 1),
+            good(5, 4),
+            good(6, 5),
+            good(7, 2),
+            good(8, 1),
+        ];
+        let rows = consume(0, &records, &mut repeats).concat();
+        // 4 repeats 1; 7 is 5 after 2; 8 is 4 after 4.
+        assert_eq!(
+            repeats_of(&rows),
+            [false, true, false, false, true, false, false, false, false]
+        );
+    }
+
+    #[test]
+    fn a_huge_bad_record_is_cut_and_says_so() {
+        let records = [record(0, MAY, &"x".repeat(RAW_BYTES_MAX + 1))];
+        let batch = cut(0, None, &records, &Repeats::new(10));
+        let Content::Bad { reason, raw } = &batch.rows[0].content else {
+            panic!("{:?}", batch.rows[0].content);
+        };
+        assert_eq!(raw.len(), RAW_BYTES_MAX);
+        assert!(
+            reason.ends_with("(the first 1048576 of 1048577 bytes are kept)"),
+            "{reason}"
+        );
+    }
+
+    proptest! {
+        /// Wherever batches are cut, and whatever the consumer forgot and read again before each of
+        /// them, the rows are those that the definition of a repeat asks for.
+        #[test]
+        fn rows_are_a_function_of_the_log(
+            numbers in proptest::collection::vec(0_u128..12, 1..120),
+            cuts in proptest::collection::vec(1_usize..9, 1..40),
+            window in 1_i64..20,
+        ) {
+            let records: Vec<_> = numbers.iter().enumerate().map(|(offset, number)| good(offset as i64, *number)).collect();
+            let expected: Vec<bool> = numbers.iter().enumerate().map(|(at, number)| {
+                numbers[at.saturating_sub(window as usize)..at].contains(number)
+            }).collect();
+            let mut rows = Vec::new();
+            let mut sizes = cuts.iter().cycle();
+            while rows.len() < records.len() {
+                let head = rows.len();
+                let mut rebuilt = Repeats::new(window);
+                for offset in rebuilt.missing(head as i64) {
+                    let fingerprint = rebuilt.fingerprint(&event(numbers[offset as usize]));
+                    rebuilt.note(fingerprint, offset);
+                }
+                let to = records.len().min(head + sizes.next().unwrap());
+                rows.extend(cut(head as i64, None, &records[head..to], &rebuilt).rows);
+            }
+            prop_assert_eq!(repeats_of(&rows), expected.clone());
+            let uncut = consume(0, &records, &mut Repeats::new(window)).concat();
+            prop_assert_eq!(repeats_of(&uncut), expected);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What `captcha consume` counts.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::store::{Content, Row};
+
+/// What stood at an offset.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Kind {
+    kind: &'static str,
+}
+
+/// A partition that this process owns.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Owned {
+    /// Its number.
+    pub partition: u32,
+}
+
+/// Handles to the metrics. Clones share them.
+#[derive(Clone)]
+pub struct Metrics {
+    rows: Family<Kind, Counter>,
+    /// Time from sending an insert to the head that confirms it.
+    pub insert_seconds: Histogram,
+    /// Tokens that the server had noted without keeping the rows.
+    pub burnt_tokens: Counter<u64, AtomicU64>,
+    /// Times that somebody else had moved a head.
+    pub heads_moved: Counter<u64, AtomicU64>,
+    /// Records in Kafka that are not in ClickHouse yet.
+    pub lag_records: Family<Owned, Gauge>,
+}
+
+impl Metrics {
+    /// New metrics, and the registry that renders them.
+    pub fn new() -> (Metrics, Registry) {
+        let metrics = Metrics {
+            rows: Family::default(),
+            // 4 ms to 33 s.
+            insert_seconds: Histogram::new(exponential_buckets(0.004, 2.0, 14)),
+            burnt_tokens: Counter::default(),
+            heads_moved: Counter::default(),
+            lag_records: Family::default(),
+        };
+        for kind in ["event", "repeat", "bad", "gap"] {
+            // Present from the start, at 0.
+            drop(metrics.rows.get_or_create(&Kind { kind }));
+        }
+        let mut registry = Registry::with_prefix("captcha");
+        registry.register(
+            "consumed_rows",
+            "Rows that this process stored",
+            metrics.rows.clone(),
+        );
+        registry.register_with_unit(
+            "insert_duration",
+            "Time from sending an insert to the head that confirms it",
+            Unit::Seconds,
+            metrics.insert_seconds.clone(),
+        );
+        registry.register(
+            "burnt_tokens",
+            "Deduplication tokens that the server had noted without keeping the rows",
+            metrics.burnt_tokens.clone(),
+        );
+        registry.register(
+            "heads_moved",
+            "Times that another consumer had stored records of an owned partition",
+            metrics.heads_moved.clone(),
+        );
+        registry.register(
+            "lag_records",
+            "Records in Kafka that are not in ClickHouse yet",
+            metrics.lag_records.clone(),
+        );
+        (metrics, registry)
+    }
+
+    /// Counts rows that are stored.
+    pub fn count_rows(&self, rows: &RowCounts) {
+        for (kind, count) in rows.0 {
+            self.rows.get_or_create(&Kind { kind }).inc_by(count);
+        }
+    }
+}
+
+/// How many rows of each kind a batch has.
+pub struct RowCounts([(&'static str, u64); 4]);
+
+impl RowCounts {
+    /// Counts the rows of a batch.
+    pub fn of(rows: &[Row]) -> RowCounts {
+        let count = |wanted: fn(&Content) -> bool| {
+            rows.iter().filter(|row| wanted(&row.content)).count() as u64
+        };
+        RowCounts([
+            (
+                "event",
+                count(|content| matches!(content, Content::Event { repeat: false, .. })),
+            ),
+            (
+                "repeat",
+                count(|content| matches!(content, Content::Event { repeat: true, .. })),
+            ),
+            (
+                "bad",
+                count(|content| matches!(content, Content::Bad { .. })),
+            ),
+            (
+                "gap",
+                count(|content| matches!(content, Content::Gap { .. })),
+            ),
+        ])
+    }
+}

@@ -1,0 +1,225 @@
+//! `captcha consume`: from Kafka into ClickHouse, each record exactly once. The table is the checkpoint.
+
+mod batch;
+mod metrics;
+mod repeats;
+mod step;
+mod worker;
+
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::worker::{Shared, Worker};
+use crate::broker::{self, Broker};
+use crate::http::{self, admin};
+use crate::store::schema::{self, TopicFacts};
+use crate::store::{self, Store};
+
+/// Between looks for a schema or a topic that is not there yet.
+const WAIT: Duration = Duration::from_secs(1);
+
+/// Move events from Kafka into ClickHouse, each exactly once
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub struct Args {
+    /// Address of /livez, /readyz and /metrics; port 0 takes a free one
+    #[arg(
+        long,
+        env = "CAPTCHA_ADMIN_LISTEN",
+        value_name = "IP:PORT",
+        default_value = "127.0.0.1:9091"
+    )]
+    admin_listen: SocketAddr,
+
+    /// Share of the partitions: I of N, I from 0, takes those whose number modulo N is I. A partition
+    /// that two consumers take by mistake costs work, not truth
+    #[arg(
+        long,
+        env = "CAPTCHA_REPLICA",
+        value_name = "I/N",
+        default_value = "0/1"
+    )]
+    replica: Share,
+
+    /// Milliseconds between two inserts into one partition that is not behind. Each insert is a part that
+    /// ClickHouse must merge
+    #[arg(long, env = "CAPTCHA_INSERT_INTERVAL_MS", value_name = "MS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    insert_interval_ms: u32,
+
+    #[command(flatten)]
+    broker: broker::Args,
+
+    #[command(flatten)]
+    store: store::Args,
+}
+
+/// A share of the partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Share {
+    index: i32,
+    of: i32,
+}
+
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let share = text
+            .split_once('/')
+            .and_then(|(index, of)| Some((index.parse().ok()?, of.parse().ok()?)))
+            .map(|(index, of)| Share { index, of });
+        match share {
+            Some(share) if (0..share.of).contains(&share.index) => Ok(share),
+            _ => Err("expected I/N with I from 0 to N-1, such as 0/2".to_string()),
+        }
+    }
+}
+
+impl Share {
+    fn owns(self, partition: i32) -> bool {
+        partition % self.of == self.index
+    }
+}
+
+/// Consumes until `stop` is cancelled, then finishes the insert in hand.
+///
+/// # Errors
+/// The admin port cannot be listened on, or a file cannot be read. A server that is away is no error.
+pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
+    let store = Store::new(args.store)?;
+    let broker = Broker::new(args.broker);
+    let listener = http::bind(args.admin_listen, "--admin-listen").await?;
+    let admin_address = listener
+        .local_addr()
+        .context("cannot tell the address of the admin port")?;
+    tracing::info!(%admin_address, kafka = broker.addresses(), topic = %broker.topic(),
+        clickhouse = store.addresses(), replica = format!("{}/{}", args.replica.index, args.replica.of), "consuming");
+
+    let health = admin::Health::awaiting(["schema", "topic"]);
+    let (metrics, registry) = metrics::Metrics::new();
+    let admin_stop = CancellationToken::new();
+    let admin = tokio::spawn(admin::serve(
+        listener,
+        health.clone(),
+        registry,
+        admin_stop.clone(),
+    ));
+
+    let until_stopped = stop.clone();
+    let work = async {
+        let facts = wait_for("schema", &health, || schema_facts(&store, &broker)).await;
+        let partitions = wait_for("topic", &health, || broker.partitions()).await;
+        let shared = Shared {
+            broker: broker.clone(),
+            store: store.clone(),
+            health: health.clone(),
+            metrics,
+            stop: stop.clone(),
+            insert_interval: Duration::from_millis(args.insert_interval_ms.into()),
+            repeat_window_records: facts.repeat_window_records,
+        };
+        start_workers(args.replica, partitions, &shared)
+    };
+    let workers = tokio::select! {
+        () = until_stopped.cancelled() => JoinSet::new(),
+        workers = work => workers,
+    };
+    let outcome = finish(workers, &stop).await;
+    admin_stop.cancel();
+    admin.await.context("the admin port failed")?;
+    tracing::info!("stopped");
+    outcome
+}
+
+fn start_workers(share: Share, partitions: i32, shared: &Shared) -> JoinSet<()> {
+    let mut workers = JoinSet::new();
+    for number in (0..partitions).filter(|number| share.owns(*number)) {
+        shared
+            .health
+            .set(&format!("partition {number}"), Err("starting".to_string()));
+        workers.spawn(Worker::new(number, shared).run());
+    }
+    tracing::info!(owned = workers.len(), partitions, "partitions taken");
+    workers
+}
+
+/// Waits for the workers to end, which they do when the process is to stop.
+async fn finish(mut workers: JoinSet<()>, stop: &CancellationToken) -> anyhow::Result<()> {
+    while let Some(ended) = workers.join_next().await {
+        ended.context("a worker failed; this is a bug in captcha")?;
+    }
+    stop.cancelled().await;
+    Ok(())
+}
+
+/// Asks until the answer is there; the reason why not is the check's.
+async fn wait_for<T, F>(check: &str, health: &admin::Health, mut ask: impl FnMut() -> F) -> T
+where
+    F: Future<Output = anyhow::Result<T>>,
+{
+    loop {
+        match ask().await {
+            Ok(answer) => {
+                health.set(check, Ok(()));
+                return answer;
+            }
+            Err(err) => health.set(check, Err(format!("{err:#}"))),
+        }
+        tokio::time::sleep(WAIT).await;
+    }
+}
+
+async fn schema_facts(store: &Store, broker: &Broker) -> anyhow::Result<TopicFacts> {
+    let missing = |err: store::Error| match err.is_schema_missing() {
+        true => anyhow::anyhow!(
+            "clickhouse has no database {}; run `captcha migrate`",
+            store.database()
+        ),
+        false => err.into(),
+    };
+    let connection = store.connect().await.map_err(missing)?;
+    let version = connection.schema_version().await?;
+    if version < schema::VERSION {
+        bail!(
+            "the schema has version {version} and this captcha needs {}; run `captcha migrate`",
+            schema::VERSION
+        );
+    }
+    let topic = broker.topic();
+    let facts = connection.topic_facts(topic.as_str()).await?;
+    facts.with_context(|| {
+        format!("topic {topic} is not recorded in clickhouse; run `captcha migrate`")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_cover_every_partition_once() {
+        for of in 1..7 {
+            let shares: Vec<Share> = (0..of)
+                .map(|index| format!("{index}/{of}").parse().unwrap())
+                .collect();
+            for partition in 0..50 {
+                assert_eq!(
+                    shares.iter().filter(|share| share.owns(partition)).count(),
+                    1
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_shares_are_refused() {
+        for bad in ["", "1", "1/1", "2/2", "-1/2", "0/0", "a/b", "0/2/3", "0/-1"] {
+            assert!(bad.parse::<Share>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,383 @@
+//! One partition from Kafka into ClickHouse: fetch, cut, insert, look at the head, and again.
+//!
+//! Whatever fails, the worker drops both connections, waits, and begins anew with the head that the
+//! table has. It keeps nothing that the table does not know but the generation of a burnt token.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::batch::{Batch, ROWS_MAX, cut};
+use super::metrics::{Metrics, Owned, RowCounts};
+use super::repeats::Repeats;
+use super::step::{self, Next};
+use crate::broker::{Broker, FetchError, Partition, Record};
+use crate::http::admin::Health;
+use crate::store::{Connection, Head, Insert, Place, Store};
+
+/// Bytes of records held for one partition. With [`ROWS_MAX`] it bounds a batch.
+const PENDING_BYTES_MAX: usize = 16 << 20;
+
+/// Without new records, how often the head is asked for, so that readiness knows of ClickHouse.
+const IDLE_LOOK: Duration = Duration::from_secs(2);
+
+/// First and longest wait after a failure; each is twice the one before, less up to half of it by chance.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_LONGEST: Duration = Duration::from_secs(5);
+
+/// The consumer of one partition.
+pub struct Worker {
+    number: i32,
+    place: Place,
+    broker: Broker,
+    store: Store,
+    health: Health,
+    metrics: Metrics,
+    stop: CancellationToken,
+    insert_interval: Duration,
+    repeats: Repeats,
+    /// The head whose token was burnt, and the generation that comes next.
+    burnt: Option<(i64, u32)>,
+    next_insert: Instant,
+    failures: u32,
+}
+
+/// What all workers of a process share.
+#[derive(Clone)]
+pub struct Shared {
+    /// Kafka.
+    pub broker: Broker,
+    /// ClickHouse.
+    pub store: Store,
+    /// Readiness; each worker sets the check of its partition.
+    pub health: Health,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Ends the workers, after the insert in hand.
+    pub stop: CancellationToken,
+    /// Shortest time between two inserts into one partition that is not behind.
+    pub insert_interval: Duration,
+    /// N of the rule for repeats.
+    pub repeat_window_records: i64,
+}
+
+/// How a session ended.
+enum End {
+    /// The process is to stop.
+    Stop,
+    /// Somebody else is consuming this partition too: begin anew, nothing is wrong.
+    Overtaken,
+}
+
+/// The two connections, and where they stand.
+struct Session {
+    store: Connection,
+    partition: Partition,
+    head: i64,
+    last_arrival_millis: Option<i64>,
+    pending: VecDeque<Record>,
+    behind: bool,
+}
+
+impl Worker {
+    /// A worker for one partition.
+    pub fn new(number: i32, shared: &Shared) -> Worker {
+        let shared = shared.clone();
+        Worker {
+            number,
+            place: Place {
+                topic: shared.broker.topic().to_string(),
+                partition: number,
+            },
+            broker: shared.broker,
+            store: shared.store,
+            health: shared.health,
+            metrics: shared.metrics,
+            stop: shared.stop,
+            insert_interval: shared.insert_interval,
+            repeats: Repeats::new(shared.repeat_window_records),
+            burnt: None,
+            next_insert: Instant::now(),
+            failures: 0,
+        }
+    }
+
+    /// Works until the process is to stop. A server that is away is waited for.
+    pub async fn run(mut self) {
+        while !self.stop.is_cancelled() {
+            match self.session().await {
+                Ok(End::Stop) => return,
+                Ok(End::Overtaken) => {
+                    self.metrics.heads_moved.inc();
+                }
+                Err(err) => {
+                    self.check(Err(format!("{err:#}")));
+                    let wait = self.next_wait();
+                    tokio::select! {
+                        () = self.stop.cancelled() => return,
+                        () = sleep(wait) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    async fn session(&mut self) -> anyhow::Result<End> {
+        let mut session = self.open().await?;
+        loop {
+            if !self.gather(&mut session).await? {
+                return Ok(End::Stop);
+            }
+            let batch = cut(
+                session.head,
+                session.last_arrival_millis,
+                &session.pending,
+                &self.repeats,
+            );
+            if batch.rows.is_empty() {
+                session.pending.drain(..batch.records);
+                continue;
+            }
+            if !self.store_batch(&mut session, batch).await? {
+                return Ok(End::Overtaken);
+            }
+        }
+    }
+
+    async fn open(&self) -> anyhow::Result<Session> {
+        let store = self.store.connect().await.context("cannot consume")?;
+        let head = store.head(&self.place).await?;
+        let partition = self.broker.partition(self.number).await?;
+        Ok(Session {
+            store,
+            partition,
+            head: head.map_or(0, |head| head.next),
+            last_arrival_millis: head.map(|head| head.arrival_millis),
+            pending: VecDeque::new(),
+            behind: false,
+        })
+    }
+
+    /// Waits until there is something to insert and it is time to. `false`: the process is to stop.
+    async fn gather(&mut self, session: &mut Session) -> anyhow::Result<bool> {
+        self.remember(session).await?;
+        if session.pending.is_empty() || !session.behind {
+            tokio::select! {
+                () = self.stop.cancelled() => return Ok(false),
+                () = sleep_until(self.next_insert) => {}
+            }
+        }
+        let mut next_look = Instant::now() + IDLE_LOOK;
+        loop {
+            let full =
+                session.pending.len() >= ROWS_MAX || bytes(&session.pending) >= PENDING_BYTES_MAX;
+            if full || (!session.pending.is_empty() && !session.behind) {
+                return Ok(!self.stop.is_cancelled());
+            }
+            let fetched = tokio::select! {
+                () = self.stop.cancelled() => return Ok(false),
+                fetched = self.fetch(session) => fetched?,
+            };
+            self.check(Ok(()));
+            if fetched == 0 && session.behind {
+                bail!(
+                    "kafka has records of {} beyond {} and does not hand them out",
+                    self.name(),
+                    session.head
+                );
+            }
+            if fetched == 0 && next_look <= Instant::now() {
+                self.look(session).await?;
+                next_look = Instant::now() + IDLE_LOOK;
+            }
+        }
+    }
+
+    /// Fetches once and says how many records came.
+    async fn fetch(&self, session: &mut Session) -> anyhow::Result<usize> {
+        let from = session
+            .pending
+            .back()
+            .map_or(session.head, |last| last.offset + 1);
+        let fetched = match session.partition.fetch(from).await {
+            Ok(fetched) => fetched,
+            Err(FetchError::OutOfRange) => self.fetch_from_start(session, from).await?,
+            Err(FetchError::Failed(err)) => return Err(err),
+        };
+        let count = fetched.records.len();
+        session.pending.extend(fetched.records);
+        let reached = session.pending.back().map_or(from, |last| last.offset + 1);
+        session.behind = reached < fetched.end;
+        let owned = Owned {
+            partition: self.number as u32,
+        };
+        self.metrics
+            .lag_records
+            .get_or_create(&owned)
+            .set(fetched.end - session.head);
+        Ok(count)
+    }
+
+    /// The log does not have the offset. If it begins later, retention was faster than we, and what is
+    /// missing becomes a gap; if it ends earlier, it is another log than the one that was consumed.
+    async fn fetch_from_start(
+        &self,
+        session: &Session,
+        from: i64,
+    ) -> anyhow::Result<crate::broker::Fetched> {
+        let (start, end) = session.partition.range().await?;
+        if end < from || start < from {
+            bail!(
+                "kafka's log of {} has the offsets {start} to {end}, but {from} comes next: the topic was made anew; \
+                 consume it under another name or into another database",
+                self.name()
+            );
+        }
+        tracing::warn!(
+            partition = self.number,
+            from,
+            to = start,
+            "kafka dropped records before they were consumed"
+        );
+        match session.partition.fetch(start).await {
+            Ok(fetched) => Ok(fetched),
+            Err(FetchError::OutOfRange) => bail!("kafka's log of {} moves away", self.name()),
+            Err(FetchError::Failed(err)) => Err(err),
+        }
+    }
+
+    /// Asks ClickHouse for the head although nothing is to be stored.
+    async fn look(&mut self, session: &mut Session) -> anyhow::Result<()> {
+        let head = session.store.head(&self.place).await?;
+        let now = head.map_or(0, |head| head.next);
+        if now < session.head {
+            bail!(
+                "the table has lost rows of {}: its head went from {} to {now}",
+                self.name(),
+                session.head
+            );
+        }
+        if now > session.head {
+            self.metrics.heads_moved.inc();
+            self.go_on_at(session, head);
+            self.remember(session).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads the events below the head that the memory does not have.
+    async fn remember(&mut self, session: &Session) -> anyhow::Result<()> {
+        let missing = self.repeats.missing(session.head);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let repeats = &mut self.repeats;
+        session
+            .store
+            .identities(&self.place, missing.start, missing.end, |offset, event| {
+                let fingerprint = repeats.fingerprint(&event);
+                repeats.note(fingerprint, offset);
+            })
+            .await?;
+        self.repeats.complete_to(session.head);
+        Ok(())
+    }
+
+    /// Inserts a batch and believes the head. `false`: somebody else moved it, begin anew.
+    async fn store_batch(&mut self, session: &mut Session, batch: Batch) -> anyhow::Result<bool> {
+        let counts = RowCounts::of(&batch.rows);
+        let insert = Insert {
+            place: self.place.clone(),
+            head: session.head,
+            generation: match self.burnt {
+                Some((head, generation)) if head == session.head => generation,
+                _ => 0,
+            },
+            rows: batch.rows,
+        };
+        let (token, generation) = (insert.token(), insert.generation);
+        let began = Instant::now();
+        self.next_insert = began + self.insert_interval;
+        match session.store.insert(insert).await {
+            Ok(()) => {}
+            Err(err) if err.is_head_moved() => return Ok(false),
+            Err(err) => {
+                return Err(err)
+                    .with_context(|| format!("cannot store records of {}", self.name()));
+            }
+        }
+        let head = session.store.head(&self.place).await?;
+        match step::after_insert(session.head, batch.end, head.map(|head| head.next)) {
+            Next::Confirmed => {
+                self.metrics
+                    .insert_seconds
+                    .observe(began.elapsed().as_secs_f64());
+                self.metrics.count_rows(&counts);
+                for (fingerprint, offset) in batch.seen {
+                    self.repeats.note(fingerprint, offset);
+                }
+                self.repeats.complete_to(batch.end);
+                self.failures = 0;
+                self.go_on_at(session, head);
+                Ok(true)
+            }
+            Next::Overtaken { .. } => {
+                self.metrics.heads_moved.inc();
+                self.go_on_at(session, head);
+                Ok(true)
+            }
+            Next::Suspect => {
+                let running = session.store.is_inserting(&token).await?;
+                let again = session.store.head(&self.place).await?;
+                if !step::is_burnt(session.head, again.map(|head| head.next), running) {
+                    bail!("an insert of {} is still running elsewhere", self.name());
+                }
+                self.metrics.burnt_tokens.inc();
+                tracing::warn!(partition = self.number, %token, "the server noted this token without its rows; taking the next one");
+                self.burnt = Some((session.head, generation + 1));
+                Ok(true)
+            }
+            Next::Restart => bail!(
+                "the head of {} went back from {}",
+                self.name(),
+                session.head
+            ),
+        }
+    }
+
+    fn go_on_at(&self, session: &mut Session, head: Option<Head>) {
+        session.head = head.map_or(0, |head| head.next);
+        session.last_arrival_millis = head.map(|head| head.arrival_millis);
+        let stored = session
+            .pending
+            .partition_point(|record| record.offset < session.head);
+        session.pending.drain(..stored);
+    }
+
+    fn check(&self, state: Result<(), String>) {
+        self.health
+            .set(&format!("partition {}", self.number), state);
+    }
+
+    fn name(&self) -> String {
+        format!("{}:{}", self.place.topic, self.number)
+    }
+
+    fn next_wait(&mut self) -> Duration {
+        let doubled = RETRY_FIRST * 2_u32.pow(self.failures.min(10));
+        self.failures += 1;
+        doubled
+            .min(RETRY_LONGEST)
+            .mul_f64(1.0 - fastrand::f64() / 2.0)
+    }
+}
+
+fn bytes(records: &VecDeque<Record>) -> usize {
+    records
+        .iter()
+        .map(|record| record.value.as_ref().map_or(0, Vec::len))
+        .sum()
+}

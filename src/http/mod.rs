@@ -1,0 +1,127 @@
+//! The noun HTTP client: listeners, connections with limits, and an orderly end.
+
+pub mod admin;
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// A whole answer; none of ours is streamed.
+pub type Answer = Response<Full<Bytes>>;
+
+/// For the head of a request, and between two requests of a connection: longer than the minute that
+/// balancers commonly keep an idle connection, so that they are the ones who close it.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// Header lines of one request.
+const HEADERS_MAX: usize = 64;
+
+/// Bytes of one head; also hyper's read buffer for each connection.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// After accept() failed, mostly because no descriptor is free: without a pause it would spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a connection beyond the limit is told before it is closed.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
+    retry-after: 1\r\nconnection: close\r\ncontent-length: 107\r\n\r\n\
+    {\"type\":\"about:blank\",\"title\":\"too many connections\",\"status\":503,\"detail\":\"come back in a second, please\"}";
+
+/// Listens on an address; port 0 takes a free one.
+///
+/// # Errors
+/// The port is in use, or not ours to take.
+pub async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; choose another with {flag}"))
+}
+
+/// Answers requests until `stop` is cancelled, then lets those in flight finish for `grace`. At most
+/// `connections_max` connections are open at once; more are answered 503 and closed.
+pub async fn serve<H, F>(
+    listener: TcpListener,
+    connections_max: usize,
+    stop: CancellationToken,
+    grace: Duration,
+    handle: H,
+) where
+    H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Answer> + Send + 'static,
+{
+    let graceful = GracefulShutdown::new();
+    let free = Arc::new(Semaphore::new(connections_max));
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let Ok(permit) = Arc::clone(&free).try_acquire_owned() else {
+            turn_away(&stream);
+            continue;
+        };
+        // An answer is one write; waiting to fill a packet would only delay it.
+        let _ = stream.set_nodelay(true);
+        let handle = handle.clone();
+        let service = service_fn(move |request| {
+            let answer = handle(request);
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_headers(HEADERS_MAX)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service);
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            let _permit = permit;
+            // A connection's error is its client's affair: it broke off or sent no HTTP.
+            let _ = pin!(connection).await;
+        });
+    }
+    drop(listener);
+    let _ = tokio::time::timeout(grace, graceful.shutdown()).await;
+}
+
+fn turn_away(stream: &TcpStream) {
+    // A fresh socket has room for this; if not, closing says enough.
+    let _ = stream.try_write(FULL);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_canned_answer_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(FULL).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.contains(&format!("content-length: {}", body.len())),
+            "{}",
+            body.len()
+        );
+        assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
+    }
+}

@@ -1,0 +1,272 @@
+//! Which migrations are to be done: a pure function of the files and of what is recorded.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::store::schema::{Applied, File};
+
+/// A migration file whose name was understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migration {
+    /// The number in its name.
+    pub version: u32,
+    /// Its file name.
+    pub name: String,
+    /// SHA-256 of its content with `\n` line endings, in hexadecimal.
+    pub checksum: String,
+    /// Its statement.
+    pub sql: String,
+}
+
+/// Why nothing is to be done before a person has looked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PlanError {
+    /// The file's name is not `V<number>__<what_it_does>.sql`.
+    Misnamed(String),
+    /// Two files have the number of this one.
+    Repeated(String),
+    /// No file has this number, but a later one exists.
+    Hole(u32),
+    /// The recorded migration is not among the files.
+    Missing(String),
+    /// The file is not what was applied under its number.
+    Divergent(String),
+    /// A recorded migration comes after this one, which is not recorded.
+    OutOfOrder(String),
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PlanError::Misnamed(name) => {
+                write!(
+                    f,
+                    "migration {name} is misnamed; expected V<number>__<what_it_does>.sql"
+                )
+            }
+            PlanError::Repeated(name) => {
+                write!(f, "migration {name} has the number of another one")
+            }
+            PlanError::Hole(version) => write!(f, "migration V{version} is missing between others"),
+            PlanError::Missing(name) => write!(
+                f,
+                "migration {name} is applied, but this captcha does not have it; use one that is at least as new as the schema"
+            ),
+            PlanError::Divergent(name) => write!(
+                f,
+                "migration {name} differs from the one that was applied; a migration that was applied never changes, write a new one"
+            ),
+            PlanError::OutOfOrder(name) => {
+                write!(f, "migration {name} is not applied, but a later one is")
+            }
+        }
+    }
+}
+
+impl std::error::Error for PlanError {}
+
+/// The migrations that are to be done, in order.
+///
+/// # Errors
+/// The first thing that is wrong with the files or with what is recorded, by name.
+pub fn plan(files: &[File], applied: &[Applied]) -> Result<Vec<Migration>, PlanError> {
+    let migrations = read(files)?;
+    for record in applied {
+        let Some(migration) = migrations.iter().find(|m| m.version == record.version) else {
+            return Err(PlanError::Missing(record.name.clone()));
+        };
+        if (&migration.checksum, &migration.name) != (&record.checksum, &record.name) {
+            return Err(PlanError::Divergent(record.name.clone()));
+        }
+    }
+    let newest = applied
+        .iter()
+        .map(|record| record.version)
+        .max()
+        .unwrap_or(0);
+    let is_applied = |m: &Migration| applied.iter().any(|record| record.version == m.version);
+    let todo: Vec<Migration> = migrations.into_iter().filter(|m| !is_applied(m)).collect();
+    match todo.first() {
+        Some(first) if first.version < newest => Err(PlanError::OutOfOrder(first.name.clone())),
+        _ => Ok(todo),
+    }
+}
+
+fn read(files: &[File]) -> Result<Vec<Migration>, PlanError> {
+    let mut migrations: Vec<Migration> = Vec::with_capacity(files.len());
+    for file in files {
+        let version =
+            version(file.name).ok_or_else(|| PlanError::Misnamed(file.name.to_string()))?;
+        if migrations.iter().any(|m| m.version == version) {
+            return Err(PlanError::Repeated(file.name.to_string()));
+        }
+        migrations.push(Migration {
+            version,
+            name: file.name.to_string(),
+            checksum: checksum(file.sql),
+            sql: file.sql.to_string(),
+        });
+    }
+    migrations.sort_by_key(|m| m.version);
+    for (expected, migration) in (1..).zip(&migrations) {
+        if migration.version != expected {
+            return Err(PlanError::Hole(expected));
+        }
+    }
+    Ok(migrations)
+}
+
+/// The number in `V<number>__<what_it_does>.sql`, without leading zeros.
+fn version(name: &str) -> Option<u32> {
+    let (number, what) = name
+        .strip_prefix('V')?
+        .strip_suffix(".sql")?
+        .split_once("__")?;
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let named = !what.is_empty() && what.chars().all(plain);
+    let numbered = number.starts_with(|c: char| ('1'..='9').contains(&c))
+        && number.chars().all(|c| c.is_ascii_digit());
+    (named && numbered).then(|| number.parse().ok()).flatten()
+}
+
+/// What `sha256sum` prints for the file, on every platform: `\r\n` counts as `\n`.
+fn checksum(sql: &str) -> String {
+    let digest = Sha256::digest(sql.replace("\r\n", "\n"));
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::schema;
+
+    const ONE: File = File {
+        name: "V1__one.sql",
+        sql: "SELECT 1\n",
+    };
+    const TWO: File = File {
+        name: "V2__two.sql",
+        sql: "SELECT 2\n",
+    };
+    const THREE: File = File {
+        name: "V3__three.sql",
+        sql: "SELECT 3\n",
+    };
+
+    fn applied(file: File) -> Applied {
+        Applied {
+            version: version(file.name).unwrap(),
+            name: file.name.to_string(),
+            checksum: checksum(file.sql),
+            applied_at: String::new(),
+        }
+    }
+
+    fn names(files: &[File], records: &[Applied]) -> Result<Vec<String>, PlanError> {
+        plan(files, records).map(|todo| todo.into_iter().map(|m| m.name).collect())
+    }
+
+    #[test]
+    fn what_is_not_applied_is_planned_in_order() {
+        let files = [THREE, ONE, TWO];
+        assert_eq!(
+            names(&files, &[]).unwrap(),
+            ["V1__one.sql", "V2__two.sql", "V3__three.sql"]
+        );
+        assert_eq!(
+            names(&files, &[applied(ONE)]).unwrap(),
+            ["V2__two.sql", "V3__three.sql"]
+        );
+        let all = [applied(TWO), applied(ONE), applied(THREE)];
+        assert_eq!(names(&files, &all).unwrap(), Vec::<String>::new());
+        assert_eq!(names(&[], &[]).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_built_in_files_are_in_order_and_end_with_the_version() {
+        let all = plan(schema::FILES, &[]).unwrap();
+        assert_eq!(all.last().unwrap().version, schema::VERSION);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let renamed = File {
+            name: "V1__uno.sql",
+            ..ONE
+        };
+        let changed = File {
+            sql: "SELECT 1 \n",
+            ..ONE
+        };
+        for (files, records, error) in [
+            (
+                vec![changed],
+                vec![applied(ONE)],
+                PlanError::Divergent("V1__one.sql".into()),
+            ),
+            (
+                vec![renamed],
+                vec![applied(ONE)],
+                PlanError::Divergent("V1__one.sql".into()),
+            ),
+            (
+                vec![ONE],
+                vec![applied(ONE), applied(TWO)],
+                PlanError::Missing("V2__two.sql".into()),
+            ),
+            (
+                vec![ONE, renamed],
+                vec![],
+                PlanError::Repeated("V1__uno.sql".into()),
+            ),
+            (vec![ONE, THREE], vec![], PlanError::Hole(2)),
+            (vec![TWO], vec![], PlanError::Hole(1)),
+            (
+                vec![ONE, TWO],
+                vec![applied(TWO)],
+                PlanError::OutOfOrder("V1__one.sql".into()),
+            ),
+        ] {
+            assert_eq!(plan(&files, &records), Err(error));
+        }
+    }
+
+    #[test]
+    fn misnamed_files_are_refused() {
+        for name in [
+            "",
+            "V1.sql",
+            "V1__.sql",
+            "V__one.sql",
+            "v1__one.sql",
+            "V01__one.sql",
+            "V0__one.sql",
+            "V1_one.sql",
+            "V1__One.sql",
+            "V1__one",
+            "V1__one.sql.bak",
+            "V-1__one.sql",
+            "V99999999999__one.sql",
+            "1__one.sql",
+        ] {
+            let file = File { name, sql: "" };
+            assert_eq!(
+                plan(&[file], &[]),
+                Err(PlanError::Misnamed(name.into())),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_checksum_is_that_of_sha256sum_whatever_the_line_endings() {
+        assert_eq!(checksum("SELECT 1\r\n"), checksum("SELECT 1\n"));
+        assert_ne!(checksum("SELECT 1\n"), checksum("SELECT 1"));
+        // printf abc | sha256sum
+        assert_eq!(
+            checksum("abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
+}

@@ -1,0 +1,207 @@
+//! The topic: made as it should be, or checked and left alone.
+
+use anyhow::bail;
+
+use super::say;
+use crate::broker::{Broker, Retention, TopicSpec, TopicState, min_insync_replicas};
+
+/// Partitions of a new topic: enough to use a few cores and consumers, few enough for a laptop.
+const PARTITIONS: i32 = 4;
+
+/// How the topic is made. What is named here an existing topic must match.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+#[command(next_help_heading = "Topic")]
+pub struct TopicArgs {
+    /// Partitions [default for a new topic: 4]
+    #[arg(long, env = "CAPTCHA_PARTITIONS", value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    partitions: Option<i32>,
+
+    /// Copies of each partition; min.insync.replicas is one less, at least 1 [default for a new topic: the broker's]
+    #[arg(long, env = "CAPTCHA_REPLICATION_FACTOR", value_name = "COUNT", value_parser = clap::value_parser!(i16).range(1..))]
+    replication_factor: Option<i16>,
+
+    /// How long Kafka keeps records, such as 7d or 12h [default for a new topic: 7d]
+    #[arg(long, env = "CAPTCHA_RETENTION", value_name = "DURATION")]
+    retention: Option<Retention>,
+}
+
+/// What became of the topic.
+pub struct Done {
+    /// Whether it was made, or would be.
+    pub made: bool,
+    /// How many partitions it has.
+    pub partitions: i32,
+}
+
+/// Makes the topic, or checks the one that is there and never alters it.
+///
+/// # Errors
+/// No broker answers, it refuses, or the topic that is there is not fit; then every reason is named.
+pub async fn migrate(args: &TopicArgs, broker: &Broker, dry_run: bool) -> anyhow::Result<Done> {
+    let spec = TopicSpec {
+        partitions: args.partitions.unwrap_or(PARTITIONS),
+        replication_factor: args.replication_factor,
+        retention: args.retention.unwrap_or(Retention::WEEK),
+    };
+    let mut made = false;
+    let mut state = broker.topic_state().await?;
+    if state.is_none() {
+        made = true;
+        if dry_run {
+            say(format_args!(
+                "would make topic {} with {} partitions",
+                broker.topic(),
+                spec.partitions
+            ))?;
+            return Ok(Done {
+                made,
+                partitions: spec.partitions,
+            });
+        }
+        broker.create_topic(spec).await?;
+        state = broker.topic_state_once_known().await?;
+    }
+    let Some(state) = state else {
+        bail!(
+            "kafka made topic {} but does not know it yet; run `captcha migrate` again",
+            broker.topic()
+        );
+    };
+    let faults = faults(args, &state);
+    if !faults.is_empty() {
+        bail!(
+            "topic {} is not fit and is not altered: {}; alter it with kafka-configs or name another with --kafka-topic",
+            broker.topic(),
+            faults.join(", ")
+        );
+    }
+    if made {
+        say(format_args!(
+            "made topic {}: {} partitions, {} {}",
+            broker.topic(),
+            state.partitions,
+            state.replication_factor,
+            if state.replication_factor == 1 {
+                "copy"
+            } else {
+                "copies"
+            }
+        ))?;
+    }
+    Ok(Done {
+        made,
+        partitions: state.partitions,
+    })
+}
+
+/// What keeps a topic from holding events, each with what it should be.
+fn faults(args: &TopicArgs, state: &TopicState) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut want = |name: &str, is: String, should: String| {
+        if is != should {
+            faults.push(format!("{name} is {is} and should be {should}"));
+        }
+    };
+    if let Some(partitions) = args.partitions {
+        want(
+            "the number of partitions",
+            state.partitions.to_string(),
+            partitions.to_string(),
+        );
+    }
+    if let Some(copies) = args.replication_factor {
+        want(
+            "the replication factor",
+            state.replication_factor.to_string(),
+            copies.to_string(),
+        );
+    }
+    let config = |name: &str| state.config.get(name).cloned().unwrap_or_default();
+    if let Some(retention) = args.retention {
+        want(
+            "retention.ms",
+            config("retention.ms"),
+            retention.millis().to_string(),
+        );
+    }
+    // A compacted topic drops events; an unclean leader drops confirmed ones.
+    want(
+        "cleanup.policy",
+        config("cleanup.policy"),
+        "delete".to_string(),
+    );
+    let unclean = "unclean.leader.election.enable";
+    want(unclean, config(unclean), "false".to_string());
+    let insync = config("min.insync.replicas");
+    let needed = min_insync_replicas(state.replication_factor);
+    if insync.parse::<i16>().is_ok_and(|insync| insync < needed) {
+        want("min.insync.replicas", insync, needed.to_string());
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ANY: TopicArgs = TopicArgs {
+        partitions: None,
+        replication_factor: None,
+        retention: None,
+    };
+
+    fn state(copies: i16, config: [(&str, &str); 4]) -> TopicState {
+        TopicState {
+            partitions: 4,
+            replication_factor: copies,
+            config: config
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .into(),
+        }
+    }
+
+    const GOOD: [(&str, &str); 4] = [
+        ("cleanup.policy", "delete"),
+        ("min.insync.replicas", "2"),
+        ("retention.ms", "604800000"),
+        ("unclean.leader.election.enable", "false"),
+    ];
+
+    #[test]
+    fn a_fit_topic_has_no_faults() {
+        assert_eq!(faults(&ANY, &state(3, GOOD)), Vec::<String>::new());
+        let same = TopicArgs {
+            partitions: Some(4),
+            replication_factor: Some(3),
+            retention: Some(Retention::WEEK),
+        };
+        assert_eq!(faults(&same, &state(3, GOOD)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_fault_is_named_with_what_it_should_be() {
+        let bad = [
+            ("cleanup.policy", "compact"),
+            ("min.insync.replicas", "1"),
+            ("retention.ms", "1"),
+            ("unclean.leader.election.enable", "true"),
+        ];
+        let other = TopicArgs {
+            partitions: Some(8),
+            replication_factor: Some(5),
+            retention: Some(Retention::WEEK),
+        };
+        assert_eq!(
+            faults(&other, &state(3, bad)),
+            [
+                "the number of partitions is 4 and should be 8",
+                "the replication factor is 3 and should be 5",
+                "retention.ms is 1 and should be 604800000",
+                "cleanup.policy is compact and should be delete",
+                "unclean.leader.election.enable is true and should be false",
+                "min.insync.replicas is 1 and should be 2",
+            ]
+        );
+    }
+}

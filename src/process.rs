@@ -1,0 +1,66 @@
+//! What a process shares with its surroundings: log lines on stderr, and the signals that end it.
+
+use std::io::IsTerminal as _;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+/// What is logged unless `CAPTCHA_LOG` says otherwise: our own lines. The drivers log each retry and,
+/// of a failed login, what they sent; what matters of it stands in our own lines.
+const LOG_DEFAULT: &str = "info,rskafka=off,klickhouse=off";
+
+/// Exit code after a second signal: what a shell reports of a process that SIGINT ended.
+const HURRIED: i32 = 130;
+
+/// Starts logging to stderr: for people on a terminal, one JSON object a line elsewhere.
+///
+/// # Errors
+/// `CAPTCHA_LOG` is not a filter.
+pub fn start_logging() -> anyhow::Result<()> {
+    let directives = std::env::var("CAPTCHA_LOG").unwrap_or_else(|_| LOG_DEFAULT.to_string());
+    let filter = EnvFilter::builder().parse(&directives).with_context(|| {
+        format!("CAPTCHA_LOG={directives} is not a log filter; try info or debug")
+    })?;
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let terminal = std::io::stderr().is_terminal();
+    if terminal {
+        let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        registry
+            .with(layer.with_ansi(colours).with_target(false))
+            .try_init()?;
+    } else {
+        registry.with(layer.json().flatten_event(true)).try_init()?;
+    }
+    Ok(())
+}
+
+/// A token that SIGTERM or SIGINT cancels. A second signal ends the process at once.
+///
+/// # Errors
+/// The signals cannot be listened to.
+pub fn shutdown_token() -> anyhow::Result<CancellationToken> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to SIGINT")?;
+    let token = CancellationToken::new();
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        let name = either(&mut terminate, &mut interrupt).await;
+        tracing::info!(signal = name, "stopping; a second signal stops at once");
+        cancelled.cancel();
+        either(&mut terminate, &mut interrupt).await;
+        std::process::exit(HURRIED);
+    });
+    Ok(token)
+}
+
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}

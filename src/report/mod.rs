@@ -1,0 +1,190 @@
+//! `captcha report`: the numbers of `GET /v1/report` in a terminal.
+
+use std::io::{self, IsTerminal as _, Write};
+
+use anyhow::Context as _;
+use chrono::NaiveDate;
+use comfy_table::{CellAlignment, Table, presets};
+use uuid::Uuid;
+
+use crate::store::{self, Counters, Filter, Store};
+
+/// Show how many challenges each site served and solved on each day (UTC)
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub struct Args {
+    /// Only this site; may be given several times [default: all sites]
+    #[arg(long, value_name = "UUID")]
+    site_id: Vec<Uuid>,
+
+    /// First day, such as 2001-01-31
+    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
+    from: Option<NaiveDate>,
+
+    /// The day after the last one
+    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
+    to: Option<NaiveDate>,
+
+    /// How to write it
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    format: Format,
+
+    #[command(flatten)]
+    store: store::Args,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// Columns for people
+    Table,
+    /// The same object that GET /v1/report answers
+    Json,
+    /// Comma separated, with a header
+    Csv,
+}
+
+/// Asks ClickHouse and writes the report to stdout.
+///
+/// # Errors
+/// ClickHouse is away, the schema is not there, or the report is too large.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let store = Store::new(args.store)?;
+    let filter = Filter {
+        site_ids: args.site_id,
+        from: args.from,
+        to: args.to,
+    };
+    let counters = ask(&store, &filter).await?;
+    let mut page = Vec::new();
+    write(&mut page, &counters, args.format).context("cannot write the report")?;
+    let written = io::stdout()
+        .write_all(&page)
+        .and_then(|()| io::stdout().flush());
+    match written {
+        // `captcha report | head` has seen enough.
+        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+        other => other.context("cannot write the report to stdout")?,
+    }
+    if counters.counters.is_empty() && args.format == Format::Table && io::stderr().is_terminal() {
+        let _ = writeln!(io::stderr(), "no events match");
+    }
+    Ok(())
+}
+
+async fn ask(store: &Store, filter: &Filter) -> anyhow::Result<Counters> {
+    let asked = async { store.connect().await?.counters(filter).await };
+    asked.await.map_err(|err| match err {
+        store::CountersError::Store(err) if err.is_schema_missing() => anyhow::anyhow!(
+            "clickhouse at {} has no tables in database {}; run `captcha migrate`",
+            store.addresses(),
+            store.database()
+        ),
+        other => other.into(),
+    })
+}
+
+fn write(out: &mut impl Write, counters: &Counters, format: Format) -> anyhow::Result<()> {
+    match format {
+        Format::Json => {
+            serde_json::to_writer(&mut *out, counters)?;
+            writeln!(out)?;
+        }
+        Format::Csv => {
+            let mut csv = csv::WriterBuilder::new()
+                .has_headers(false)
+                .from_writer(out);
+            csv.write_record(COLUMNS)?;
+            for counter in &counters.counters {
+                csv.serialize(counter)?;
+            }
+            csv.flush()?;
+        }
+        Format::Table => writeln!(out, "{}", table(counters))?,
+    }
+    Ok(())
+}
+
+const COLUMNS: [&str; 4] = ["date", "site_id", "served", "solved"];
+
+fn table(counters: &Counters) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(COLUMNS);
+    for counter in &counters.counters {
+        table.add_row([
+            counter.date.to_string(),
+            counter.site_id.to_string(),
+            counter.served.to_string(),
+            counter.solved.to_string(),
+        ]);
+    }
+    for index in [2, 3] {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+        .lines()
+        .map(|line| line.trim_end().to_string())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Counter;
+
+    fn page(counters: Vec<Counter>, format: Format) -> String {
+        let mut page = Vec::new();
+        write(&mut page, &Counters { counters }, format).unwrap();
+        String::from_utf8(page).unwrap()
+    }
+
+    fn two() -> Vec<Counter> {
+        let counter = |date: &str, site_id, served, solved| Counter {
+            date: date.parse().unwrap(),
+            site_id,
+            served,
+            solved,
+        };
+        vec![
+            counter("2001-01-01", Uuid::nil(), 1, 0),
+            counter("2001-01-02", Uuid::max(), 12_345, 678),
+        ]
+    }
+
+    #[test]
+    fn json_is_what_the_api_answers() {
+        assert_eq!(
+            page(two(), Format::Json),
+            "{\"counters\":[\
+             {\"date\":\"2001-01-01\",\"site_id\":\"00000000-0000-0000-0000-000000000000\",\"served\":1,\"solved\":0},\
+             {\"date\":\"2001-01-02\",\"site_id\":\"ffffffff-ffff-ffff-ffff-ffffffffffff\",\"served\":12345,\"solved\":678}]}\n"
+        );
+        assert_eq!(page(Vec::new(), Format::Json), "{\"counters\":[]}\n");
+    }
+
+    #[test]
+    fn csv_always_has_its_header() {
+        assert_eq!(
+            page(two(), Format::Csv),
+            "date,site_id,served,solved\n\
+             2001-01-01,00000000-0000-0000-0000-000000000000,1,0\n\
+             2001-01-02,ffffffff-ffff-ffff-ffff-ffffffffffff,12345,678\n"
+        );
+        assert_eq!(
+            page(Vec::new(), Format::Csv),
+            "date,site_id,served,solved\n"
+        );
+    }
+
+    #[test]
+    fn the_table_lines_up_and_has_no_trailing_spaces() {
+        let page = page(two(), Format::Table);
+        let lines: Vec<_> = page.lines().collect();
+        assert_eq!(lines.len(), 3, "{page}");
+        assert!(lines[1].ends_with("   1       0"), "{page}");
+        assert!(lines[2].ends_with("12345     678"), "{page}");
+        assert!(lines.iter().all(|line| *line == line.trim_end()), "{page}");
+    }
+}

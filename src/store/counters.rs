@@ -1,0 +1,215 @@
+//! The report: how many challenges each site served and solved on each day.
+
+use std::fmt::{self, Write as _};
+
+use chrono::{DateTime, NaiveDate};
+use klickhouse::Value;
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use super::{Connection, Error, unexpected};
+
+/// Rows that one report may have. More are refused, because an answer is never cut short.
+const ROWS_MAX: usize = 1_000_000;
+
+const HOURS_A_DAY: i64 = 24;
+
+/// Which days and sites a report is about; without a bound, all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only these sites; empty means all.
+    pub site_ids: Vec<Uuid>,
+    /// First day (UTC).
+    pub from: Option<NaiveDate>,
+    /// The day after the last one (UTC).
+    pub to: Option<NaiveDate>,
+}
+
+/// One day of one site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Counter {
+    /// The day, UTC.
+    #[serde(serialize_with = "as_text")]
+    pub date: NaiveDate,
+    /// The site.
+    pub site_id: Uuid,
+    /// Challenges shown.
+    pub served: u64,
+    /// Challenges solved.
+    pub solved: u64,
+}
+
+/// A whole report, by day and then by site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// One row for each day and site with any event.
+    pub counters: Vec<Counter>,
+}
+
+/// Why there is no report.
+#[derive(Debug)]
+pub enum CountersError {
+    /// More than 1,000,000 rows match.
+    TooManyRows,
+    /// ClickHouse did not answer.
+    Store(Error),
+}
+
+impl From<Error> for CountersError {
+    fn from(err: Error) -> Self {
+        CountersError::Store(err)
+    }
+}
+
+impl fmt::Display for CountersError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CountersError::TooManyRows => write!(
+                f,
+                "the report has more than {ROWS_MAX} rows; narrow it by site_id, from or to"
+            ),
+            CountersError::Store(err) => err.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for CountersError {}
+
+impl Filter {
+    /// Reads a day, `2001-01-31`.
+    ///
+    /// # Errors
+    /// One short phrase that says what is expected.
+    pub fn parse_date(text: &str) -> Result<NaiveDate, &'static str> {
+        const SHAPE: &str = "not a date like 2001-01-31";
+        let four_digit_year = text.len() == 10 && text.starts_with(|c: char| c.is_ascii_digit());
+        let date = four_digit_year
+            .then(|| text.parse::<NaiveDate>().ok())
+            .flatten();
+        date.ok_or(SHAPE)
+    }
+
+    /// The query, in the one shape that the projection `hourly` serves. Days are made from hours here
+    /// and into text in Rust, because ClickHouse's `toDate` wraps around after 2149.
+    fn sql(&self) -> String {
+        let mut filter = String::from("kind = 'event' AND repeat = 0");
+        if !self.site_ids.is_empty() {
+            let sites: Vec<String> = self.site_ids.iter().map(|id| format!("'{id}'")).collect();
+            let _ = write!(filter, " AND site_id IN ({})", sites.join(", "));
+        }
+        if let Some(from) = self.from {
+            let _ = write!(filter, " AND hour >= {}", day_number(from) * HOURS_A_DAY);
+        }
+        if let Some(to) = self.to {
+            let _ = write!(filter, " AND hour < {}", day_number(to) * HOURS_A_DAY);
+        }
+        format!(
+            "SELECT toInt64(intDiv(hour, {HOURS_A_DAY})) AS day, site_id, \
+             toUInt64(sumIf(events, type = 'serve')) AS served, \
+             toUInt64(sumIf(events, type = 'solve')) AS solved \
+             FROM (SELECT intDiv(toUnixTimestamp64Second(time), 3600) AS hour, site_id, type, \
+             count() AS events FROM events WHERE {filter} GROUP BY hour, site_id, type) \
+             GROUP BY day, site_id LIMIT {}",
+            ROWS_MAX + 1
+        )
+    }
+}
+
+impl Connection {
+    /// Counts the events that a filter selects, each event once.
+    ///
+    /// # Errors
+    /// [`CountersError::TooManyRows`] rather than a part of the answer.
+    pub async fn counters(&self, filter: &Filter) -> Result<Counters, CountersError> {
+        let mut counters = Vec::new();
+        for row in self.rows(&filter.sql()).await? {
+            counters.push(counter(&row).ok_or_else(|| unexpected("a report"))?);
+        }
+        if counters.len() > ROWS_MAX {
+            return Err(CountersError::TooManyRows);
+        }
+        // The order of a UUID's bytes is the order of its text; ClickHouse's own order is another.
+        counters.sort_unstable_by_key(|counter: &Counter| (counter.date, counter.site_id));
+        Ok(Counters { counters })
+    }
+}
+
+fn counter(row: &[Value]) -> Option<Counter> {
+    let [
+        Value::Int64(day),
+        Value::Uuid(site_id),
+        Value::UInt64(served),
+        Value::UInt64(solved),
+    ] = row
+    else {
+        return None;
+    };
+    Some(Counter {
+        date: DateTime::from_timestamp(day.checked_mul(86_400)?, 0)?.date_naive(),
+        site_id: *site_id,
+        served: *served,
+        solved: *solved,
+    })
+}
+
+/// Days since 1970-01-01.
+fn day_number(date: NaiveDate) -> i64 {
+    (date - NaiveDate::default()).num_days()
+}
+
+fn as_text<S: Serializer>(date: &NaiveDate, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(date)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn date(text: &str) -> NaiveDate {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn bounds_are_whole_days_in_hours() {
+        let filter = Filter {
+            site_ids: vec![Uuid::nil(), Uuid::max()],
+            from: Some(date("1970-01-02")),
+            to: Some(date("2107-01-01")),
+        };
+        let sql = filter.sql();
+        assert!(
+            sql.contains("hour >= 24 AND hour < 1200912 GROUP BY"),
+            "{sql}"
+        );
+        assert!(
+            sql.contains(
+                "site_id IN ('00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff')"
+            ),
+            "{sql}"
+        );
+        assert!(!Filter::default().sql().contains("hour >="));
+    }
+
+    #[test]
+    fn days_beyond_the_reach_of_clickhouse_dates_keep_their_date() {
+        let row = [
+            Value::Int64(day_number(date("2199-12-31"))),
+            Value::Uuid(Uuid::nil()),
+            Value::UInt64(2),
+            Value::UInt64(1),
+        ];
+        let counters = Counters {
+            counters: vec![counter(&row).unwrap()],
+        };
+        assert_eq!(
+            serde_json::to_string(&counters).unwrap(),
+            r#"{"counters":[{"date":"2199-12-31","site_id":"00000000-0000-0000-0000-000000000000","served":2,"solved":1}]}"#
+        );
+    }
+
+    #[test]
+    fn a_row_of_another_shape_is_refused() {
+        assert_eq!(counter(&[Value::Int64(1)]), None);
+        assert_eq!(counter(&[]), None);
+    }
+}

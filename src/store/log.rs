@@ -1,0 +1,368 @@
+//! The log in the table `events`: its head, the guarded insert, and the identities that were seen lately.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use klickhouse::{DynDateTime64, IndexMap, KlickhouseError, Type, Tz, Value};
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::{Connection, Error, quote, rows_of, unexpected};
+use crate::event::{Event, Kind, Timestamp};
+
+/// For one insert. A slow disk may need seconds; after a minute it is better to look at the head.
+const INSERT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// To read the identities of the repeat window: 1.3 s for 1 million rows on a small machine.
+const IDENTITIES_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Settings of every insert, in the query because the driver drops unknown ones that come beside it,
+/// and pinned because a server's profile may say otherwise: one insert must be one block and one part,
+/// answered when it is written, and deduplicated by its token.
+const INSERT_SETTINGS: &str = "async_insert = 0, insert_deduplicate = 1, deduplicate_insert = 'enable', \
+     deduplicate_insert_select = 'force_enable', use_strict_insert_block_limits = 0, \
+     max_insert_block_size = 1048449, max_insert_block_size_bytes = 0, max_insert_threads = 1";
+
+/// `FUNCTION_THROW_IF_VALUE_IS_NON_ZERO`: the guard of an insert found another head.
+const THROW_IF: i32 = 395;
+
+/// A partition of a topic, as the columns `topic` and `partition` name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Kafka topic.
+    pub topic: String,
+    /// Kafka partition.
+    pub partition: i32,
+}
+
+/// How far the table has come in a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The offset that comes next: one more than the largest one stored.
+    pub next: i64,
+    /// Arrival of the last row, in milliseconds since 1970.
+    pub arrival_millis: i64,
+}
+
+/// One row of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Kafka offset.
+    pub offset: i64,
+    /// The record's own timestamp, in milliseconds since 1970, within the years 1970 to 2200.
+    pub arrival_millis: i64,
+    /// What stood at the offset.
+    pub content: Content,
+}
+
+/// What stood at an offset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A good record; `repeat` if the same event stands in the window before it.
+    Event {
+        /// The event.
+        event: Event,
+        /// Left out by reports.
+        repeat: bool,
+    },
+    /// A record that is no event.
+    Bad {
+        /// Why.
+        reason: String,
+        /// Its value.
+        raw: Vec<u8>,
+    },
+    /// Offsets that Kafka does not have (any more): `span` of them, the last one at the row's offset.
+    Gap {
+        /// How many, at least 1.
+        span: i64,
+    },
+}
+
+/// One batch for one partition: one insert, one block, one part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Insert {
+    /// Where the rows belong.
+    pub place: Place,
+    /// The head that was read before; the server refuses the insert if it has moved.
+    pub head: i64,
+    /// 0, and one more for each token of this head that was burnt.
+    pub generation: u32,
+    /// Rows of one arrival month, ascending by offset, without a hole from `head` on.
+    pub rows: Vec<Row>,
+}
+
+impl Insert {
+    /// The deduplication token: rivals at one head share it, so that one of them wins.
+    pub fn token(&self) -> String {
+        let Place { topic, partition } = &self.place;
+        match self.generation {
+            0 => format!("{topic}:{partition}:{}", self.head),
+            g => format!("{topic}:{partition}:{}#{g}", self.head),
+        }
+    }
+
+    fn sql(&self) -> String {
+        let structure: Vec<String> = columns()
+            .iter()
+            .map(|(name, column_type)| format!("{name} {column_type}"))
+            .collect();
+        let names: Vec<&str> = columns().iter().map(|(name, _)| *name).collect();
+        let names = names.join(", ");
+        format!(
+            "INSERT INTO events ({names}) SELECT {names} FROM input({}) \
+             WHERE throwIf(ifNull(({}), 0) != {}, 'head moved') = 0 \
+             SETTINGS {INSERT_SETTINGS}, insert_deduplication_token = {} FORMAT Native",
+            quote(&structure.join(", ")),
+            head_sql("max(offset) + 1", &self.place),
+            self.head,
+            quote(&self.token()),
+        )
+    }
+}
+
+/// The columns that an insert sends, in order. The one place that names them in Rust.
+fn columns() -> [(&'static str, Type); 13] {
+    [
+        ("topic", Type::String),
+        ("partition", Type::Int32),
+        ("offset", Type::Int64),
+        ("arrival", Type::DateTime64(3, Tz::UTC)),
+        ("span", Type::Int64),
+        ("kind", Type::String),
+        ("reason", Type::String),
+        ("raw", Type::String),
+        ("repeat", Type::UInt8),
+        ("site_id", Type::Uuid),
+        ("type", Type::String),
+        ("correlation_id", Type::Uuid),
+        ("time", Type::DateTime64(6, Tz::UTC)),
+    ]
+}
+
+fn head_sql(select: &str, place: &Place) -> String {
+    // GROUP BY makes an empty table answer with no row; without it max() would answer 0.
+    format!(
+        "SELECT {select} FROM events WHERE {} GROUP BY topic, partition",
+        at(place)
+    )
+}
+
+fn at(place: &Place) -> String {
+    format!(
+        "topic = {} AND partition = {}",
+        quote(&place.topic),
+        place.partition
+    )
+}
+
+/// A row as the driver sends it.
+struct Sent([Value; 13]);
+
+impl klickhouse::Row for Sent {
+    const COLUMN_COUNT: Option<usize> = Some(13);
+
+    fn column_names() -> Option<Vec<Cow<'static, str>>> {
+        Some(columns().map(|(name, _)| Cow::Borrowed(name)).into())
+    }
+
+    fn deserialize_row(_: Vec<(&str, &Type, Value)>) -> klickhouse::Result<Self> {
+        Err(KlickhouseError::DeserializeError(
+            "rows are only sent".to_string(),
+        ))
+    }
+
+    fn serialize_row(
+        self,
+        _: &IndexMap<String, Type>,
+    ) -> klickhouse::Result<Vec<(Cow<'static, str>, Value)>> {
+        let named = columns().into_iter().zip(self.0);
+        Ok(named
+            .map(|((name, _), value)| (Cow::Borrowed(name), value))
+            .collect())
+    }
+}
+
+fn values(place: &Place, row: Row) -> [Value; 13] {
+    let text = |text: &str| Value::String(text.as_bytes().to_vec());
+    let none = || Value::String(Vec::new());
+    let (mut span, mut repeat) = (1, 0);
+    let (mut reason, mut raw) = (none(), none());
+    let (mut site_id, mut correlation_id) = (Uuid::nil(), Uuid::nil());
+    let (mut event_type, mut time) = (none(), 0);
+    let kind = match row.content {
+        Content::Event {
+            event,
+            repeat: again,
+        } => {
+            repeat = u8::from(again);
+            site_id = event.site_id;
+            event_type = text(event.kind.as_str());
+            correlation_id = event.correlation_id;
+            time = event.time.micros();
+            "event"
+        }
+        Content::Bad {
+            reason: why,
+            raw: bytes,
+        } => {
+            reason = Value::String(why.into_bytes());
+            raw = Value::String(bytes);
+            "bad"
+        }
+        Content::Gap { span: missing } => {
+            span = missing;
+            "gap"
+        }
+    };
+    [
+        text(&place.topic),
+        Value::Int32(place.partition),
+        Value::Int64(row.offset),
+        Value::DateTime64(DynDateTime64(Tz::UTC, row.arrival_millis as u64, 3)),
+        Value::Int64(span),
+        text(kind),
+        reason,
+        raw,
+        Value::UInt8(repeat),
+        Value::Uuid(site_id),
+        event_type,
+        Value::Uuid(correlation_id),
+        Value::DateTime64(DynDateTime64(Tz::UTC, time as u64, 6)),
+    ]
+}
+
+impl Error {
+    /// Whether an insert was refused because the head is not where it was: somebody else was faster.
+    pub fn is_head_moved(&self) -> bool {
+        matches!(self, Error::Server { code, .. } if *code == THROW_IF)
+    }
+}
+
+impl Connection {
+    /// The head of a partition; `None` while the table has no row of it.
+    ///
+    /// # Errors
+    /// No answer, or the tables are not there.
+    pub async fn head(&self, place: &Place) -> Result<Option<Head>, Error> {
+        let select = "max(offset) + 1, argMax(toUnixTimestamp64Milli(arrival), offset)";
+        let rows = self.rows(&head_sql(select, place)).await?;
+        match rows.first().map(Vec::as_slice) {
+            None => Ok(None),
+            Some([Value::Int64(next), Value::Int64(arrival_millis)]) => Ok(Some(Head {
+                next: *next,
+                arrival_millis: *arrival_millis,
+            })),
+            Some(_) => Err(unexpected("the head of a partition")),
+        }
+    }
+
+    /// Writes a batch, all or nothing. Ok means only that the server said nothing against it: the head,
+    /// read on this connection afterwards, says whether the rows are there.
+    ///
+    /// # Errors
+    /// The server refused, the head had moved ([`Error::is_head_moved`]), or no whole answer came.
+    pub async fn insert(&self, insert: Insert) -> Result<(), Error> {
+        let sql = insert.sql();
+        let Insert { place, rows, .. } = insert;
+        let rows = rows
+            .into_iter()
+            .map(|row| Sent(values(&place, row)))
+            .collect();
+        // The row calls wait for the server to ask for data. `insert_native_raw` does not, and the server
+        // takes a block that comes while it still evaluates the guard for nonsense and hangs up.
+        let send = self.client.insert_native_block(sql, rows);
+        match timeout(INSERT_TIMEOUT, send).await {
+            Ok(done) => Ok(done?),
+            Err(_) => Err(Error::Connection(format!(
+                "clickhouse did not confirm an insert within {} s",
+                INSERT_TIMEOUT.as_secs()
+            ))),
+        }
+    }
+
+    /// Whether the server is still working on an insert with this token.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn is_inserting(&self, token: &str) -> Result<bool, Error> {
+        let sql = format!(
+            "SELECT toUInt64(count()) FROM system.processes \
+             WHERE startsWith(query, 'INSERT') AND position(query, {}) > 0",
+            quote(&quote(token))
+        );
+        match self.rows(&sql).await?.first().map(Vec::as_slice) {
+            Some([Value::UInt64(count)]) => Ok(*count > 0),
+            _ => Err(unexpected("the running inserts")),
+        }
+    }
+
+    /// Hands over the events stored at the offsets `from..to` of a partition, repeats too, in no order.
+    ///
+    /// # Errors
+    /// No answer, or not all of it: then some events may have been handed over, each of them true.
+    pub async fn identities(
+        &self,
+        place: &Place,
+        from: i64,
+        to: i64,
+        mut take: impl FnMut(i64, Event),
+    ) -> Result<(), Error> {
+        let sql = format!(
+            "SELECT offset, site_id, toString(type), correlation_id, toUnixTimestamp64Micro(time) \
+             FROM events WHERE {} AND kind = 'event' AND offset >= {from} AND offset < {to}",
+            at(place)
+        );
+        self.each_block(&sql, IDENTITIES_TIMEOUT, |block| {
+            for row in rows_of(block) {
+                let (offset, event) =
+                    stored_event(&row).ok_or_else(|| unexpected("the stored events"))?;
+                take(offset, event);
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn stored_event(row: &[Value]) -> Option<(i64, Event)> {
+    let [
+        Value::Int64(offset),
+        Value::Uuid(site_id),
+        Value::String(kind),
+        Value::Uuid(correlation_id),
+        Value::Int64(micros),
+    ] = row
+    else {
+        return None;
+    };
+    let event = Event {
+        site_id: *site_id,
+        kind: Kind::from_name(std::str::from_utf8(kind).ok()?)?,
+        correlation_id: *correlation_id,
+        time: Timestamp::from_micros(*micros)?,
+    };
+    Some((*offset, event))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_is_the_place_the_head_and_the_generation() {
+        let place = Place {
+            topic: "captcha".to_string(),
+            partition: 3,
+        };
+        let mut insert = Insert {
+            place,
+            head: 17,
+            generation: 0,
+            rows: Vec::new(),
+        };
+        assert_eq!(insert.token(), "captcha:3:17");
+        insert.generation = 2;
+        assert_eq!(insert.token(), "captcha:3:17#2");
+    }
+}
