@@ -6,6 +6,10 @@
  * reads standard input, which is a pipe that only this process can write to. Closing the pipe ends the statement,
  * and the engine takes its normal way out: it finishes merges, writes its metadata and releases its locks.
  *
+ * The engine sets an error handler that aborts when a client's greeting fails: a wrong password, or a client that was
+ * killed while it said hello. A ClickHouse server only closes that connection. So abort() is replaced (the library
+ * finds ours first): a connection's thread lets its locks go and sleeps for ever, any other aborts as ever. Linux only.
+ *
  * Exit codes: 0 shut down in order, 1 the engine ended by itself or did not end in time, 2 it could not be started. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -18,7 +22,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { SHUTDOWN_SECONDS = 20 };
+enum { SHUTDOWN_SECONDS = 20, HELD_MAX = 64 };
 
 typedef void *(*run_function)(int argc, char **argv);
 typedef const char *(*error_function)(void *result);
@@ -52,6 +56,52 @@ static char *joined(const char *option, const char *value) {
     snprintf(text, size, "%s%s", option, value);
     return text;
 }
+
+#ifdef __linux__
+#include <sys/prctl.h>
+
+/* The mutexes that the calling thread holds, the innermost last: what it must let go before it sleeps for ever.
+ * The library calls these two names, which are libc's own for the functions without underscores. */
+static _Thread_local pthread_mutex_t *held[HELD_MAX];
+static _Thread_local int held_count;
+
+int __pthread_mutex_lock(pthread_mutex_t *mutex) {
+    int result = pthread_mutex_lock(mutex);
+    if (result == 0 && held_count < HELD_MAX)
+        held[held_count++] = mutex;
+    return result;
+}
+
+int __pthread_mutex_unlock(pthread_mutex_t *mutex) {
+    for (int i = held_count - 1; i >= 0; i--)
+        if (held[i] == mutex) {
+            memmove(&held[i], &held[i + 1], (size_t)(held_count - i - 1) * sizeof held[0]);
+            held_count--;
+            break;
+        }
+    return pthread_mutex_unlock(mutex);
+}
+
+/* Whether the calling thread serves a connection; the engine names its threads. */
+static int serves_connection(void) {
+    char name[16] = "";
+    prctl(PR_GET_NAME, name);
+    return strncmp(name, "TCP", 3) == 0;
+}
+
+void abort(void) {
+    static const char message[] = "clickhouse-server: a client's greeting failed; its connection is left alone\n";
+    if (serves_connection() && write(STDERR_FILENO, message, sizeof message - 1) > 0) {
+        while (held_count > 0)
+            pthread_mutex_unlock(held[--held_count]);
+        for (;;)
+            pause();
+    }
+    signal(SIGABRT, SIG_DFL);
+    raise(SIGABRT);
+    _exit(128 + SIGABRT);
+}
+#endif
 
 static void on_alarm(int number) {
     static const char message[] = "clickhouse-server: the engine did not shut down in time; ending without it\n";

@@ -189,6 +189,7 @@ def build_launcher(temporary):
             "-Wall",
             "-Wextra",
             "-pthread",
+            "-rdynamic",  # the library is to find our abort()
             "-o",
             program,
             LAUNCHER_SOURCE,

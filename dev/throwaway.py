@@ -76,6 +76,7 @@ def environment(folder, kafka_port, clickhouse_port):
         "CAPTCHA_TEST_CLICKHOUSE": f"127.0.0.1:{clickhouse_port}",
         "CAPTCHA_TEST_LOGS": str(folder / "logs"),
         "CAPTCHA_TEST_SERVER": str(DEV / "server.py"),
+        "CAPTCHA_TEST_KAFKA_JARS": str(fetch.fetch().kafka),
     }
 
 
