@@ -21,7 +21,7 @@ use rskafka::protocol::traits::{ReadType, WriteType};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Broker, CLIENT_ID, open};
+use super::{Broker, CALL_TIMEOUT, CLIENT_ID, open};
 
 /// For all requests of one look or one creation.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -178,10 +178,15 @@ impl Broker {
         let copies = match spec.replication_factor {
             Some(copies) => copies,
             // Asked for beforehand, because min.insync.replicas follows from it.
-            None => self
-                .request_creation(&messenger, spec, BROKERS_DEFAULT, Vec::new(), true)
-                .await?
-                .context("kafka did not tell its default replication factor; name one")?,
+            None => {
+                let asked = self
+                    .request_creation(&messenger, spec, BROKERS_DEFAULT, Vec::new(), true)
+                    .await?;
+                match asked {
+                    Some(copies) => copies,
+                    None => return Ok(()),
+                }
+            }
         };
         let config = [
             ("cleanup.policy", "delete".to_string()),
@@ -231,7 +236,13 @@ impl Broker {
             .next()
             .context("kafka told of no topic")?;
         match topic.error {
-            None => Ok(topic.replication_factor.map(|copies| copies.0)),
+            // Told since version 5 of the request, which Kafka has had since 2.4.
+            None => {
+                let copies = topic
+                    .replication_factor
+                    .context("kafka is older than 2.4")?;
+                Ok(Some(copies.0))
+            }
             Some(ProtocolError::TopicAlreadyExists) => Ok(None),
             Some(err) => {
                 let detail = topic
@@ -262,9 +273,10 @@ async fn messenger(address: &str) -> anyhow::Result<Messenger<TcpStream>> {
     let stream = open(address).await?;
     stream.set_nodelay(true)?;
     let mut messenger = Messenger::new(stream, ANSWER_BYTES_MAX, CLIENT_ID.into());
-    messenger
-        .sync_versions()
-        .await
+    let greeted = timeout(CALL_TIMEOUT, messenger.sync_versions()).await;
+    greeted
+        .map_err(|_| anyhow::anyhow!("no answer within {} s", CALL_TIMEOUT.as_secs()))
+        .and_then(|versions| versions.map_err(anyhow::Error::from))
         .with_context(|| format!("cannot talk to kafka at {address}"))?;
     Ok(messenger)
 }

@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -37,6 +38,12 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 
 /// After accept() failed, mostly because no descriptor is free: without a pause it would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections beyond the limit that are being told so; more are closed without a word.
+const LEAVING_MAX: usize = 256;
+
+/// For telling one.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a connection beyond the limit is told before it is closed.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
@@ -67,6 +74,7 @@ pub async fn serve<H, F>(
 {
     let graceful = GracefulShutdown::new();
     let free = Arc::new(Semaphore::new(connections_max));
+    let leaving = Arc::new(Semaphore::new(LEAVING_MAX));
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -77,7 +85,12 @@ pub async fn serve<H, F>(
             continue;
         };
         let Ok(permit) = Arc::clone(&free).try_acquire_owned() else {
-            turn_away(&stream);
+            if let Ok(place) = Arc::clone(&leaving).try_acquire_owned() {
+                tokio::spawn(async move {
+                    turn_away(stream).await;
+                    drop(place);
+                });
+            }
             continue;
         };
         // An answer is one write; waiting to fill a packet would only delay it.
@@ -104,9 +117,17 @@ pub async fn serve<H, F>(
     let _ = tokio::time::timeout(grace, graceful.shutdown()).await;
 }
 
-fn turn_away(stream: &TcpStream) {
-    // A fresh socket has room for this; if not, closing says enough.
-    let _ = stream.try_write(FULL);
+/// Says no and waits a moment for what the client sends: closing on it would reset the connection, and
+/// the client would not get to read the answer.
+async fn turn_away(mut stream: TcpStream) {
+    let farewell = async {
+        stream.write_all(FULL).await?;
+        stream.shutdown().await?;
+        let mut discarded = [0; 4096];
+        while stream.read(&mut discarded).await? > 0 {}
+        Ok::<_, std::io::Error>(())
+    };
+    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await;
 }
 
 #[cfg(test)]

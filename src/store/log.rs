@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::{Connection, Error, quote, rows_of, unexpected};
 use crate::event::{Event, Kind, Timestamp};
 
-/// For one insert. A slow disk may need seconds; after a minute it is better to look at the head.
-const INSERT_TIMEOUT: Duration = Duration::from_secs(60);
+/// For one insert. A slow disk may need seconds; after half a minute it is better to look at the head.
+const INSERT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// To read the identities of the repeat window: 1.3 s for 1 million rows on a small machine.
 const IDENTITIES_TIMEOUT: Duration = Duration::from_secs(120);

@@ -178,14 +178,17 @@ impl From<KlickhouseError> for Error {
 
 impl Error {
     fn server(code: i32, message: &str) -> Error {
-        let first_line = message.lines().next().unwrap_or_default();
-        // The server opens with "DB::Exception: " and closes with its version: noise for people.
-        let text = first_line.trim_start_matches("DB::Exception: ");
         Error::Server {
             code,
-            message: text.trim_end().to_string(),
+            message: first_line(message).to_string(),
         }
     }
+}
+
+/// What a server's message says, without the exception's name and a trace.
+fn first_line(message: &str) -> &str {
+    let line = message.lines().next().unwrap_or_default();
+    line.trim_start_matches("DB::Exception: ").trim_end()
 }
 
 /// ClickHouse as configured; connects anew whenever it is asked to.
@@ -268,13 +271,21 @@ impl Store {
             Ok(client) => Ok(Connection { client }),
             // The driver says only that its channel is closed; what the server said is in the transcript.
             Err(err) => Err(match transcript.exception() {
-                Some((code, message)) => Error::server(code, &message),
+                Some((code, message)) => self.refused(address, code, &message),
                 None => Error::Connection(format!(
                     "clickhouse at {address} closed the connection during the login of user {}: {err}",
                     self.args.clickhouse_user
                 )),
             }),
         }
+    }
+
+    fn refused(&self, address: &str, code: i32, message: &str) -> Error {
+        Error::Connection(format!(
+            "clickhouse at {address} refused the login of user {}: {} (error {code}); check --clickhouse-user and --clickhouse-password",
+            self.args.clickhouse_user,
+            first_line(message)
+        ))
     }
 
     fn password(&self) -> anyhow::Result<Secret> {

@@ -1,0 +1,196 @@
+//! Errors are for people: one line, lower case, what was tried, where, why it failed, what to do next.
+
+use std::process::Stdio;
+
+use crate::client::{accept, events};
+use crate::world::World;
+
+#[tokio::test]
+async fn servers_that_are_not_there() {
+    let mut world = World::new("nowhere");
+    let kafka = std::mem::replace(&mut world.kafka, "127.0.0.1:1".to_string());
+    let line = world.refused(&["migrate"]).await;
+    assert!(
+        line.starts_with("captcha: cannot connect to kafka at 127.0.0.1:1: "),
+        "{line}"
+    );
+    world.kafka = kafka;
+    world.clickhouse = "127.0.0.1:1".to_string();
+    for command in ["migrate", "report"] {
+        let line = world.refused(&[command]).await;
+        assert!(
+            line.starts_with("captcha: cannot connect to clickhouse at 127.0.0.1:1: "),
+            "{line}"
+        );
+    }
+    world.clickhouse = "no-such-host.invalid:9000".to_string();
+    let line = world.refused(&["report"]).await;
+    assert!(
+        line.starts_with("captcha: cannot connect to clickhouse at no-such-host.invalid:9000: "),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn servers_that_are_something_else() {
+    let mut world = World::new("swapped");
+    std::mem::swap(&mut world.kafka, &mut world.clickhouse);
+    let line = world.refused(&["report"]).await;
+    assert!(line.contains(&world.clickhouse), "{line}");
+    std::mem::swap(&mut world.kafka, &mut world.clickhouse);
+    world.kafka = world.clickhouse.clone();
+    let line = world.refused(&["migrate"]).await;
+    assert!(
+        line.contains(&format!("cannot talk to kafka at {}", world.kafka)),
+        "{line}"
+    );
+}
+
+#[tokio::test]
+async fn a_missing_schema_and_a_missing_topic() {
+    let world = World::new("missing");
+    let line = world.refused(&["report"]).await;
+    assert!(
+        line.contains(&format!(
+            "has no tables in database {}; run `captcha migrate`",
+            world.name
+        )),
+        "{line}"
+    );
+    let serve = world.serve().await;
+    serve.await_ready(503, "run `captcha migrate`").await;
+    let reply = crate::client::post(&serve.address, &events(1)).await;
+    assert_eq!(reply.status, 503);
+    let report = crate::client::get(&serve.address, "/v1/report").await;
+    assert_eq!(report.status, 503);
+    assert!(
+        report.json()["detail"]
+            .as_str()
+            .unwrap()
+            .contains("captcha migrate"),
+        "{}",
+        report.text()
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_password() {
+    let world = World::new("password");
+    let line = world
+        .refused(&["report", "--clickhouse-password", "swordfish"])
+        .await;
+    let start = format!(
+        "captcha: clickhouse at {} refused the login of user default: ",
+        world.clickhouse
+    );
+    assert!(
+        line.starts_with(&start) && line.contains("(error 516)"),
+        "{line}"
+    );
+    assert!(!line.contains("swordfish"), "{line}");
+}
+
+#[tokio::test]
+async fn files_and_ports() {
+    let world = World::new("files");
+    for command in ["serve", "consume", "migrate", "report"] {
+        let line = world
+            .refused(&[
+                command,
+                "--clickhouse-password-file",
+                "/nonexistent/password",
+            ])
+            .await;
+        let start = "captcha: cannot read the clickhouse password from /nonexistent/password: ";
+        assert!(line.starts_with(start), "{line}");
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (command, flag) in [
+        ("serve", "--listen"),
+        ("serve", "--admin-listen"),
+        ("consume", "--admin-listen"),
+    ] {
+        let other = if flag == "--listen" {
+            "--admin-listen"
+        } else {
+            "--listen"
+        };
+        let mut args = vec![command, flag, &address];
+        if command == "serve" {
+            args.extend([other, "127.0.0.1:0"]);
+        }
+        let output = world.run(&args).await;
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        let wanted = format!("captcha: cannot listen on {address}; choose another with {flag}: ");
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert!(
+            stderr.lines().last().unwrap().starts_with(&wanted),
+            "{stderr}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn wrong_usage_is_exit_2_and_names_the_flag() {
+    let world = World::new("usage");
+    for (args, named) in [
+        (&["serve", "--listen", "8000"][..], "--listen"),
+        (&["serve", "--replica", "0/1"], "--replica"),
+        (&["serve", "--body-bytes-max", "0"], "--body-bytes-max"),
+        (&["consume", "--replica", "2/2"], "--replica"),
+        (&["consume", "--kafka-topic", "a b"], "--kafka-topic"),
+        (
+            &["consume", "--kafka-brokers", "localhost"],
+            "--kafka-brokers",
+        ),
+        (&["migrate", "--retention", "soon"], "--retention"),
+        (&["migrate", "--partitions", "0"], "--partitions"),
+        (&["report", "--from", "2001-1-1"], "--from"),
+        (&["report", "--site-id", "7"], "--site-id"),
+        (&["report", "--format", "xml"], "--format"),
+        (
+            &["report", "--clickhouse-database", "a;b"],
+            "--clickhouse-database",
+        ),
+        (&["report", "--kafka-topic", "x"], "--kafka-topic"),
+        (&["nonsense"], "nonsense"),
+        (&[], "Usage"),
+    ] {
+        let output = world.run(args).await;
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.contains(named), "{args:?}: {stderr}");
+    }
+}
+
+#[tokio::test]
+async fn help_shows_no_secrets() {
+    let world = World::new("help");
+    for command in ["serve", "consume", "migrate", "report"] {
+        let mut command = world.command(&[command, "--help"]);
+        let output = command
+            .env("CAPTCHA_CLICKHOUSE_PASSWORD", "swordfish")
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("swordfish"));
+    }
+}
+
+#[tokio::test]
+async fn a_closed_pipe_is_no_failure() {
+    let world = World::new("pipe");
+    let (serve, _consume) = world.all().await;
+    accept(&serve.address, &events(1)).await;
+    world.await_counted(1).await;
+    let mut child = world
+        .command(&["report"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+}

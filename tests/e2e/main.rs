@@ -1,0 +1,12 @@
+//! End to end: the real executable against real Kafka and ClickHouse, through its public surface.
+//!
+//! `make test` starts the two servers and runs this. Each test has a topic and a database of its own; those
+//! that stop a server have a server of their own. Processes end with the test that started them.
+
+mod client;
+mod consume;
+mod errors;
+mod migrate;
+mod outages;
+mod serve;
+mod world;

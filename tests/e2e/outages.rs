@@ -1,0 +1,194 @@
+//! Servers that stop, freeze and come back: a clear answer meanwhile, and nothing lost or doubled after.
+
+use crate::client::{Reply, accept, events, get, try_post};
+use crate::world::{Server, World, eventually};
+
+const SHARED_CLICKHOUSE: &str = "CAPTCHA_TEST_CLICKHOUSE";
+const SHARED_KAFKA: &str = "CAPTCHA_TEST_KAFKA";
+
+fn shared(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `make test`"))
+}
+
+fn assert_not_confirmed(reply: &Reply) {
+    assert_eq!(reply.status, 503, "{}", reply.text());
+    assert!(!reply.header("retry-after").is_empty());
+    assert_eq!(reply.json()["title"], "not confirmed");
+}
+
+/// Posts one event again and again until it is accepted, as a client does.
+async fn accept_in_the_end(address: &str) {
+    let event = events(1);
+    eventually("an event to be accepted", async || {
+        let reply = try_post(address, &event).await?;
+        (reply.status == 200).then_some(()).ok_or(reply.text())
+    })
+    .await;
+}
+
+async fn migrate_in_the_end(world: &World) {
+    eventually("migrate to succeed", async || {
+        let output = world.run(&["migrate"]).await;
+        output
+            .status
+            .success()
+            .then_some(())
+            .ok_or(String::from_utf8_lossy(&output.stderr).into_owned())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn kafka_away_is_503_from_the_first_request_on_and_recovers() {
+    let mut kafka = Server::new("kafka");
+    let world = World::on("kafka_away", &kafka.address(), &shared(SHARED_CLICKHOUSE));
+    let serve = world.serve().await;
+    assert_not_confirmed(&try_post(&serve.address, &events(1)).await.unwrap());
+    serve.await_ready(503, "cannot connect to kafka").await;
+    assert_eq!(get(&serve.admin, "/livez").await.status, 200);
+
+    kafka.start();
+    migrate_in_the_end(&world).await;
+    accept_in_the_end(&serve.address).await;
+    serve.await_ready(200, "kafka: ok").await;
+    let consume = world.consume(&[]).await;
+    world.await_counted(1).await;
+
+    kafka.kill();
+    for _ in 0..3 {
+        assert_not_confirmed(&try_post(&serve.address, &events(5)).await.unwrap());
+    }
+    consume.await_ready(503, "kafka").await;
+    kafka.start();
+    accept_in_the_end(&serve.address).await;
+    consume.await_ready(200, "partition 0: ok").await;
+    world.await_counted(2).await;
+}
+
+#[tokio::test]
+async fn kafka_frozen_is_503_and_recovers() {
+    let kafka = Server::started("kafka").await;
+    let world = World::on("kafka_frozen", &kafka.address(), &shared(SHARED_CLICKHOUSE));
+    migrate_in_the_end(&world).await;
+    let serve = world.serve().await;
+    accept_in_the_end(&serve.address).await;
+    kafka.signal("STOP");
+    let lost = events(1);
+    for _ in 0..2 {
+        assert_not_confirmed(&try_post(&serve.address, &lost).await.unwrap());
+    }
+    serve.await_ready(503, "kafka").await;
+    kafka.signal("CONT");
+    // Sent again, as a 503 asks for; its first copies may have arrived after all.
+    eventually("the refused event to be accepted", async || {
+        let reply = try_post(&serve.address, &lost).await?;
+        (reply.status == 200).then_some(()).ok_or(reply.text())
+    })
+    .await;
+    let _consume = world.consume(&[]).await;
+    world.await_counted(2).await;
+}
+
+#[tokio::test]
+async fn too_few_replicas_are_503() {
+    let first = Server::started("kafka").await;
+    let mut second = Server::second_broker(&first);
+    second.start();
+    let world = World::on("replicas", &first.address(), &shared(SHARED_CLICKHOUSE));
+    eventually("a topic on both brokers", async || {
+        let output = world
+            .run(&["migrate", "--replication-factor", "2", "--partitions", "1"])
+            .await;
+        output
+            .status
+            .success()
+            .then_some(())
+            .ok_or(String::from_utf8_lossy(&output.stderr).into_owned())
+    })
+    .await;
+    first
+        .configure_topic(&world.name, "min.insync.replicas=2")
+        .await;
+    let serve = world.serve().await;
+    accept_in_the_end(&serve.address).await;
+
+    second.kill();
+    eventually("kafka to refuse", async || {
+        let reply = try_post(&serve.address, &events(1)).await?;
+        (reply.status == 503)
+            .then(|| assert_not_confirmed(&reply))
+            .ok_or(reply.text())
+    })
+    .await;
+    assert_not_confirmed(&try_post(&serve.address, &events(3)).await.unwrap());
+    second.start();
+    accept_in_the_end(&serve.address).await;
+}
+
+#[tokio::test]
+async fn clickhouse_away_is_waited_for() {
+    let mut clickhouse = Server::started("clickhouse").await;
+    let world = World::on(
+        "clickhouse_away",
+        &shared(SHARED_KAFKA),
+        &clickhouse.address(),
+    );
+    let (serve, mut consume) = world.all().await;
+    let mut sent = 0;
+    for round in 0..3 {
+        accept(&serve.address, &events(40)).await;
+        clickhouse.kill();
+        accept(&serve.address, &events(40)).await;
+        consume.await_ready(503, "clickhouse").await;
+        assert_eq!(get(&consume.admin, "/livez").await.status, 200);
+        serve.await_ready(200, "kafka: ok").await;
+        let report = get(&serve.address, "/v1/report").await;
+        assert_eq!(
+            (report.status.as_u16(), report.header("retry-after")),
+            (503, "5")
+        );
+        if round == 1 {
+            consume.kill();
+            consume = world.consume(&[]).await;
+        }
+        clickhouse.start();
+        sent += 80;
+        eventually("clickhouse to answer", async || {
+            let output = world.run(&["report"]).await;
+            output
+                .status
+                .success()
+                .then_some(())
+                .ok_or("not yet".to_string())
+        })
+        .await;
+        world.await_counted(sent).await;
+        consume.await_ready(200, "partition 3: ok").await;
+    }
+    world.await_log(sent as i64).await;
+}
+
+#[tokio::test]
+async fn clickhouse_frozen_is_waited_for() {
+    let clickhouse = Server::started("clickhouse").await;
+    let world = World::on(
+        "clickhouse_frozen",
+        &shared(SHARED_KAFKA),
+        &clickhouse.address(),
+    );
+    let (serve, consume) = world.all().await;
+    accept(&serve.address, &events(10)).await;
+    world.await_counted(10).await;
+    clickhouse.signal("STOP");
+    accept(&serve.address, &events(10)).await;
+    let report = get(&serve.address, "/v1/report").await;
+    assert_eq!(
+        (report.status.as_u16(), report.header("retry-after")),
+        (503, "5")
+    );
+    consume.await_ready(503, "clickhouse").await;
+    clickhouse.signal("CONT");
+    world.await_counted(20).await;
+    consume.await_ready(200, "partition 0: ok").await;
+    world.await_log(20).await;
+}
