@@ -3,6 +3,13 @@
 //! `make test` starts the two servers and runs this. Each test has a topic and a database of its own; those
 //! that stop a server have a server of their own. Processes end with the test that started them.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that fails is to say where and with what"
+)]
+
 mod client;
 mod consume;
 mod errors;
