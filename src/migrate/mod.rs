@@ -21,11 +21,11 @@ const REPEAT_WINDOW_RECORDS: i64 = 1_000_000;
 #[group(skip)]
 pub struct Args {
     /// Show what would be done, and do nothing
-    #[arg(long, conflicts_with = "status")]
+    #[arg(long, env = "CAPTCHA_DRY_RUN", conflicts_with = "status")]
     dry_run: bool,
 
     /// Show which migrations are applied, and do nothing
-    #[arg(long)]
+    #[arg(long, env = "CAPTCHA_STATUS")]
     status: bool,
 
     /// The same event sent again within the next RECORDS records of its partition is counted once. Kept in

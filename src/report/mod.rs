@@ -14,19 +14,24 @@ use crate::store::{self, Counters, Filter, Store};
 #[group(skip)]
 pub struct Args {
     /// Only this site; may be given several times [default: all sites]
-    #[arg(long, value_name = "UUID")]
+    #[arg(
+        long,
+        env = "CAPTCHA_SITE_ID",
+        value_name = "UUID",
+        value_delimiter = ','
+    )]
     site_id: Vec<Uuid>,
 
     /// First day, such as 2001-01-31
-    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
+    #[arg(long, env = "CAPTCHA_FROM", value_name = "DATE", value_parser = Filter::parse_date)]
     from: Option<NaiveDate>,
 
     /// The day after the last one
-    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
+    #[arg(long, env = "CAPTCHA_TO", value_name = "DATE", value_parser = Filter::parse_date)]
     to: Option<NaiveDate>,
 
     /// How to write it
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    #[arg(long, env = "CAPTCHA_FORMAT", value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     format: Format,
 
     #[command(flatten)]
@@ -121,6 +126,9 @@ fn table(counters: &Counters) -> String {
         if let Some(column) = table.column_mut(index) {
             column.set_cell_alignment(CellAlignment::Right);
         }
+    }
+    if let Some(first) = table.column_mut(0) {
+        first.set_padding((0, 1));
     }
     table
         .lines()
