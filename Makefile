@@ -14,7 +14,7 @@ CAPTCHA_PORTS = --http-port $(HTTP_PORT) --admin-port $(ADMIN_PORT) --consume-ad
 TOOLS = .dev/tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test check k8s-check fmt clean-data
+.PHONY: help run up down test check k8s-check fmt bench-visible clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -42,10 +42,14 @@ check: $(TOOLS)/cargo-deny-$(CARGO_DENY) $(TOOLS)/cargo-machete-$(CARGO_MACHETE)
 	@$(MAKE) --no-print-directory k8s-check
 
 k8s-check: ## check the Kubernetes files
+	cargo build --locked
 	python3 k8s/check.py
 
 fmt: ## format the Rust code
 	cargo fmt
+
+bench-visible: ## measure receipt to visible on a running `make run`
+	@exec python3 bench/visible.py 127.0.0.1:$(HTTP_PORT)
 
 clean-data: ## remove the data of make run and make up
 	@exec python3 dev/stack.py clean-data
