@@ -139,9 +139,6 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
 fn start_workers(share: Share, partitions: i32, shared: &Shared) -> JoinSet<()> {
     let mut workers = JoinSet::new();
     for number in (0..partitions).filter(|number| share.owns(*number)) {
-        shared
-            .health
-            .set(&format!("partition {number}"), Err("starting".to_string()));
         workers.spawn(Worker::new(number, shared).run());
     }
     tracing::info!(owned = workers.len(), partitions, "partitions taken");

@@ -24,6 +24,9 @@ const PENDING_BYTES_MAX: usize = 16 << 20;
 /// Without new records, how often the head is asked for, so that readiness knows of ClickHouse.
 const IDLE_LOOK: Duration = Duration::from_secs(2);
 
+/// Fetches that may bring nothing although the log goes on, before that is called a failure.
+const FETCHES_IN_VAIN_MAX: u32 = 5;
+
 /// First and longest wait after a failure; each is twice the one before, less up to half of it by chance.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
@@ -43,6 +46,8 @@ pub struct Worker {
     burnt: Option<(i64, u32)>,
     next_insert: Instant,
     failures: u32,
+    /// The name of its check in `/readyz`.
+    check: String,
 }
 
 /// What all workers of a process share.
@@ -86,6 +91,7 @@ impl Worker {
     /// A worker for one partition.
     pub fn new(number: i32, shared: &Shared) -> Worker {
         let shared = shared.clone();
+        shared.health.expect(&format!("partition {number}"));
         Worker {
             number,
             place: Place {
@@ -102,6 +108,7 @@ impl Worker {
             burnt: None,
             next_insert: Instant::now(),
             failures: 0,
+            check: format!("partition {number}"),
         }
     }
 
@@ -114,7 +121,7 @@ impl Worker {
                     self.metrics.heads_moved.inc();
                 }
                 Err(err) => {
-                    self.check(Err(format!("{err:#}")));
+                    self.health.set(&self.check, Err(format!("{err:#}")));
                     let wait = self.next_wait();
                     tokio::select! {
                         () = self.stop.cancelled() => return,
@@ -125,11 +132,17 @@ impl Worker {
         }
     }
 
+    /// Opening and gathering only read, so they may be cancelled; an insert is always seen to its end.
     async fn session(&mut self) -> anyhow::Result<End> {
-        let mut session = self.open().await?;
+        let stop = self.stop.clone();
+        let mut session = tokio::select! {
+            () = stop.cancelled() => return Ok(End::Stop),
+            session = self.open() => session?,
+        };
         loop {
-            if !self.gather(&mut session).await? {
-                return Ok(End::Stop);
+            tokio::select! {
+                () = stop.cancelled() => return Ok(End::Stop),
+                gathered = self.gather(&mut session) => gathered?,
             }
             let batch = cut(
                 session.head,
@@ -137,10 +150,6 @@ impl Worker {
                 &session.pending,
                 &self.repeats,
             );
-            if batch.rows.is_empty() {
-                session.pending.drain(..batch.records);
-                continue;
-            }
             if !self.store_batch(&mut session, batch).await? {
                 return Ok(End::Overtaken);
             }
@@ -161,35 +170,37 @@ impl Worker {
         })
     }
 
-    /// Waits until there is something to insert and it is time to. `false`: the process is to stop.
-    async fn gather(&mut self, session: &mut Session) -> anyhow::Result<bool> {
+    /// Waits until there is something to insert and it is time to.
+    async fn gather(&mut self, session: &mut Session) -> anyhow::Result<()> {
         self.remember(session).await?;
-        if session.pending.is_empty() || !session.behind {
-            tokio::select! {
-                () = self.stop.cancelled() => return Ok(false),
-                () = sleep_until(self.next_insert) => {}
-            }
+        if session.pending.is_empty() && !session.behind {
+            sleep_until(self.next_insert).await;
         }
         let mut next_look = Instant::now() + IDLE_LOOK;
+        let mut in_vain = 0;
         loop {
             let full =
                 session.pending.len() >= ROWS_MAX || bytes(&session.pending) >= PENDING_BYTES_MAX;
             if full || (!session.pending.is_empty() && !session.behind) {
-                return Ok(!self.stop.is_cancelled());
+                return Ok(());
             }
-            let fetched = tokio::select! {
-                () = self.stop.cancelled() => return Ok(false),
-                fetched = self.fetch(session) => fetched?,
-            };
-            self.check(Ok(()));
-            if fetched == 0 && session.behind {
-                bail!(
-                    "kafka has records of {} beyond {} and does not hand them out",
-                    self.name(),
-                    session.head
-                );
+            let fetched = self.fetch(session).await?;
+            if fetched > 0 {
+                continue;
             }
-            if fetched == 0 && next_look <= Instant::now() {
+            if session.behind {
+                in_vain += 1;
+                if in_vain == FETCHES_IN_VAIN_MAX {
+                    bail!(
+                        "kafka has records of {} beyond {} and does not hand them out",
+                        self.name(),
+                        session.head
+                    );
+                }
+                continue;
+            }
+            self.is_well();
+            if next_look <= Instant::now() {
                 self.look(session).await?;
                 next_look = Instant::now() + IDLE_LOOK;
             }
@@ -320,7 +331,7 @@ impl Worker {
                     self.repeats.note(fingerprint, offset);
                 }
                 self.repeats.complete_to(batch.end);
-                self.failures = 0;
+                self.is_well();
                 self.go_on_at(session, head);
                 Ok(true)
             }
@@ -357,9 +368,10 @@ impl Worker {
         session.pending.drain(..stored);
     }
 
-    fn check(&self, state: Result<(), String>) {
-        self.health
-            .set(&format!("partition {}", self.number), state);
+    /// Everything that was to be done was done: an insert is confirmed, or there is nothing to insert.
+    fn is_well(&mut self) {
+        self.failures = 0;
+        self.health.set(&self.check, Ok(()));
     }
 
     fn name(&self) -> String {

@@ -28,10 +28,15 @@ pub struct Health(Arc<Mutex<BTreeMap<String, Result<(), String>>>>);
 impl Health {
     /// Not ready until every one of these checks has been set.
     pub fn awaiting<const N: usize>(names: [&str; N]) -> Health {
-        let starting = |name: &str| (name.to_string(), Err("starting".to_string()));
-        Health(Arc::new(Mutex::new(
-            names.into_iter().map(starting).collect(),
-        )))
+        let health = Health::default();
+        names.into_iter().for_each(|name| health.expect(name));
+        health
+    }
+
+    /// Adds a check that is still to be set.
+    pub fn expect(&self, name: &str) {
+        let mut checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        checks.insert(name.to_string(), Err("starting".to_string()));
     }
 
     /// Sets a check, and logs it if that is a change.
