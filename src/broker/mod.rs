@@ -1,5 +1,6 @@
 //! The noun Kafka: clients that give up in bounded time, partitions to read, a producer that confirms.
 
+mod describe;
 mod nodelay;
 mod partition;
 mod partitioner;

@@ -23,7 +23,7 @@ use super::partitioner::partition_for;
 use super::{Broker, nodelay};
 
 /// Until [`Producer::send`] says that Kafka did not confirm. The contract promises an answer within 5 s.
-pub const CONFIRM_TIMEOUT: Duration = Duration::from_millis(4_500);
+const CONFIRM_TIMEOUT: Duration = Duration::from_millis(4_500);
 
 /// For one request to Kafka, connecting included; shorter than [`CONFIRM_TIMEOUT`], so that the reason
 /// of a failure reaches those who wait for it.
@@ -83,6 +83,7 @@ type Wait = oneshot::Receiver<Result<Vec<i64>, Arc<str>>>;
 /// Records of one caller for one partition.
 struct Job {
     records: Vec<Record>,
+    count: usize,
     bytes: usize,
     deadline: Instant,
     reply: oneshot::Sender<Result<Vec<i64>, Arc<str>>>,
@@ -160,6 +161,7 @@ impl Producer {
             .ok_or(SendError::Overloaded)?;
         let (reply, wait) = oneshot::channel();
         let job = Job {
+            count: records.len(),
             records,
             bytes,
             deadline,
@@ -285,43 +287,60 @@ fn start_lane(broker: &Broker, partition: i32) -> mpsc::UnboundedSender<Job> {
 async fn run_lane(broker: Broker, number: i32, mut jobs: mpsc::UnboundedReceiver<Job>) {
     let mut partition = None;
     let mut next = None;
+    let mut failing = false;
     loop {
-        let Some(first) = (match next.take() {
+        let first = match next.take() {
             Some(job) => Some(job),
             None => jobs.recv().await,
-        }) else {
+        };
+        let Some(first) = first else {
             return;
         };
-        let batch = gather(first, &mut jobs, &mut next);
-        let Some(batch) = unexpired(batch) else {
+        let mut batch = unexpired(gather(first, &mut jobs, &mut next));
+        if batch.is_empty() {
             continue;
-        };
-        let (records, replies): (Vec<_>, Vec<_>) = batch
-            .into_iter()
-            .map(|job| (job.records, (job.reply, job._permit)))
-            .unzip();
-        let sizes: Vec<usize> = records.iter().map(Vec::len).collect();
-        let records: Vec<Record> = records.into_iter().flatten().collect();
-        let produced = timeout(
-            PRODUCE_TIMEOUT,
-            produce(&broker, number, &mut partition, records),
-        )
-        .await;
-        let produced = produced.unwrap_or_else(|_| Err(broker.silent(PRODUCE_TIMEOUT)));
-        match produced {
-            Ok(offsets) => {
-                let mut offsets = offsets.into_iter();
-                for ((reply, _permit), size) in replies.into_iter().zip(sizes) {
-                    let _ = reply.send(Ok(offsets.by_ref().take(size).collect()));
-                }
+        }
+        let records = batch
+            .iter_mut()
+            .flat_map(|job| std::mem::take(&mut job.records))
+            .collect();
+        let producing = produce(&broker, number, &mut partition, records);
+        let produced = timeout(PRODUCE_TIMEOUT, producing)
+            .await
+            .unwrap_or_else(|_| Err(broker.silent(PRODUCE_TIMEOUT)));
+        log_change(number, &mut failing, produced.as_ref().err());
+        answer(batch, produced);
+    }
+}
+
+/// Says once that a partition fails, and once that it works again. The readiness of a process does not
+/// depend on it: without requests it would never get better.
+fn log_change(partition: i32, failing: &mut bool, failure: Option<&anyhow::Error>) {
+    match failure {
+        Some(err) if !*failing => {
+            tracing::warn!(partition, reason = %format!("{err:#}"), "kafka does not confirm");
+        }
+        None if *failing => tracing::info!(partition, "kafka confirms again"),
+        _ => {}
+    }
+    *failing = failure.is_some();
+}
+
+/// Gives each job the offsets of its records, or the reason why there are none. Whoever stopped waiting
+/// does not mind.
+fn answer(batch: Vec<Job>, produced: anyhow::Result<Vec<i64>>) {
+    match produced {
+        Ok(offsets) => {
+            let mut offsets = offsets.into_iter();
+            for job in batch {
+                let own = offsets.by_ref().take(job.count).collect();
+                let _ = job.reply.send(Ok(own));
             }
-            Err(err) => {
-                partition = None;
-                let reason: Arc<str> = format!("{err:#}").into();
-                tracing::debug!(partition = number, %reason, "produce failed");
-                for (reply, _permit) in replies {
-                    let _ = reply.send(Err(Arc::clone(&reason)));
-                }
+        }
+        Err(err) => {
+            let reason: Arc<str> = format!("{err:#}").into();
+            for job in batch {
+                let _ = job.reply.send(Err(Arc::clone(&reason)));
             }
         }
     }
@@ -343,10 +362,10 @@ fn gather(first: Job, jobs: &mut mpsc::UnboundedReceiver<Job>, next: &mut Option
 }
 
 /// The jobs that somebody still waits for.
-fn unexpired(mut batch: Vec<Job>) -> Option<Vec<Job>> {
+fn unexpired(mut batch: Vec<Job>) -> Vec<Job> {
     let now = Instant::now();
     batch.retain(|job| job.deadline > now && !job.reply.is_closed());
-    (!batch.is_empty()).then_some(batch)
+    batch
 }
 
 async fn produce(

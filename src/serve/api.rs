@@ -1,11 +1,12 @@
 //! The HTTP API: which request is answered with what.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use chrono::{NaiveDate, Utc};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
@@ -19,7 +20,7 @@ use super::problem::{ParameterError, Problem};
 use crate::broker::{Outgoing, Producer, Receipt, TopicName};
 use crate::event::{Event, parse_body};
 use crate::http::Answer;
-use crate::store::{Counters, CountersError, Filter, Store};
+use crate::store::{self, Counters, CountersError, Filter, Store};
 
 /// For a body, from its first byte to its last.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -48,6 +49,7 @@ pub struct Api {
     body_bytes_max: usize,
     bodies: Semaphore,
     reports: Semaphore,
+    reports_failing: AtomicBool,
 }
 
 /// What a path stands for.
@@ -118,6 +120,7 @@ impl Api {
             body_bytes_max,
             bodies: Semaphore::new(BODIES_BYTES_MAX),
             reports: Semaphore::new(REPORTS_MAX),
+            reports_failing: AtomicBool::new(false),
         }
     }
 
@@ -178,7 +181,7 @@ impl Api {
     }
 
     /// The body, and its share of all bodies in progress.
-    async fn read(&self, body: Incoming) -> Result<(Bytes, SemaphorePermit<'_>), Problem> {
+    async fn read(&self, mut body: Incoming) -> Result<(Bytes, SemaphorePermit<'_>), Problem> {
         let limit = self.body_bytes_max;
         let announced = body.size_hint();
         let lower = usize::try_from(announced.lower()).unwrap_or(usize::MAX);
@@ -196,12 +199,14 @@ impl Api {
             .bodies
             .try_acquire_many(share)
             .map_err(|_| Problem::Overloaded)?;
-        let whole = Limited::new(body, limit).collect();
-        match timeout(BODY_TIMEOUT, whole).await {
-            Ok(Ok(collected)) => Ok((collected.to_bytes(), permit)),
-            Ok(Err(err)) if err.is::<LengthLimitError>() => Err(Problem::BodyTooLarge(limit)),
-            Ok(Err(_)) => Err(Problem::BodyBroken),
-            Err(_) => Err(Problem::BodyLate),
+        let whole = timeout(BODY_TIMEOUT, collect(&mut body, limit)).await;
+        match whole.map_err(|_| Problem::BodyLate)? {
+            Err(Problem::BodyTooLarge(limit)) => {
+                discard(body).await;
+                Err(Problem::BodyTooLarge(limit))
+            }
+            Err(problem) => Err(problem),
+            Ok(bytes) => Ok((bytes, permit)),
         }
     }
 
@@ -211,17 +216,34 @@ impl Api {
             .reports
             .try_acquire()
             .map_err(|_| Problem::Overloaded)?;
-        match timeout(REPORT_TIMEOUT, self.counters(&filter)).await {
-            Ok(counters) => counters
-                .map(|counters| json(&counters))
-                .map_err(Problem::Report),
-            Err(_) => Err(Problem::ReportLate),
+        let asked = timeout(REPORT_TIMEOUT, self.counters(&filter)).await;
+        let counters = asked.unwrap_or_else(|_| Err(late_report()));
+        self.log_reports(counters.as_ref().err());
+        counters
+            .map(|counters| json(&counters))
+            .map_err(Problem::Report)
+    }
+
+    /// Says once that reports fail, and once that they work again.
+    fn log_reports(&self, failure: Option<&CountersError>) {
+        let failing = matches!(failure, Some(CountersError::Store(_)));
+        if self.reports_failing.swap(failing, Ordering::Relaxed) == failing {
+            return;
+        }
+        match failure {
+            Some(reason) => tracing::warn!(%reason, "reports fail"),
+            None => tracing::info!("reports work again"),
         }
     }
 
     async fn counters(&self, filter: &Filter) -> Result<Counters, CountersError> {
         self.store.connect().await?.counters(filter).await
     }
+}
+
+fn late_report() -> CountersError {
+    let seconds = REPORT_TIMEOUT.as_secs();
+    store::Error::Connection(format!("clickhouse did not answer within {seconds} s")).into()
 }
 
 fn about() -> About {
@@ -242,6 +264,22 @@ fn outgoing(event: &Event) -> Outgoing {
 
 fn receipt(receipt: &Receipt) -> String {
     format!("{}:{}", receipt.partition, receipt.offset)
+}
+
+/// The whole body, if it is not larger than the limit.
+async fn collect(body: &mut Incoming, limit: usize) -> Result<Bytes, Problem> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        // Trailers are no data, and nobody asked for them.
+        let Ok(data) = frame.map_err(|_| Problem::BodyBroken)?.into_data() else {
+            continue;
+        };
+        if bytes.len() + data.len() > limit {
+            return Err(Problem::BodyTooLarge(limit));
+        }
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.freeze())
 }
 
 /// Reads some of a body that nobody wants, because a connection closed in the middle of sending may

@@ -42,8 +42,6 @@ pub enum Problem {
     Send(SendError),
     /// 503 or 422: no report.
     Report(CountersError),
-    /// 503: no report in time.
-    ReportLate,
 }
 
 /// What is wrong with one parameter of a query.
@@ -74,9 +72,8 @@ enum Errors {
 }
 
 impl Problem {
-    /// The answer. What a driver said stays in the log.
+    /// The answer, without what a driver said.
     pub fn into_answer(self) -> Answer {
-        self.log();
         let retry_after = self.retry_after();
         let allow = match self {
             Problem::MethodNotAllowed(methods) => Some(methods),
@@ -100,24 +97,12 @@ impl Problem {
         answer
     }
 
-    fn log(&self) {
-        match self {
-            Problem::Send(SendError::Unconfirmed(reason)) => {
-                tracing::debug!(%reason, "not confirmed")
-            }
-            Problem::Report(err) => tracing::warn!(reason = %err, "no report"),
-            _ => {}
-        }
-    }
-
     fn retry_after(&self) -> Option<u32> {
         match self {
             Problem::Overloaded | Problem::Send(SendError::Overloaded) => {
                 Some(RETRY_OVERLOADED_SECONDS)
             }
-            Problem::Send(_) | Problem::ReportLate | Problem::Report(CountersError::Store(_)) => {
-                Some(RETRY_AWAY_SECONDS)
-            }
+            Problem::Send(_) | Problem::Report(CountersError::Store(_)) => Some(RETRY_AWAY_SECONDS),
             _ => None,
         }
     }
@@ -184,7 +169,7 @@ impl Problem {
                 "no report",
                 "the tables are not there yet; `captcha migrate` makes them".to_string(),
             ),
-            Problem::Report(CountersError::Store(_)) | Problem::ReportLate => (
+            Problem::Report(CountersError::Store(_)) => (
                 503,
                 "no report",
                 "clickhouse did not answer; try again".to_string(),

@@ -273,9 +273,9 @@ impl Connection {
         // takes a block that comes while it still evaluates the guard for nonsense and hangs up.
         let send = self.client.insert_native_block(sql, rows);
         match timeout(INSERT_TIMEOUT, send).await {
-            Ok(done) => Ok(done?),
-            Err(_) => Err(Error::Connection(format!(
-                "clickhouse did not confirm an insert within {} s",
+            Ok(done) => done.map_err(|err| self.explain(err)),
+            Err(_) => Err(self.failed(&format!(
+                "did not confirm an insert within {} s",
                 INSERT_TIMEOUT.as_secs()
             ))),
         }

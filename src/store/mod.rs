@@ -1,5 +1,6 @@
 //! The noun ClickHouse: connections that end in bounded time, and everything that is asked of the tables.
 
+mod connection;
 mod counters;
 mod log;
 mod login;
@@ -11,22 +12,16 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context as _;
+pub use connection::{Connection, Error};
+use connection::{rows_of, unexpected};
 #[cfg(test)]
 pub use counters::Counter;
 pub use counters::{Counters, CountersError, Filter};
-use futures_util::StreamExt as _;
-use klickhouse::block::Block;
-use klickhouse::{ClientOptions, KlickhouseError, Value};
 pub use log::{Content, Head, Insert, Place, Row};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// To connect and to log in, for each address. A server on the same network answers in milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// For a question whose answer is small. With [`CONNECT_TIMEOUT`] it keeps an HTTP report that
-/// ClickHouse does not answer under the 10 seconds that the contract promises.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Where ClickHouse is and who asks.
 #[derive(Debug, Clone, clap::Args)]
@@ -127,70 +122,6 @@ fn parse_address(text: &str) -> Result<String, String> {
     }
 }
 
-/// Why ClickHouse did not do what it was asked.
-#[derive(Debug)]
-pub enum Error {
-    /// The server answered with an exception of this code.
-    Server {
-        /// ClickHouse's number for the error.
-        code: i32,
-        /// First line of its message.
-        message: String,
-    },
-    /// There was no answer, or not all of it: the connection is of no further use.
-    Connection(String),
-}
-
-/// `UNKNOWN_TABLE`, as ClickHouse numbers its errors (src/Common/ErrorCodes.cpp).
-const UNKNOWN_TABLE: i32 = 60;
-/// `UNKNOWN_DATABASE`.
-const UNKNOWN_DATABASE: i32 = 81;
-
-impl Error {
-    /// Whether the database or a table is not there: `captcha migrate` has not run.
-    pub fn is_schema_missing(&self) -> bool {
-        matches!(self, Error::Server { code, .. } if [UNKNOWN_TABLE, UNKNOWN_DATABASE].contains(code))
-    }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Server { code, message } => write!(f, "clickhouse error {code}: {message}"),
-            Error::Connection(reason) => f.write_str(reason),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
-
-impl From<KlickhouseError> for Error {
-    fn from(err: KlickhouseError) -> Self {
-        match err {
-            KlickhouseError::ServerException { code, message, .. } => Error::server(code, &message),
-            KlickhouseError::ProtocolError(_) => {
-                Error::Connection("clickhouse closed the connection".to_string())
-            }
-            other => Error::Connection(format!("clickhouse connection failed: {other}")),
-        }
-    }
-}
-
-impl Error {
-    fn server(code: i32, message: &str) -> Error {
-        Error::Server {
-            code,
-            message: first_line(message).to_string(),
-        }
-    }
-}
-
-/// What a server's message says, without the exception's name and a trace.
-fn first_line(message: &str) -> &str {
-    let line = message.lines().next().unwrap_or_default();
-    line.trim_start_matches("DB::Exception: ").trim_end()
-}
-
 /// ClickHouse as configured; connects anew whenever it is asked to.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -241,7 +172,12 @@ impl Store {
             .map_err(|err| Error::Connection(format!("{err:#}")))?;
         let mut last = Error::Connection("no clickhouse address".to_string());
         for address in &self.args.clickhouse_addr {
-            match timeout(CONNECT_TIMEOUT, self.log_in(address, &password)).await {
+            match timeout(
+                CONNECT_TIMEOUT,
+                Connection::open(address, &self.args.clickhouse_user, &password.0),
+            )
+            .await
+            {
                 Ok(Ok(connection)) => return Ok(connection),
                 Ok(Err(err)) => last = err,
                 Err(_) => {
@@ -253,39 +189,6 @@ impl Store {
             }
         }
         Err(last)
-    }
-
-    async fn log_in(&self, address: &str, password: &Secret) -> Result<Connection, Error> {
-        let failed =
-            |err| Error::Connection(format!("cannot connect to clickhouse at {address}: {err}"));
-        let stream = TcpStream::connect(address).await.map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
-        let (read, write) = stream.into_split();
-        let (read, transcript) = login::transcribe(read);
-        let options = ClientOptions {
-            username: self.args.clickhouse_user.clone(),
-            password: password.0.clone(),
-            ..ClientOptions::default()
-        };
-        match klickhouse::Client::connect_stream(read, write, options).await {
-            Ok(client) => Ok(Connection { client }),
-            // The driver says only that its channel is closed; what the server said is in the transcript.
-            Err(err) => Err(match transcript.exception() {
-                Some((code, message)) => self.refused(address, code, &message),
-                None => Error::Connection(format!(
-                    "clickhouse at {address} closed the connection during the login of user {}: {err}",
-                    self.args.clickhouse_user
-                )),
-            }),
-        }
-    }
-
-    fn refused(&self, address: &str, code: i32, message: &str) -> Error {
-        Error::Connection(format!(
-            "clickhouse at {address} refused the login of user {}: {} (error {code}); check --clickhouse-user and --clickhouse-password",
-            self.args.clickhouse_user,
-            first_line(message)
-        ))
     }
 
     fn password(&self) -> anyhow::Result<Secret> {
@@ -301,88 +204,6 @@ impl Store {
         })?;
         Ok(Secret(text.trim_end_matches(['\r', '\n']).to_string()))
     }
-}
-
-/// One connection. After any error, and after a call that was cancelled, drop it: the driver may
-/// be waiting for an answer that belongs to somebody else.
-pub struct Connection {
-    client: klickhouse::Client,
-}
-
-impl Connection {
-    async fn execute(&self, sql: &str) -> Result<(), Error> {
-        self.each_block(sql, QUERY_TIMEOUT, |_| Ok(())).await
-    }
-
-    /// Hands over the blocks of an answer one by one. An answer that is cut short looks complete to the
-    /// driver, so a second question on the same connection proves that the first was answered to its end.
-    async fn each_block(
-        &self,
-        sql: &str,
-        limit: Duration,
-        mut take: impl FnMut(Block) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let ask = async {
-            self.drain(sql, &mut take).await?;
-            let mut answered = 0;
-            self.drain("SELECT 1", |block| {
-                answered += block.rows;
-                Ok(())
-            })
-            .await?;
-            match answered {
-                1 => Ok(()),
-                _ => Err(Error::Connection(
-                    "clickhouse closed the connection in the middle of an answer".to_string(),
-                )),
-            }
-        };
-        match timeout(limit, ask).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Error::Connection(format!(
-                "clickhouse did not answer within {} s",
-                limit.as_secs()
-            ))),
-        }
-    }
-
-    async fn drain(
-        &self,
-        sql: &str,
-        mut take: impl FnMut(Block) -> Result<(), Error>,
-    ) -> Result<(), Error> {
-        let mut stream = self.client.query_raw(sql, None).await?;
-        while let Some(block) = stream.next().await {
-            let block = block?;
-            if block.rows > 0 {
-                take(block)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The rows of a small answer.
-    async fn rows(&self, sql: &str) -> Result<Vec<Vec<Value>>, Error> {
-        let mut rows = Vec::new();
-        self.each_block(sql, QUERY_TIMEOUT, |block| {
-            rows.extend(rows_of(block));
-            Ok(())
-        })
-        .await?;
-        Ok(rows)
-    }
-}
-
-fn rows_of(mut block: Block) -> Vec<Vec<Value>> {
-    block
-        .take_iter_rows()
-        .map(|row| row.into_iter().map(|(_, _, value)| value).collect())
-        .collect()
-}
-
-/// An answer of another shape than the question's: a bug, or a server that is not ClickHouse.
-fn unexpected(what: &str) -> Error {
-    Error::Connection(format!("clickhouse gave an unexpected answer for {what}"))
 }
 
 /// A string literal.

@@ -1,0 +1,213 @@
+//! One connection: questions with a limit in time, and errors that say who said what.
+
+use std::fmt;
+use std::net::Shutdown;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use klickhouse::block::Block;
+use klickhouse::{ClientOptions, KlickhouseError, Value};
+use socket2::{SockRef, Socket};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::login;
+
+/// For a question whose answer is small. With connecting it keeps an HTTP report that
+/// ClickHouse does not answer under the 10 seconds that the contract promises.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// Why ClickHouse did not do what it was asked.
+#[derive(Debug)]
+pub enum Error {
+    /// The server answered with an exception of this code.
+    Server {
+        /// ClickHouse's number for the error.
+        code: i32,
+        /// Who answered, the code, and the first line of the server's message.
+        message: String,
+    },
+    /// There was no answer, or not all of it: the connection is of no further use.
+    Connection(String),
+}
+
+/// `UNKNOWN_TABLE`, as ClickHouse numbers its errors (src/Common/ErrorCodes.cpp).
+const UNKNOWN_TABLE: i32 = 60;
+/// `UNKNOWN_DATABASE`.
+const UNKNOWN_DATABASE: i32 = 81;
+
+impl Error {
+    /// Whether the database or a table is not there: `captcha migrate` has not run.
+    pub fn is_schema_missing(&self) -> bool {
+        matches!(self, Error::Server { code, .. } if [UNKNOWN_TABLE, UNKNOWN_DATABASE].contains(code))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Server { message, .. } => f.write_str(message),
+            Error::Connection(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// One connection. After any error, and after a call that was cancelled, drop it: the driver may
+/// be waiting for an answer that belongs to somebody else.
+pub struct Connection {
+    pub(super) client: klickhouse::Client,
+    address: String,
+    _hang_up: HangUp,
+}
+
+/// Ends a connection for both sides when dropped. The driver's own task would wait for a frozen server
+/// for ever, and keep its descriptor as long.
+struct HangUp(Socket);
+
+impl Drop for HangUp {
+    fn drop(&mut self) {
+        // Fails where the server has hung up already.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+impl Connection {
+    /// Connects and logs in. May take for ever: the caller limits it.
+    ///
+    /// # Errors
+    /// Nobody listens at the address, or the login is refused.
+    pub(super) async fn open(
+        address: &str,
+        user: &str,
+        password: &str,
+    ) -> Result<Connection, Error> {
+        let failed =
+            |err| Error::Connection(format!("cannot connect to clickhouse at {address}: {err}"));
+        let stream = TcpStream::connect(address).await.map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
+        let hang_up = HangUp(SockRef::from(&stream).try_clone().map_err(failed)?);
+        let (read, write) = stream.into_split();
+        let (read, transcript) = login::transcribe(read);
+        let options = ClientOptions {
+            username: user.to_string(),
+            password: password.to_string(),
+            ..ClientOptions::default()
+        };
+        match klickhouse::Client::connect_stream(read, write, options).await {
+            Ok(client) => Ok(Connection {
+                client,
+                address: address.to_string(),
+                _hang_up: hang_up,
+            }),
+            // The driver says only that its channel is closed; what the server said is in the transcript.
+            Err(err) => Err(Error::Connection(match transcript.exception() {
+                Some((code, message)) => format!(
+                    "clickhouse at {address} refused the login of user {user}: {} (error {code}); \
+                     check --clickhouse-user and --clickhouse-password",
+                    first_line(&message)
+                ),
+                None => format!(
+                    "clickhouse at {address} closed the connection during the login of user {user}: {err}"
+                ),
+            })),
+        }
+    }
+
+    pub(super) async fn execute(&self, sql: &str) -> Result<(), Error> {
+        self.each_block(sql, QUERY_TIMEOUT, |_| Ok(())).await
+    }
+
+    /// What a driver's error means to people.
+    pub(super) fn explain(&self, err: KlickhouseError) -> Error {
+        match err {
+            KlickhouseError::ServerException { code, message, .. } => Error::Server {
+                code,
+                message: format!(
+                    "clickhouse at {} answered error {code}: {}",
+                    self.address,
+                    first_line(&message)
+                ),
+            },
+            KlickhouseError::ProtocolError(_) => self.failed("closed the connection"),
+            other => self.failed(&format!("could not be understood: {other}")),
+        }
+    }
+
+    pub(super) fn failed(&self, how: &str) -> Error {
+        Error::Connection(format!("clickhouse at {} {how}", self.address))
+    }
+
+    /// Hands over the blocks of an answer one by one. An answer that is cut short looks complete to the
+    /// driver, so a second question on the same connection proves that the first was answered to its end.
+    pub(super) async fn each_block(
+        &self,
+        sql: &str,
+        limit: Duration,
+        mut take: impl FnMut(Block) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let ask = async {
+            self.drain(sql, &mut take).await?;
+            let mut answered = 0;
+            self.drain("SELECT 1", |block| {
+                answered += block.rows;
+                Ok(())
+            })
+            .await?;
+            match answered {
+                1 => Ok(()),
+                _ => Err(self.failed("closed the connection in the middle of an answer")),
+            }
+        };
+        match timeout(limit, ask).await {
+            Ok(answer) => answer,
+            Err(_) => Err(self.failed(&format!("did not answer within {} s", limit.as_secs()))),
+        }
+    }
+
+    async fn drain(
+        &self,
+        sql: &str,
+        mut take: impl FnMut(Block) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let stream = self.client.query_raw(sql, None).await;
+        let mut stream = stream.map_err(|err| self.explain(err))?;
+        while let Some(block) = stream.next().await {
+            let block = block.map_err(|err| self.explain(err))?;
+            if block.rows > 0 {
+                take(block)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of a small answer.
+    pub(super) async fn rows(&self, sql: &str) -> Result<Vec<Vec<Value>>, Error> {
+        let mut rows = Vec::new();
+        self.each_block(sql, QUERY_TIMEOUT, |block| {
+            rows.extend(rows_of(block));
+            Ok(())
+        })
+        .await?;
+        Ok(rows)
+    }
+}
+
+pub(super) fn rows_of(mut block: Block) -> Vec<Vec<Value>> {
+    block
+        .take_iter_rows()
+        .map(|row| row.into_iter().map(|(_, _, value)| value).collect())
+        .collect()
+}
+
+/// An answer of another shape than the question's: a bug, or a server that is not ClickHouse.
+pub(super) fn unexpected(what: &str) -> Error {
+    Error::Connection(format!("clickhouse gave an unexpected answer for {what}"))
+}
+
+/// What a server's message says, without the exception's name and a trace.
+fn first_line(message: &str) -> &str {
+    let line = message.lines().next().unwrap_or_default();
+    line.trim_start_matches("DB::Exception: ").trim_end()
+}
