@@ -32,9 +32,6 @@ const PRODUCE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Bytes of one request. Kafka's default limit for a batch is 1,048,588 bytes.
 const REQUEST_BYTES_MAX: usize = 900_000;
 
-/// Bytes that may wait for Kafka in this process; past it senders are told to come back later.
-const WAITING_BYTES_MAX: usize = 64 << 20;
-
 /// What a record costs beside its key and value: in Kafka's format 32 bytes, in memory about 100 more.
 const RECORD_OVERHEAD_BYTES: usize = 128;
 
@@ -101,12 +98,17 @@ impl Drop for AbortOnDrop {
 
 impl Producer {
     /// Starts in the background, whether Kafka is there or not. `report` is told about once a second
-    /// whether the topic can be reached, or why not.
-    pub fn start(broker: Broker, report: impl Fn(Result<(), String>) + Send + 'static) -> Producer {
+    /// whether the topic can be reached, or why not. Records that wait for Kafka may together cost
+    /// `waiting_bytes_max`; past it senders are told to come back later.
+    pub fn start(
+        broker: Broker,
+        waiting_bytes_max: u32,
+        report: impl Fn(Result<(), String>) + Send + 'static,
+    ) -> Producer {
         let (lanes, watched) = watch::channel(Err(Arc::from("not connected to kafka yet")));
         Producer {
             lanes: watched,
-            waiting: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
+            waiting: Arc::new(Semaphore::new(waiting_bytes_max as usize)),
             _probe: AbortOnDrop(tokio::spawn(probe(broker, lanes, report))),
         }
     }

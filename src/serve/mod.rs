@@ -45,6 +45,10 @@ pub struct Args {
     #[arg(long, env = "CAPTCHA_CONNECTIONS_MAX", value_name = "COUNT", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..))]
     connections_max: u32,
 
+    /// Bytes of events that may wait for Kafka; past it requests are answered 503. An event costs about 340
+    #[arg(long, env = "CAPTCHA_WAITING_BYTES_MAX", value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u32).range(1 << 10..=1 << 30))]
+    waiting_bytes_max: u32,
+
     /// Seconds that requests in flight may take to finish after SIGTERM
     #[arg(long, env = "CAPTCHA_GRACE_SECONDS", value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     grace_seconds: u32,
@@ -87,7 +91,9 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
 
     let topic = broker.topic().clone();
     let report = health.clone();
-    let producer = Producer::start(broker, move |status| report.set("kafka", status));
+    let producer = Producer::start(broker, args.waiting_bytes_max, move |status| {
+        report.set("kafka", status)
+    });
     let api = Arc::new(api::Api::new(
         topic,
         producer,

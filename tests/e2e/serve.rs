@@ -335,3 +335,20 @@ async fn connections_beyond_the_limit_are_answered_503() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn more_than_may_wait_for_kafka_is_503_and_stores_nothing() {
+    let world = World::new("overload");
+    world.migrate(&[]).await;
+    let serve = world.serve_with(&["--waiting-bytes-max", "20000"]).await;
+    let reply = post(&serve.address, &events(100)).await;
+    assert_eq!(
+        (reply.status.as_u16(), reply.header("retry-after")),
+        (503, "1")
+    );
+    assert_eq!(reply.json()["title"], "overloaded");
+    assert_eq!(accept(&serve.address, &events(10)).await.len(), 10);
+    let _consume = world.consume(&[]).await;
+    world.await_counted(10).await;
+    world.await_log(10).await;
+}
