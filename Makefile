@@ -18,7 +18,7 @@ TOOLS = .dev/tools/bin
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 run: ## build captcha and run it with Kafka and ClickHouse until Ctrl-C; the data is kept
 	@exec python3 dev/stack.py run $(SERVER_PORTS) $(CAPTCHA_PORTS)
@@ -48,7 +48,7 @@ k8s-check: ## check the Kubernetes files
 fmt: ## format the Rust code
 	cargo fmt
 
-bench-visible: ## measure receipt to visible on a running `make run`
+bench-visible: ## measure receipt to visible on a running make run; adds 200 events
 	@exec python3 bench/visible.py 127.0.0.1:$(HTTP_PORT)
 
 clean-data: ## remove the data of make run and make up

@@ -3,7 +3,7 @@
 usage: bench/visible.py [ADDRESS] [EVENTS]    ADDRESS of a running `captcha serve`, such as 127.0.0.1:8000
 
 One event at a time, each of a site of its own, at light load. The report is asked again as soon as it has answered,
-so a figure includes one report on the average."""
+so a figure includes one report on the average. The events stay; `make clean-data` forgets them."""
 
 import http.client
 import json
@@ -15,10 +15,15 @@ WAIT_SECONDS = 30
 
 
 def main():
+    if sys.argv[1:] in (["-h"], ["--help"]):
+        sys.exit(__doc__)
     address = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:8000"
     count = int(sys.argv[2]) if len(sys.argv) > 2 else 200
     client = http.client.HTTPConnection(address, timeout=WAIT_SECONDS)
-    waits_ms = sorted(measure(client) * 1000 for _ in range(count))
+    try:
+        waits_ms = sorted(measure(client) * 1000 for _ in range(count))
+    except OSError as err:
+        sys.exit(f"visible.py: cannot reach captcha at {address}: {err}; is `make run` running?")
     print(f"{count} events: median {at(waits_ms, 0.5):.0f} ms, p99 {at(waits_ms, 0.99):.0f} ms, max {waits_ms[-1]:.0f} ms")
 
 

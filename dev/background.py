@@ -6,7 +6,7 @@ import os
 import fetch
 import process
 import supervise
-from command import STATE, Failure, say
+from command import STATE, Failure, say, shown
 
 DATA = STATE / "data"
 LOGS = STATE / "logs"
@@ -26,7 +26,7 @@ def claim_data(command):
         owner = read(OWNER)
         if owner and process.born(owner["pid"]) == owner["born"]:
             raise Failure(
-                f"`{owner['command']}` runs already in this checkout (pid {owner['pid']}); stop that one first"
+                f"`{owner['command']}` uses the data of this checkout (pid {owner['pid']}); stop it with Ctrl-C first"
             )
         if running():
             raise Failure(
@@ -125,6 +125,8 @@ def down(signals):
         else:
             say("nothing runs")
         return 0
+    for name in {name for name, *_ in read(RECORD)["servers"]} - {child.name for child in children}:
+        say(f"{name}: had ended by itself; its log is {shown(LOGS / name)}.log")
     supervise.stop([children], signals, seconds=20)
     RECORD.unlink(missing_ok=True)
     say("stopped; the data is kept")

@@ -6,8 +6,8 @@
  * reads standard input, which is a pipe that only this process can write to. Closing the pipe ends the statement,
  * and the engine takes its normal way out: it finishes merges, writes its metadata and releases its locks.
  *
- * The engine sets an error handler that aborts when a client's greeting fails: a wrong password, or a client that was
- * killed while it said hello. A ClickHouse server only closes that connection. So abort() is replaced (the library
+ * The engine sets an error handler that aborts when a client's greeting fails: a wrong password, a client that was
+ * killed while it said hello, half an HTTP request. A ClickHouse server only closes that connection. So abort() is replaced (the library
  * finds ours first): a connection's thread lets its locks go and sleeps for ever, any other aborts as ever. Linux only.
  *
  * Exit codes: 0 shut down in order, 1 the engine ended by itself or did not end in time, 2 it could not be started. */
@@ -86,7 +86,7 @@ int __pthread_mutex_unlock(pthread_mutex_t *mutex) {
 static int serves_connection(void) {
     char name[16] = "";
     prctl(PR_GET_NAME, name);
-    return strncmp(name, "TCP", 3) == 0;
+    return strncmp(name, "TCP", 3) == 0 || strncmp(name, "HTTP", 4) == 0;
 }
 
 void abort(void) {

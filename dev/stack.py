@@ -32,12 +32,22 @@ def arguments():
     around = commands.add_parser("with", help="run a command with servers on empty data that go when it ends")
     around.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND...")
     for options in (run_all, up):
-        options.add_argument("--kafka-port", type=int, default=9092)
-        options.add_argument("--clickhouse-port", type=int, default=9000)
-    run_all.add_argument("--http-port", type=int, default=8000, help="port of captcha's API")
-    run_all.add_argument("--admin-port", type=int, default=9090, help="admin port of captcha serve")
-    run_all.add_argument("--consume-admin-port", type=int, default=9091, help="admin port of captcha consume")
-    return parser.parse_args()
+        options.add_argument("--kafka-port", default="9092")
+        options.add_argument("--clickhouse-port", default="9000")
+    run_all.add_argument("--http-port", default="8000", help="port of captcha's API")
+    run_all.add_argument("--admin-port", default="9090", help="admin port of captcha serve")
+    run_all.add_argument("--consume-admin-port", default="9091", help="admin port of captcha consume")
+    return with_ports(parser.parse_args())
+
+
+def with_ports(options):
+    """Makes numbers of the ports, and calls a wrong one by the name that make gave it."""
+    for name, value in vars(options).items():
+        if name.endswith("_port"):
+            if not value.isdecimal() or not 1 <= int(value) <= 65535:
+                raise Failure(f"{name.upper()}={value} is no port; choose one from 1 to 65535")
+            setattr(options, name, int(value))
+    return options
 
 
 def run_all(options, signals):
@@ -149,13 +159,15 @@ def watch(children):
 
 def greeting(options, program):
     address = f"http://127.0.0.1:{options.http_port}"
-    setting = "" if options.clickhouse_port == 9000 else f"CAPTCHA_CLICKHOUSE_ADDR=127.0.0.1:{options.clickhouse_port} "
+    clickhouse = f"127.0.0.1:{options.clickhouse_port}"
+    inherited = os.environ.get("CAPTCHA_CLICKHOUSE_ADDR", "127.0.0.1:9000")
+    setting = "" if clickhouse == inherited else f"CAPTCHA_CLICKHOUSE_ADDR={clickhouse} "
     return f"""
 captcha is up: {address}
 
   post an event:   curl -sS {address}/v1/events -H 'Content-Type: application/json' -d '{EVENT}'
   read the report: curl -sS {address}/v1/report
-                   {setting}{program} report
+                   {setting}{shown(program)} report
   logs:            {shown(background.LOGS)}/ serve.log, consume.log, kafka.log, clickhouse.log
   health:          http://127.0.0.1:{options.admin_port}/readyz and http://127.0.0.1:{options.consume_admin_port}/readyz
   stop:            Ctrl-C; the data in {shown(background.DATA)} is kept

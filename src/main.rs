@@ -13,13 +13,13 @@ mod store;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// Captcha events in over HTTP, through Kafka, into ClickHouse exactly once, and exact statistics out.
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Every flag has an environment variable. CAPTCHA_LOG sets what is logged (info, debug).\nExit codes: 0 done, 1 failed, 2 wrong usage."
+    after_help = "Settings are environment variables too, as --help shows. CAPTCHA_LOG sets what is logged (info, debug).\nExit codes: 0 done, 1 failed, 2 wrong usage."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -49,10 +49,27 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn start(command: Command) -> anyhow::Result<()> {
     process::start_logging()?;
+    warn_of_unknown_settings();
     match command {
         Command::Serve(args) => serve::run(args, process::shutdown_token()?).await,
         Command::Consume(args) => consume::run(args, process::shutdown_token()?).await,
         Command::Migrate(args) => migrate::run(args).await,
         Command::Report(args) => report::run(args).await,
+    }
+}
+
+/// A misspelt variable would otherwise leave a default in force without a word.
+fn warn_of_unknown_settings() {
+    let cli = Cli::command();
+    let known: Vec<_> = cli
+        .get_subcommands()
+        .flat_map(clap::Command::get_arguments)
+        .filter_map(clap::Arg::get_env)
+        .collect();
+    for (name, _) in std::env::vars_os() {
+        let ours = name.to_string_lossy().starts_with("CAPTCHA_");
+        if ours && name != "CAPTCHA_LOG" && !known.contains(&name.as_os_str()) {
+            tracing::warn!(name = %name.to_string_lossy(), "no subcommand knows this setting");
+        }
     }
 }

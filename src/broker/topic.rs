@@ -39,7 +39,8 @@ impl FromStr for Retention {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let duration = humantime::parse_duration(text).map_err(|err| err.to_string())?;
+        let duration = humantime::parse_duration(text)
+            .map_err(|_| "expected a duration with its unit, such as 7d or 12h")?;
         match i64::try_from(duration.as_millis()) {
             Ok(millis) if millis > 0 => Ok(Retention(duration)),
             _ => Err("expected more than zero, at most 292 million years".to_string()),

@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(
         long,
         env = "CAPTCHA_ADMIN_LISTEN",
-        value_name = "IP:PORT",
+        value_name = "IP:PORT", value_parser = http::parse_listen,
         default_value = "127.0.0.1:9091"
     )]
     admin_listen: SocketAddr,
@@ -141,7 +141,14 @@ fn start_workers(share: Share, partitions: i32, shared: &Shared) -> JoinSet<()> 
     for number in (0..partitions).filter(|number| share.owns(*number)) {
         workers.spawn(Worker::new(number, shared).run());
     }
-    tracing::info!(owned = workers.len(), partitions, "partitions taken");
+    if workers.is_empty() {
+        tracing::warn!(
+            partitions,
+            "no partition for this share; fewer replicas would do"
+        );
+    } else {
+        tracing::info!(owned = workers.len(), partitions, "partitions taken");
+    }
     workers
 }
 

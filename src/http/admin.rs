@@ -5,15 +5,12 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::header::CONTENT_TYPE;
-use hyper::{Method, Response, StatusCode};
+use hyper::{Method, StatusCode};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::Answer;
+use super::{Answer, answer};
 
 /// Probes and scrapers come one by one; this leaves room for people.
 const CONNECTIONS_MAX: usize = 64;
@@ -77,13 +74,13 @@ pub async fn serve(
 ) {
     let metrics = Arc::new(metrics);
     super::serve(listener, CONNECTIONS_MAX, stop, GRACE, move |request| {
-        let answer = answer(request.method(), request.uri().path(), &health, &metrics);
+        let answer = route(request.method(), request.uri().path(), &health, &metrics);
         async move { answer }
     })
     .await;
 }
 
-fn answer(method: &Method, path: &str, health: &Health, metrics: &Registry) -> Answer {
+fn route(method: &Method, path: &str, health: &Health, metrics: &Registry) -> Answer {
     if method != Method::GET && method != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_string());
     }
@@ -97,7 +94,7 @@ fn answer(method: &Method, path: &str, health: &Health, metrics: &Registry) -> A
             let mut page = String::new();
             // Writing to a String cannot fail.
             let _ = prometheus_client::encoding::text::encode(&mut page, metrics);
-            typed(
+            answer(
                 StatusCode::OK,
                 "application/openmetrics-text; version=1.0.0; charset=utf-8",
                 page,
@@ -111,15 +108,7 @@ fn answer(method: &Method, path: &str, health: &Health, metrics: &Registry) -> A
 }
 
 fn text(status: StatusCode, body: String) -> Answer {
-    typed(status, "text/plain; charset=utf-8", body)
-}
-
-fn typed(status: StatusCode, content_type: &'static str, body: String) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
-    *answer.status_mut() = status;
-    let value = hyper::header::HeaderValue::from_static(content_type);
-    answer.headers_mut().insert(CONTENT_TYPE, value);
-    answer
+    answer(status, "text/plain; charset=utf-8", body)
 }
 
 #[cfg(test)]

@@ -13,11 +13,13 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -49,6 +51,32 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
     retry-after: 1\r\nconnection: close\r\ncontent-length: 107\r\n\r\n\
     {\"type\":\"about:blank\",\"title\":\"too many connections\",\"status\":503,\"detail\":\"come back in a second, please\"}";
+
+/// A whole answer of one type.
+pub fn answer(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    *answer.status_mut() = status;
+    let content_type = HeaderValue::from_static(content_type);
+    answer.headers_mut().insert(CONTENT_TYPE, content_type);
+    answer
+}
+
+/// JSON and a line break, so that a terminal's prompt begins a line of its own.
+pub fn json_line(value: &impl Serialize) -> String {
+    // Our own types have string keys and no failing parts.
+    let mut text = serde_json::to_string(value).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Reads the address of a listener.
+///
+/// # Errors
+/// What is expected.
+pub fn parse_listen(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "expected IP:PORT, such as 127.0.0.1:8000, not a host name")
+}
 
 /// Listens on an address; port 0 takes a free one.
 ///

@@ -21,11 +21,11 @@ const REPEAT_WINDOW_RECORDS: i64 = 1_000_000;
 #[group(skip)]
 pub struct Args {
     /// Show what would be done, and do nothing
-    #[arg(long, env = "CAPTCHA_DRY_RUN", conflicts_with = "status")]
+    #[arg(long, conflicts_with = "status")]
     dry_run: bool,
 
     /// Show which migrations are applied, and do nothing
-    #[arg(long, env = "CAPTCHA_STATUS")]
+    #[arg(long)]
     status: bool,
 
     /// The same event sent again within the next RECORDS records of its partition is counted once. Kept in
@@ -193,6 +193,12 @@ impl Facts<'_> {
                     wanted.repeat_window_records
                 );
             }
+        }
+        if let Some(known) = known.filter(|known| known.partitions != wanted.partitions) {
+            say(format_args!(
+                "warning: topic {} went from {} to {} partitions; an event that was sent before and is sent again may be counted twice",
+                self.topic, known.partitions, wanted.partitions
+            ))?;
         }
         connection.record_topic(self.topic, &wanted).await?;
         let stored = connection.topic_facts(self.topic).await?;

@@ -71,7 +71,7 @@ pub async fn migrate(args: &TopicArgs, broker: &Broker, dry_run: bool) -> anyhow
     let faults = faults(args, &state);
     if !faults.is_empty() {
         bail!(
-            "topic {} is not fit and is not altered: {}; alter it with kafka-configs or name another with --kafka-topic",
+            "topic {} is not fit and is left as it is: {}; alter it with Kafka's own tools or name another with --kafka-topic",
             broker.topic(),
             faults.join(", ")
         );

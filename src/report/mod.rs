@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal as _, Write};
 
 use anyhow::Context as _;
 use chrono::NaiveDate;
+use clap::error::ErrorKind;
 use comfy_table::{CellAlignment, Table, presets};
 use uuid::Uuid;
 
@@ -14,23 +15,18 @@ use crate::store::{self, Counters, Filter, Store};
 #[group(skip)]
 pub struct Args {
     /// Only this site; may be given several times [default: all sites]
-    #[arg(
-        long,
-        env = "CAPTCHA_SITE_ID",
-        value_name = "UUID",
-        value_delimiter = ','
-    )]
+    #[arg(long, value_name = "UUID", value_parser = Filter::parse_site_id)]
     site_id: Vec<Uuid>,
 
     /// First day, such as 2001-01-31
-    #[arg(long, env = "CAPTCHA_FROM", value_name = "DATE", value_parser = Filter::parse_date)]
+    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
     from: Option<NaiveDate>,
 
     /// The day after the last one
-    #[arg(long, env = "CAPTCHA_TO", value_name = "DATE", value_parser = Filter::parse_date)]
+    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
     to: Option<NaiveDate>,
 
-    /// How to write it
+    /// `table` is for people, `json` what GET /v1/report answers, `csv` has a header
     #[arg(long, env = "CAPTCHA_FORMAT", value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     format: Format,
 
@@ -40,11 +36,8 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    /// Columns for people
     Table,
-    /// The same object that GET /v1/report answers
     Json,
-    /// Comma separated, with a header
     Csv,
 }
 
@@ -59,6 +52,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         from: args.from,
         to: args.to,
     };
+    if !filter.is_in_order() {
+        clap::Error::raw(
+            ErrorKind::ValueValidation,
+            format!("{}\n", Filter::OUT_OF_ORDER),
+        )
+        .exit();
+    }
     let counters = ask(&store, &filter).await?;
     let mut page = Vec::new();
     write(&mut page, &counters, args.format).context("cannot write the report")?;

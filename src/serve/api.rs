@@ -6,20 +6,19 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use chrono::{NaiveDate, Utc};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
-use uuid::Uuid;
 
 use super::metrics::{self, Metrics};
 use super::problem::{ParameterError, Problem};
 use crate::broker::{Outgoing, Producer, Receipt, TopicName};
 use crate::event::{Event, parse_body};
-use crate::http::Answer;
+use crate::http::{self, Answer};
 use crate::store::{self, Counters, CountersError, Filter, Store};
 
 /// For a body, from its first byte to its last.
@@ -304,6 +303,13 @@ fn media_type(headers: &HeaderMap) -> Result<(), Problem> {
     };
     let given = given.to_str().unwrap_or("something unreadable");
     let essence = given.split(';').next().unwrap_or_default().trim();
+    let charset = given.to_ascii_lowercase();
+    let charset = charset
+        .split_once("charset=")
+        .map(|(_, charset)| charset.trim_matches(['"', ' ']));
+    if charset.is_some_and(|charset| charset != "utf-8") {
+        return refuse(format!("content-type {given}; JSON is UTF-8"));
+    }
     if !essence.eq_ignore_ascii_case("application/json") {
         return refuse(format!("content-type {essence}; expected application/json"));
     }
@@ -331,21 +337,15 @@ fn parse_filter(query: &str) -> Result<Filter, Vec<ParameterError>> {
     let mut errors = Vec::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let outcome = match name.as_ref() {
-            "site_id" => Uuid::parse_str(&value)
-                .map(|site_id| filter.site_ids.push(site_id))
-                .map_err(|_| "not a UUID"),
+            "site_id" => Filter::parse_site_id(&value).map(|site_id| filter.site_ids.push(site_id)),
             "from" => set_date(&mut filter.from, &value),
             "to" => set_date(&mut filter.to, &value),
             _ => Err("unknown; expected site_id, from or to"),
         };
         errors.extend(outcome.err().map(|detail| parameter_error(&name, detail)));
     }
-    if filter
-        .from
-        .zip(filter.to)
-        .is_some_and(|(from, to)| from > to)
-    {
-        errors.push(parameter_error("from", "later than to"));
+    if !filter.is_in_order() {
+        errors.push(parameter_error("from", Filter::OUT_OF_ORDER));
     }
     if errors.is_empty() {
         Ok(filter)
@@ -372,17 +372,13 @@ fn parameter_error(name: &str, detail: &str) -> ParameterError {
 
 fn json(value: &impl Serialize) -> Answer {
     // Our own types have string keys and no failing parts.
-    let body = serde_json::to_vec(value).unwrap_or_default();
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
-    *answer.status_mut() = StatusCode::OK;
-    let content_type = HeaderValue::from_static("application/json");
-    answer.headers_mut().insert(CONTENT_TYPE, content_type);
-    answer
+    http::answer(StatusCode::OK, "application/json", http::json_line(value))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use uuid::Uuid;
 
     #[test]
     fn all_spellings_of_the_paths() {
@@ -447,7 +443,7 @@ mod tests {
             ]
         );
         let late = parse_filter("from=2001-01-02&to=2001-01-01").unwrap_err();
-        assert_eq!(late[0].detail, "later than to");
+        assert_eq!(late[0].detail, Filter::OUT_OF_ORDER);
     }
 
     #[test]
@@ -470,6 +466,8 @@ mod tests {
         );
         assert!(headers(&[]).is_err());
         assert!(headers(&[("content-type", "text/plain")]).is_err());
+        assert!(headers(&[("content-type", "application/json; charset=latin1")]).is_err());
+        assert!(headers(&[("content-type", "application/json; charset=\"UTF-8\"")]).is_ok());
         assert!(
             headers(&[
                 ("content-type", "application/json"),

@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(
         long,
         env = "CAPTCHA_LISTEN",
-        value_name = "IP:PORT",
+        value_name = "IP:PORT", value_parser = http::parse_listen,
         default_value = "127.0.0.1:8000"
     )]
     listen: SocketAddr,
@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(
         long,
         env = "CAPTCHA_ADMIN_LISTEN",
-        value_name = "IP:PORT",
+        value_name = "IP:PORT", value_parser = http::parse_listen,
         default_value = "127.0.0.1:9090"
     )]
     admin_listen: SocketAddr,

@@ -1,14 +1,12 @@
 //! Errors as the API tells them: problem details (RFC 9457), and the one place that maps causes to them.
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use hyper::{Response, StatusCode};
+use hyper::StatusCode;
+use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use serde::Serialize;
 
 use crate::broker::SendError;
 use crate::event::{FieldError, Rejection};
-use crate::http::Answer;
+use crate::http::{self, Answer};
 use crate::store::CountersError;
 
 /// Seconds after which a sender should try again when too much waits already.
@@ -80,14 +78,13 @@ impl Problem {
             _ => None,
         };
         let document = self.document();
-        let body = serde_json::to_vec(&document).unwrap_or_default();
-        let mut answer = Response::new(Full::new(Bytes::from(body)));
-        *answer.status_mut() = StatusCode::from_u16(document.status).unwrap_or_default();
-        let headers = answer.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
+        let status = StatusCode::from_u16(document.status).unwrap_or_default();
+        let mut answer = http::answer(
+            status,
+            "application/problem+json",
+            http::json_line(&document),
         );
+        let headers = answer.headers_mut();
         if let Some(seconds) = retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -195,6 +192,7 @@ fn described(count: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hyper::header::CONTENT_TYPE;
 
     #[test]
     fn a_problem_says_what_where_and_when_to_come_back() {

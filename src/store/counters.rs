@@ -89,6 +89,22 @@ impl Filter {
         date.ok_or(SHAPE)
     }
 
+    /// Reads a site's UUID.
+    ///
+    /// # Errors
+    /// One short phrase.
+    pub fn parse_site_id(text: &str) -> Result<Uuid, &'static str> {
+        Uuid::parse_str(text).map_err(|_| "not a UUID")
+    }
+
+    /// What is wrong if the days are not in order.
+    pub const OUT_OF_ORDER: &str = "from must be before to; to is the day after the last one";
+
+    /// Whether any day can be between the bounds.
+    pub fn is_in_order(&self) -> bool {
+        self.from.zip(self.to).is_none_or(|(from, to)| from < to)
+    }
+
     /// The query, in the one shape that the projection `hourly` serves. Days are made from hours here
     /// and into text in Rust, because ClickHouse's `toDate` wraps around after 2149.
     fn sql(&self) -> String {
