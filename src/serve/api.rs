@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use chrono::{NaiveDate, Utc};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -158,7 +158,9 @@ impl Api {
     async fn accept(&self, query: &str, request: Request<Incoming>) -> Result<Answer, Problem> {
         no_parameters(query)?;
         media_type(request.headers())?;
-        let (body, _permit) = self.read(request.into_body()).await?;
+        // Who asked first whether to send the body has not sent it, and is not made to.
+        let asks_first = request.headers().contains_key(EXPECT);
+        let (body, _permit) = self.read(request.into_body(), asks_first).await?;
         let events = parse_body(&body).map_err(|rejection| {
             self.metrics.bodies_refused.inc();
             Problem::Body(rejection)
@@ -180,12 +182,18 @@ impl Api {
     }
 
     /// The body, and its share of all bodies in progress.
-    async fn read(&self, mut body: Incoming) -> Result<(Bytes, SemaphorePermit<'_>), Problem> {
+    async fn read(
+        &self,
+        mut body: Incoming,
+        asks_first: bool,
+    ) -> Result<(Bytes, SemaphorePermit<'_>), Problem> {
         let limit = self.body_bytes_max;
         let announced = body.size_hint();
         let lower = usize::try_from(announced.lower()).unwrap_or(usize::MAX);
         if lower > limit {
-            discard(body).await;
+            if !asks_first {
+                discard(body).await;
+            }
             return Err(Problem::BodyTooLarge(limit));
         }
         let share = if announced.exact().is_some() {

@@ -102,6 +102,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         args.body_bytes_max as usize,
     ));
 
+    health.set("serving", Ok(()));
     let draining = stop.clone();
     tokio::spawn(async move {
         draining.cancelled().await;
