@@ -3,6 +3,7 @@
 mod batch;
 mod metrics;
 mod repeats;
+mod session;
 mod step;
 mod worker;
 

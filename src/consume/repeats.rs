@@ -53,8 +53,13 @@ impl Repeats {
         *last = (*last).max(offset);
     }
 
-    /// The offsets below a head that are not noted yet and can still matter.
-    pub fn missing(&self, head: i64) -> std::ops::Range<i64> {
+    /// The offsets below a head that are not noted yet and can still matter. A head that went back, because
+    /// the table lost rows, makes what stood above it unknown: an event's last offset may be one of those.
+    pub fn missing(&mut self, head: i64) -> std::ops::Range<i64> {
+        if head < self.known_to {
+            self.last.clear();
+            self.known_to = 0;
+        }
         self.known_to.max(head - self.window).max(0)..head
     }
 
@@ -151,5 +156,15 @@ mod tests {
         assert!(repeats.missing(1_000).is_empty());
         assert_eq!(repeats.missing(1_010), 1_000..1_010);
         assert_eq!(repeats.missing(5_000), 4_900..5_000);
+    }
+
+    #[test]
+    fn a_head_that_went_back_is_forgotten_and_read_again() {
+        let mut repeats = Repeats::new(100);
+        let fingerprint = repeats.fingerprint(&event(1));
+        repeats.note(fingerprint, 40);
+        repeats.complete_to(50);
+        assert_eq!(repeats.missing(30), 0..30);
+        assert_eq!(repeats.last(fingerprint), None);
     }
 }

@@ -3,7 +3,6 @@
 //! Whatever fails, the worker drops both connections, waits, and begins anew with the head that the
 //! table has. It keeps nothing that the table does not know but the generation of a burnt token.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -13,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 use super::batch::{Batch, ROWS_MAX, cut};
 use super::metrics::{Metrics, Owned, RowCounts};
 use super::repeats::Repeats;
+use super::session::Session;
 use super::step::{self, Next};
-use crate::broker::{Broker, FetchError, Partition, Record};
+use crate::broker::Broker;
 use crate::http::admin::Health;
-use crate::store::{Connection, Head, Insert, Place, Store};
+use crate::store::{Insert, Place, Store};
 
 /// Bytes of records held for one partition. With [`ROWS_MAX`] it bounds a batch.
 const PENDING_BYTES_MAX: usize = 16 << 20;
@@ -77,16 +77,6 @@ enum End {
     Overtaken,
 }
 
-/// The two connections, and where they stand.
-struct Session {
-    store: Connection,
-    partition: Partition,
-    head: i64,
-    last_arrival_millis: Option<i64>,
-    pending: VecDeque<Record>,
-    behind: bool,
-}
-
 impl Worker {
     /// A worker for one partition.
     pub fn new(number: i32, shared: &Shared) -> Worker {
@@ -137,7 +127,7 @@ impl Worker {
         let stop = self.stop.clone();
         let mut session = tokio::select! {
             () = stop.cancelled() => return Ok(End::Stop),
-            session = self.open() => session?,
+            session = Session::open(&self.broker, &self.store, &self.place) => session?,
         };
         loop {
             tokio::select! {
@@ -156,20 +146,6 @@ impl Worker {
         }
     }
 
-    async fn open(&self) -> anyhow::Result<Session> {
-        let store = self.store.connect().await.context("cannot consume")?;
-        let head = store.head(&self.place).await?;
-        let partition = self.broker.partition(self.number).await?;
-        Ok(Session {
-            store,
-            partition,
-            head: head.map_or(0, |head| head.next),
-            last_arrival_millis: head.map(|head| head.arrival_millis),
-            pending: VecDeque::new(),
-            behind: false,
-        })
-    }
-
     /// Waits until there is something to insert and it is time to.
     async fn gather(&mut self, session: &mut Session) -> anyhow::Result<()> {
         self.remember(session).await?;
@@ -180,11 +156,18 @@ impl Worker {
         let mut in_vain = 0;
         loop {
             let full =
-                session.pending.len() >= ROWS_MAX || bytes(&session.pending) >= PENDING_BYTES_MAX;
+                session.pending.len() >= ROWS_MAX || session.pending_bytes() >= PENDING_BYTES_MAX;
             if full || (!session.pending.is_empty() && !session.behind) {
                 return Ok(());
             }
-            let fetched = self.fetch(session).await?;
+            let fetched = session.fetch().await?;
+            let owned = Owned {
+                partition: self.number as u32,
+            };
+            self.metrics
+                .lag_records
+                .get_or_create(&owned)
+                .set(session.lag_records());
             if fetched > 0 {
                 continue;
             }
@@ -207,59 +190,6 @@ impl Worker {
         }
     }
 
-    /// Fetches once and says how many records came.
-    async fn fetch(&self, session: &mut Session) -> anyhow::Result<usize> {
-        let from = session
-            .pending
-            .back()
-            .map_or(session.head, |last| last.offset + 1);
-        let fetched = match session.partition.fetch(from).await {
-            Ok(fetched) => fetched,
-            Err(FetchError::OutOfRange) => self.fetch_from_start(session, from).await?,
-            Err(FetchError::Failed(err)) => return Err(err),
-        };
-        let count = fetched.records.len();
-        session.pending.extend(fetched.records);
-        let reached = session.pending.back().map_or(from, |last| last.offset + 1);
-        session.behind = reached < fetched.end;
-        let owned = Owned {
-            partition: self.number as u32,
-        };
-        self.metrics
-            .lag_records
-            .get_or_create(&owned)
-            .set(fetched.end - session.head);
-        Ok(count)
-    }
-
-    /// The log does not have the offset. If it begins later, retention was faster than we, and what is
-    /// missing becomes a gap; if it ends earlier, it is another log than the one that was consumed.
-    async fn fetch_from_start(
-        &self,
-        session: &Session,
-        from: i64,
-    ) -> anyhow::Result<crate::broker::Fetched> {
-        let (start, end) = session.partition.range().await?;
-        if end < from || start < from {
-            bail!(
-                "kafka's log of {} has the offsets {start} to {end}, but {from} comes next: the topic was made anew; \
-                 consume it under another name or into another database",
-                self.name()
-            );
-        }
-        tracing::warn!(
-            partition = self.number,
-            from,
-            to = start,
-            "kafka dropped records before they were consumed"
-        );
-        match session.partition.fetch(start).await {
-            Ok(fetched) => Ok(fetched),
-            Err(FetchError::OutOfRange) => bail!("kafka's log of {} moves away", self.name()),
-            Err(FetchError::Failed(err)) => Err(err),
-        }
-    }
-
     /// Asks ClickHouse for the head although nothing is to be stored.
     async fn look(&mut self, session: &mut Session) -> anyhow::Result<()> {
         let head = session.store.head(&self.place).await?;
@@ -273,7 +203,7 @@ impl Worker {
         }
         if now > session.head {
             self.metrics.heads_moved.inc();
-            self.go_on_at(session, head);
+            session.go_on_at(head);
             self.remember(session).await?;
         }
         Ok(())
@@ -332,12 +262,12 @@ impl Worker {
                 }
                 self.repeats.complete_to(batch.end);
                 self.is_well();
-                self.go_on_at(session, head);
+                session.go_on_at(head);
                 Ok(true)
             }
             Next::Overtaken { .. } => {
                 self.metrics.heads_moved.inc();
-                self.go_on_at(session, head);
+                session.go_on_at(head);
                 Ok(true)
             }
             Next::Suspect => {
@@ -359,15 +289,6 @@ impl Worker {
         }
     }
 
-    fn go_on_at(&self, session: &mut Session, head: Option<Head>) {
-        session.head = head.map_or(0, |head| head.next);
-        session.last_arrival_millis = head.map(|head| head.arrival_millis);
-        let stored = session
-            .pending
-            .partition_point(|record| record.offset < session.head);
-        session.pending.drain(..stored);
-    }
-
     /// Everything that was to be done was done: an insert is confirmed, or there is nothing to insert.
     fn is_well(&mut self) {
         self.failures = 0;
@@ -385,11 +306,4 @@ impl Worker {
             .min(RETRY_LONGEST)
             .mul_f64(1.0 - fastrand::f64() / 2.0)
     }
-}
-
-fn bytes(records: &VecDeque<Record>) -> usize {
-    records
-        .iter()
-        .map(|record| record.value.as_ref().map_or(0, Vec::len))
-        .sum()
 }

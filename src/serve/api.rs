@@ -5,17 +5,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use chrono::{NaiveDate, Utc};
+use chrono::Utc;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue};
+use hyper::header::EXPECT;
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
 use super::metrics::{self, Metrics};
-use super::problem::{ParameterError, Problem};
+use super::problem::Problem;
+use super::request::{Route, media_type, no_parameters, parse_filter};
 use crate::broker::{Outgoing, Producer, Receipt, TopicName};
 use crate::event::{Event, parse_body};
 use crate::http::{self, Answer};
@@ -49,40 +50,6 @@ pub struct Api {
     bodies: Semaphore,
     reports: Semaphore,
     reports_failing: AtomicBool,
-}
-
-/// What a path stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Route {
-    About,
-    Events,
-    Report,
-    Unknown,
-}
-
-impl Route {
-    fn of(path: &str) -> Route {
-        let versions = ["/v1", "/latest", "/V1"];
-        let rest = versions
-            .iter()
-            .filter_map(|version| path.strip_prefix(version))
-            .find(|rest| rest.is_empty() || rest.starts_with('/'));
-        match rest.map(|rest| rest.trim_end_matches('/')) {
-            Some("") => Route::About,
-            Some("/events" | "/event") => Route::Events,
-            Some("/report") => Route::Report,
-            _ => Route::Unknown,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Route::About => "about",
-            Route::Events => "events",
-            Route::Report => "report",
-            Route::Unknown => "other",
-        }
-    }
 }
 
 #[derive(Serialize)]
@@ -304,184 +271,7 @@ async fn discard(mut body: Incoming) {
     let _ = timeout(DISCARD_TIMEOUT, read).await;
 }
 
-fn media_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let refuse = |detail: String| Err(Problem::MediaType(detail));
-    let Some(given) = headers.get(CONTENT_TYPE) else {
-        return refuse("no content-type; expected application/json".to_string());
-    };
-    let given = given.to_str().unwrap_or("something unreadable");
-    let essence = given.split(';').next().unwrap_or_default().trim();
-    let charset = given.to_ascii_lowercase();
-    let charset = charset
-        .split_once("charset=")
-        .map(|(_, charset)| charset.trim_matches(['"', ' ']));
-    if charset.is_some_and(|charset| charset != "utf-8") {
-        return refuse(format!("content-type {given}; JSON is UTF-8"));
-    }
-    if !essence.eq_ignore_ascii_case("application/json") {
-        return refuse(format!("content-type {essence}; expected application/json"));
-    }
-    match headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
-        None => Ok(()),
-        Some(encoding) if encoding.eq_ignore_ascii_case(b"identity") => Ok(()),
-        Some(_) => refuse("a content-encoding; expected none".to_string()),
-    }
-}
-
-fn no_parameters(query: &str) -> Result<(), Problem> {
-    let unknown: Vec<_> = form_urlencoded::parse(query.as_bytes())
-        .map(|(name, _)| parameter_error(&name, "unknown; this path takes none"))
-        .collect();
-    if unknown.is_empty() {
-        Ok(())
-    } else {
-        Err(Problem::Query(unknown))
-    }
-}
-
-/// Reads `site_id` (repeated), `from` and `to`, and names everything else.
-fn parse_filter(query: &str) -> Result<Filter, Vec<ParameterError>> {
-    let mut filter = Filter::default();
-    let mut errors = Vec::new();
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        let outcome = match name.as_ref() {
-            "site_id" => Filter::parse_site_id(&value).map(|site_id| filter.site_ids.push(site_id)),
-            "from" => set_date(&mut filter.from, &value),
-            "to" => set_date(&mut filter.to, &value),
-            _ => Err("unknown; expected site_id, from or to"),
-        };
-        errors.extend(outcome.err().map(|detail| parameter_error(&name, detail)));
-    }
-    if !filter.is_in_order() {
-        errors.push(parameter_error("from", Filter::OUT_OF_ORDER));
-    }
-    if errors.is_empty() {
-        Ok(filter)
-    } else {
-        Err(errors)
-    }
-}
-
-fn set_date(date: &mut Option<NaiveDate>, text: &str) -> Result<(), &'static str> {
-    if date.is_some() {
-        return Err("given more than once");
-    }
-    *date = Some(Filter::parse_date(text)?);
-    Ok(())
-}
-
-fn parameter_error(name: &str, detail: &str) -> ParameterError {
-    const NAME_CHARS_MAX: usize = 64;
-    ParameterError {
-        parameter: name.chars().take(NAME_CHARS_MAX).collect(),
-        detail: detail.to_string(),
-    }
-}
-
 fn json(value: &impl Serialize) -> Answer {
     // Our own types have string keys and no failing parts.
     http::answer(StatusCode::OK, "application/json", http::json_line(value))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use uuid::Uuid;
-
-    #[test]
-    fn all_spellings_of_the_paths() {
-        for (path, route) in [
-            ("/v1/events", Route::Events),
-            ("/v1/events/", Route::Events),
-            ("/v1/event", Route::Events),
-            ("/V1/event", Route::Events),
-            ("/V1/events", Route::Events),
-            ("/latest/events", Route::Events),
-            ("/latest/event", Route::Events),
-            ("/v1/report", Route::Report),
-            ("/V1/report", Route::Report),
-            ("/latest/report", Route::Report),
-            ("/v1", Route::About),
-            ("/v1/", Route::About),
-            ("/latest/", Route::About),
-            ("/", Route::Unknown),
-            ("/events", Route::Unknown),
-            ("/v1events", Route::Unknown),
-            ("/v12/events", Route::Unknown),
-            ("/v1/Events", Route::Unknown),
-            ("/LATEST/events", Route::Unknown),
-            ("/v1/events/7", Route::Unknown),
-            ("/v2/events", Route::Unknown),
-        ] {
-            assert_eq!(Route::of(path), route, "{path}");
-        }
-    }
-
-    #[test]
-    fn a_filter_is_read_whole() {
-        let site = "7a6f0a3e-9d3c-4b0e-8a55-0a4f5b1c2d3e";
-        let filter = parse_filter(&format!(
-            "site_id={site}&from=2001-01-01&to=2001-02-01&site_id={}",
-            site.to_uppercase()
-        ))
-        .unwrap();
-        assert_eq!(filter.site_ids, [site.parse::<Uuid>().unwrap(); 2]);
-        assert_eq!(filter.from, NaiveDate::from_ymd_opt(2001, 1, 1));
-        assert_eq!(filter.to, NaiveDate::from_ymd_opt(2001, 2, 1));
-        assert_eq!(parse_filter(""), Ok(Filter::default()));
-    }
-
-    #[test]
-    fn every_wrong_parameter_is_named() {
-        let errors =
-            parse_filter("site_id=7&from=2001-1-1&to=&user=me&from=2001-01-01&%66rom=2001-01-02");
-        let errors = errors.unwrap_err();
-        let named: Vec<_> = errors
-            .iter()
-            .map(|e| (e.parameter.as_str(), e.detail.as_str()))
-            .collect();
-        assert_eq!(
-            named,
-            [
-                ("site_id", "not a UUID"),
-                ("from", "not a date like 2001-01-31"),
-                ("to", "not a date like 2001-01-31"),
-                ("user", "unknown; expected site_id, from or to"),
-                ("from", "given more than once"),
-            ]
-        );
-        let late = parse_filter("from=2001-01-02&to=2001-01-01").unwrap_err();
-        assert_eq!(late[0].detail, Filter::OUT_OF_ORDER);
-    }
-
-    #[test]
-    fn only_plain_json_is_read() {
-        let headers = |pairs: &[(&'static str, &'static str)]| {
-            let mut headers = HeaderMap::new();
-            for (name, value) in pairs {
-                headers.insert(*name, HeaderValue::from_static(value));
-            }
-            media_type(&headers)
-        };
-        assert!(headers(&[("content-type", "application/json")]).is_ok());
-        assert!(headers(&[("content-type", "Application/JSON ; charset=utf-8")]).is_ok());
-        assert!(
-            headers(&[
-                ("content-type", "application/json"),
-                ("content-encoding", "identity")
-            ])
-            .is_ok()
-        );
-        assert!(headers(&[]).is_err());
-        assert!(headers(&[("content-type", "text/plain")]).is_err());
-        assert!(headers(&[("content-type", "application/json; charset=latin1")]).is_err());
-        assert!(headers(&[("content-type", "application/json; charset=\"UTF-8\"")]).is_ok());
-        assert!(
-            headers(&[
-                ("content-type", "application/json"),
-                ("content-encoding", "gzip")
-            ])
-            .is_err()
-        );
-    }
 }

@@ -3,6 +3,7 @@
 mod api;
 mod metrics;
 mod problem;
+mod request;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

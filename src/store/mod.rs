@@ -2,7 +2,8 @@
 
 mod connection;
 mod counters;
-mod log;
+mod events;
+mod insert;
 mod login;
 pub mod schema;
 
@@ -17,7 +18,8 @@ use connection::{rows_of, unexpected};
 #[cfg(test)]
 pub use counters::Counter;
 pub use counters::{Counters, CountersError, Filter};
-pub use log::{Content, Head, Insert, Place, Row};
+pub use events::{Head, Place};
+pub use insert::{Content, Insert, Row};
 use tokio::time::timeout;
 
 /// To connect and to log in, for each address. A server on the same network answers in milliseconds.

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::client::{SITE, accept, events, served};
-use crate::world::{World, eventually};
+use crate::process::eventually;
+use crate::world::World;
 
 /// Posts batches in the background, so that something else can be broken meanwhile; the number of events.
 fn post_in_background(address: &str, batches: usize, size: usize) -> JoinHandle<u64> {

@@ -15,5 +15,6 @@ mod consume;
 mod errors;
 mod migrate;
 mod outages;
+mod process;
 mod serve;
 mod world;

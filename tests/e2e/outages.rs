@@ -1,14 +1,11 @@
 //! Servers that stop, freeze and come back: a clear answer meanwhile, and nothing lost or doubled after.
 
 use crate::client::{Reply, accept, events, get, try_post};
-use crate::world::{Server, World, eventually};
+use crate::process::{Server, eventually, shared};
+use crate::world::World;
 
 const SHARED_CLICKHOUSE: &str = "CAPTCHA_TEST_CLICKHOUSE";
 const SHARED_KAFKA: &str = "CAPTCHA_TEST_KAFKA";
-
-fn shared(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run `make test`"))
-}
 
 fn assert_not_confirmed(reply: &Reply) {
     assert_eq!(reply.status, 503, "{}", reply.text());

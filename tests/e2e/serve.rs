@@ -329,7 +329,7 @@ async fn connections_beyond_the_limit_are_answered_503() {
         (503, "1")
     );
     drop(held);
-    crate::world::eventually("the connection to be free again", async || {
+    crate::process::eventually("the connection to be free again", async || {
         let reply = try_post(&serve.address, &events(1)).await?;
         (reply.status == 200).then_some(()).ok_or(reply.text())
     })

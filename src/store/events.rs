@@ -1,0 +1,128 @@
+//! The log in the table `events`, read: its head, the inserts that still run, the events that were seen lately.
+
+use std::time::Duration;
+
+use klickhouse::Value;
+
+use super::{Connection, Error, quote, rows_of, unexpected};
+use crate::event::{Event, Kind, Timestamp};
+
+/// To read the identities of the repeat window: 1.3 s for 1 million rows on a small machine.
+const IDENTITIES_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// A partition of a topic, as the columns `topic` and `partition` name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Kafka topic.
+    pub topic: String,
+    /// Kafka partition.
+    pub partition: i32,
+}
+
+/// How far the table has come in a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Head {
+    /// The offset that comes next: one more than the largest one stored.
+    pub next: i64,
+    /// Arrival of the last row, in milliseconds since 1970.
+    pub arrival_millis: i64,
+}
+
+/// The question for something of a partition's head.
+pub(super) fn head_sql(select: &str, place: &Place) -> String {
+    // GROUP BY makes an empty table answer with no row; without it max() would answer 0.
+    format!(
+        "SELECT {select} FROM events WHERE {} GROUP BY topic, partition",
+        at(place)
+    )
+}
+
+fn at(place: &Place) -> String {
+    format!(
+        "topic = {} AND partition = {}",
+        quote(&place.topic),
+        place.partition
+    )
+}
+
+impl Connection {
+    /// The head of a partition; `None` while the table has no row of it.
+    ///
+    /// # Errors
+    /// No answer, or the tables are not there.
+    pub async fn head(&self, place: &Place) -> Result<Option<Head>, Error> {
+        let select = "max(offset) + 1, argMax(toUnixTimestamp64Milli(arrival), offset)";
+        let rows = self.rows(&head_sql(select, place)).await?;
+        match rows.first().map(Vec::as_slice) {
+            None => Ok(None),
+            Some([Value::Int64(next), Value::Int64(arrival_millis)]) => Ok(Some(Head {
+                next: *next,
+                arrival_millis: *arrival_millis,
+            })),
+            Some(_) => Err(unexpected("the head of a partition")),
+        }
+    }
+
+    /// Whether the server is still working on an insert with this token.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn is_inserting(&self, token: &str) -> Result<bool, Error> {
+        let sql = format!(
+            "SELECT toUInt64(count()) FROM system.processes \
+             WHERE startsWith(query, 'INSERT') AND position(query, {}) > 0",
+            quote(&quote(token))
+        );
+        match self.rows(&sql).await?.first().map(Vec::as_slice) {
+            Some([Value::UInt64(count)]) => Ok(*count > 0),
+            _ => Err(unexpected("the running inserts")),
+        }
+    }
+
+    /// Hands over the events stored at the offsets `from..to` of a partition, repeats too, in no order.
+    ///
+    /// # Errors
+    /// No answer, or not all of it: then some events may have been handed over, each of them true.
+    pub async fn identities(
+        &self,
+        place: &Place,
+        from: i64,
+        to: i64,
+        mut take: impl FnMut(i64, Event),
+    ) -> Result<(), Error> {
+        let sql = format!(
+            "SELECT offset, site_id, toString(type), correlation_id, toUnixTimestamp64Micro(time) \
+             FROM events WHERE {} AND kind = 'event' AND offset >= {from} AND offset < {to}",
+            at(place)
+        );
+        self.each_block(&sql, IDENTITIES_TIMEOUT, |block| {
+            for row in rows_of(block) {
+                let (offset, event) =
+                    stored_event(&row).ok_or_else(|| unexpected("the stored events"))?;
+                take(offset, event);
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn stored_event(row: &[Value]) -> Option<(i64, Event)> {
+    let [
+        Value::Int64(offset),
+        Value::Uuid(site_id),
+        Value::String(kind),
+        Value::Uuid(correlation_id),
+        Value::Int64(micros),
+    ] = row
+    else {
+        return None;
+    };
+    let event = Event {
+        site_id: *site_id,
+        kind: Kind::from_name(std::str::from_utf8(kind).ok()?)?,
+        correlation_id: *correlation_id,
+        time: Timestamp::from_micros(*micros)?,
+    };
+    Some((*offset, event))
+}

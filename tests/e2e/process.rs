@@ -1,0 +1,299 @@
+//! Processes that end with the test that started them, and waiting for what they do.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::client::{self, Reply};
+
+/// After which something that was waited for counts as never coming. Generous: the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Lines of each log that a failed test prints.
+const LOG_LINES: usize = 40;
+
+/// What `make test` says of the servers that all tests share.
+pub fn shared(name: &str) -> String {
+    std::env::var(name)
+        .unwrap_or_else(|_| panic!("{name} is not set: these tests need servers, run `make test`"))
+}
+
+/// Asks again and again until the answer is Ok.
+pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, String>) -> T {
+    let began = Instant::now();
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(last) => assert!(
+                began.elapsed() < PATIENCE,
+                "waited in vain for {what}: {last}"
+            ),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A process that ends with its owner, and whose log is printed if the test fails.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+    /// Of the API.
+    pub address: String,
+    /// Of the admin port.
+    pub admin: String,
+}
+
+impl Process {
+    /// Starts a command, with its stderr in a log.
+    pub fn start(mut command: Command, log: PathBuf) -> Process {
+        let stderr = File::create(&log).unwrap();
+        let child = command
+            .stderr(stderr)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Process {
+            child,
+            log,
+            address: String::new(),
+            admin: String::new(),
+        }
+    }
+
+    /// Waits for the line with this message, which tells where it listens.
+    pub async fn await_addresses(&mut self, message: &str) {
+        let log = self.log.clone();
+        let line = eventually("the line that tells the addresses", async || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!(
+                    "captcha ended ({status}): {}",
+                    std::fs::read_to_string(&log).unwrap()
+                );
+            }
+            let text = std::fs::read_to_string(&log).unwrap();
+            let line = text
+                .lines()
+                .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+            line.into_iter()
+                .find(|line| line["message"] == message)
+                .ok_or(text)
+        })
+        .await;
+        self.address = line["address"].as_str().unwrap_or_default().to_string();
+        self.admin = line["admin_address"].as_str().unwrap().to_string();
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// Sends a signal by name, such as TERM or STOP.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.pid().to_string()])
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        eventually("the process to end", async || {
+            self.child.try_wait().unwrap().ok_or("it runs".to_string())
+        })
+        .await
+    }
+
+    /// SIGKILL, and it is gone.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM; its exit status.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.ended().await
+    }
+
+    pub async fn ready(&self) -> Reply {
+        client::get(&self.admin, "/readyz").await
+    }
+
+    /// Waits until `/readyz` has this status and contains a text.
+    pub async fn await_ready(&self, status: u16, part: &str) {
+        eventually(&format!("/readyz {status} with {part:?}"), async || {
+            let reply = self.ready().await;
+            let fits = reply.status == status && reply.text().contains(part);
+            fits.then_some(())
+                .ok_or(format!("{} {}", reply.status, reply.text()))
+        })
+        .await;
+    }
+
+    /// A metric by its name and labels as they are rendered.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let page = client::get(&self.admin, "/metrics").await.text();
+        let line = page
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {page}"))
+            .parse()
+            .unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            print_tail(&self.log);
+        }
+    }
+}
+
+fn print_tail(log: &Path) {
+    let text = std::fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<_> = text.lines().collect();
+    eprintln!("--- the end of {}", log.display());
+    for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
+        eprintln!("{line}");
+    }
+}
+
+/// A Kafka or ClickHouse of one test, which may be stopped, frozen, killed and started again.
+pub struct Server {
+    kind: &'static str,
+    folder: tempfile::TempDir,
+    port: u16,
+    args: Vec<String>,
+    process: Option<Process>,
+}
+
+impl Server {
+    /// A Kafka broker, not started yet, that joins the cluster of a running one.
+    pub fn second_broker(first: &Server) -> Server {
+        let mut second = Server::new("kafka");
+        let read = |file: &str| std::fs::read_to_string(first.folder.path().join(file)).unwrap();
+        let controller = read("controller.port");
+        let meta = read("data/meta.properties");
+        let cluster = meta
+            .lines()
+            .find_map(|line| line.strip_prefix("cluster.id="))
+            .unwrap();
+        second.args = ["--node-id", "2", "--cluster-id", cluster]
+            .map(str::to_string)
+            .into();
+        for setting in [
+            "process.roles=broker".to_string(),
+            format!("listeners=PLAINTEXT://{}", second.address()),
+            format!("controller.quorum.voters=1@127.0.0.1:{}", controller.trim()),
+        ] {
+            second.args.extend(["--set".to_string(), setting]);
+        }
+        second
+    }
+    /// A new server, not started yet.
+    pub fn new(kind: &'static str) -> Server {
+        Server {
+            kind,
+            folder: tempfile::tempdir().unwrap(),
+            port: free_port(),
+            args: Vec::new(),
+            process: None,
+        }
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Starts it, on the data that it had.
+    pub fn start(&mut self) {
+        let log = PathBuf::from(shared("CAPTCHA_TEST_LOGS"))
+            .join(format!("{}-{}.log", self.kind, self.port));
+        let child = Command::new("python3")
+            .args([
+                &shared("CAPTCHA_TEST_SERVER"),
+                self.kind,
+                "--die-with-parent",
+            ])
+            .args(["--dir".as_ref(), self.folder.path()])
+            .args(["--port", &self.port.to_string()])
+            .args(["--log".as_ref(), log.as_path()])
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.process = Some(Process {
+            child,
+            log,
+            address: self.address(),
+            admin: String::new(),
+        });
+    }
+
+    /// Starts it and waits until it listens.
+    pub async fn started(kind: &'static str) -> Server {
+        let mut server = Server::new(kind);
+        server.start();
+        let address = server.address();
+        eventually(&format!("{kind} to listen"), async || {
+            let connected = tokio::net::TcpStream::connect(&address).await;
+            connected.map(drop).map_err(|err| err.to_string())
+        })
+        .await;
+        server
+    }
+
+    pub fn kill(&mut self) {
+        self.process.take().unwrap().kill();
+    }
+
+    /// Alters a topic with Kafka's own tool.
+    pub async fn configure_topic(&self, topic: &str, setting: &str) {
+        let jars = shared("CAPTCHA_TEST_KAFKA_JARS");
+        let output = tokio::process::Command::new("java")
+            .args(["-cp", &format!("{jars}/*"), "kafka.admin.ConfigCommand"])
+            .args(["--bootstrap-server", &self.address(), "--alter"])
+            .args([
+                "--entity-type",
+                "topics",
+                "--entity-name",
+                topic,
+                "--add-config",
+                setting,
+            ])
+            .output()
+            .await
+            .unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+
+    pub fn signal(&self, name: &str) {
+        self.process.as_ref().unwrap().signal(name);
+    }
+}
+
+/// Below the range of outgoing connections, which could take a port before the server does, and apart from
+/// the range in which `dev/ports.py` looks.
+fn free_port() -> u16 {
+    static TAKEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
+    let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let taken = taken.get_or_insert_with(HashSet::new);
+    let start = std::process::id() as u16 % 4_000;
+    (0..8_000)
+        .map(|step| 10_000 + (start + step) % 8_000)
+        .find(|port| {
+            std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok() && taken.insert(*port)
+        })
+        .expect("a free port")
+}
