@@ -195,6 +195,12 @@ async fn schema_facts(store: &Store, broker: &Broker) -> anyhow::Result<TopicFac
             schema::VERSION
         );
     }
+    if version > schema::VERSION {
+        bail!(
+            "the schema has version {version} and this captcha knows only {}; use a newer captcha",
+            schema::VERSION
+        );
+    }
     let topic = broker.topic();
     let facts = connection.topic_facts(topic.as_str()).await?;
     facts.with_context(|| {

@@ -46,6 +46,8 @@ pub struct Worker {
     burnt: Option<(i64, u32)>,
     next_insert: Instant,
     failures: u32,
+    /// The head that this worker saw last; a lower one means that the table has lost rows.
+    last_head: i64,
     /// The name of its check in `/readyz`.
     check: String,
 }
@@ -98,6 +100,7 @@ impl Worker {
             burnt: None,
             next_insert: Instant::now(),
             failures: 0,
+            last_head: 0,
             check: format!("partition {number}"),
         }
     }
@@ -129,6 +132,14 @@ impl Worker {
             () = stop.cancelled() => return Ok(End::Stop),
             session = Session::open(&self.broker, &self.store, &self.place) => session?,
         };
+        if session.head < self.last_head {
+            tracing::warn!(
+                partition = self.number,
+                from = self.last_head,
+                to = session.head,
+                "the table has lost rows"
+            );
+        }
         loop {
             tokio::select! {
                 () = stop.cancelled() => return Ok(End::Stop),
@@ -211,6 +222,7 @@ impl Worker {
 
     /// Reads the events below the head that the memory does not have.
     async fn remember(&mut self, session: &Session) -> anyhow::Result<()> {
+        self.last_head = session.head;
         let missing = self.repeats.missing(session.head);
         if missing.is_empty() {
             return Ok(());

@@ -147,6 +147,14 @@ async fn migrate_schema(
             first.name
         );
     }
+    let lost = connection.lost_tables().await?;
+    if !lost.is_empty() {
+        bail!(
+            "database {} has lost {}, which migrations made; restore them from a backup, or drop the database to begin anew",
+            store.database(),
+            lost.join(", ")
+        );
+    }
     Ok(database_missing || !todo.is_empty())
 }
 

@@ -26,7 +26,7 @@ use crate::store::{self, Counters, CountersError, Filter, Store};
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes of all bodies in progress together; more are answered 503.
-const BODIES_BYTES_MAX: usize = 256 << 20;
+const BODIES_BYTES_MAX: usize = 128 << 20;
 
 /// Reports asked of ClickHouse at once; more are answered 503.
 const REPORTS_MAX: usize = 16;
@@ -163,25 +163,36 @@ impl Api {
             }
             return Err(Problem::BodyTooLarge(limit));
         }
-        let share = if announced.exact().is_some() {
-            lower
-        } else {
-            limit
-        };
-        let share = u32::try_from(share).unwrap_or(u32::MAX);
-        let permit = self
-            .bodies
-            .try_acquire_many(share)
-            .map_err(|_| Problem::Overloaded)?;
-        let whole = timeout(BODY_TIMEOUT, collect(&mut body, limit)).await;
-        match whole.map_err(|_| Problem::BodyLate)? {
-            Err(Problem::BodyTooLarge(limit)) => {
-                discard(body).await;
-                Err(Problem::BodyTooLarge(limit))
-            }
-            Err(problem) => Err(problem),
-            Ok(bytes) => Ok((bytes, permit)),
+        let whole = timeout(BODY_TIMEOUT, self.collect(&mut body)).await;
+        let whole = whole.unwrap_or(Err(Problem::BodyLate));
+        if matches!(whole, Err(Problem::BodyTooLarge(_) | Problem::Overloaded)) {
+            discard(body).await;
         }
+        whole
+    }
+
+    /// The body as it comes. Its share of all bodies grows with it, so that one which is only announced
+    /// takes nothing from others.
+    async fn collect(&self, body: &mut Incoming) -> Result<(Bytes, SemaphorePermit<'_>), Problem> {
+        let mut bytes = BytesMut::new();
+        let take = |count| {
+            self.bodies
+                .try_acquire_many(count)
+                .map_err(|_| Problem::Overloaded)
+        };
+        let mut share = take(0)?;
+        while let Some(frame) = body.frame().await {
+            // Trailers are no data, and nobody asked for them.
+            let Ok(data) = frame.map_err(|_| Problem::BodyBroken)?.into_data() else {
+                continue;
+            };
+            if bytes.len() + data.len() > self.body_bytes_max {
+                return Err(Problem::BodyTooLarge(self.body_bytes_max));
+            }
+            share.merge(take(u32::try_from(data.len()).unwrap_or(u32::MAX))?);
+            bytes.extend_from_slice(&data);
+        }
+        Ok((bytes.freeze(), share))
     }
 
     async fn report(&self, query: &str) -> Result<Answer, Problem> {
@@ -238,22 +249,6 @@ fn outgoing(event: &Event) -> Outgoing {
 
 fn receipt(receipt: &Receipt) -> String {
     format!("{}:{}", receipt.partition, receipt.offset)
-}
-
-/// The whole body, if it is not larger than the limit.
-async fn collect(body: &mut Incoming, limit: usize) -> Result<Bytes, Problem> {
-    let mut bytes = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        // Trailers are no data, and nobody asked for them.
-        let Ok(data) = frame.map_err(|_| Problem::BodyBroken)?.into_data() else {
-            continue;
-        };
-        if bytes.len() + data.len() > limit {
-            return Err(Problem::BodyTooLarge(limit));
-        }
-        bytes.extend_from_slice(&data);
-    }
-    Ok(bytes.freeze())
 }
 
 /// Reads some of a body that nobody wants, because a connection closed in the middle of sending may

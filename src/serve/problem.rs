@@ -121,7 +121,7 @@ impl Problem {
             Problem::BodyBroken => (
                 400,
                 "broken body",
-                "the body ended before its announced end".to_string(),
+                "the body is not well formed, or ended before its end".to_string(),
             ),
             Problem::BodyLate => (
                 408,

@@ -6,6 +6,9 @@ use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use super::problem::{ParameterError, Problem};
 use crate::store::Filter;
 
+/// Errors listed in one answer, as many as of a body.
+const ERRORS_MAX: usize = 100;
+
 /// What a path stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
@@ -81,6 +84,7 @@ pub fn media_type(headers: &HeaderMap) -> Result<(), Problem> {
 pub fn no_parameters(query: &str) -> Result<(), Problem> {
     let unknown: Vec<_> = form_urlencoded::parse(query.as_bytes())
         .map(|(name, _)| parameter_error(&name, "unknown; this path takes none"))
+        .take(ERRORS_MAX)
         .collect();
     if unknown.is_empty() {
         Ok(())
@@ -104,6 +108,9 @@ pub fn parse_filter(query: &str) -> Result<Filter, Vec<ParameterError>> {
             _ => Err("unknown; expected site_id, from or to"),
         };
         errors.extend(outcome.err().map(|detail| parameter_error(&name, detail)));
+        if errors.len() == ERRORS_MAX {
+            break;
+        }
     }
     if !filter.is_in_order() {
         errors.push(parameter_error("from", Filter::OUT_OF_ORDER));

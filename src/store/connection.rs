@@ -122,6 +122,12 @@ impl Connection {
     /// What a driver's error means to people.
     pub(super) fn explain(&self, err: KlickhouseError) -> Error {
         match err {
+            KlickhouseError::ServerException { code, .. } if code == UNKNOWN_TABLE => {
+                Error::Server {
+                    code,
+                    message: format!("clickhouse at {} has no tables there", self.address),
+                }
+            }
             KlickhouseError::ServerException { code, message, .. } => Error::Server {
                 code,
                 message: format!(
@@ -208,6 +214,10 @@ pub(super) fn unexpected(what: &str) -> Error {
 
 /// What a server's message says, without the exception's name and a trace.
 fn first_line(message: &str) -> &str {
+    const CHARS_MAX: usize = 300;
     let line = message.lines().next().unwrap_or_default();
-    line.trim_start_matches("DB::Exception: ").trim_end()
+    let line = line.trim_start_matches("DB::Exception: ").trim_end();
+    line.char_indices()
+        .nth(CHARS_MAX)
+        .map_or(line, |(end, _)| &line[..end])
 }

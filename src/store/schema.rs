@@ -31,6 +31,9 @@ pub const FILES: &[File] = files![
 /// The schema version that this binary reads and writes: the number of the last file.
 pub const VERSION: u32 = FILES.len() as u32;
 
+/// What the migrations make.
+const TABLES: [&str; 3] = ["events", "dead_letters", "topics"];
+
 /// For one statement of a migration, which may rewrite data.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
 
@@ -100,6 +103,20 @@ impl Connection {
         rows.iter()
             .map(|row| applied(row).ok_or_else(|| unexpected("the migrations")))
             .collect()
+    }
+
+    /// The tables that migrations made and that are not there any more.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn lost_tables(&self) -> Result<Vec<&'static str>, Error> {
+        let sql = "SELECT name FROM system.tables WHERE database = currentDatabase()";
+        let there = self.rows(sql).await?;
+        let is_lost = |name: &&str| {
+            let name = Value::String(name.as_bytes().to_vec());
+            !there.iter().any(|row| row.first() == Some(&name))
+        };
+        Ok(TABLES.into_iter().filter(is_lost).collect())
     }
 
     /// Makes the table that records migrations.

@@ -188,6 +188,11 @@ async fn it_waits_for_the_schema() {
     let serve = world.serve().await;
     accept(&serve.address, &events(2)).await;
     world.await_counted(2).await;
+    world
+        .sql("INSERT INTO migrations (version, name, checksum) VALUES (99, 'V99__future.sql', 'x')")
+        .await;
+    let early = world.consume(&[]).await;
+    early.await_ready(503, "use a newer captcha").await;
 }
 
 /// The rule for repeats, read off the records that are really in Kafka.
@@ -289,4 +294,32 @@ async fn what_was_accepted_twice_or_in_parallel_is_counted_once() {
     world.await_counted(390).await;
     world.await_log(6 * 40 * 10).await;
     assert_eq!(world.report(&["--site-id", SITE]).await[0].2, 390);
+}
+
+#[tokio::test]
+async fn a_table_that_lost_its_newest_rows_gets_them_again() {
+    let world = World::new("lost_rows");
+    world.migrate(&["--partitions", "1"]).await;
+    let serve = world.serve().await;
+    let _consume = world.consume(&[]).await;
+    world.sql("SYSTEM STOP MERGES events").await;
+    let event = served("2024-01-01T00:00:00");
+    accept(&serve.address, &event).await;
+    world.await_log(1).await;
+    accept(&serve.address, &event).await;
+    world.await_log(2).await;
+    let part = world
+        .sql("SELECT toString(_part) FROM events WHERE offset = 1")
+        .await;
+    world
+        .sql(&format!("ALTER TABLE events DETACH PART '{}'", part[0][0]))
+        .await;
+    world.await_log(2).await;
+    world.await_counted(1).await;
+    assert_eq!(
+        world
+            .sql("SELECT toString(repeat) FROM events ORDER BY offset")
+            .await,
+        [["0"], ["1"]]
+    );
 }

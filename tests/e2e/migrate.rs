@@ -151,3 +151,17 @@ async fn the_repeat_window_is_fixed_once_events_are_stored() {
         "{line}"
     );
 }
+
+#[tokio::test]
+async fn a_lost_table_is_named() {
+    let world = World::new("lost_table");
+    world.migrate(&[]).await;
+    world.sql("DROP TABLE events").await;
+    let line = world.refused(&["migrate"]).await;
+    assert!(
+        line.contains("has lost events, which migrations made"),
+        "{line}"
+    );
+    let consume = world.consume(&[]).await;
+    consume.await_ready(503, "has no tables there").await;
+}
