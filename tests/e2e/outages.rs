@@ -13,19 +13,24 @@ fn assert_not_confirmed(reply: &Reply) {
     assert_eq!(reply.json()["title"], "not confirmed");
 }
 
-/// Posts one event again and again until it is accepted, as a client does.
+/// Posts a new event until it is accepted, as a client does.
 async fn accept_in_the_end(address: &str) {
-    let event = events(1);
+    accept_event_in_the_end(address, &events(1)).await;
+}
+
+async fn accept_event_in_the_end(address: &str, event: &serde_json::Value) {
     eventually("an event to be accepted", async || {
-        let reply = try_post(address, &event).await?;
+        let reply = try_post(address, event).await?;
         (reply.status == 200).then_some(()).ok_or(reply.text())
     })
     .await;
 }
 
-async fn migrate_in_the_end(world: &World) {
+/// Kafka listens before it knows its own brokers.
+async fn migrate_in_the_end(world: &World, args: &[&str]) {
+    let args = [&["migrate"], args].concat();
     eventually("migrate to succeed", async || {
-        let output = world.run(&["migrate"]).await;
+        let output = world.run(&args).await;
         output
             .status
             .success()
@@ -45,7 +50,7 @@ async fn kafka_away_is_503_from_the_first_request_on_and_recovers() {
     assert_eq!(get(&serve.admin, "/livez").await.status, 200);
 
     kafka.start();
-    migrate_in_the_end(&world).await;
+    migrate_in_the_end(&world, &[]).await;
     accept_in_the_end(&serve.address).await;
     serve.await_ready(200, "kafka: ok").await;
     let consume = world.consume(&[]).await;
@@ -66,7 +71,7 @@ async fn kafka_away_is_503_from_the_first_request_on_and_recovers() {
 async fn kafka_frozen_is_503_and_recovers() {
     let kafka = Server::started("kafka").await;
     let world = World::on("kafka_frozen", &kafka.address(), &shared(SHARED_CLICKHOUSE));
-    migrate_in_the_end(&world).await;
+    migrate_in_the_end(&world, &[]).await;
     let serve = world.serve().await;
     accept_in_the_end(&serve.address).await;
     kafka.signal("STOP");
@@ -77,11 +82,7 @@ async fn kafka_frozen_is_503_and_recovers() {
     serve.await_ready(503, "kafka").await;
     kafka.signal("CONT");
     // Sent again, as a 503 asks for; its first copies may have arrived after all.
-    eventually("the refused event to be accepted", async || {
-        let reply = try_post(&serve.address, &lost).await?;
-        (reply.status == 200).then_some(()).ok_or(reply.text())
-    })
-    .await;
+    accept_event_in_the_end(&serve.address, &lost).await;
     let _consume = world.consume(&[]).await;
     world.await_counted(2).await;
 }
@@ -92,17 +93,7 @@ async fn too_few_replicas_are_503() {
     let mut second = Server::second_broker(&first);
     second.start();
     let world = World::on("replicas", &first.address(), &shared(SHARED_CLICKHOUSE));
-    eventually("a topic on both brokers", async || {
-        let output = world
-            .run(&["migrate", "--replication-factor", "2", "--partitions", "1"])
-            .await;
-        output
-            .status
-            .success()
-            .then_some(())
-            .ok_or(String::from_utf8_lossy(&output.stderr).into_owned())
-    })
-    .await;
+    migrate_in_the_end(&world, &["--replication-factor", "2", "--partitions", "1"]).await;
     first
         .configure_topic(&world.name, "min.insync.replicas=2")
         .await;
