@@ -60,11 +60,12 @@ pub fn media_type(headers: &HeaderMap) -> Result<(), Problem> {
     };
     let given = given.to_str().unwrap_or("something unreadable");
     let essence = given.split(';').next().unwrap_or_default().trim();
-    let charset = given.to_ascii_lowercase();
-    let charset = charset
-        .split_once("charset=")
-        .map(|(_, charset)| charset.trim_matches(['"', ' ']));
-    if charset.is_some_and(|charset| charset != "utf-8") {
+    let charset = given.split(';').skip(1).find_map(|parameter| {
+        let (name, value) = parameter.split_once('=')?;
+        let is_charset = name.trim().eq_ignore_ascii_case("charset");
+        is_charset.then(|| value.trim().trim_matches('"'))
+    });
+    if charset.is_some_and(|charset| !charset.eq_ignore_ascii_case("utf-8")) {
         return refuse(format!("content-type {given}; JSON is UTF-8"));
     }
     if !essence.eq_ignore_ascii_case("application/json") {
@@ -228,6 +229,7 @@ mod tests {
             .is_ok()
         );
         assert!(headers(&[]).is_err());
+        assert!(headers(&[("content-type", "application/json; charset=utf-8; x=y")]).is_ok());
         assert!(headers(&[("content-type", "text/plain")]).is_err());
         assert!(headers(&[("content-type", "application/json; charset=latin1")]).is_err());
         assert!(headers(&[("content-type", "application/json; charset=\"UTF-8\"")]).is_ok());
