@@ -144,20 +144,10 @@ fn month(millis: i64) -> (i32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Event, Kind, Timestamp};
+    use crate::event::numbered as event;
     use proptest::prelude::*;
-    use uuid::Uuid;
 
     const MAY: i64 = 1_746_057_600_000; // 2025-05-01T00:00:00Z
-
-    fn event(number: u128) -> Event {
-        Event {
-            site_id: Uuid::nil(),
-            kind: Kind::Serve,
-            correlation_id: Uuid::from_u128(number),
-            time: Timestamp::from_micros(0).unwrap(),
-        }
-    }
 
     fn record(offset: i64, timestamp_millis: i64, value: &str) -> Record {
         Record {

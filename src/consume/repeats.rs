@@ -83,17 +83,8 @@ impl Repeats {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Kind, Timestamp};
+    use crate::event::{Kind, Timestamp, numbered as event};
     use uuid::Uuid;
-
-    fn event(number: u128) -> Event {
-        Event {
-            site_id: Uuid::nil(),
-            kind: Kind::Serve,
-            correlation_id: Uuid::from_u128(number),
-            time: Timestamp::from_micros(0).unwrap(),
-        }
-    }
 
     #[test]
     fn all_four_fields_make_the_fingerprint() {

@@ -76,3 +76,14 @@ impl Event {
         json
     }
 }
+
+/// Events that differ in their correlation id alone, for tests.
+#[cfg(test)]
+pub fn numbered(number: u128) -> Event {
+    Event {
+        site_id: Uuid::nil(),
+        kind: Kind::Serve,
+        correlation_id: Uuid::from_u128(number),
+        time: Timestamp::from_micros(0).unwrap(),
+    }
+}
