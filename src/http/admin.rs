@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Answer, answer};
 
 /// Probes and scrapers come one by one; this leaves room for people.
-const CONNECTIONS_MAX: usize = 64;
+const CONNECTIONS_MAX: u32 = 64;
 
 /// Nothing here takes long.
 const GRACE: Duration = Duration::from_millis(200);

@@ -1,6 +1,7 @@
 //! The noun HTTP client: listeners, connections with limits, and an orderly end.
 
 pub mod admin;
+mod stall;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -11,22 +12,26 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use http_body_util::Full;
+use futures_util::FutureExt as _;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
+use stall::Stalling;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// A whole answer; none of ours is streamed.
-pub type Answer = Response<Full<Bytes>>;
+/// An answer; its body is whole, or made while it is sent.
+pub type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 /// For the head of a request, and between two requests of a connection: longer than the minute that
 /// balancers commonly keep an idle connection, so that they are the ones who close it.
@@ -39,8 +44,16 @@ const HEADERS_MAX: usize = 64;
 /// and a report may still name 300 sites.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
+/// Descriptors that are not for connections: two for each partition's lane, some for reports and the
+/// admin port.
+const DESCRIPTORS_KEPT: u32 = 256;
+
 /// After accept() failed, mostly because no descriptor is free: without a pause it would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// After the end was ordered, how long idle connections stay open: a request that is on its way when they
+/// close would be lost, so it is still answered, and told that the connection closes.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// Connections beyond the limit that are being told so; more are closed without a word.
 const LEAVING_MAX: usize = 256;
@@ -55,7 +68,7 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: applicat
 
 /// A whole answer of one type.
 pub fn answer(status: StatusCode, content_type: &'static str, body: String) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
+    let mut answer = Response::new(Full::new(Bytes::from(body)).boxed_unsync());
     *answer.status_mut() = status;
     let content_type = HeaderValue::from_static(content_type);
     answer.headers_mut().insert(CONTENT_TYPE, content_type);
@@ -79,6 +92,31 @@ pub fn parse_listen(text: &str) -> Result<SocketAddr, &'static str> {
         .map_err(|_| "expected IP:PORT, such as 127.0.0.1:8000, not a host name")
 }
 
+/// How many connections can be open at once, as wanted or as descriptors allow. The soft limit on
+/// descriptors is raised to the hard one; some of them are kept for files and for Kafka and ClickHouse.
+pub fn connections_within_limit(wanted: u32) -> u32 {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let usable = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    let descriptors = usable.map_or(u32::MAX, |usable| u32::try_from(usable).unwrap_or(u32::MAX));
+    let room = descriptors - DESCRIPTORS_KEPT.min(descriptors / 2);
+    if room < wanted {
+        tracing::warn!(
+            wanted,
+            connections = room,
+            descriptors,
+            "fewer connections than wanted; raise the limit on open files"
+        );
+    }
+    wanted.min(room)
+}
+
 /// Listens on an address; port 0 takes a free one.
 ///
 /// # Errors
@@ -93,7 +131,7 @@ pub async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener
 /// `connections_max` connections are open at once; more are answered 503 and closed.
 pub async fn serve<H, F>(
     listener: TcpListener,
-    connections_max: usize,
+    connections_max: u32,
     stop: CancellationToken,
     grace: Duration,
     handle: H,
@@ -101,33 +139,87 @@ pub async fn serve<H, F>(
     H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
-    let graceful = GracefulShutdown::new();
-    let free = Arc::new(Semaphore::new(connections_max));
-    let leaving = Arc::new(Semaphore::new(LEAVING_MAX));
+    let door = Door {
+        handle,
+        stop: stop.clone(),
+        graceful: GracefulShutdown::new(),
+        free: Arc::new(Semaphore::new(connections_max as usize)),
+        leaving: Arc::new(Semaphore::new(LEAVING_MAX)),
+    };
+    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-            continue;
-        };
-        let Ok(permit) = Arc::clone(&free).try_acquire_owned() else {
-            if let Ok(place) = Arc::clone(&leaving).try_acquire_owned() {
+        log_change(&mut failing, accepted.as_ref().err());
+        match accepted {
+            Ok((stream, _)) => door.take(stream),
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+    // The system has accepted more than we have; closing the listener would reset those.
+    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+        door.take(stream);
+    }
+    drop(listener);
+    let close = async {
+        let _all_closed =
+            tokio::time::timeout(LINGER, door.free.acquire_many(connections_max)).await;
+        door.graceful.shutdown().await;
+    };
+    let _ = tokio::time::timeout(grace, close).await;
+}
+
+/// Says once that connections cannot be accepted, and once that they can again.
+fn log_change(failing: &mut bool, failure: Option<&std::io::Error>) {
+    match failure {
+        Some(reason) if !*failing => tracing::warn!(%reason, "cannot accept connections"),
+        None if *failing => tracing::info!("connections are accepted again"),
+        _ => {}
+    }
+    *failing = failure.is_some();
+}
+
+/// What every connection passes.
+struct Door<H> {
+    handle: H,
+    stop: CancellationToken,
+    graceful: GracefulShutdown,
+    free: Arc<Semaphore>,
+    leaving: Arc<Semaphore>,
+}
+
+impl<H, F> Door<H>
+where
+    H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = Answer> + Send + 'static,
+{
+    /// Answers the requests of a connection in the background.
+    fn take(&self, stream: TcpStream) {
+        let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() else {
+            if let Ok(place) = Arc::clone(&self.leaving).try_acquire_owned() {
                 tokio::spawn(async move {
                     turn_away(stream).await;
                     drop(place);
                 });
             }
-            continue;
+            return;
         };
         // An answer is one write; waiting to fill a packet would only delay it.
         let _ = stream.set_nodelay(true);
-        let handle = handle.clone();
+        let (handle, stop) = (self.handle.clone(), self.stop.clone());
         let service = service_fn(move |request| {
             let answer = handle(request);
-            async move { Ok::<_, Infallible>(answer.await) }
+            let stop = stop.clone();
+            async move {
+                let mut answer = answer.await;
+                if stop.is_cancelled() {
+                    let close = HeaderValue::from_static("close");
+                    answer.headers_mut().insert(CONNECTION, close);
+                }
+                Ok::<_, Infallible>(answer)
+            }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -136,16 +228,14 @@ pub async fn serve<H, F>(
             .max_buf_size(HEAD_BYTES_MAX)
             // Who has said everything and closes its side still waits for the answer.
             .half_close(true)
-            .serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection);
+            .serve_connection(TokioIo::new(Stalling::new(stream)), service);
+        let connection = self.graceful.watch(connection);
         tokio::spawn(async move {
             let _permit = permit;
-            // A connection's error is its client's affair: it broke off or sent no HTTP.
+            // A connection's error is its client's affair: it broke off, sent no HTTP or does not read.
             let _ = pin!(connection).await;
         });
     }
-    drop(listener);
-    let _ = tokio::time::timeout(grace, graceful.shutdown()).await;
 }
 
 /// Says no and waits a moment for what the client sends: closing on it would reset the connection, and

@@ -8,19 +8,21 @@ use bytes::{Bytes, BytesMut};
 use chrono::Utc;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::EXPECT;
-use hyper::{Method, Request, StatusCode};
+use hyper::header::{CONTENT_TYPE, EXPECT, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::metrics::{self, Metrics};
 use super::problem::Problem;
+use super::report::ReportBody;
 use super::request::{Route, media_type, no_parameters, parse_filter};
 use crate::broker::{Outgoing, Producer, Receipt, TopicName};
-use crate::event::{Event, parse_body};
+use crate::event::{Event, Rejection, parse_body};
 use crate::http::{self, Answer};
-use crate::store::{self, Counters, CountersError, Filter, Store};
+use crate::store::{self, Counters, CountersError, Filter, ROWS_MAX, Store};
 
 /// For a body, from its first byte to its last.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,9 +30,16 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of all bodies in progress together; more are answered 503.
 const BODIES_BYTES_MAX: usize = 128 << 20;
 
-/// Reports asked of ClickHouse at once; more are answered 503. One of 300,000 rows costs about 50 MB
-/// while it is made.
+/// A larger body is read on a thread for such work: parsing takes 10 ms for each megabyte, in which
+/// others want to be answered.
+const PARSE_INLINE_BYTES_MAX: usize = 128 << 10;
+
+/// Reports asked of ClickHouse at once; more are answered 503.
 const REPORTS_MAX: usize = 4;
+
+/// Rows of all reports that are being sent together, 40 bytes each; more are answered 503. So a client
+/// that reads slowly keeps others only from the largest reports.
+const REPORT_ROWS_MAX: usize = 2 * ROWS_MAX;
 
 /// For a report; the contract promises an answer within 10 seconds.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(9);
@@ -50,7 +59,17 @@ pub struct Api {
     body_bytes_max: usize,
     bodies: Semaphore,
     reports: Semaphore,
+    report_rows: Arc<Semaphore>,
+    drain: Drain,
     reports_failing: AtomicBool,
+}
+
+/// How the process ends.
+pub struct Drain {
+    /// Cancelled when it begins to.
+    pub stop: CancellationToken,
+    /// How long bodies may still take from then on.
+    pub body_limit: Duration,
 }
 
 #[derive(Serialize)]
@@ -78,6 +97,7 @@ impl Api {
         store: Store,
         metrics: Metrics,
         body_bytes_max: usize,
+        drain: Drain,
     ) -> Api {
         Api {
             topic,
@@ -87,6 +107,8 @@ impl Api {
             body_bytes_max,
             bodies: Semaphore::new(BODIES_BYTES_MAX),
             reports: Semaphore::new(REPORTS_MAX),
+            report_rows: Arc::new(Semaphore::new(REPORT_ROWS_MAX)),
+            drain,
             reports_failing: AtomicBool::new(false),
         }
     }
@@ -129,11 +151,10 @@ impl Api {
         // Who asked first whether to send the body has not sent it, and is not made to.
         let asks_first = request.headers().contains_key(EXPECT);
         let (body, _permit) = self.read(request.into_body(), asks_first).await?;
-        let events = parse_body(&body).map_err(|rejection| {
+        let records = records(body).await.map_err(|rejection| {
             self.metrics.bodies_refused.inc();
             Problem::Body(rejection)
         })?;
-        let records = events.iter().map(outgoing).collect();
         let receipts = self
             .producer
             .send(records, Utc::now())
@@ -164,8 +185,15 @@ impl Api {
             }
             return Err(Problem::BodyTooLarge(limit));
         }
-        let whole = timeout(BODY_TIMEOUT, self.collect(&mut body)).await;
-        let whole = whole.unwrap_or(Err(Problem::BodyLate));
+        let stopped = async {
+            self.drain.stop.cancelled().await;
+            sleep(self.drain.body_limit).await;
+        };
+        let whole = tokio::select! {
+            whole = self.collect(&mut body) => whole,
+            () = sleep(BODY_TIMEOUT) => Err(Problem::BodyLate),
+            () = stopped => Err(Problem::BodyLate),
+        };
         if matches!(whole, Err(Problem::BodyTooLarge(_) | Problem::Overloaded)) {
             discard(body).await;
         }
@@ -205,9 +233,19 @@ impl Api {
         let asked = timeout(REPORT_TIMEOUT, self.counters(&filter)).await;
         let counters = asked.unwrap_or_else(|_| Err(late_report()));
         self.log_reports(counters.as_ref().err());
-        counters
-            .map(|counters| json(&counters))
-            .map_err(Problem::Report)
+        let counters = counters.map_err(Problem::Report)?;
+        let share = u32::try_from(counters.counters.len())
+            .ok()
+            .and_then(|rows| {
+                Arc::clone(&self.report_rows)
+                    .try_acquire_many_owned(rows)
+                    .ok()
+            })
+            .ok_or(Problem::Overloaded)?;
+        let mut answer = Response::new(ReportBody::new(counters, share).boxed_unsync());
+        let json = HeaderValue::from_static("application/json");
+        answer.headers_mut().insert(CONTENT_TYPE, json);
+        Ok(answer)
     }
 
     /// Says once that reports fail, and once that they work again.
@@ -238,6 +276,21 @@ fn about() -> About {
         version: env!("CARGO_PKG_VERSION"),
         about: "takes captcha events, counts each of them once, and tells how many were served and solved",
         paths: ["POST /v1/events", "GET /v1/report", "GET /v1/"],
+    }
+}
+
+/// What Kafka gets of a body.
+async fn records(body: Bytes) -> Result<Vec<Outgoing>, Rejection> {
+    let is_small = body.len() <= PARSE_INLINE_BYTES_MAX;
+    let read = move || -> Result<Vec<Outgoing>, Rejection> {
+        Ok(parse_body(&body)?.iter().map(outgoing).collect())
+    };
+    if is_small {
+        return read();
+    }
+    match tokio::task::spawn_blocking(read).await {
+        Ok(read) => read,
+        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
     }
 }
 

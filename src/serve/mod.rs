@@ -3,6 +3,7 @@
 mod api;
 mod metrics;
 mod problem;
+mod report;
 mod request;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio_util::sync::CancellationToken;
 
+use self::api::{Api, Drain};
 use crate::broker::{self, Broker, Producer};
 use crate::http::{self, admin};
 use crate::store::{self, Store};
@@ -90,17 +92,22 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         admin_stop.clone(),
     ));
 
+    let grace = Duration::from_secs(args.grace_seconds.into());
     let topic = broker.topic().clone();
     let report = health.clone();
     let producer = Producer::start(broker, args.waiting_bytes_max, move |status| {
         report.set("kafka", status)
     });
-    let api = Arc::new(api::Api::new(
+    let api = Arc::new(Api::new(
         topic,
         producer,
         store,
         metrics,
         args.body_bytes_max as usize,
+        Drain {
+            stop: stop.clone(),
+            body_limit: grace / 2,
+        },
     ));
 
     health.set("serving", Ok(()));
@@ -109,10 +116,9 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         draining.cancelled().await;
         health.set("serving", Err("stopping".to_string()));
     });
-    let grace = Duration::from_secs(args.grace_seconds.into());
     http::serve(
         listener,
-        args.connections_max as usize,
+        http::connections_within_limit(args.connections_max),
         stop,
         grace,
         move |request| Arc::clone(&api).handle(request),

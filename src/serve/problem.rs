@@ -126,7 +126,8 @@ impl Problem {
             Problem::BodyLate => (
                 408,
                 "slow body",
-                "the body did not come within 30 seconds".to_string(),
+                "the body did not come within 30 seconds, or before this server stopped"
+                    .to_string(),
             ),
             Problem::BodyTooLarge(limit) => (
                 413,

@@ -55,9 +55,13 @@ impl Route {
 /// [`Problem::MediaType`].
 pub fn media_type(headers: &HeaderMap) -> Result<(), Problem> {
     let refuse = |detail: String| Err(Problem::MediaType(detail));
-    let Some(given) = headers.get(CONTENT_TYPE) else {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let Some(given) = types.next() else {
         return refuse("no content-type; expected application/json".to_string());
     };
+    if types.next().is_some() {
+        return refuse("more than one content-type; expected application/json".to_string());
+    }
     let given = given.to_str().unwrap_or("something unreadable");
     let essence = given.split(';').next().unwrap_or_default().trim();
     let charset = given.split(';').skip(1).find_map(|parameter| {
@@ -71,10 +75,11 @@ pub fn media_type(headers: &HeaderMap) -> Result<(), Problem> {
     if !essence.eq_ignore_ascii_case("application/json") {
         return refuse(format!("content-type {essence}; expected application/json"));
     }
-    match headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
-        None => Ok(()),
-        Some(encoding) if encoding.eq_ignore_ascii_case(b"identity") => Ok(()),
-        Some(_) => refuse("a content-encoding; expected none".to_string()),
+    let plain = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
+    if headers.get_all(CONTENT_ENCODING).iter().all(plain) {
+        Ok(())
+    } else {
+        refuse("a content-encoding; expected none".to_string())
     }
 }
 
@@ -215,7 +220,7 @@ mod tests {
         let headers = |pairs: &[(&'static str, &'static str)]| {
             let mut headers = HeaderMap::new();
             for (name, value) in pairs {
-                headers.insert(*name, HeaderValue::from_static(value));
+                headers.append(*name, HeaderValue::from_static(value));
             }
             media_type(&headers)
         };
@@ -233,12 +238,16 @@ mod tests {
         assert!(headers(&[("content-type", "text/plain")]).is_err());
         assert!(headers(&[("content-type", "application/json; charset=latin1")]).is_err());
         assert!(headers(&[("content-type", "application/json; charset=\"UTF-8\"")]).is_ok());
+        let json = ("content-type", "application/json");
+        assert!(headers(&[json, ("content-encoding", "gzip")]).is_err());
         assert!(
             headers(&[
-                ("content-type", "application/json"),
+                json,
+                ("content-encoding", "identity"),
                 ("content-encoding", "gzip")
             ])
             .is_err()
         );
+        assert!(headers(&[json, ("content-type", "text/plain")]).is_err());
     }
 }

@@ -15,7 +15,7 @@ use super::login;
 
 /// For a question whose answer is small. With connecting it keeps an HTTP report that
 /// ClickHouse does not answer under the 10 seconds that the contract promises.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
+pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Why ClickHouse did not do what it was asked.
 #[derive(Debug)]

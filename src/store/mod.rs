@@ -15,9 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 pub use connection::{Connection, Error};
 use connection::{rows_of, unexpected};
-#[cfg(test)]
-pub use counters::Counter;
-pub use counters::{Counters, CountersError, Filter};
+pub use counters::{Counter, Counters, CountersError, Filter, ROWS_MAX};
 pub use events::{Head, Place};
 pub use insert::{Content, Insert, Row};
 use tokio::time::timeout;
