@@ -29,7 +29,7 @@ pub struct Args {
     status: bool,
 
     /// The same event sent again within the next RECORDS records of its partition is counted once. Kept in
-    /// ClickHouse; fixed as soon as events are stored [default for a new topic: 1000000]
+    /// ClickHouse and fixed from then on [default for a new topic: 1000000]
     #[arg(long, env = "CAPTCHA_REPEAT_WINDOW_RECORDS", value_name = "RECORDS", value_parser = clap::value_parser!(i64).range(1..=100_000_000))]
     repeat_window_records: Option<i64>,
 
@@ -191,11 +191,10 @@ impl Facts<'_> {
             {
                 return Ok(false);
             }
-            if known.repeat_window_records != wanted.repeat_window_records
-                && connection.has_rows(self.topic).await?
-            {
+            // A consumer that runs has the recorded one; with another, the table would be by two rules.
+            if known.repeat_window_records != wanted.repeat_window_records {
                 bail!(
-                    "the repeat window of topic {} is {} records and events are stored by it; it cannot become {}",
+                    "the repeat window of topic {} is fixed at {} records and cannot become {}; leave --repeat-window-records out",
                     self.topic,
                     known.repeat_window_records,
                     wanted.repeat_window_records

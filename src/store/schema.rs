@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use klickhouse::Value;
 
-use super::{Connection, Error, Identifier, Store, quote, unexpected};
+use super::connection::unexpected;
+use super::{Connection, Error, Identifier, Store, quote};
 
 /// A migration file that is built into the binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +38,16 @@ const TABLES: [&str; 3] = ["events", "dead_letters", "topics"];
 /// For one statement of a migration, which may rewrite data.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// An insert that at most one of many at once performs: the token decides.
+/// An insert of which at most one with a token takes place.
 const ONCE: &str = "async_insert = 0, insert_deduplicate = 1, deduplicate_insert = 'enable', \
      deduplicate_insert_select = 'force_enable'";
+
+/// Tokens that are tried for one row. A crash burns one; nobody crashes that often.
+const GENERATIONS_MAX: u32 = 20;
+
+/// For an insert of somebody else that is still running, and between looks.
+const RUNNING_LOOKS: u32 = 100;
+const RUNNING_WAIT: Duration = Duration::from_millis(100);
 
 /// A migration as the table `migrations` records it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,14 +153,53 @@ impl Connection {
         sql: &str,
     ) -> Result<(), Error> {
         self.each_block(sql, MIGRATION_TIMEOUT, |_| Ok(())).await?;
-        self.execute(&format!(
-            "INSERT INTO migrations (version, name, checksum) \
-             SELECT {version}, {}, {} WHERE (SELECT count() FROM migrations WHERE version = {version}) = 0 \
-             SETTINGS {ONCE}, insert_deduplication_token = 'migration:{version}'",
-            quote(name),
-            quote(checksum)
-        ))
+        self.insert_once(&RowOnce {
+            table: "migrations (version, name, checksum)",
+            values: format!("{version}, {}, {}", quote(name), quote(checksum)),
+            is_there: format!("FROM migrations WHERE version = {version}"),
+            token: format!("migration:{version}"),
+        })
         .await
+    }
+
+    /// Inserts a row unless it is there; of many at once, one does. A token may be burnt: the server noted
+    /// it and died before it kept the row, and from then on answers Ok and keeps nothing. So the row is
+    /// looked for, and if it is not there and nobody is inserting it, the next token is tried.
+    async fn insert_once(&self, row: &RowOnce) -> Result<(), Error> {
+        let RowOnce {
+            table,
+            values,
+            is_there,
+            token,
+        } = row;
+        for generation in 0..GENERATIONS_MAX {
+            let token = format!("{token}#{generation}");
+            self.execute(&format!(
+                "INSERT INTO {table} SELECT {values} WHERE (SELECT count() {is_there}) = 0 \
+                 SETTINGS {ONCE}, insert_deduplication_token = {}",
+                quote(&token)
+            ))
+            .await?;
+            self.await_end_of_insert(&token).await?;
+            if !self
+                .rows(&format!("SELECT 1 {is_there} LIMIT 1"))
+                .await?
+                .is_empty()
+            {
+                return Ok(());
+            }
+        }
+        Err(self.failed(&format!("drops every insert into {table}")))
+    }
+
+    async fn await_end_of_insert(&self, token: &str) -> Result<(), Error> {
+        for _ in 0..RUNNING_LOOKS {
+            if !self.is_inserting(token).await? {
+                return Ok(());
+            }
+            tokio::time::sleep(RUNNING_WAIT).await;
+        }
+        Err(self.failed(&format!("is still working on the insert {token}")))
     }
 
     /// What is recorded of a topic; `None` before `captcha migrate` saw it.
@@ -193,27 +240,26 @@ impl Connection {
             repeat_window_records,
         } = facts;
         let name = quote(topic);
-        self.execute(&format!(
-            "INSERT INTO topics (topic, revision, partitions, repeat_window_records) \
-             SELECT {name}, {revision}, {partitions}, {repeat_window_records} WHERE \
-             (SELECT count() FROM topics WHERE topic = {name} AND revision = {revision}) = 0 \
-             SETTINGS {ONCE}, insert_deduplication_token = {}",
-            quote(&format!("topic:{topic}:{revision}"))
-        ))
+        self.insert_once(&RowOnce {
+            table: "topics (topic, revision, partitions, repeat_window_records)",
+            values: format!("{name}, {revision}, {partitions}, {repeat_window_records}"),
+            is_there: format!("FROM topics WHERE topic = {name} AND revision = {revision}"),
+            token: format!("topic:{topic}:{revision}"),
+        })
         .await
     }
+}
 
-    /// Whether `events` has any row of a topic.
-    ///
-    /// # Errors
-    /// No answer, or the tables are not there.
-    pub async fn has_rows(&self, topic: &str) -> Result<bool, Error> {
-        let sql = format!(
-            "SELECT 1 FROM events WHERE topic = {} LIMIT 1",
-            quote(topic)
-        );
-        Ok(!self.rows(&sql).await?.is_empty())
-    }
+/// A row that is to be there once.
+struct RowOnce {
+    /// Table and columns.
+    table: &'static str,
+    /// The row.
+    values: String,
+    /// `FROM` and `WHERE` of a question that the row, or one that stands for it, answers.
+    is_there: String,
+    /// What all who insert it call it.
+    token: String,
 }
 
 fn applied(row: &[Value]) -> Option<Applied> {
