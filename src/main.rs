@@ -46,16 +46,17 @@ fn main() -> ExitCode {
     }
 }
 
-#[tokio::main]
-async fn start(command: Command) -> anyhow::Result<()> {
+fn start(command: Command) -> anyhow::Result<()> {
     process::start_logging()?;
     warn_of_unknown_settings();
-    match command {
-        Command::Serve(args) => serve::run(args, process::shutdown_token()?).await,
-        Command::Consume(args) => consume::run(args, process::shutdown_token()?).await,
-        Command::Migrate(args) => migrate::run(args).await,
-        Command::Report(args) => report::run(args).await,
-    }
+    process::block_on(async {
+        match command {
+            Command::Serve(args) => serve::run(args, process::shutdown_token()?).await,
+            Command::Consume(args) => consume::run(args, process::shutdown_token()?).await,
+            Command::Migrate(args) => migrate::run(args).await,
+            Command::Report(args) => report::run(args).await,
+        }
+    })
 }
 
 /// A misspelt variable would otherwise leave a default in force without a word.

@@ -1,8 +1,9 @@
-//! What a process shares with its surroundings: log lines on stderr, and the signals that end it.
+//! What a process shares with its surroundings: threads, log lines on stderr, and the signals that end it.
 
 use std::io::IsTerminal as _;
 
 use anyhow::Context as _;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -37,6 +38,18 @@ pub fn start_logging() -> anyhow::Result<()> {
         registry.with(layer.json().flatten_event(true)).try_init()?;
     }
     Ok(())
+}
+
+/// Runs a subcommand to its end, on threads of its own.
+///
+/// # Errors
+/// Those of the subcommand, or threads cannot be started.
+pub fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let runtime = Runtime::new().context("cannot start threads")?;
+    let outcome = runtime.block_on(work);
+    // Without waiting for a name that is still being looked up.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// A token that SIGTERM or SIGINT cancels. A second signal ends the process at once.
