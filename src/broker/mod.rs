@@ -19,11 +19,16 @@ pub use producer::{Outgoing, Producer, Receipt, SendError};
 use rskafka::BackoffConfig;
 use rskafka::client::{Client, ClientBuilder};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 pub use topic::{Retention, TopicSpec, TopicState, min_insync_replicas};
 
 /// To reach one broker, each time it is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Partitions that are connected to at once. A process with many would otherwise ask the same broker for
+/// all of them in the same moment, and time out on its own queue.
+const OPENING_MAX: usize = 4;
 
 /// For one question about metadata or offsets.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
@@ -103,6 +108,7 @@ pub struct Broker {
     topic: TopicName,
     /// The address that answered last: tried first, so that a dead one costs its second only once.
     preferred: Arc<AtomicUsize>,
+    opening: Arc<Semaphore>,
 }
 
 impl Broker {
@@ -112,6 +118,7 @@ impl Broker {
             addresses: args.kafka_brokers.into(),
             topic: args.kafka_topic,
             preferred: Arc::default(),
+            opening: Arc::new(Semaphore::new(OPENING_MAX)),
         }
     }
 
@@ -196,11 +203,12 @@ impl Broker {
 
 /// A plain connection, whose error says what is wrong; the driver's own says only that it gave up.
 async fn open(address: &str) -> anyhow::Result<TcpStream> {
-    timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
-        .await
-        .map_err(|_| anyhow::anyhow!("no connection within 1 s"))
-        .and_then(|opened| opened.map_err(anyhow::Error::from))
-        .with_context(|| format!("cannot connect to kafka at {address}"))
+    const ADVICE: &str = "check --kafka-brokers, and that kafka runs";
+    match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(err)) => bail!("cannot connect to kafka at {address}: {err}; {ADVICE}"),
+        Err(_) => bail!("cannot connect to kafka at {address} within 1 s; {ADVICE}"),
+    }
 }
 
 /// How the driver retries inside one call. Without a deadline it would do so for ever.

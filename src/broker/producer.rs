@@ -241,10 +241,7 @@ async fn probe(
         let found = look(&broker, &mut client).await;
         match found {
             Ok(count) => {
-                if lanes.borrow().is_err() {
-                    let started = (0..count).map(|partition| start_lane(&broker, partition));
-                    let _unknown = lanes.send_replace(Ok(started.collect()));
-                }
+                lanes.send_if_modified(|lanes| fit(lanes, &broker, count));
                 report(Ok(()));
             }
             Err(err) => {
@@ -264,6 +261,27 @@ async fn probe(
         nodelay::set_everywhere();
         tokio::time::sleep(PROBE_INTERVAL).await;
     }
+}
+
+/// Makes as many lanes as there are partitions; those that are there stay. Says whether that changed any.
+fn fit(lanes: &mut Lanes, broker: &Broker, count: i32) -> bool {
+    let known = lanes.as_deref().unwrap_or_default();
+    if known.len() == count as usize {
+        return false;
+    }
+    if !known.is_empty() {
+        tracing::warn!(
+            from = known.len(),
+            to = count,
+            "the number of partitions changed"
+        );
+    }
+    let lane = |number: i32| match known.get(number as usize) {
+        Some(lane) => lane.clone(),
+        None => start_lane(broker, number),
+    };
+    *lanes = Ok((0..count).map(lane).collect());
+    true
 }
 
 async fn look(
@@ -287,7 +305,8 @@ fn start_lane(broker: &Broker, partition: i32) -> mpsc::UnboundedSender<Job> {
 
 /// Ends when the producer is dropped and everything that was queued has been answered.
 async fn run_lane(broker: Broker, number: i32, mut jobs: mpsc::UnboundedReceiver<Job>) {
-    let mut partition = None;
+    // Before there is anything to send, so that the first who sends need not wait for it.
+    let mut partition = broker.partition(number).await.ok();
     let mut next = None;
     let mut failing = false;
     loop {

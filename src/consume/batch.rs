@@ -1,6 +1,6 @@
 //! Cutting batches: records in, rows of one insert out. Pure, and the same for whoever does it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use chrono::{DateTime, Datelike as _};
 
@@ -21,13 +21,50 @@ const REASON_CHARS_MAX: usize = 1_000;
 /// The last millisecond of the year 2200; `DateTime64` and `toYYYYMM` are safe up to it.
 const ARRIVAL_MILLIS_MAX: i64 = 7_289_654_399_999;
 
+/// What a record costs in memory beside its value.
+const RECORD_BYTES: usize = 64;
+
+/// What was fetched and is not stored yet.
+#[derive(Debug, Default)]
+pub struct Pending {
+    /// Records in ascending order.
+    pub records: VecDeque<Record>,
+    /// The offset to be fetched next: what lies before it is stored, among the records, or not in Kafka.
+    pub reached: i64,
+}
+
+impl Pending {
+    /// Adds what a fetch brought.
+    pub fn extend(&mut self, records: Vec<Record>) {
+        self.records.extend(records);
+        if let Some(last) = self.records.back() {
+            self.reached = self.reached.max(last.offset + 1);
+        }
+    }
+
+    /// Forgets what lies below a head, which may be beyond everything that was fetched.
+    pub fn go_on_at(&mut self, head: i64) {
+        let stored = self.records.partition_point(|record| record.offset < head);
+        self.records.drain(..stored);
+        self.reached = self.reached.max(head);
+    }
+
+    /// Memory that the records take.
+    pub fn bytes(&self) -> usize {
+        let value_bytes = |record: &Record| record.value.as_ref().map_or(0, Vec::len);
+        let costs = self
+            .records
+            .iter()
+            .map(|record| value_bytes(record) + RECORD_BYTES);
+        costs.sum()
+    }
+}
+
 /// The rows that follow a head, and what they add to the memory of events.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// Ascending, without a hole, of one arrival month.
     pub rows: Vec<Row>,
-    /// Records that went into it.
-    pub records: usize,
     /// The head once the rows are stored.
     pub end: i64,
     /// To be noted once the rows are stored.
@@ -36,13 +73,14 @@ pub struct Batch {
     pub last_arrival_millis: Option<i64>,
 }
 
-/// Cuts the next batch from records in ascending order. It ends where the arrival month changes, because
+/// Cuts the next batch from what is pending. It ends where the arrival month changes, because
 /// the table is partitioned by it and deduplication tokens hold within one table partition. Offsets that
-/// Kafka skipped become a gap, dated like the row before it, which every reader of the log agrees on.
-pub fn cut<'a>(
+/// Kafka does not have become a gap, dated like the row before it, or 1970 if there is none: every reader
+/// of the log agrees on that.
+pub fn cut(
     head: i64,
     last_arrival_millis: Option<i64>,
-    records: impl IntoIterator<Item = &'a Record>,
+    pending: &Pending,
     repeats: &Repeats,
 ) -> Batch {
     let mut batch = Batch {
@@ -50,40 +88,56 @@ pub fn cut<'a>(
         last_arrival_millis,
         ..Batch::default()
     };
-    for record in records {
-        if record.offset < batch.end {
-            // Below the head: stored already.
-            batch.records += 1;
-            continue;
+    for record in &pending.records {
+        if !batch.add_gap(record.offset) {
+            return batch;
         }
-        let arrival_millis = record.timestamp_millis.clamp(0, ARRIVAL_MILLIS_MAX);
-        if record.offset > batch.end {
-            let gap = Row {
-                offset: record.offset - 1,
-                arrival_millis: batch.last_arrival_millis.unwrap_or(arrival_millis),
-                content: Content::Gap {
-                    span: record.offset - batch.end,
-                },
-            };
-            if !batch.add(gap) {
-                break;
-            }
-        }
-        let content = batch.classify(record, repeats);
         let row = Row {
             offset: record.offset,
-            arrival_millis,
-            content,
+            arrival_millis: arrival_millis(record),
+            content: batch.classify(record, repeats),
         };
         if !batch.add(row) {
-            break;
+            return batch;
         }
-        batch.records += 1;
     }
+    batch.add_gap(pending.reached);
     batch
 }
 
+/// Whether a row is what became of a record.
+pub fn is_made_of(row: &Row, record: &Record) -> bool {
+    let value = record.value.as_deref().unwrap_or_default();
+    let same = match &row.content {
+        Content::Event { event, .. } => parse_record(value).as_ref() == Ok(event),
+        Content::Bad { raw, .. } => raw == kept(value),
+        Content::Gap { .. } => false,
+    };
+    same && row.offset == record.offset && row.arrival_millis == arrival_millis(record)
+}
+
+/// The record's own timestamp, as the table can hold it.
+fn arrival_millis(record: &Record) -> i64 {
+    record.timestamp_millis.clamp(0, ARRIVAL_MILLIS_MAX)
+}
+
+/// As much of a bad record as is kept.
+fn kept(value: &[u8]) -> &[u8] {
+    &value[..value.len().min(RAW_BYTES_MAX)]
+}
+
 impl Batch {
+    /// Adds a gap up to an offset, if there is one and it belongs into this batch.
+    fn add_gap(&mut self, to: i64) -> bool {
+        let span = to - self.end;
+        let gap = Row {
+            offset: to - 1,
+            arrival_millis: self.last_arrival_millis.unwrap_or(0),
+            content: Content::Gap { span },
+        };
+        span <= 0 || self.add(gap)
+    }
+
     /// Adds a row if it belongs into this batch.
     fn add(&mut self, row: Row) -> bool {
         let belongs = self.rows.len() < ROWS_MAX
@@ -131,7 +185,7 @@ fn bad(reason: String, value: &[u8]) -> Content {
     }
     Content::Bad {
         reason,
-        raw: value[..value.len().min(RAW_BYTES_MAX)].to_vec(),
+        raw: kept(value).to_vec(),
     }
 }
 
@@ -161,22 +215,25 @@ mod tests {
         record(offset, MAY, &event(number).to_json())
     }
 
+    fn pending(records: &[Record]) -> Pending {
+        let mut pending = Pending::default();
+        pending.extend(records.to_vec());
+        pending
+    }
+
     /// Cuts until nothing is left and remembers as the consumer does.
     fn consume(mut head: i64, records: &[Record], repeats: &mut Repeats) -> Vec<Vec<Row>> {
         let mut batches = Vec::new();
-        let (mut rest, mut last) = (records, None);
-        while !rest.is_empty() {
-            let batch = cut(head, last, rest, repeats);
-            assert!(
-                batch.records > 0 || !batch.rows.is_empty(),
-                "no progress at {head}"
-            );
+        let (mut rest, mut last) = (pending(records), None);
+        while head < rest.reached {
+            let batch = cut(head, last, &rest, repeats);
+            assert!(batch.end > head, "no progress at {head}");
             for (fingerprint, offset) in &batch.seen {
                 repeats.note(*fingerprint, *offset);
             }
             repeats.complete_to(batch.end);
             (head, last) = (batch.end, batch.last_arrival_millis);
-            rest = &rest[batch.records..];
+            rest.go_on_at(head);
             batches.push(batch.rows);
         }
         batches
@@ -251,31 +308,77 @@ mod tests {
     fn skipped_offsets_become_a_gap_dated_like_the_row_before() {
         let june = MAY + 31 * 86_400_000;
         let repeats = Repeats::new(10);
-        let records = [record(3, june, "x")];
+        let records = pending(&[record(3, june, "x")]);
         let first = cut(0, Some(MAY), &records, &repeats);
         let gap = Row {
             offset: 2,
             arrival_millis: MAY,
             content: Content::Gap { span: 3 },
         };
-        assert_eq!((first.rows, first.records, first.end), (vec![gap], 0, 3));
+        assert_eq!((first.rows, first.end), (vec![gap], 3));
         let second = cut(3, first.last_arrival_millis, &records, &repeats);
-        assert_eq!((second.rows.len(), second.records, second.end), (1, 1, 4));
+        assert_eq!((second.rows.len(), second.end), (1, 4));
 
         let nothing_before = cut(0, None, &records, &repeats);
-        assert_eq!(nothing_before.rows.len(), 2);
-        assert_eq!(nothing_before.rows[0].arrival_millis, june);
+        assert_eq!((nothing_before.rows.len(), nothing_before.end), (1, 3));
+        assert_eq!(nothing_before.rows[0].arrival_millis, 0);
     }
 
     #[test]
-    fn records_below_the_head_are_passed_over() {
-        let batch = cut(
-            7,
-            Some(MAY),
-            &[good(5, 1), good(6, 2), good(7, 3)],
-            &Repeats::new(10),
-        );
-        assert_eq!((batch.rows.len(), batch.records, batch.end), (1, 3, 8));
+    fn what_kafka_does_not_have_at_the_end_becomes_a_gap_too() {
+        let mut after = pending(&[good(5, 1)]);
+        after.reached = 8;
+        let gap = |offset, span| Row {
+            offset,
+            arrival_millis: MAY,
+            content: Content::Gap { span },
+        };
+        let batch = cut(5, Some(MAY), &after, &Repeats::new(10));
+        assert_eq!((batch.rows.len(), batch.end), (2, 8));
+        assert_eq!(batch.rows[1], gap(7, 2));
+
+        after.go_on_at(6);
+        let alone = cut(6, Some(MAY), &after, &Repeats::new(10));
+        assert_eq!((alone.rows, alone.end), (vec![gap(7, 2)], 8));
+        let nothing = cut(8, Some(MAY), &after, &Repeats::new(10));
+        assert_eq!((nothing.rows.len(), nothing.end), (0, 8));
+    }
+
+    #[test]
+    fn records_below_a_head_are_forgotten() {
+        let mut pending = pending(&[good(5, 1), good(6, 2), good(7, 3)]);
+        assert_eq!(pending.bytes(), 3 * (64 + event(1).to_json().len()));
+        pending.go_on_at(7);
+        assert_eq!((pending.records.len(), pending.reached), (1, 8));
+        pending.go_on_at(20);
+        assert_eq!((pending.records.len(), pending.reached), (0, 20));
+    }
+
+    #[test]
+    fn a_row_is_known_by_its_record() {
+        let records = [
+            good(0, 1),
+            record(1, MAY, "garbage"),
+            record(2, MAY, &"x".repeat(RAW_BYTES_MAX + 1)),
+            record(3, -1, ""),
+        ];
+        let rows = consume(0, &records, &mut Repeats::new(10)).concat();
+        for (row, record) in rows.iter().zip(&records) {
+            assert!(is_made_of(row, record), "{record:?}");
+            let later = Record {
+                timestamp_millis: MAY + 1,
+                ..record.clone()
+            };
+            assert!(!is_made_of(row, &later));
+        }
+        assert!(!is_made_of(&rows[0], &good(0, 2)));
+        assert!(!is_made_of(&rows[1], &record(1, MAY, "garbagf")));
+        let gap = Row {
+            offset: 0,
+            arrival_millis: MAY,
+            content: Content::Gap { span: 1 },
+        };
+        assert!(!is_made_of(&gap, &good(0, 1)));
     }
 
     #[test]
@@ -320,7 +423,7 @@ mod tests {
     #[test]
     fn a_huge_bad_record_is_cut_and_says_so() {
         let records = [record(0, MAY, &"x".repeat(RAW_BYTES_MAX + 1))];
-        let batch = cut(0, None, &records, &Repeats::new(10));
+        let batch = cut(0, None, &pending(&records), &Repeats::new(10));
         let Content::Bad { reason, raw } = &batch.rows[0].content else {
             panic!("{:?}", batch.rows[0].content);
         };
@@ -354,7 +457,7 @@ mod tests {
                     rebuilt.note(fingerprint, offset);
                 }
                 let to = records.len().min(head + sizes.next().unwrap());
-                rows.extend(cut(head as i64, None, &records[head..to], &rebuilt).rows);
+                rows.extend(cut(head as i64, None, &pending(&records[head..to]), &rebuilt).rows);
             }
             prop_assert_eq!(repeats_of(&rows), expected.clone());
             let uncut = consume(0, &records, &mut Repeats::new(window)).concat();

@@ -8,11 +8,14 @@ mod step;
 mod worker;
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use self::worker::{Shared, Worker};
@@ -23,6 +26,9 @@ use crate::store::{self, Store};
 
 /// Between looks for a schema or a topic that is not there yet.
 const WAIT: Duration = Duration::from_secs(1);
+
+/// Between looks for partitions that were added to the topic.
+const PARTITIONS_LOOK: Duration = Duration::from_secs(5);
 
 /// Move events from Kafka into ClickHouse, each exactly once
 #[derive(Debug, clap::Args)]
@@ -111,35 +117,67 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         admin_stop.clone(),
     ));
 
-    let until_stopped = stop.clone();
-    let work = async {
-        let facts = wait_for("schema", &health, || schema_facts(&store, &broker)).await;
-        let partitions = wait_for("topic", &health, || broker.partitions()).await;
-        let shared = Shared {
-            broker: broker.clone(),
-            store: store.clone(),
-            health: health.clone(),
-            metrics,
-            stop: stop.clone(),
-            insert_interval: Duration::from_millis(args.insert_interval_ms.into()),
-            repeat_window_records: facts.repeat_window_records,
-        };
-        start_workers(args.replica, partitions, &shared)
+    let facts = tokio::select! {
+        () = stop.cancelled() => None,
+        facts = wait_for("schema", &health, || schema_facts(&store, &broker)) => Some(facts),
     };
-    let workers = tokio::select! {
-        () = until_stopped.cancelled() => JoinSet::new(),
-        workers = work => workers,
+    let outcome = match facts {
+        None => Ok(()),
+        Some(facts) => {
+            let shared = Shared {
+                broker,
+                store,
+                health,
+                metrics,
+                stop,
+                insert_interval: Duration::from_millis(args.insert_interval_ms.into()),
+                repeat_window_records: facts.repeat_window_records,
+                owned: Arc::default(),
+                turns: Shared::turns(),
+            };
+            work(args.replica, &shared).await
+        }
     };
-    let outcome = finish(workers, &stop).await;
     admin_stop.cancel();
     admin.await.context("the admin port failed")?;
     tracing::info!("stopped");
     outcome
 }
 
-fn start_workers(share: Share, partitions: i32, shared: &Shared) -> JoinSet<()> {
+/// Keeps a worker for each partition of a share, those that are added later too, until the process is to
+/// stop; then waits for them to end.
+async fn work(share: Share, shared: &Shared) -> anyhow::Result<()> {
     let mut workers = JoinSet::new();
-    for number in (0..partitions).filter(|number| share.owns(*number)) {
+    let mut known = 0;
+    while !shared.stop.is_cancelled() {
+        let look = async {
+            let count = wait_for("topic", &shared.health, || shared.broker.partitions()).await;
+            start_workers(share, known..count, shared, &mut workers);
+            known = known.max(count);
+            sleep(PARTITIONS_LOOK).await;
+        };
+        tokio::select! {
+            () = shared.stop.cancelled() => {}
+            () = look => {}
+        }
+        while let Some(ended) = workers.try_join_next() {
+            ended.context(WORKER_FAILED)?;
+        }
+    }
+    while let Some(ended) = workers.join_next().await {
+        ended.context(WORKER_FAILED)?;
+    }
+    Ok(())
+}
+
+const WORKER_FAILED: &str = "a worker failed; this is a bug in captcha";
+
+fn start_workers(share: Share, added: Range<i32>, shared: &Shared, workers: &mut JoinSet<()>) {
+    if added.is_empty() {
+        return;
+    }
+    let partitions = added.end;
+    for number in added.filter(|number| share.owns(*number)) {
         workers.spawn(Worker::new(number, shared).run());
     }
     if workers.is_empty() {
@@ -150,16 +188,6 @@ fn start_workers(share: Share, partitions: i32, shared: &Shared) -> JoinSet<()> 
     } else {
         tracing::info!(owned = workers.len(), partitions, "partitions taken");
     }
-    workers
-}
-
-/// Waits for the workers to end, which they do when the process is to stop.
-async fn finish(mut workers: JoinSet<()>, stop: &CancellationToken) -> anyhow::Result<()> {
-    while let Some(ended) = workers.join_next().await {
-        ended.context("a worker failed; this is a bug in captcha")?;
-    }
-    stop.cancelled().await;
-    Ok(())
 }
 
 /// Asks until the answer is there; the reason why not is the check's.
@@ -175,7 +203,7 @@ where
             }
             Err(err) => health.set(check, Err(format!("{err:#}"))),
         }
-        tokio::time::sleep(WAIT).await;
+        sleep(WAIT).await;
     }
 }
 

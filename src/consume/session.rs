@@ -1,10 +1,9 @@
 //! The two connections of a worker, and where they stand.
 
-use std::collections::VecDeque;
-
 use anyhow::{Context as _, bail};
 
-use crate::broker::{Broker, FetchError, Fetched, Partition, Record};
+use super::batch::{Pending, is_made_of};
+use crate::broker::{Broker, FetchError, Fetched, Partition};
 use crate::store::{Connection, Head, Place, Store};
 
 /// From opening to the first failure.
@@ -18,19 +17,19 @@ pub struct Session {
     pub head: i64,
     /// Arrival of the row before it.
     pub last_arrival_millis: Option<i64>,
-    /// Records from the head on that are not stored yet.
-    pub pending: VecDeque<Record>,
-    /// Whether Kafka has more than was fetched.
-    pub behind: bool,
+    /// What follows the head.
+    pub pending: Pending,
+    /// Whether a transaction marker is somewhere before what comes next.
+    marker_ahead: bool,
     /// The end of Kafka's log when it was last heard of.
     end: i64,
 }
 
 impl Session {
-    /// Connects to both and reads the head.
+    /// Connects to both, reads the head and checks that Kafka's log is the one that the table was made of.
     ///
     /// # Errors
-    /// One of them is away, or there are no tables.
+    /// One of them is away, there are no tables, or the log is another one.
     pub async fn open(broker: &Broker, store: &Store, place: &Place) -> anyhow::Result<Session> {
         let store = store.connect().await.context("cannot consume")?;
         let head = store.head(place).await?;
@@ -41,80 +40,115 @@ impl Session {
             place: place.clone(),
             head: 0,
             last_arrival_millis: None,
-            pending: VecDeque::new(),
-            behind: false,
+            pending: Pending::default(),
+            marker_ahead: false,
             end: 0,
         };
         session.go_on_at(head);
+        if let Some(head) = head {
+            session.check_log(&head).await?;
+        }
         Ok(session)
     }
 
-    /// Fetches once and says how many records came.
+    /// The record before the head must be the one that its row was made of. What Kafka does not have any
+    /// more cannot be compared.
+    async fn check_log(&self, head: &Head) -> anyhow::Result<()> {
+        let before = head.next - 1;
+        let fetched = match self.partition.fetch(before, Partition::ONE_BATCH).await {
+            Ok(fetched) => fetched,
+            // The first fetch of what follows tells which of its two reasons this has.
+            Err(FetchError::OutOfRange | FetchError::Marker) => return Ok(()),
+            Err(FetchError::Failed(err)) => return Err(err),
+        };
+        let Fetched { records, end } = fetched;
+        let Some(record) = records.first().filter(|record| record.offset == before) else {
+            return Ok(());
+        };
+        let row = self.store.last_row(&self.place, head).await?;
+        if row.is_none_or(|row| is_made_of(&row, record)) {
+            return Ok(());
+        }
+        let Place { topic, partition } = &self.place;
+        bail!(
+            "kafka's log of {topic}:{partition}, which ends at {end}, has another record at {before} than clickhouse: {MADE_ANEW}"
+        )
+    }
+
+    /// Fetches once, about `bytes_max` bytes, and says whether that led on.
     ///
     /// # Errors
     /// Kafka is away, or its log is not the one that was consumed.
-    pub async fn fetch(&mut self) -> anyhow::Result<usize> {
-        let from = self
-            .pending
-            .back()
-            .map_or(self.head, |last| last.offset + 1);
-        let fetched = match self.partition.fetch(from).await {
-            Ok(fetched) => fetched,
-            Err(FetchError::OutOfRange) => self.fetch_from_start(from).await?,
-            Err(FetchError::Failed(err)) => return Err(err),
+    pub async fn fetch(&mut self, bytes_max: i32) -> anyhow::Result<bool> {
+        let from = self.pending.reached;
+        let limit = match self.marker_ahead {
+            true => Partition::ONE_BATCH,
+            false => bytes_max,
         };
-        let count = fetched.records.len();
-        self.pending.extend(fetched.records);
-        let reached = self.pending.back().map_or(from, |last| last.offset + 1);
-        self.behind = reached < fetched.end;
-        self.end = fetched.end;
-        Ok(count)
+        match self.partition.fetch(from, limit).await {
+            Ok(Fetched { records, end }) => {
+                self.pending.extend(records);
+                self.end = end;
+            }
+            Err(FetchError::OutOfRange) => self.pending.reached = self.log_start().await?,
+            // One batch at a time up to the marker, and past it.
+            Err(FetchError::Marker) if !self.marker_ahead => {
+                self.marker_ahead = true;
+                return Ok(true);
+            }
+            Err(FetchError::Marker) => {
+                self.marker_ahead = false;
+                self.pending.reached += 1;
+            }
+            Err(FetchError::Failed(err)) => return Err(err),
+        }
+        Ok(self.pending.reached > from)
     }
 
-    /// The log does not have the offset. If it begins later, retention was faster than we, and what is
-    /// missing becomes a gap; if it ends earlier, it is another log than the one that was consumed.
-    async fn fetch_from_start(&self, from: i64) -> anyhow::Result<Fetched> {
+    /// Where the log begins, which does not have the offset that comes next. If it begins later, retention
+    /// was faster than we, and what is missing becomes a gap; if it ends earlier, it is another log than
+    /// the one that was consumed.
+    async fn log_start(&self) -> anyhow::Result<i64> {
         let Place { topic, partition } = &self.place;
+        let next = self.pending.reached;
         let (start, end) = self.partition.range().await?;
-        if end < from || start < from {
+        if end < next || start < next {
             bail!(
-                "kafka's log of {topic}:{partition} has the offsets {start} to {end}, but {from} comes next: the topic was made anew; \
-                 consume it under another name or into another database"
+                "kafka's log of {topic}:{partition} has the offsets {start} to {end}, but {next} comes next: {MADE_ANEW}"
             );
         }
         tracing::warn!(
             partition,
-            from,
+            from = next,
             to = start,
             "kafka dropped records before they were consumed"
         );
-        match self.partition.fetch(start).await {
-            Ok(fetched) => Ok(fetched),
-            Err(FetchError::OutOfRange) => bail!("kafka's log of {topic}:{partition} moves away"),
-            Err(FetchError::Failed(err)) => Err(err),
-        }
+        Ok(start)
     }
 
     /// Takes a head for true and forgets the records below it.
     pub fn go_on_at(&mut self, head: Option<Head>) {
         self.head = head.map_or(0, |head| head.next);
         self.last_arrival_millis = head.map(|head| head.arrival_millis);
-        let stored = self
-            .pending
-            .partition_point(|record| record.offset < self.head);
-        self.pending.drain(..stored);
+        self.pending.go_on_at(self.head);
     }
 
-    /// Bytes of the records that are not stored yet.
-    pub fn pending_bytes(&self) -> usize {
-        self.pending
-            .iter()
-            .map(|record| record.value.as_ref().map_or(0, Vec::len))
-            .sum()
+    /// Whether anything is to be stored.
+    pub fn has_pending(&self) -> bool {
+        self.pending.reached > self.head
+    }
+
+    /// Whether Kafka has more than was fetched.
+    pub fn is_behind(&self) -> bool {
+        self.pending.reached < self.end
     }
 
     /// Records in Kafka that are not in ClickHouse yet.
     pub fn lag_records(&self) -> i64 {
-        self.end - self.head
+        (self.end - self.head).max(0)
     }
 }
+
+/// What is to be done about another log.
+const MADE_ANEW: &str =
+    "the topic was made anew; consume it under another name or into another database";

@@ -11,11 +11,8 @@
 pub enum Next {
     /// The rows are there, and nothing else: go on at E.
     Confirmed,
-    /// Somebody stored other batches: learn their rows and go on at this head.
-    Overtaken {
-        /// The head now.
-        head: i64,
-    },
+    /// Somebody stored other batches: learn their rows and go on at the new head.
+    Overtaken,
     /// The insert was answered Ok and the head did not move: look whether its token is burnt.
     Suspect,
     /// The table has lost rows, or the answers contradict each other: begin anew with a new connection.
@@ -26,7 +23,7 @@ pub enum Next {
 pub fn after_insert(before: i64, end: i64, after: Option<i64>) -> Next {
     match after {
         Some(after) if after == end => Next::Confirmed,
-        Some(after) if after > before => Next::Overtaken { head: after },
+        Some(after) if after > before => Next::Overtaken,
         Some(after) if after == before => Next::Suspect,
         // The head of an empty table is 0: a first insert that left it empty.
         None if before == 0 => Next::Suspect,
@@ -49,8 +46,8 @@ mod tests {
         for (before, end, after, next) in [
             (0, 10, Some(10), Next::Confirmed),
             (10, 20, Some(20), Next::Confirmed),
-            (10, 20, Some(15), Next::Overtaken { head: 15 }),
-            (10, 20, Some(30), Next::Overtaken { head: 30 }),
+            (10, 20, Some(15), Next::Overtaken),
+            (10, 20, Some(30), Next::Overtaken),
             (10, 20, Some(10), Next::Suspect),
             (0, 10, None, Next::Suspect),
             (10, 20, None, Next::Restart),

@@ -3,10 +3,14 @@
 //! Whatever fails, the worker drops both connections, waits, and begins anew with the head that the
 //! table has. It keeps nothing that the table does not know but the generation of a burnt token.
 
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, ROWS_MAX, cut};
@@ -18,8 +22,22 @@ use crate::broker::Broker;
 use crate::http::admin::Health;
 use crate::store::{Insert, Place, Store};
 
-/// Bytes of records held for one partition. With [`ROWS_MAX`] it bounds a batch.
-const PENDING_BYTES_MAX: usize = 16 << 20;
+/// Memory for the records that all partitions of a process hold together.
+const PENDING_BYTES_MAX: usize = 128 << 20;
+
+/// And for those of one partition, which with [`ROWS_MAX`] bounds a batch: not so much that one insert
+/// takes long, not so little that inserts become many.
+const PENDING_BYTES_EACH: std::ops::RangeInclusive<usize> = 1 << 20..=16 << 20;
+
+/// Bytes that one fetch asks for at most.
+const FETCH_BYTES_MAX: usize = 4 << 20;
+
+/// Batches that are made and inserted at once in one process. One of 50,000 rows takes about 80 MB in the
+/// driver's hands, and ClickHouse writes them no faster when there are more.
+const INSERTS_MAX: usize = 4;
+
+/// After which an insert that is not answered makes its partition unready. It is waited for all the same.
+const SLOW_INSERT: Duration = Duration::from_secs(5);
 
 /// Without new records, how often the head is asked for, so that readiness knows of ClickHouse.
 const IDLE_LOOK: Duration = Duration::from_secs(2);
@@ -48,12 +66,16 @@ pub struct Worker {
     failures: u32,
     /// The head that this worker saw last; a lower one means that the table has lost rows.
     last_head: i64,
+    /// The head of the insert that was refused last because somebody else had moved it.
+    refused: Option<i64>,
+    /// How many partitions this process reads.
+    owned: Arc<AtomicUsize>,
+    turns: Arc<Semaphore>,
     /// The name of its check in `/readyz`.
     check: String,
 }
 
 /// What all workers of a process share.
-#[derive(Clone)]
 pub struct Shared {
     /// Kafka.
     pub broker: Broker,
@@ -69,6 +91,17 @@ pub struct Shared {
     pub insert_interval: Duration,
     /// N of the rule for repeats.
     pub repeat_window_records: i64,
+    /// How many workers there are: they divide the memory for records among themselves.
+    pub owned: Arc<AtomicUsize>,
+    /// Each batch that is made and inserted takes one.
+    pub turns: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// As many turns as a process has.
+    pub fn turns() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(INSERTS_MAX))
+    }
 }
 
 /// How a session ended.
@@ -82,26 +115,30 @@ enum End {
 impl Worker {
     /// A worker for one partition.
     pub fn new(number: i32, shared: &Shared) -> Worker {
-        let shared = shared.clone();
-        shared.health.expect(&format!("partition {number}"));
+        let check = format!("partition {number}");
+        shared.health.expect(&check);
+        shared.owned.fetch_add(1, Ordering::Relaxed);
         Worker {
             number,
             place: Place {
                 topic: shared.broker.topic().to_string(),
                 partition: number,
             },
-            broker: shared.broker,
-            store: shared.store,
-            health: shared.health,
-            metrics: shared.metrics,
-            stop: shared.stop,
+            broker: shared.broker.clone(),
+            store: shared.store.clone(),
+            health: shared.health.clone(),
+            metrics: shared.metrics.clone(),
+            stop: shared.stop.clone(),
             insert_interval: shared.insert_interval,
             repeats: Repeats::new(shared.repeat_window_records),
             burnt: None,
             next_insert: Instant::now(),
             failures: 0,
             last_head: 0,
-            check: format!("partition {number}"),
+            refused: None,
+            owned: Arc::clone(&shared.owned),
+            turns: Arc::clone(&shared.turns),
+            check,
         }
     }
 
@@ -132,6 +169,13 @@ impl Worker {
             () = stop.cancelled() => return Ok(End::Stop),
             session = Session::open(&self.broker, &self.store, &self.place) => session?,
         };
+        if self.refused.take() == Some(session.head) {
+            bail!(
+                "clickhouse refused an insert of {} although its head is still {}",
+                self.name(),
+                session.head
+            );
+        }
         if session.head < self.last_head {
             tracing::warn!(
                 partition = self.number,
@@ -141,10 +185,10 @@ impl Worker {
             );
         }
         loop {
-            tokio::select! {
+            let _turn = tokio::select! {
                 () = stop.cancelled() => return Ok(End::Stop),
-                gathered = self.gather(&mut session) => gathered?,
-            }
+                turn = self.gather(&mut session) => turn?,
+            };
             let batch = cut(
                 session.head,
                 session.last_arrival_millis,
@@ -157,21 +201,32 @@ impl Worker {
         }
     }
 
-    /// Waits until there is something to insert and it is time to.
-    async fn gather(&mut self, session: &mut Session) -> anyhow::Result<()> {
+    /// Waits until there is something to insert, and it is time to, and this worker's turn.
+    async fn gather(&mut self, session: &mut Session) -> anyhow::Result<OwnedSemaphorePermit> {
         self.remember(session).await?;
-        if session.pending.is_empty() && !session.behind {
+        if !session.has_pending() && !session.is_behind() {
             sleep_until(self.next_insert).await;
         }
+        self.fill(session).await?;
+        let turn = Arc::clone(&self.turns).acquire_owned().await;
+        turn.context("no more inserts")
+    }
+
+    /// Fetches until there is all that Kafka has, or as much as may be held.
+    async fn fill(&mut self, session: &mut Session) -> anyhow::Result<()> {
+        let owned = self.owned.load(Ordering::Relaxed).max(1);
+        let (least, most) = PENDING_BYTES_EACH.into_inner();
+        let bytes_max = (PENDING_BYTES_MAX / owned).clamp(least, most);
+        let fetch_bytes_max = bytes_max.min(FETCH_BYTES_MAX) as i32;
         let mut next_look = Instant::now() + IDLE_LOOK;
         let mut in_vain = 0;
         loop {
-            let full =
-                session.pending.len() >= ROWS_MAX || session.pending_bytes() >= PENDING_BYTES_MAX;
-            if full || (!session.pending.is_empty() && !session.behind) {
+            let pending = &session.pending;
+            let full = pending.records.len() >= ROWS_MAX || pending.bytes() >= bytes_max;
+            if full || (session.has_pending() && !session.is_behind()) {
                 return Ok(());
             }
-            let fetched = session.fetch().await?;
+            let led_on = session.fetch(fetch_bytes_max).await?;
             let owned = Owned {
                 partition: self.number as u32,
             };
@@ -179,14 +234,17 @@ impl Worker {
                 .lag_records
                 .get_or_create(&owned)
                 .set(session.lag_records());
-            if fetched > 0 {
+            if led_on {
                 continue;
             }
-            if session.behind {
+            if session.is_behind() {
+                if session.has_pending() {
+                    return Ok(());
+                }
                 in_vain += 1;
                 if in_vain == FETCHES_IN_VAIN_MAX {
                     bail!(
-                        "kafka has records of {} beyond {} and does not hand them out",
+                        "kafka has records of {} beyond {} and does not hand them out; is a transaction open there?",
                         self.name(),
                         session.head
                     );
@@ -254,9 +312,12 @@ impl Worker {
         let (token, generation) = (insert.token(), insert.generation);
         let began = Instant::now();
         self.next_insert = began + self.insert_interval;
-        match session.store.insert(insert).await {
+        match self.patiently(session.store.insert(insert)).await {
             Ok(()) => {}
-            Err(err) if err.is_head_moved() => return Ok(false),
+            Err(err) if err.is_head_moved() => {
+                self.refused = Some(session.head);
+                return Ok(false);
+            }
             Err(err) => {
                 return Err(err)
                     .with_context(|| format!("cannot store records of {}", self.name()));
@@ -277,7 +338,7 @@ impl Worker {
                 session.go_on_at(head);
                 Ok(true)
             }
-            Next::Overtaken { .. } => {
+            Next::Overtaken => {
                 self.metrics.heads_moved.inc();
                 session.go_on_at(head);
                 Ok(true)
@@ -299,6 +360,21 @@ impl Worker {
                 session.head
             ),
         }
+    }
+
+    /// Waits for an insert to its end, and says so if that takes long.
+    async fn patiently<T>(&self, insert: impl Future<Output = T>) -> T {
+        let mut insert = pin!(insert);
+        if let Ok(done) = timeout(SLOW_INSERT, insert.as_mut()).await {
+            return done;
+        }
+        let reason = format!(
+            "clickhouse at {} has not answered an insert for {} s",
+            self.store.addresses(),
+            SLOW_INSERT.as_secs()
+        );
+        self.health.set(&self.check, Err(reason));
+        insert.await
     }
 
     /// Everything that was to be done was done: an insert is confirmed, or there is nothing to insert.

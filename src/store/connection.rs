@@ -83,8 +83,12 @@ impl Connection {
         user: &str,
         password: &str,
     ) -> Result<Connection, Error> {
-        let failed =
-            |err| Error::Connection(format!("cannot connect to clickhouse at {address}: {err}"));
+        let failed = |err| {
+            Error::Connection(format!(
+                "cannot connect to clickhouse at {address}: {err}; \
+                 check --clickhouse-addr, and that clickhouse runs"
+            ))
+        };
         let stream = TcpStream::connect(address).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
         let hang_up = HangUp(SockRef::from(&stream).try_clone().map_err(failed)?);

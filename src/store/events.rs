@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use klickhouse::Value;
 
-use super::{Connection, Error, quote, rows_of, unexpected};
+use super::connection::{rows_of, unexpected};
+use super::{Connection, Content, Error, Row, quote};
 use crate::event::{Event, Kind, Timestamp};
 
 /// To read the identities of the repeat window: 1.3 s for 1 million rows on a small machine.
@@ -63,6 +64,29 @@ impl Connection {
         }
     }
 
+    /// The row before a head; `None` if it is not there any more, or was not made of a record or their lack.
+    ///
+    /// # Errors
+    /// No answer, or the tables are not there.
+    pub async fn last_row(&self, place: &Place, head: &Head) -> Result<Option<Row>, Error> {
+        let offset = head.next - 1;
+        // The arrival prunes months and granules that the offset alone would have to read.
+        let sql = format!(
+            "SELECT offset, site_id, toString(type), correlation_id, toUnixTimestamp64Micro(time), \
+             toString(kind), raw, span, repeat FROM events WHERE {} AND offset = {offset} \
+             AND arrival = fromUnixTimestamp64Milli({}) LIMIT 1",
+            at(place),
+            head.arrival_millis
+        );
+        let rows = self.rows(&sql).await?;
+        let content = rows.first().and_then(|row| stored_content(row));
+        Ok(content.map(|content| Row {
+            offset,
+            arrival_millis: head.arrival_millis,
+            content,
+        }))
+    }
+
     /// Whether the server is still working on an insert with this token.
     ///
     /// # Errors
@@ -104,6 +128,31 @@ impl Connection {
             Ok(())
         })
         .await
+    }
+}
+
+fn stored_content(row: &[Value]) -> Option<Content> {
+    let (identity, rest) = row.split_at_checked(5)?;
+    let [
+        Value::String(kind),
+        Value::String(raw),
+        Value::Int64(span),
+        Value::UInt8(repeat),
+    ] = rest
+    else {
+        return None;
+    };
+    match kind.as_slice() {
+        b"event" => Some(Content::Event {
+            event: stored_event(identity)?.1,
+            repeat: *repeat == 1,
+        }),
+        b"bad" => Some(Content::Bad {
+            reason: String::new(),
+            raw: raw.clone(),
+        }),
+        b"gap" => Some(Content::Gap { span: *span }),
+        _ => None,
     }
 }
 

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 pub use connection::{Connection, Error};
-use connection::{rows_of, unexpected};
 pub use counters::{Counter, Counters, CountersError, Filter, ROWS_MAX};
 pub use events::{Head, Place};
 pub use insert::{Content, Insert, Row};

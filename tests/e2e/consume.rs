@@ -1,12 +1,13 @@
 //! `captcha consume`: each record exactly once, whatever is killed, doubled or thrown in between.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::client::{SITE, accept, events, served};
-use crate::process::eventually;
+use crate::process::{PRODUCER, TOPICS, eventually, kafka_tool};
 use crate::world::World;
 
 /// Posts batches in the background, so that something else can be broken meanwhile; the number of events.
@@ -270,6 +271,87 @@ async fn records_that_retention_took_become_a_gap() {
         .sql("SELECT toString(max(offset) + 1 - sum(span)) FROM events")
         .await;
     assert_eq!(whole, [["0"]]);
+}
+
+#[tokio::test]
+async fn a_topic_that_was_made_anew_stops_and_says_so() {
+    let world = World::new("anew");
+    world.migrate(&["--partitions", "1"]).await;
+    world.produce(0, &[Some(&b"1"[..]), Some(&b"2"[..])]).await;
+    let mut consume = world.consume(&[]).await;
+    world.await_log(2).await;
+    consume.kill();
+    let delete = ["--delete", "--topic", &world.name];
+    kafka_tool(TOPICS, &world.kafka, &delete).await;
+    world.migrate(&["--partitions", "1"]).await;
+    // Longer than the old one, so that its length does not betray it.
+    world.produce(0, &[Some(&b"3"[..]); 5]).await;
+    let consume = world.consume(&[]).await;
+    consume.await_ready(503, "another record at 1").await;
+    consume.await_ready(503, "the topic was made anew").await;
+    world.await_log(2).await;
+}
+
+#[tokio::test]
+async fn partitions_that_are_added_are_read() {
+    let world = World::new("grown");
+    world.migrate(&["--partitions", "1"]).await;
+    let (serve, consume) = (world.serve().await, world.consume(&[]).await);
+    accept(&serve.address, &events(10)).await;
+    let grow = ["--alter", "--topic", &world.name, "--partitions", "3"];
+    kafka_tool(TOPICS, &world.kafka, &grow).await;
+    consume.await_ready(200, "partition 2: ok").await;
+    let sent = eventually("serve to use all partitions", async || {
+        let receipts = accept(&serve.address, &events(40)).await;
+        let partitions: HashSet<_> = receipts
+            .iter()
+            .map(|receipt| receipt.split(':').next().unwrap().to_string())
+            .collect();
+        (partitions.len() == 3)
+            .then_some(())
+            .ok_or(format!("{partitions:?}"))
+    });
+    sent.await;
+    let stored: usize = futures_util::future::join_all(
+        (0..3).map(async |number| world.records(number).await.len()),
+    )
+    .await
+    .iter()
+    .sum();
+    world.await_counted(stored as u64).await;
+    world.await_log(stored as i64).await;
+}
+
+#[tokio::test]
+async fn transactions_do_not_stop_a_partition() {
+    let world = World::new("transactions");
+    world.migrate(&["--partitions", "1"]).await;
+    let good = || served("2024-01-01T00:00:00").to_string().into_bytes();
+    let transaction = async |records: &str| {
+        let produce = [
+            ["--topic", &world.name],
+            ["--num-records", records],
+            ["--record-size", "10"],
+            ["--throughput", "-1"],
+            ["--transactional-id", &world.name],
+            ["--transaction-duration-ms", "60000"],
+        ];
+        kafka_tool(PRODUCER, &world.kafka, &produce.concat()).await;
+    };
+    world.produce(0, &[Some(&good())]).await;
+    transaction("3").await;
+    let consume = world.consume(&[]).await;
+    // A record, a transaction of three, and the marker that ends it and the log.
+    world.await_log(5).await;
+    consume.await_ready(200, "partition 0: ok").await;
+    transaction("2").await;
+    world.produce(0, &[Some(&good())]).await;
+    world.await_counted(2).await;
+    world.await_log(9).await;
+    let gaps = world
+        .sql("SELECT toString(offset), toString(span) FROM events WHERE kind = 'gap' ORDER BY offset")
+        .await;
+    assert_eq!(gaps, [["4", "1"], ["7", "1"]]);
 }
 
 #[tokio::test]

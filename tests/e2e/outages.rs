@@ -74,13 +74,13 @@ async fn kafka_frozen_is_503_and_recovers() {
     migrate_in_the_end(&world, &[]).await;
     let serve = world.serve().await;
     accept_in_the_end(&serve.address).await;
-    kafka.signal("STOP");
+    kafka.freeze().await;
     let lost = events(1);
     for _ in 0..2 {
         assert_not_confirmed(&try_post(&serve.address, &lost).await.unwrap());
     }
     serve.await_ready(503, "kafka").await;
-    kafka.signal("CONT");
+    kafka.thaw();
     // Sent again, as a 503 asks for; its first copies may have arrived after all.
     accept_event_in_the_end(&serve.address, &lost).await;
     let _consume = world.consume(&[]).await;
@@ -167,7 +167,7 @@ async fn clickhouse_frozen_is_waited_for() {
     let (serve, consume) = world.all().await;
     accept(&serve.address, &events(10)).await;
     world.await_counted(10).await;
-    clickhouse.signal("STOP");
+    clickhouse.freeze().await;
     accept(&serve.address, &events(10)).await;
     let report = get(&serve.address, "/v1/report").await;
     assert_eq!(
@@ -175,7 +175,7 @@ async fn clickhouse_frozen_is_waited_for() {
         (503, "5")
     );
     consume.await_ready(503, "clickhouse").await;
-    clickhouse.signal("CONT");
+    clickhouse.thaw();
     world.await_counted(20).await;
     consume.await_ready(200, "partition 0: ok").await;
     world.await_log(20).await;

@@ -90,7 +90,7 @@ impl Process {
         self.child.id() as i32
     }
 
-    /// Sends a signal by name, such as TERM or STOP.
+    /// Sends a signal by name, such as TERM.
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill")
             .args([&format!("-{name}"), &self.pid().to_string()])
@@ -163,6 +163,30 @@ fn print_tail(log: &Path) {
     for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
         eprintln!("{line}");
     }
+}
+
+/// Kafka's tool for topics.
+pub const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
+
+/// Kafka's tool that writes records.
+pub const PRODUCER: &str = "org.apache.kafka.tools.ProducerPerformance";
+
+/// Runs one of Kafka's own tools.
+pub async fn kafka_tool(class: &str, address: &str, args: &[&str]) {
+    let jars = shared("CAPTCHA_TEST_KAFKA_JARS");
+    let output = tokio::process::Command::new("java")
+        .args(["-cp", &format!("{jars}/*"), class])
+        .args(["--bootstrap-server", address])
+        .args(args)
+        .output()
+        .await
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{class} {args:?}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// A Kafka or ClickHouse of one test, which may be stopped, frozen, killed and started again.
@@ -254,32 +278,37 @@ impl Server {
         self.process.take().unwrap().kill();
     }
 
-    /// Alters a topic with Kafka's own tool.
+    /// Alters the configuration of a topic.
     pub async fn configure_topic(&self, topic: &str, setting: &str) {
-        let jars = shared("CAPTCHA_TEST_KAFKA_JARS");
-        let output = tokio::process::Command::new("java")
-            .args(["-cp", &format!("{jars}/*"), "kafka.admin.ConfigCommand"])
-            .args(["--bootstrap-server", &self.address(), "--alter"])
-            .args([
-                "--entity-type",
-                "topics",
-                "--entity-name",
-                topic,
-                "--add-config",
-                setting,
-            ])
-            .output()
-            .await
-            .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let alter = [
+            ["--alter", "--entity-type"],
+            ["topics", "--entity-name"],
+            [topic, "--add-config"],
+        ];
+        let alter = [&alter.concat()[..], &[setting]].concat();
+        kafka_tool("kafka.admin.ConfigCommand", &self.address(), &alter).await;
     }
 
-    pub fn signal(&self, name: &str) {
-        self.process.as_ref().unwrap().signal(name);
+    /// Stops it in the middle of whatever it does, and waits until all of it stands still: that comes some
+    /// time after the signal.
+    pub async fn freeze(&self) {
+        let process = self.process.as_ref().unwrap();
+        process.signal("STOP");
+        let threads = format!("/proc/{}/task", process.pid());
+        eventually("a server to freeze", async || {
+            let all = std::fs::read_dir(&threads).map_err(|err| err.to_string())?;
+            let running = all.flatten().find(|thread| {
+                let status = std::fs::read_to_string(thread.path().join("status"));
+                !status.is_ok_and(|status| status.contains("State:\tT"))
+            });
+            running.map_or(Ok(()), |thread| Err(format!("{thread:?} runs")))
+        })
+        .await;
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.process.as_ref().unwrap().signal("CONT");
     }
 }
 
