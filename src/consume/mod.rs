@@ -133,7 +133,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
                 insert_interval: Duration::from_millis(args.insert_interval_ms.into()),
                 repeat_window_records: facts.repeat_window_records,
                 owned: Arc::default(),
-                turns: Shared::turns(),
+                rows_at_once: Shared::rows_at_once(),
             };
             work(args.replica, &shared).await
         }

@@ -32,9 +32,9 @@ const PENDING_BYTES_EACH: std::ops::RangeInclusive<usize> = 1 << 20..=16 << 20;
 /// Bytes that one fetch asks for at most.
 const FETCH_BYTES_MAX: usize = 4 << 20;
 
-/// Batches that are made and inserted at once in one process. One of 50,000 rows takes about 80 MB in the
-/// driver's hands, and ClickHouse writes them no faster when there are more.
-const INSERTS_MAX: usize = 4;
+/// Rows that are made and inserted at once in one process: two full batches, or very many small ones. A
+/// row takes some 3 kB in the driver's hands, and ClickHouse writes them no faster when there are more.
+const ROWS_AT_ONCE_MAX: usize = 2 * ROWS_MAX;
 
 /// After which an insert that is not answered makes its partition unready. It is waited for all the same.
 const SLOW_INSERT: Duration = Duration::from_secs(5);
@@ -70,7 +70,7 @@ pub struct Worker {
     refused: Option<i64>,
     /// How many partitions this process reads.
     owned: Arc<AtomicUsize>,
-    turns: Arc<Semaphore>,
+    rows_at_once: Arc<Semaphore>,
     /// The name of its check in `/readyz`.
     check: String,
 }
@@ -93,14 +93,14 @@ pub struct Shared {
     pub repeat_window_records: i64,
     /// How many workers there are: they divide the memory for records among themselves.
     pub owned: Arc<AtomicUsize>,
-    /// Each batch that is made and inserted takes one.
-    pub turns: Arc<Semaphore>,
+    /// How many rows may be made and inserted at once.
+    pub rows_at_once: Arc<Semaphore>,
 }
 
 impl Shared {
-    /// As many turns as a process has.
-    pub fn turns() -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(INSERTS_MAX))
+    /// The rows that one process may make and insert at once.
+    pub fn rows_at_once() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(ROWS_AT_ONCE_MAX))
     }
 }
 
@@ -137,7 +137,7 @@ impl Worker {
             last_head: 0,
             refused: None,
             owned: Arc::clone(&shared.owned),
-            turns: Arc::clone(&shared.turns),
+            rows_at_once: Arc::clone(&shared.rows_at_once),
             check,
         }
     }
@@ -185,9 +185,9 @@ impl Worker {
             );
         }
         loop {
-            let _turn = tokio::select! {
+            let _share = tokio::select! {
                 () = stop.cancelled() => return Ok(End::Stop),
-                turn = self.gather(&mut session) => turn?,
+                share = self.gather(&mut session) => share?,
             };
             let batch = cut(
                 session.head,
@@ -201,15 +201,18 @@ impl Worker {
         }
     }
 
-    /// Waits until there is something to insert, and it is time to, and this worker's turn.
+    /// Waits until there is something to insert, and it is time to, and its rows may be made.
     async fn gather(&mut self, session: &mut Session) -> anyhow::Result<OwnedSemaphorePermit> {
         self.remember(session).await?;
         if !session.has_pending() && !session.is_behind() {
             sleep_until(self.next_insert).await;
         }
         self.fill(session).await?;
-        let turn = Arc::clone(&self.turns).acquire_owned().await;
-        turn.context("no more inserts")
+        let rows = session.pending.records.len().clamp(1, ROWS_MAX) as u32;
+        let share = Arc::clone(&self.rows_at_once)
+            .acquire_many_owned(rows)
+            .await;
+        share.context("no more inserts")
     }
 
     /// Fetches until there is all that Kafka has, or as much as may be held.
