@@ -68,10 +68,12 @@ impl Broker {
     /// No broker answers, there is no such topic, or the partition has no leader; 8 seconds after its turn at
     /// most.
     pub async fn partition(&self, number: i32) -> anyhow::Result<Partition> {
-        let _turn = self.opening.acquire().await?;
+        let turn = self.opening.acquire().await?;
         let client = self.connect().await?;
         // The driver asks for metadata in a way that may create a missing topic; so look first.
         self.partitions_known_to(&client).await?;
+        // A partition without a leader takes its time now, and not from others.
+        drop(turn);
         let opening =
             client.partition_client(self.topic.as_str(), number, UnknownTopicHandling::Error);
         let client = timeout(CALL_TIMEOUT, opening)

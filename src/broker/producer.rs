@@ -38,6 +38,10 @@ const RECORD_OVERHEAD_BYTES: usize = 128;
 /// Between looks at the topic, which also serve readiness.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Looks in a row that must find fewer partitions than before until that is believed: a broker that is behind
+/// the others may not know of new ones yet, and a repeat must not change its partition twice.
+const FEWER_LOOKS: u32 = 10;
+
 /// A record to be written.
 #[derive(Debug)]
 pub struct Outgoing {
@@ -237,11 +241,12 @@ async fn probe(
     report: impl Fn(Result<(), String>) + Send,
 ) {
     let mut client = None;
+    let mut fewer = 0;
     loop {
         let found = look(&broker, &mut client).await;
         match found {
             Ok(count) => {
-                lanes.send_if_modified(|lanes| fit(lanes, &broker, count));
+                lanes.send_if_modified(|lanes| fit(lanes, &broker, count, &mut fewer));
                 report(Ok(()));
             }
             Err(err) => {
@@ -264,9 +269,12 @@ async fn probe(
 }
 
 /// Makes as many lanes as there are partitions; those that are there stay. Says whether that changed any.
-fn fit(lanes: &mut Lanes, broker: &Broker, count: i32) -> bool {
+/// `fewer` counts how often in a row there were fewer partitions than lanes.
+fn fit(lanes: &mut Lanes, broker: &Broker, count: i32, fewer: &mut u32) -> bool {
     let known = lanes.as_deref().unwrap_or_default();
-    if known.len() == count as usize {
+    let are_fewer = known.len() > count as usize;
+    *fewer = if are_fewer { *fewer + 1 } else { 0 };
+    if known.len() == count as usize || (are_fewer && *fewer < FEWER_LOOKS) {
         return false;
     }
     if !known.is_empty() {
@@ -306,7 +314,8 @@ fn start_lane(broker: &Broker, partition: i32) -> mpsc::UnboundedSender<Job> {
 /// Ends when the producer is dropped and everything that was queued has been answered.
 async fn run_lane(broker: Broker, number: i32, mut jobs: mpsc::UnboundedReceiver<Job>) {
     // Before there is anything to send, so that the first who sends need not wait for it.
-    let mut partition = broker.partition(number).await.ok();
+    let opened = timeout(PRODUCE_TIMEOUT, broker.partition(number)).await;
+    let mut partition = opened.ok().and_then(Result::ok);
     let mut next = None;
     let mut failing = false;
     loop {

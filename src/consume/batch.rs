@@ -76,8 +76,8 @@ pub struct Batch {
 
 /// Cuts the next batch from what is pending. It ends where the arrival month changes, because
 /// the table is partitioned by it and deduplication tokens hold within one table partition. Offsets that
-/// Kafka does not have become a gap, dated like the row before it, or 1970 if there is none: every reader
-/// of the log agrees on that.
+/// Kafka does not have become a gap, dated like the row before it, which every reader of the log agrees on.
+/// Before the first row it is dated like the record after it, mostly the month that the missing ones had.
 pub fn cut(
     head: i64,
     last_arrival_millis: Option<i64>,
@@ -90,7 +90,7 @@ pub fn cut(
         ..Batch::default()
     };
     for record in &pending.records {
-        if !batch.add_gap(record.offset) {
+        if !batch.add_gap(record.offset, arrival_millis(record)) {
             return batch;
         }
         let row = Row {
@@ -102,7 +102,7 @@ pub fn cut(
             return batch;
         }
     }
-    batch.add_gap(pending.reached);
+    batch.add_gap(pending.reached, 0);
     batch
 }
 
@@ -129,11 +129,11 @@ fn kept(value: &[u8]) -> &[u8] {
 
 impl Batch {
     /// Adds a gap up to an offset, if there is one and it belongs into this batch.
-    fn add_gap(&mut self, to: i64) -> bool {
+    fn add_gap(&mut self, to: i64, first_arrival_millis: i64) -> bool {
         let span = to - self.end;
         let gap = Row {
             offset: to - 1,
-            arrival_millis: self.last_arrival_millis.unwrap_or(0),
+            arrival_millis: self.last_arrival_millis.unwrap_or(first_arrival_millis),
             content: Content::Gap { span },
         };
         span <= 0 || self.add(gap)
@@ -321,8 +321,8 @@ mod tests {
         assert_eq!((second.rows.len(), second.end), (1, 4));
 
         let nothing_before = cut(0, None, &records, &repeats);
-        assert_eq!((nothing_before.rows.len(), nothing_before.end), (1, 3));
-        assert_eq!(nothing_before.rows[0].arrival_millis, 0);
+        assert_eq!((nothing_before.rows.len(), nothing_before.end), (2, 4));
+        assert_eq!(nothing_before.rows[0].arrival_millis, june);
     }
 
     #[test]

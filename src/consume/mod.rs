@@ -149,19 +149,20 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
 async fn work(share: Share, shared: &Shared) -> anyhow::Result<()> {
     let mut workers = JoinSet::new();
     let mut known = 0;
-    while !shared.stop.is_cancelled() {
+    let mut wait = Duration::ZERO;
+    loop {
         let look = async {
-            let count = wait_for("topic", &shared.health, || shared.broker.partitions()).await;
-            start_workers(share, known..count, shared, &mut workers);
-            known = known.max(count);
-            sleep(PARTITIONS_LOOK).await;
+            sleep(wait).await;
+            wait_for("topic", &shared.health, || shared.broker.partitions()).await
         };
         tokio::select! {
-            () = shared.stop.cancelled() => {}
-            () = look => {}
-        }
-        while let Some(ended) = workers.try_join_next() {
-            ended.context(WORKER_FAILED)?;
+            () = shared.stop.cancelled() => break,
+            Some(ended) = workers.join_next() => ended.context(WORKER_FAILED)?,
+            count = look => {
+                start_workers(share, known..count, shared, &mut workers);
+                known = known.max(count);
+                wait = PARTITIONS_LOOK;
+            }
         }
     }
     while let Some(ended) = workers.join_next().await {

@@ -19,8 +19,9 @@ pub struct Session {
     pub last_arrival_millis: Option<i64>,
     /// What follows the head.
     pub pending: Pending,
-    /// Whether a transaction marker is somewhere before what comes next.
-    marker_ahead: bool,
+    /// Bytes that the next fetch asks for at most: few after a transaction marker, because more may be near
+    /// and each would spoil a whole answer.
+    limit: i32,
     /// The end of Kafka's log when it was last heard of.
     end: i64,
 }
@@ -41,7 +42,7 @@ impl Session {
             head: 0,
             last_arrival_millis: None,
             pending: Pending::default(),
-            marker_ahead: false,
+            limit: i32::MAX,
             end: 0,
         };
         session.go_on_at(head);
@@ -81,37 +82,35 @@ impl Session {
     /// Kafka is away, or its log is not the one that was consumed.
     pub async fn fetch(&mut self, bytes_max: i32) -> anyhow::Result<bool> {
         let from = self.pending.reached;
-        let limit = match self.marker_ahead {
-            true => Partition::ONE_BATCH,
-            false => bytes_max,
-        };
+        let limit = self.limit.min(bytes_max);
         match self.partition.fetch(from, limit).await {
             Ok(Fetched { records, end }) => {
+                self.limit = limit.saturating_mul(2).max(LIMIT_AFTER_BATCH);
                 self.pending.extend(records);
                 self.end = end;
             }
-            Err(FetchError::OutOfRange) => self.pending.reached = self.log_start().await?,
+            Err(FetchError::OutOfRange) => self.skip_to_start().await?,
             // One batch at a time up to the marker, and past it.
-            Err(FetchError::Marker) if !self.marker_ahead => {
-                self.marker_ahead = true;
+            Err(FetchError::Marker) if limit > Partition::ONE_BATCH => {
+                self.limit = Partition::ONE_BATCH;
                 return Ok(true);
             }
-            Err(FetchError::Marker) => {
-                self.marker_ahead = false;
-                self.pending.reached += 1;
-            }
+            Err(FetchError::Marker) => self.pending.reached += 1,
             Err(FetchError::Failed(err)) => return Err(err),
         }
         Ok(self.pending.reached > from)
     }
 
-    /// Where the log begins, which does not have the offset that comes next. If it begins later, retention
-    /// was faster than we, and what is missing becomes a gap; if it ends earlier, it is another log than
-    /// the one that was consumed.
-    async fn log_start(&self) -> anyhow::Result<i64> {
+    /// The log does not have the offset that comes next. If it begins later, retention was faster than we,
+    /// and what is missing becomes a gap; if it ends earlier, it is another log than the one that was
+    /// consumed.
+    async fn skip_to_start(&mut self) -> anyhow::Result<()> {
         let Place { topic, partition } = &self.place;
         let next = self.pending.reached;
         let (start, end) = self.partition.range().await?;
+        if start == next {
+            bail!("kafka's log of {topic}:{partition} begins at {next} and does not have it");
+        }
         if end < next || start < next {
             bail!(
                 "kafka's log of {topic}:{partition} has the offsets {start} to {end}, but {next} comes next: {MADE_ANEW}"
@@ -123,7 +122,9 @@ impl Session {
             to = start,
             "kafka dropped records before they were consumed"
         );
-        Ok(start)
+        self.pending.reached = start;
+        self.end = end;
+        Ok(())
     }
 
     /// Takes a head for true and forgets the records below it.
@@ -148,6 +149,9 @@ impl Session {
         (self.end - self.head).max(0)
     }
 }
+
+/// Bytes that are asked for after one batch came through alone.
+const LIMIT_AFTER_BATCH: i32 = 4 << 10;
 
 /// What is to be done about another log.
 const MADE_ANEW: &str =

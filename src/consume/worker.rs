@@ -22,7 +22,7 @@ use crate::broker::Broker;
 use crate::http::admin::Health;
 use crate::store::{Insert, Place, Store};
 
-/// Memory for the records that all partitions of a process hold together.
+/// About the memory for the records that all partitions of a process hold together, up to 128 of them.
 const PENDING_BYTES_MAX: usize = 128 << 20;
 
 /// And for those of one partition, which with [`ROWS_MAX`] bounds a batch: not so much that one insert
@@ -37,13 +37,13 @@ const FETCH_BYTES_MAX: usize = 4 << 20;
 const ROWS_AT_ONCE_MAX: usize = 2 * ROWS_MAX;
 
 /// After which an insert that is not answered makes its partition unready. It is waited for all the same.
-const SLOW_INSERT: Duration = Duration::from_secs(5);
+const SLOW: Duration = Duration::from_secs(5);
 
 /// Without new records, how often the head is asked for, so that readiness knows of ClickHouse.
 const IDLE_LOOK: Duration = Duration::from_secs(2);
 
 /// Fetches that may bring nothing although the log goes on, before that is called a failure.
-const FETCHES_IN_VAIN_MAX: u32 = 5;
+const FETCHES_IN_VAIN_MAX: u32 = 20;
 
 /// First and longest wait after a failure; each is twice the one before, less up to half of it by chance.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
@@ -209,10 +209,9 @@ impl Worker {
         }
         self.fill(session).await?;
         let rows = session.pending.records.len().clamp(1, ROWS_MAX) as u32;
-        let share = Arc::clone(&self.rows_at_once)
-            .acquire_many_owned(rows)
-            .await;
-        share.context("no more inserts")
+        let share = Arc::clone(&self.rows_at_once).acquire_many_owned(rows);
+        let share = self.patiently("waits for the inserts of other partitions", share);
+        share.await.context("no more inserts")
     }
 
     /// Fetches until there is all that Kafka has, or as much as may be held.
@@ -315,7 +314,11 @@ impl Worker {
         let (token, generation) = (insert.token(), insert.generation);
         let began = Instant::now();
         self.next_insert = began + self.insert_interval;
-        match self.patiently(session.store.insert(insert)).await {
+        let inserted = session.store.insert(insert);
+        match self
+            .patiently("waits for clickhouse to answer an insert", inserted)
+            .await
+        {
             Ok(()) => {}
             Err(err) if err.is_head_moved() => {
                 self.refused = Some(session.head);
@@ -365,19 +368,15 @@ impl Worker {
         }
     }
 
-    /// Waits for an insert to its end, and says so if that takes long.
-    async fn patiently<T>(&self, insert: impl Future<Output = T>) -> T {
-        let mut insert = pin!(insert);
-        if let Ok(done) = timeout(SLOW_INSERT, insert.as_mut()).await {
+    /// Waits to the end, and says for what if that takes long.
+    async fn patiently<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        if let Ok(done) = timeout(SLOW, work.as_mut()).await {
             return done;
         }
-        let reason = format!(
-            "clickhouse at {} has not answered an insert for {} s",
-            self.store.addresses(),
-            SLOW_INSERT.as_secs()
-        );
+        let reason = format!("{what}, for more than {} s", SLOW.as_secs());
         self.health.set(&self.check, Err(reason));
-        insert.await
+        work.await
     }
 
     /// Everything that was to be done was done: an insert is confirmed, or there is nothing to insert.

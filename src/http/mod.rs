@@ -5,6 +5,7 @@ mod stall;
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,7 +13,6 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -24,10 +24,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
+use socket2::SockRef;
 use stall::Stalling;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// An answer; its body is whole, or made while it is sent.
@@ -51,12 +53,16 @@ const DESCRIPTORS_KEPT: u32 = 256;
 /// After accept() failed, mostly because no descriptor is free: without a pause it would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What the system keeps of an answer for a reader that is slower than we. A third of it must be free before
+/// more is written, so with the system's own megabytes a slow reader would look like one that does not read.
+const SEND_BUFFER_BYTES: usize = 256 << 10;
+
 /// After the end was ordered, how long idle connections stay open: a request that is on its way when they
 /// close would be lost, so it is still answered, and told that the connection closes.
 const LINGER: Duration = Duration::from_millis(500);
 
 /// Connections beyond the limit that are being told so; more are closed without a word.
-const LEAVING_MAX: usize = 256;
+const LEAVING_MAX: u32 = 256;
 
 /// For telling one.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -144,7 +150,7 @@ pub async fn serve<H, F>(
         stop: stop.clone(),
         graceful: GracefulShutdown::new(),
         free: Arc::new(Semaphore::new(connections_max as usize)),
-        leaving: Arc::new(Semaphore::new(LEAVING_MAX)),
+        leaving: Arc::new(Semaphore::new(LEAVING_MAX as usize)),
     };
     let mut failing = false;
     loop {
@@ -158,17 +164,16 @@ pub async fn serve<H, F>(
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
         }
     }
-    // The system has accepted more than we have; closing the listener would reset those.
-    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-        door.take(stream);
-    }
-    drop(listener);
+    door.take_all_that_wait(listener);
     let close = async {
-        let _all_closed =
-            tokio::time::timeout(LINGER, door.free.acquire_many(connections_max)).await;
+        let all_closed = async {
+            let _open = door.free.acquire_many(connections_max).await;
+            let _leaving = door.leaving.acquire_many(LEAVING_MAX).await;
+        };
+        let _ = timeout(LINGER.min(grace / 2), all_closed).await;
         door.graceful.shutdown().await;
     };
-    let _ = tokio::time::timeout(grace, close).await;
+    let _ = timeout(grace, close).await;
 }
 
 /// Says once that connections cannot be accepted, and once that they can again.
@@ -195,6 +200,25 @@ where
     H: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = Answer> + Send + 'static,
 {
+    /// Takes the connections that the system has accepted and we have not, and closes the listener, which
+    /// would reset them. Past the runtime, which knows only of some.
+    fn take_all_that_wait(&self, listener: TcpListener) {
+        let Ok(listener) = listener.into_std() else {
+            return;
+        };
+        loop {
+            let stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(err) if err.kind() == ErrorKind::ConnectionAborted => continue,
+                Err(_) => return,
+            };
+            let nonblocking = stream.set_nonblocking(true);
+            if let Ok(stream) = nonblocking.and_then(|()| TcpStream::from_std(stream)) {
+                self.take(stream);
+            }
+        }
+    }
+
     /// Answers the requests of a connection in the background.
     fn take(&self, stream: TcpStream) {
         let Ok(permit) = Arc::clone(&self.free).try_acquire_owned() else {
@@ -208,6 +232,7 @@ where
         };
         // An answer is one write; waiting to fill a packet would only delay it.
         let _ = stream.set_nodelay(true);
+        let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
         let (handle, stop) = (self.handle.clone(), self.stop.clone());
         let service = service_fn(move |request| {
             let answer = handle(request);
@@ -248,7 +273,7 @@ async fn turn_away(mut stream: TcpStream) {
         while stream.read(&mut discarded).await? > 0 {}
         Ok::<_, std::io::Error>(())
     };
-    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await;
+    let _ = timeout(FAREWELL_TIMEOUT, farewell).await;
 }
 
 #[cfg(test)]

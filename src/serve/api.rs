@@ -1,7 +1,9 @@
 //! The HTTP API: which request is answered with what.
 
+use std::num::NonZero;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -37,9 +39,12 @@ const PARSE_INLINE_BYTES_MAX: usize = 128 << 10;
 /// Reports asked of ClickHouse at once; more are answered 503.
 const REPORTS_MAX: usize = 4;
 
-/// Rows of all reports that are being sent together, 40 bytes each; more are answered 503. So a client
-/// that reads slowly keeps others only from the largest reports.
+/// Rows of all large reports that are being sent together, 40 bytes each, and of all small ones; more are
+/// answered 503. Small ones have their own, because readers of large ones may take their time.
 const REPORT_ROWS_MAX: usize = 2 * ROWS_MAX;
+
+/// A report of at most so many rows is small: its text fits what the system keeps for a reader.
+const SMALL_REPORT_ROWS_MAX: usize = 1_000;
 
 /// For a report; the contract promises an answer within 10 seconds.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(9);
@@ -59,7 +64,9 @@ pub struct Api {
     body_bytes_max: usize,
     bodies: Semaphore,
     reports: Semaphore,
-    report_rows: Arc<Semaphore>,
+    large_report_rows: Arc<Semaphore>,
+    small_report_rows: Arc<Semaphore>,
+    parsing: Semaphore,
     drain: Drain,
     reports_failing: AtomicBool,
 }
@@ -107,7 +114,9 @@ impl Api {
             body_bytes_max,
             bodies: Semaphore::new(BODIES_BYTES_MAX),
             reports: Semaphore::new(REPORTS_MAX),
-            report_rows: Arc::new(Semaphore::new(REPORT_ROWS_MAX)),
+            large_report_rows: Arc::new(Semaphore::new(REPORT_ROWS_MAX)),
+            small_report_rows: Arc::new(Semaphore::new(REPORT_ROWS_MAX)),
+            parsing: Semaphore::new(available_parallelism().map_or(1, NonZero::get)),
             drain,
             reports_failing: AtomicBool::new(false),
         }
@@ -151,7 +160,7 @@ impl Api {
         // Who asked first whether to send the body has not sent it, and is not made to.
         let asks_first = request.headers().contains_key(EXPECT);
         let (body, _permit) = self.read(request.into_body(), asks_first).await?;
-        let records = records(body).await.map_err(|rejection| {
+        let records = self.records(body).await.map_err(|rejection| {
             self.metrics.bodies_refused.inc();
             Problem::Body(rejection)
         })?;
@@ -168,6 +177,18 @@ impl Api {
             accepted: receipts.len(),
             receipts: receipts.iter().map(receipt).collect(),
         }))
+    }
+
+    /// What Kafka gets of a body. Large ones are read on other threads, as many at once as there are processors.
+    async fn records(&self, body: Bytes) -> Result<Vec<Outgoing>, Rejection> {
+        if body.len() <= PARSE_INLINE_BYTES_MAX {
+            return records(&body);
+        }
+        let _turn = self.parsing.acquire().await;
+        match tokio::task::spawn_blocking(move || records(&body)).await {
+            Ok(read) => read,
+            Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+        }
     }
 
     /// The body, and its share of all bodies in progress.
@@ -234,14 +255,14 @@ impl Api {
         let counters = asked.unwrap_or_else(|_| Err(late_report()));
         self.log_reports(counters.as_ref().err());
         let counters = counters.map_err(Problem::Report)?;
-        let share = u32::try_from(counters.counters.len())
-            .ok()
-            .and_then(|rows| {
-                Arc::clone(&self.report_rows)
-                    .try_acquire_many_owned(rows)
-                    .ok()
-            })
-            .ok_or(Problem::Overloaded)?;
+        let rows = counters.counters.len();
+        let all = match rows <= SMALL_REPORT_ROWS_MAX {
+            true => &self.small_report_rows,
+            false => &self.large_report_rows,
+        };
+        let share = Arc::clone(all)
+            .try_acquire_many_owned(rows as u32)
+            .map_err(|_| Problem::Overloaded)?;
         let mut answer = Response::new(ReportBody::new(counters, share).boxed_unsync());
         let json = HeaderValue::from_static("application/json");
         answer.headers_mut().insert(CONTENT_TYPE, json);
@@ -280,18 +301,8 @@ fn about() -> About {
 }
 
 /// What Kafka gets of a body.
-async fn records(body: Bytes) -> Result<Vec<Outgoing>, Rejection> {
-    let is_small = body.len() <= PARSE_INLINE_BYTES_MAX;
-    let read = move || -> Result<Vec<Outgoing>, Rejection> {
-        Ok(parse_body(&body)?.iter().map(outgoing).collect())
-    };
-    if is_small {
-        return read();
-    }
-    match tokio::task::spawn_blocking(read).await {
-        Ok(read) => read,
-        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
-    }
+fn records(body: &[u8]) -> Result<Vec<Outgoing>, Rejection> {
+    Ok(parse_body(body)?.iter().map(outgoing).collect())
 }
 
 fn outgoing(event: &Event) -> Outgoing {

@@ -151,7 +151,7 @@ impl Problem {
             Problem::Overloaded | Problem::Send(SendError::Overloaded) => (
                 503,
                 "overloaded",
-                "too much is in progress; nothing was accepted, try again".to_string(),
+                "too much is in progress; nothing was done, try again".to_string(),
             ),
             Problem::Send(SendError::Unconfirmed(_)) => (
                 503,
