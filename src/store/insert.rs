@@ -1,9 +1,10 @@
 //! The log in the table `events`, written: rows, and the insert that is guarded by the head.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
-use klickhouse::{DynDateTime64, IndexMap, KlickhouseError, Type, Tz, Value};
+use futures_util::{StreamExt as _, stream};
+use klickhouse::block::{Block, BlockInfo};
+use klickhouse::{DynDateTime64, IndexMap, Type, Tz, Value};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -120,31 +121,26 @@ fn columns() -> [(&'static str, Type); 13] {
     ]
 }
 
-/// A row as the driver sends it.
-struct Sent([Value; 13]);
-
-impl klickhouse::Row for Sent {
-    const COLUMN_COUNT: Option<usize> = Some(13);
-
-    fn column_names() -> Option<Vec<Cow<'static, str>>> {
-        Some(columns().map(|(name, _)| Cow::Borrowed(name)).into())
+/// The one block of an insert.
+fn block(place: &Place, rows: Vec<Row>) -> Block {
+    let mut block = Block {
+        info: BlockInfo::default(),
+        rows: rows.len() as u64,
+        column_types: IndexMap::new(),
+        column_data: IndexMap::new(),
+    };
+    for (name, column_type) in columns() {
+        let column = Vec::with_capacity(rows.len());
+        block.column_types.insert(name.to_string(), column_type);
+        block.column_data.insert(name.to_string(), column);
     }
-
-    fn deserialize_row(_: Vec<(&str, &Type, Value)>) -> klickhouse::Result<Self> {
-        Err(KlickhouseError::DeserializeError(
-            "rows are only sent".to_string(),
-        ))
+    for row in rows {
+        let columns = block.column_data.values_mut();
+        for (column, value) in columns.zip(values(place, row)) {
+            column.push(value);
+        }
     }
-
-    fn serialize_row(
-        self,
-        _: &IndexMap<String, Type>,
-    ) -> klickhouse::Result<Vec<(Cow<'static, str>, Value)>> {
-        let named = columns().into_iter().zip(self.0);
-        Ok(named
-            .map(|((name, _), value)| (Cow::Borrowed(name), value))
-            .collect())
-    }
+    block
 }
 
 fn values(place: &Place, row: Row) -> [Value; 13] {
@@ -211,14 +207,15 @@ impl Connection {
     /// The server refused, the head had moved ([`Error::is_head_moved`]), or no whole answer came.
     pub async fn insert(&self, insert: Insert) -> Result<(), Error> {
         let sql = insert.sql();
-        let Insert { place, rows, .. } = insert;
-        let rows = rows
-            .into_iter()
-            .map(|row| Sent(values(&place, row)))
-            .collect();
-        // The row calls wait for the server to ask for data. `insert_native_raw` does not, and the server
-        // takes a block that comes while it still evaluates the guard for nonsense and hangs up.
-        let send = self.client.insert_native_block(sql, rows);
+        let block = block(&insert.place, insert.rows);
+        let send = async {
+            let sent = stream::iter([block]);
+            let mut answer = self.client.insert_native_raw(sql, sent, None).await?;
+            while let Some(part) = answer.next().await {
+                part?;
+            }
+            Ok(())
+        };
         match timeout(INSERT_TIMEOUT, send).await {
             Ok(done) => done.map_err(|err| self.explain(err)),
             Err(_) => Err(self.failed(&format!(
