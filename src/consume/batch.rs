@@ -93,14 +93,17 @@ pub fn cut(
         if !batch.add_gap(record.offset, arrival_millis(record)) {
             return batch;
         }
-        let row = Row {
-            offset: record.offset,
-            arrival_millis: arrival_millis(record),
-            content: batch.classify(record, repeats),
-        };
-        if !batch.add(row) {
+        let arrival_millis = arrival_millis(record);
+        // Asked first, because a record that is classified counts as seen.
+        if !batch.takes(arrival_millis) {
             return batch;
         }
+        let content = batch.classify(record, repeats);
+        batch.add(Row {
+            offset: record.offset,
+            arrival_millis,
+            content,
+        });
     }
     batch.add_gap(pending.reached, 0);
     batch
@@ -131,27 +134,31 @@ impl Batch {
     /// Adds a gap up to an offset, if there is one and it belongs into this batch.
     fn add_gap(&mut self, to: i64, first_arrival_millis: i64) -> bool {
         let span = to - self.end;
-        let gap = Row {
-            offset: to - 1,
-            arrival_millis: self.last_arrival_millis.unwrap_or(first_arrival_millis),
-            content: Content::Gap { span },
-        };
-        span <= 0 || self.add(gap)
-    }
-
-    /// Adds a row if it belongs into this batch.
-    fn add(&mut self, row: Row) -> bool {
-        let belongs = self.rows.len() < ROWS_MAX
-            && self
-                .rows
-                .first()
-                .is_none_or(|first| month(first.arrival_millis) == month(row.arrival_millis));
+        let arrival_millis = self.last_arrival_millis.unwrap_or(first_arrival_millis);
+        if span <= 0 {
+            return true;
+        }
+        let belongs = self.takes(arrival_millis);
         if belongs {
-            self.end = row.offset + 1;
-            self.last_arrival_millis = Some(row.arrival_millis);
-            self.rows.push(row);
+            self.add(Row {
+                offset: to - 1,
+                arrival_millis,
+                content: Content::Gap { span },
+            });
         }
         belongs
+    }
+
+    /// Whether a row of this arrival belongs into this batch.
+    fn takes(&self, arrival_millis: i64) -> bool {
+        let is_same_month = |first: &Row| month(first.arrival_millis) == month(arrival_millis);
+        self.rows.len() < ROWS_MAX && self.rows.first().is_none_or(is_same_month)
+    }
+
+    fn add(&mut self, row: Row) {
+        self.end = row.offset + 1;
+        self.last_arrival_millis = Some(row.arrival_millis);
+        self.rows.push(row);
     }
 
     fn classify(&mut self, record: &Record, repeats: &Repeats) -> Content {
@@ -229,6 +236,8 @@ mod tests {
         while head < rest.reached {
             let batch = cut(head, last, &rest, repeats);
             assert!(batch.end > head, "no progress at {head}");
+            let is_inside = |offset: &i64| (head..batch.end).contains(offset);
+            assert!(batch.seen.values().all(is_inside), "seen and not stored");
             for (fingerprint, offset) in &batch.seen {
                 repeats.note(*fingerprint, *offset);
             }
@@ -283,12 +292,8 @@ mod tests {
 
     #[test]
     fn a_batch_ends_with_the_month_and_with_the_limit() {
-        let records = [
-            record(0, MAY - 1, "a"),
-            record(1, MAY, "b"),
-            record(2, MAY, "c"),
-            record(3, MAY - 1, "d"),
-        ];
+        let records = [(0, MAY - 1), (1, MAY), (2, MAY), (3, MAY - 1)]
+            .map(|(offset, millis)| record(offset, millis, &event(offset as u128).to_json()));
         let sizes: Vec<_> = consume(0, &records, &mut Repeats::new(10))
             .iter()
             .map(Vec::len)
@@ -296,7 +301,7 @@ mod tests {
         assert_eq!(sizes, [1, 2, 1]);
 
         let many: Vec<_> = (0..=ROWS_MAX as i64)
-            .map(|offset| record(offset, MAY, "x"))
+            .map(|offset| good(offset, offset as u128))
             .collect();
         let sizes: Vec<_> = consume(0, &many, &mut Repeats::new(10))
             .iter()
