@@ -169,7 +169,8 @@ def need_free_ports(target, wanted):
     """Fails if a port is taken; `wanted` maps the names of make variables to the ports of this make target."""
     for variable, port in wanted.items():
         if not ports.is_free(port):
-            other = f"make {target} {variable}={ports.pick()[0]}"
+            make = f"{variable}={ports.pick()[0]}"
+            other = f'eval "$(make -s up {make})"' if target == "up" else f"make {target} {make}"
             raise Failure(f"cannot listen on 127.0.0.1:{port}: the port is in use; choose another, as in: {other}")
     if len(set(wanted.values())) < len(wanted):
         raise Failure(f"the ports must differ: {', '.join(f'{name}={port}' for name, port in wanted.items())}")

@@ -19,7 +19,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Settings are environment variables too, as --help shows. CAPTCHA_LOG sets what is logged (info, debug).\nExit codes: 0 done, 1 failed, 2 wrong usage."
+    after_help = "Settings are environment variables too, as `captcha COMMAND --help` shows.\nCAPTCHA_LOG is error, warn, info (the default), debug or trace.\nExit codes: 0 done, 1 failed, 2 wrong usage."
 )]
 struct Cli {
     #[command(subcommand)]

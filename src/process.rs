@@ -7,12 +7,13 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// What is logged unless `CAPTCHA_LOG` says otherwise: our own lines. The drivers log each retry and,
-/// of a failed login, what they sent; what matters of it stands in our own lines.
-const LOG_DEFAULT: &str = "info,rskafka=off,klickhouse=off";
+/// The drivers' own lines, left out unless `CAPTCHA_LOG` names them: they log each retry and, of a failed login, what
+/// they sent; what matters of it stands in our own lines.
+const DRIVERS_OFF: &str = "rskafka=off,klickhouse=off";
 
 /// Exit code after a second signal: what a shell reports of a process that SIGINT ended.
 const HURRIED: i32 = 130;
@@ -22,10 +23,7 @@ const HURRIED: i32 = 130;
 /// # Errors
 /// `CAPTCHA_LOG` is not a filter.
 pub fn start_logging() -> anyhow::Result<()> {
-    let directives = std::env::var("CAPTCHA_LOG").unwrap_or_else(|_| LOG_DEFAULT.to_string());
-    let filter = EnvFilter::builder().parse(&directives).with_context(|| {
-        format!("CAPTCHA_LOG={directives} is not a log filter; try info or debug")
-    })?;
+    let filter = log_filter(&std::env::var("CAPTCHA_LOG").unwrap_or_default())?;
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let terminal = std::io::stderr().is_terminal();
@@ -38,6 +36,22 @@ pub fn start_logging() -> anyhow::Result<()> {
         registry.with(layer.json().flatten_event(true)).try_init()?;
     }
     Ok(())
+}
+
+/// A level is meant for our own lines; anything else is a filter as tracing has them, such as `info,rskafka=debug`.
+fn log_filter(text: &str) -> anyhow::Result<EnvFilter> {
+    let refuse = |reason: String| {
+        anyhow::anyhow!("CAPTCHA_LOG={text} is not a log filter: {reason}; try info or debug")
+    };
+    let directives = match text.parse::<LevelFilter>() {
+        _ if text.is_empty() => format!("{},{DRIVERS_OFF}", LevelFilter::INFO),
+        Ok(level) => format!("{level},{DRIVERS_OFF}"),
+        // The library would take a misspelt level for the name of a module, and log nothing.
+        Err(_) if !text.contains('=') => return Err(refuse("no such level".to_string())),
+        Err(_) => text.to_string(),
+    };
+    let filter = EnvFilter::builder().parse(&directives);
+    filter.map_err(|err| refuse(err.to_string()))
 }
 
 /// Runs a subcommand to its end, on threads of its own.
@@ -75,5 +89,37 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str 
     tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_is_for_our_own_lines() {
+        for (text, filter) in [
+            ("", "klickhouse=off,rskafka=off,info"),
+            ("debug", "klickhouse=off,rskafka=off,debug"),
+            ("info,rskafka=debug", "rskafka=debug,info"),
+        ] {
+            assert_eq!(log_filter(text).unwrap().to_string(), filter);
+        }
+    }
+
+    #[test]
+    fn what_is_no_filter_is_refused_once() {
+        for text in ["verbose", "nonsense===", "info,verbose"] {
+            let line = format!("{:#}", log_filter(text).unwrap_err());
+            assert!(
+                line.contains(&format!("CAPTCHA_LOG={text} is not")),
+                "{line}"
+            );
+            assert_eq!(
+                line.matches("error parsing").count(),
+                usize::from(text.contains('=')),
+                "{line}"
+            );
+        }
     }
 }

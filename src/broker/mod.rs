@@ -186,7 +186,11 @@ impl Broker {
             .build();
         let client = timeout(CONNECT_TIMEOUT, client)
             .await
-            .map_err(|_| anyhow::anyhow!("kafka at {address} did not answer within 1 s"))?
+            .map_err(|_| {
+                anyhow::anyhow!(
+                    "kafka at {address} did not answer within 1 s; check --kafka-brokers"
+                )
+            })?
             .with_context(|| format!("cannot talk to kafka at {address}"))?;
         nodelay::set_everywhere();
         Ok(client)

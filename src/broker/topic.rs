@@ -40,10 +40,10 @@ impl FromStr for Retention {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let duration = humantime::parse_duration(text)
-            .map_err(|_| "expected a duration with its unit, such as 7d or 12h")?;
+            .map_err(|_| "expected a duration with its unit, such as 7d or 12h (s, m, h, d, w)")?;
         match i64::try_from(duration.as_millis()) {
             Ok(millis) if millis > 0 => Ok(Retention(duration)),
-            _ => Err("expected more than zero, at most 292 million years".to_string()),
+            _ => Err("expected more than zero".to_string()),
         }
     }
 }
@@ -274,7 +274,7 @@ async fn messenger(address: &str) -> anyhow::Result<Messenger<TcpStream>> {
     greeted
         .map_err(|_| anyhow::anyhow!("no answer within {} s", CALL_TIMEOUT.as_secs()))
         .and_then(|versions| versions.map_err(anyhow::Error::from))
-        .with_context(|| format!("cannot talk to kafka at {address}"))?;
+        .with_context(|| format!("cannot talk to kafka at {address}; check --kafka-brokers"))?;
     Ok(messenger)
 }
 

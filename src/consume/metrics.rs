@@ -95,6 +95,12 @@ impl Metrics {
 pub struct RowCounts([(&'static str, u64); 4]);
 
 impl RowCounts {
+    /// Those that are no events.
+    pub fn bad(&self) -> u64 {
+        let bad = self.0.iter().filter(|(kind, _)| *kind == "bad");
+        bad.map(|(_, count)| count).sum()
+    }
+
     /// Counts the rows of a batch.
     pub fn of(rows: &[Row]) -> RowCounts {
         let count = |wanted: fn(&Content) -> bool| {

@@ -44,7 +44,7 @@ pub struct Args {
     admin_listen: SocketAddr,
 
     /// Share of the partitions: I of N, I from 0, takes those whose number modulo N is I. A partition
-    /// that two consumers take by mistake costs work, not truth
+    /// that two consumers take by mistake costs work, not truth; one of a share that nobody takes stands still
     #[arg(
         long,
         env = "CAPTCHA_REPLICA",
@@ -53,8 +53,8 @@ pub struct Args {
     )]
     replica: Share,
 
-    /// Milliseconds between two inserts into one partition that is not behind. Each insert is a part that
-    /// ClickHouse must merge
+    /// Milliseconds between two inserts into one partition that is not behind, up to 60000. Each insert is a part
+    /// that ClickHouse must merge
     #[arg(long, env = "CAPTCHA_INSERT_INTERVAL_MS", value_name = "MS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=60_000))]
     insert_interval_ms: u32,
 

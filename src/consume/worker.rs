@@ -45,6 +45,9 @@ const IDLE_LOOK: Duration = Duration::from_secs(2);
 /// Fetches that may bring nothing although the log goes on, before that is called a failure.
 const FETCHES_IN_VAIN_MAX: u32 = 20;
 
+/// Between log lines about bad records of one partition.
+const TELL_INTERVAL: Duration = Duration::from_secs(60);
+
 /// First and longest wait after a failure; each is twice the one before, less up to half of it by chance.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
@@ -68,6 +71,9 @@ pub struct Worker {
     last_head: i64,
     /// The head of the insert that was refused last because somebody else had moved it.
     refused: Option<i64>,
+    /// Bad records since they were last told of, and when that may be again.
+    untold_bad: u64,
+    next_tell: Instant,
     /// How many partitions this process reads.
     owned: Arc<AtomicUsize>,
     rows_at_once: Arc<Semaphore>,
@@ -136,6 +142,8 @@ impl Worker {
             failures: 0,
             last_head: 0,
             refused: None,
+            untold_bad: 0,
+            next_tell: Instant::now(),
             owned: Arc::clone(&shared.owned),
             rows_at_once: Arc::clone(&shared.rows_at_once),
             check,
@@ -336,6 +344,7 @@ impl Worker {
                     .insert_seconds
                     .observe(began.elapsed().as_secs_f64());
                 self.metrics.count_rows(&counts);
+                self.tell_of_bad(counts.bad());
                 for (fingerprint, offset) in batch.seen {
                     self.repeats.note(fingerprint, offset);
                 }
@@ -377,6 +386,20 @@ impl Worker {
         let reason = format!("{what}, for more than {} s", SLOW.as_secs());
         self.health.set(&self.check, Err(reason));
         work.await
+    }
+
+    /// Says, now and then, that records are no events.
+    fn tell_of_bad(&mut self, count: u64) {
+        self.untold_bad += count;
+        if self.untold_bad > 0 && self.next_tell <= Instant::now() {
+            tracing::warn!(
+                partition = self.number,
+                count = self.untold_bad,
+                "records that are no events went to the view dead_letters"
+            );
+            self.untold_bad = 0;
+            self.next_tell = Instant::now() + TELL_INTERVAL;
+        }
     }
 
     /// Everything that was to be done was done: an insert is confirmed, or there is nothing to insert.

@@ -95,7 +95,7 @@ pub fn json_line(value: &impl Serialize) -> String {
 /// What is expected.
 pub fn parse_listen(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse()
-        .map_err(|_| "expected IP:PORT, such as 127.0.0.1:8000, not a host name")
+        .map_err(|_| "expected IP:PORT, such as 127.0.0.1:8000; a host name is not taken")
 }
 
 /// How many connections can be open at once, as wanted or as descriptors allow. The soft limit on

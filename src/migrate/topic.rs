@@ -8,12 +8,13 @@ use crate::broker::{Broker, Retention, TopicSpec, TopicState, min_insync_replica
 /// Partitions of a new topic: enough to use a few cores and consumers, few enough for a laptop.
 const PARTITIONS: i32 = 4;
 
-/// How the topic is made. What is named here an existing topic must match.
+/// How the topic is made. An existing topic must match what is named here.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 #[command(next_help_heading = "Topic")]
 pub struct TopicArgs {
-    /// Partitions [default for a new topic: 4]
+    /// Number of partitions, up to 10000. A topic that is there is only checked, as with the next two [default for
+    /// a new topic: 4]
     #[arg(long, env = "CAPTCHA_PARTITIONS", value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..=10_000))]
     partitions: Option<i32>,
 
@@ -21,7 +22,7 @@ pub struct TopicArgs {
     #[arg(long, env = "CAPTCHA_REPLICATION_FACTOR", value_name = "COUNT", value_parser = clap::value_parser!(i16).range(1..))]
     replication_factor: Option<i16>,
 
-    /// How long Kafka keeps records, such as 7d or 12h [default for a new topic: 7d]
+    /// How long Kafka keeps records, such as 7d, 12h or 2w [default for a new topic: 7d]
     #[arg(long, env = "CAPTCHA_RETENTION", value_name = "DURATION")]
     retention: Option<Retention>,
 }

@@ -55,7 +55,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     if !filter.is_in_order() {
         clap::Error::raw(
             ErrorKind::ValueValidation,
-            format!("{}\n", Filter::OUT_OF_ORDER),
+            format!("--from and --to: {}\n", Filter::OUT_OF_ORDER),
         )
         .exit();
     }

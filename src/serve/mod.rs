@@ -40,7 +40,7 @@ pub struct Args {
     )]
     admin_listen: SocketAddr,
 
-    /// Largest request body in bytes; the default fits 10,000 events
+    /// Largest request body in bytes, up to 64 MiB; the default fits the 10,000 events that one request may have
     #[arg(long, env = "CAPTCHA_BODY_BYTES_MAX", value_name = "BYTES", default_value_t = 2 << 20, value_parser = clap::value_parser!(u32).range(1..=64 << 20))]
     body_bytes_max: u32,
 
@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long, env = "CAPTCHA_CONNECTIONS_MAX", value_name = "COUNT", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..))]
     connections_max: u32,
 
-    /// Bytes of events that may wait for Kafka; past it requests are answered 503. An event costs about 340
+    /// Bytes of events that may wait for Kafka; past it requests are answered 503. An event costs about 340 bytes
     #[arg(long, env = "CAPTCHA_WAITING_BYTES_MAX", value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u32).range(1 << 10..=1 << 30))]
     waiting_bytes_max: u32,
 

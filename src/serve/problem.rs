@@ -170,7 +170,7 @@ impl Problem {
             Problem::Report(CountersError::Store(_)) => (
                 503,
                 "no report",
-                "clickhouse did not answer; try again".to_string(),
+                "the report cannot be read at the moment; try again".to_string(),
             ),
         };
         Document {

@@ -45,7 +45,8 @@ pub struct Args {
         long,
         env = "CAPTCHA_CLICKHOUSE_USER",
         value_name = "NAME",
-        default_value = "default"
+        default_value = "default",
+        value_parser = clap::builder::NonEmptyStringValueParser::new()
     )]
     clickhouse_user: String,
 
@@ -181,7 +182,8 @@ impl Store {
                 Ok(Err(err)) => last = err,
                 Err(_) => {
                     last = Error::Connection(format!(
-                        "clickhouse at {address} did not answer within {} s",
+                        "clickhouse at {address} did not answer within {} s; check --clickhouse-addr: \
+                         it is the port of the native protocol (9000), not that of HTTP (8123)",
                         CONNECT_TIMEOUT.as_secs()
                     ));
                 }
