@@ -19,7 +19,7 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Settings are environment variables too, as `captcha COMMAND --help` shows.\nCAPTCHA_LOG is error, warn, info (the default), debug or trace.\nExit codes: 0 done, 1 failed, 2 wrong usage."
+    after_help = "Settings are environment variables too, as `captcha COMMAND --help` shows.\nCAPTCHA_LOG is error, warn, info (the default), debug or trace.\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 an audit found damage."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         Err(err) => {
             // stderr may be closed; there is nobody else to tell.
             let _ = writeln!(std::io::stderr(), "captcha: {err:#}");
-            ExitCode::FAILURE
+            ExitCode::from(report::exit_code(&err))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The noun Kafka: clients that give up in bounded time, partitions to read, a producer that confirms.
 
 mod describe;
+mod log;
 mod nodelay;
 mod partition;
 mod partitioner;
@@ -14,7 +15,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-pub use partition::{FetchError, Fetched, Partition, Record};
+pub use log::Log;
+pub use partition::Record;
 pub use producer::{Outgoing, Producer, Receipt, SendError};
 use rskafka::BackoffConfig;
 use rskafka::client::{Client, ClientBuilder};

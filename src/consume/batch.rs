@@ -7,20 +7,14 @@ use chrono::{DateTime, Datelike as _};
 use super::repeats::{Fingerprint, Repeats};
 use crate::broker::Record;
 use crate::event::parse_record;
-use crate::store::{Content, Row};
+use crate::store::{Content, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};
 
 /// Rows of one insert; far below the 1,048,449 at which ClickHouse would split a block into two parts. With
 /// 50,000 one partition took twice the memory and no less time.
 pub const ROWS_MAX: usize = 20_000;
 
-/// Bytes of a bad record that are kept: Kafka's default limit for a record.
-const RAW_BYTES_MAX: usize = 1 << 20;
-
 /// Characters of the reason against a bad record that are kept.
 const REASON_CHARS_MAX: usize = 1_000;
-
-/// The last millisecond of the year 2200; `DateTime64` and `toYYYYMM` are safe up to it.
-const ARRIVAL_MILLIS_MAX: i64 = 7_289_654_399_999;
 
 /// What a record costs in memory beside its value.
 const RECORD_BYTES: usize = 64;
@@ -35,14 +29,6 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// Adds what a fetch brought.
-    pub fn extend(&mut self, records: Vec<Record>) {
-        self.records.extend(records);
-        if let Some(last) = self.records.back() {
-            self.reached = self.reached.max(last.offset + 1);
-        }
-    }
-
     /// Forgets what lies below a head, which may be beyond everything that was fetched.
     pub fn go_on_at(&mut self, head: i64) {
         let stored = self.records.partition_point(|record| record.offset < head);
@@ -90,10 +76,10 @@ pub fn cut(
         ..Batch::default()
     };
     for record in &pending.records {
-        if !batch.add_gap(record.offset, arrival_millis(record)) {
+        let arrival_millis = arrival_millis(record.timestamp_millis);
+        if !batch.add_gap(record.offset, arrival_millis) {
             return batch;
         }
-        let arrival_millis = arrival_millis(record);
         // Asked first, because a record that is classified counts as seen.
         if !batch.takes(arrival_millis) {
             return batch;
@@ -107,27 +93,6 @@ pub fn cut(
     }
     batch.add_gap(pending.reached, 0);
     batch
-}
-
-/// Whether a row is what became of a record.
-pub fn is_made_of(row: &Row, record: &Record) -> bool {
-    let value = record.value.as_deref().unwrap_or_default();
-    let same = match &row.content {
-        Content::Event { event, .. } => parse_record(value).as_ref() == Ok(event),
-        Content::Bad { raw, .. } => raw == kept(value),
-        Content::Gap { .. } => false,
-    };
-    same && row.offset == record.offset && row.arrival_millis == arrival_millis(record)
-}
-
-/// The record's own timestamp, as the table can hold it.
-fn arrival_millis(record: &Record) -> i64 {
-    record.timestamp_millis.clamp(0, ARRIVAL_MILLIS_MAX)
-}
-
-/// As much of a bad record as is kept.
-fn kept(value: &[u8]) -> &[u8] {
-    &value[..value.len().min(RAW_BYTES_MAX)]
 }
 
 impl Batch {
@@ -193,7 +158,7 @@ fn bad(reason: String, value: &[u8]) -> Content {
     }
     Content::Bad {
         reason,
-        raw: kept(value).to_vec(),
+        raw: kept_raw(value).to_vec(),
     }
 }
 
@@ -224,9 +189,10 @@ mod tests {
     }
 
     fn pending(records: &[Record]) -> Pending {
-        let mut pending = Pending::default();
-        pending.extend(records.to_vec());
-        pending
+        Pending {
+            records: records.to_vec().into(),
+            reached: records.last().map_or(0, |last| last.offset + 1),
+        }
     }
 
     /// Cuts until nothing is left and remembers as the consumer does.
@@ -361,33 +327,6 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_known_by_its_record() {
-        let records = [
-            good(0, 1),
-            record(1, MAY, "garbage"),
-            record(2, MAY, &"x".repeat(RAW_BYTES_MAX + 1)),
-            record(3, -1, ""),
-        ];
-        let rows = consume(0, &records, &mut Repeats::new(10)).concat();
-        for (row, record) in rows.iter().zip(&records) {
-            assert!(is_made_of(row, record), "{record:?}");
-            let later = Record {
-                timestamp_millis: MAY + 1,
-                ..record.clone()
-            };
-            assert!(!is_made_of(row, &later));
-        }
-        assert!(!is_made_of(&rows[0], &good(0, 2)));
-        assert!(!is_made_of(&rows[1], &record(1, MAY, "garbagf")));
-        let gap = Row {
-            offset: 0,
-            arrival_millis: MAY,
-            content: Content::Gap { span: 1 },
-        };
-        assert!(!is_made_of(&gap, &good(0, 1)));
-    }
-
-    #[test]
     fn timestamps_that_cannot_be_stored_are_moved_to_the_edge() {
         let records = [
             record(0, -1, "x"),
@@ -400,8 +339,9 @@ mod tests {
             .iter()
             .map(|row| row.arrival_millis)
             .collect();
-        assert_eq!(arrivals, [0, 0, ARRIVAL_MILLIS_MAX]);
-        assert_eq!(month(ARRIVAL_MILLIS_MAX), (2200, 12));
+        let last = arrival_millis(i64::MAX);
+        assert_eq!(arrivals, [0, 0, last]);
+        assert_eq!(month(last), (2200, 12));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! `captcha report`: the numbers of `GET /v1/report` in a terminal.
 
+mod audit;
+
 use std::io::{self, IsTerminal as _, Write};
+use std::ops::Range;
 
 use anyhow::Context as _;
 use chrono::NaiveDate;
@@ -13,7 +16,11 @@ use crate::store::{self, Counters, Filter, Store};
 /// Show how many challenges each site served and solved on each day (UTC)
 #[derive(Debug, clap::Args)]
 #[group(skip)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    other: Option<Other>,
+
     /// Only this site; may be given several times [default: all sites]
     #[arg(long, value_name = "UUID", value_parser = Filter::parse_site_id)]
     site_id: Vec<Uuid>,
@@ -34,6 +41,12 @@ pub struct Args {
     store: store::Args,
 }
 
+/// Other things that can be reported.
+#[derive(Debug, clap::Subcommand)]
+enum Other {
+    Audit(audit::Args),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
     Table,
@@ -41,11 +54,23 @@ enum Format {
     Csv,
 }
 
+/// What a failure is worth to whoever started the process: 3 if an audit looked and found damage, else 1.
+pub fn exit_code(err: &anyhow::Error) -> u8 {
+    if err.is::<audit::Damage>() { 3 } else { 1 }
+}
+
 /// Asks ClickHouse and writes the report to stdout.
 ///
 /// # Errors
-/// ClickHouse is away, the schema is not there, or the report is too large.
+/// ClickHouse is away, the schema is not there, the report is too large, or an audit found damage.
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    match args.other {
+        Some(Other::Audit(args)) => audit::run(args).await,
+        None => run_counters(args).await,
+    }
+}
+
+async fn run_counters(args: Args) -> anyhow::Result<()> {
     let store = Store::new(args.store)?;
     let filter = Filter {
         site_ids: args.site_id,
@@ -62,14 +87,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let counters = ask(&store, &filter).await?;
     let mut page = Vec::new();
     write(&mut page, &counters, args.format).context("cannot write the report")?;
-    let written = io::stdout()
-        .write_all(&page)
-        .and_then(|()| io::stdout().flush());
-    match written {
-        // `captcha report | head` has seen enough.
-        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-        other => other.context("cannot write the report to stdout")?,
-    }
+    print(&page)?;
     if counters.counters.is_empty() && args.format == Format::Table && io::stderr().is_terminal() {
         let _ = writeln!(io::stderr(), "no events match");
     }
@@ -79,13 +97,33 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 async fn ask(store: &Store, filter: &Filter) -> anyhow::Result<Counters> {
     let asked = async { store.connect().await?.counters(filter).await };
     asked.await.map_err(|err| match err {
-        store::CountersError::Store(err) if err.is_schema_missing() => anyhow::anyhow!(
+        store::CountersError::Store(err) => missing(store, err),
+        other => other.into(),
+    })
+}
+
+/// Says what to do if the tables are not there.
+fn missing(store: &Store, err: store::Error) -> anyhow::Error {
+    if err.is_schema_missing() {
+        return anyhow::anyhow!(
             "clickhouse at {} has no tables in database {}; run `captcha migrate`",
             store.addresses(),
             store.database()
-        ),
-        other => other.into(),
-    })
+        );
+    }
+    err.into()
+}
+
+/// Writes a page to stdout.
+fn print(page: &[u8]) -> anyhow::Result<()> {
+    let written = io::stdout()
+        .write_all(page)
+        .and_then(|()| io::stdout().flush());
+    match written {
+        // `captcha report | head` has seen enough.
+        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.context("cannot write the report to stdout"),
+    }
 }
 
 fn write(out: &mut impl Write, counters: &Counters, format: Format) -> anyhow::Result<()> {
@@ -104,25 +142,33 @@ fn write(out: &mut impl Write, counters: &Counters, format: Format) -> anyhow::R
             }
             csv.flush()?;
         }
-        Format::Table => writeln!(out, "{}", table(counters))?,
+        Format::Table => {
+            let rows = counters.counters.iter().map(|counter| {
+                vec![
+                    counter.date.to_string(),
+                    counter.site_id.to_string(),
+                    counter.served.to_string(),
+                    counter.solved.to_string(),
+                ]
+            });
+            writeln!(out, "{}", table(&COLUMNS, rows, 2..4))?;
+        }
     }
     Ok(())
 }
 
 const COLUMNS: [&str; 4] = ["date", "site_id", "served", "solved"];
 
-fn table(counters: &Counters) -> String {
+/// A table for people, with these columns of numbers.
+fn table(
+    header: &[&str],
+    rows: impl Iterator<Item = Vec<String>>,
+    numbers: Range<usize>,
+) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(COLUMNS);
-    for counter in &counters.counters {
-        table.add_row([
-            counter.date.to_string(),
-            counter.site_id.to_string(),
-            counter.served.to_string(),
-            counter.solved.to_string(),
-        ]);
-    }
-    for index in [2, 3] {
+    table.load_style(presets::NOTHING).set_header(header);
+    table.add_rows(rows);
+    for index in numbers {
         if let Some(column) = table.column_mut(index) {
             column.set_cell_alignment(CellAlignment::Right);
         }

@@ -39,7 +39,7 @@ pub(super) fn head_sql(select: &str, place: &Place) -> String {
     )
 }
 
-fn at(place: &Place) -> String {
+pub(super) fn at(place: &Place) -> String {
     format!(
         "topic = {} AND partition = {}",
         quote(&place.topic),
@@ -73,8 +73,7 @@ impl Connection {
         let offset = head.next - 1;
         // The arrival prunes months and parts; within a part every row is looked at.
         let sql = format!(
-            "SELECT offset, site_id, toString(type), correlation_id, toUnixTimestamp64Micro(time), \
-             toString(kind), raw, span, repeat FROM events WHERE {} AND offset = {offset} \
+            "SELECT {STORED_COLUMNS} FROM events WHERE {} AND offset = {offset} \
              AND arrival = fromUnixTimestamp64Milli({}) LIMIT 1",
             at(place),
             head.arrival_millis
@@ -136,7 +135,11 @@ impl Connection {
     }
 }
 
-fn stored_content(row: &[Value]) -> Option<Content> {
+/// What [`stored_content`] reads.
+pub(super) const STORED_COLUMNS: &str = "offset, site_id, toString(type), correlation_id, \
+     toUnixTimestamp64Micro(time), toString(kind), raw, span, repeat";
+
+pub(super) fn stored_content(row: &[Value]) -> Option<Content> {
     let (identity, rest) = row.split_at_checked(5)?;
     let [
         Value::String(kind),

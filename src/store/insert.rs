@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::events::head_sql;
 use super::{Connection, Error, Place, quote};
-use crate::event::Event;
+use crate::event::{Event, parse_record};
 
 /// For one insert. A slow disk may need seconds; after half a minute it is better to look at the head.
 const INSERT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -24,6 +24,22 @@ const INSERT_SETTINGS: &str = "async_insert = 0, insert_deduplicate = 1, dedupli
 
 /// `FUNCTION_THROW_IF_VALUE_IS_NON_ZERO`: the guard of an insert found another head.
 const THROW_IF: i32 = 395;
+
+/// Bytes of a bad record that are kept: Kafka's default limit for a record.
+pub const RAW_BYTES_MAX: usize = 1 << 20;
+
+/// The last millisecond of the year 2200; `DateTime64` and `toYYYYMM` are safe up to it.
+const ARRIVAL_MILLIS_MAX: i64 = 7_289_654_399_999;
+
+/// A record's own timestamp, as the table can hold it.
+pub fn arrival_millis(timestamp_millis: i64) -> i64 {
+    timestamp_millis.clamp(0, ARRIVAL_MILLIS_MAX)
+}
+
+/// As much of a bad record as is kept.
+pub fn kept_raw(value: &[u8]) -> &[u8] {
+    &value[..value.len().min(RAW_BYTES_MAX)]
+}
 
 /// One row of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +74,19 @@ pub enum Content {
         /// How many, at least 1.
         span: i64,
     },
+}
+
+impl Row {
+    /// Whether this is what becomes of a record at its offset.
+    pub fn is_made_of(&self, timestamp_millis: i64, value: Option<&[u8]>) -> bool {
+        let value = value.unwrap_or_default();
+        let same = match &self.content {
+            Content::Event { event, .. } => parse_record(value).as_ref() == Ok(event),
+            Content::Bad { raw, .. } => raw == kept_raw(value),
+            Content::Gap { .. } => false,
+        };
+        same && self.arrival_millis == arrival_millis(timestamp_millis)
+    }
 }
 
 /// One batch for one partition: one insert, one block, one part.
@@ -245,5 +274,38 @@ mod tests {
         assert_eq!(insert.token(), "captcha:3:17");
         insert.generation = 2;
         assert_eq!(insert.token(), "captcha:3:17#2");
+    }
+
+    #[test]
+    fn a_row_is_known_by_its_record() {
+        let event = crate::event::numbered(1);
+        let json = event.to_json();
+        let row = |content| Row {
+            offset: 5,
+            arrival_millis: 1_000,
+            content,
+        };
+        let good = row(Content::Event {
+            event,
+            repeat: false,
+        });
+        assert!(good.is_made_of(1_000, Some(json.as_bytes())));
+        assert!(!good.is_made_of(1_001, Some(json.as_bytes())));
+        let other = crate::event::numbered(2).to_json();
+        assert!(!good.is_made_of(1_000, Some(other.as_bytes())));
+        assert!(!good.is_made_of(1_000, None));
+
+        let bad = |raw: &[u8]| {
+            row(Content::Bad {
+                reason: String::new(),
+                raw: raw.to_vec(),
+            })
+        };
+        assert!(bad(b"garbage").is_made_of(1_000, Some(b"garbage")));
+        assert!(!bad(b"garbage").is_made_of(1_000, Some(b"garbagf")));
+        assert!(bad(b"").is_made_of(1_000, None));
+        let huge = vec![b'x'; RAW_BYTES_MAX + 1];
+        assert!(bad(&huge[1..]).is_made_of(1_000, Some(&huge)));
+        assert!(!row(Content::Gap { span: 1 }).is_made_of(1_000, Some(b"x")));
     }
 }

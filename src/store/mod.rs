@@ -1,5 +1,6 @@
 //! The noun ClickHouse: connections that end in bounded time, and everything that is asked of the tables.
 
+mod audit;
 mod connection;
 mod counters;
 mod events;
@@ -13,10 +14,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context as _;
+pub use audit::{Held, Span};
 pub use connection::{Connection, Error};
 pub use counters::{Counter, Counters, CountersError, Filter, ROWS_MAX};
 pub use events::{Head, Place};
-pub use insert::{Content, Insert, Row};
+pub use insert::{Content, Insert, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};
 use tokio::time::timeout;
 
 /// To connect and to log in, for each address. A server on the same network answers in milliseconds.

@@ -1,0 +1,329 @@
+//! `captcha report audit`: compares what Kafka still holds with what ClickHouse stores, and says what is wrong.
+
+use std::fmt;
+use std::io::{IsTerminal as _, Write};
+
+use anyhow::Context as _;
+use chrono::NaiveDate;
+use serde::Serialize;
+
+use super::{print, table};
+use crate::broker::{self, Broker, Log, Record};
+use crate::store::{self, Connection, Filter, Held, Place, Row, Span, Store};
+
+/// Bytes of one fetch.
+const FETCH_BYTES_MAX: i32 = 4 << 20;
+
+/// Records that are compared with one question to ClickHouse, which reads every offset of the partition for it.
+const COMPARED_AT_ONCE: usize = 200_000;
+
+/// Fetches in a row that may bring nothing before Kafka's end.
+const FETCHES_IN_VAIN_MAX: u32 = 20;
+
+/// Compare what Kafka still holds with what ClickHouse stores; exit code 3 if anything is wrong
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub struct Args {
+    /// Only what arrived from this day on, such as 2001-01-31 (UTC)
+    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
+    from: Option<NaiveDate>,
+
+    /// And before this one
+    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
+    to: Option<NaiveDate>,
+
+    /// `table` is for people, `json` for programs
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    format: Format,
+
+    #[command(flatten)]
+    broker: broker::Args,
+
+    #[command(flatten)]
+    store: store::Args,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Table,
+    Json,
+}
+
+/// The audit found damage; its exit code differs from that of an audit that could not look.
+#[derive(Debug)]
+pub struct Damage(u64);
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the audit found damage in {} places; docs/exactly-once.md says what each column means",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for Damage {}
+
+/// What is known of one partition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+struct Line {
+    partition: i32,
+    /// Kafka's log; nothing if Kafka has no such partition.
+    kafka_first: Option<i64>,
+    kafka_next: Option<i64>,
+    /// The offset that ClickHouse needs next.
+    head: i64,
+    /// Records in Kafka that are not in ClickHouse yet. No damage.
+    lag: i64,
+    events: u64,
+    repeats: u64,
+    dead_letters: u64,
+    gaps: u64,
+    /// Records that are in both and were compared.
+    compared: u64,
+    /// Damage, from here on.
+    holes: u64,
+    overlaps: u64,
+    counted_twice: u64,
+    left_out: u64,
+    /// Records whose row was made of something else.
+    differing: u64,
+    /// Offsets in ClickHouse that Kafka's log has not reached.
+    beyond_log: u64,
+}
+
+#[derive(Serialize)]
+struct Report {
+    topic: String,
+    partitions: Vec<Line>,
+    damage: u64,
+}
+
+impl Line {
+    fn of(held: &Held) -> Line {
+        Line {
+            partition: held.partition,
+            head: held.next,
+            events: held.events,
+            repeats: held.repeats,
+            dead_letters: held.bad,
+            gaps: held.gaps,
+            holes: held.holes,
+            overlaps: held.overlaps,
+            counted_twice: held.counted_twice,
+            left_out: held.left_out,
+            ..Line::default()
+        }
+    }
+
+    fn damage(&self) -> u64 {
+        self.holes
+            + self.overlaps
+            + self.counted_twice
+            + self.left_out
+            + self.differing
+            + self.beyond_log
+    }
+
+    /// Notes the range of Kafka's log, which was read after the table.
+    fn set_log(&mut self, first: i64, next: i64) {
+        self.kafka_first = Some(first);
+        self.kafka_next = Some(next);
+        self.lag = (next - self.head.max(first)).max(0);
+        self.beyond_log = (self.head - next).max(0) as u64;
+    }
+}
+
+/// Looks, and writes what it found to stdout.
+///
+/// # Errors
+/// A server is away, the schema is not there, or [`Damage`].
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let broker = Broker::new(args.broker);
+    let store = Store::new(args.store)?;
+    let span = Span {
+        from: args.from,
+        to: args.to,
+    };
+    let report = audit(&broker, &store, &span).await?;
+    let mut page = Vec::new();
+    match args.format {
+        Format::Json => {
+            serde_json::to_writer(&mut page, &report)?;
+            page.push(b'\n');
+        }
+        Format::Table => writeln!(page, "{}", lines(&report))?,
+    }
+    print(&page)?;
+    match report.damage {
+        0 => Ok(()),
+        damage => Err(Damage(damage).into()),
+    }
+}
+
+async fn audit(broker: &Broker, store: &Store, span: &Span) -> anyhow::Result<Report> {
+    let topic = broker.topic().to_string();
+    let connection = store
+        .connect()
+        .await
+        .map_err(|err| super::missing(store, err))?;
+    let facts = connection
+        .topic_facts(&topic)
+        .await
+        .map_err(|err| super::missing(store, err))?
+        .with_context(|| {
+            format!("topic {topic} is not recorded in clickhouse; run `captcha migrate`")
+        })?;
+    progress(format_args!("reading what ClickHouse stores"));
+    let held = connection
+        .audit(&topic, facts.repeat_window_records, span)
+        .await?;
+    let count = broker.partitions().await?;
+    let stored = held.last().map_or(0, |last| last.partition + 1);
+    let mut partitions = Vec::new();
+    for number in 0..count.max(stored) {
+        progress(format_args!("comparing partition {number} of {count}"));
+        let found = held.iter().find(|held| held.partition == number);
+        let found = found.copied().unwrap_or(Held {
+            partition: number,
+            ..Held::default()
+        });
+        let mut line = Line::of(&found);
+        if number < count {
+            compare(broker, &connection, &topic, &found, &mut line).await?;
+        } else {
+            line.beyond_log = line.head.max(0) as u64;
+        }
+        partitions.push(line);
+    }
+    Ok(Report {
+        damage: partitions.iter().map(Line::damage).sum(),
+        topic,
+        partitions,
+    })
+}
+
+/// Compares each record that Kafka still holds with its row.
+async fn compare(
+    broker: &Broker,
+    connection: &Connection,
+    topic: &str,
+    held: &Held,
+    line: &mut Line,
+) -> anyhow::Result<()> {
+    let mut log = broker.log(held.partition, held.first).await?;
+    let (first, next) = log.range().await?;
+    line.set_log(first, next);
+    log.skip_to(first);
+    let place = Place {
+        topic: topic.to_string(),
+        partition: held.partition,
+    };
+    let end = held.next.min(next);
+    while log.next() < end {
+        let from = log.next();
+        let records = fetch_some(&mut log, end).await?;
+        let rows = connection.stored_rows(&place, from, log.next()).await?;
+        for record in records.iter().filter(|record| record.offset < end) {
+            line.compared += 1;
+            // One without a row is counted as a hole already.
+            let row = rows.get(&record.offset);
+            line.differing += u64::from(row.is_some_and(|row| !is_origin(record, row)));
+        }
+    }
+    Ok(())
+}
+
+fn is_origin(record: &Record, row: &Row) -> bool {
+    row.is_made_of(record.timestamp_millis, record.value.as_deref())
+}
+
+/// Fetches until there is enough to be compared, or all.
+async fn fetch_some(log: &mut Log, end: i64) -> anyhow::Result<Vec<Record>> {
+    let mut records = Vec::new();
+    let mut in_vain = 0;
+    while log.next() < end && records.len() < COMPARED_AT_ONCE {
+        let before = log.next();
+        records.extend(log.fetch(FETCH_BYTES_MAX).await?);
+        in_vain = if log.next() > before { 0 } else { in_vain + 1 };
+        anyhow::ensure!(
+            in_vain < FETCHES_IN_VAIN_MAX,
+            "kafka has records beyond {before} and does not hand them out"
+        );
+    }
+    Ok(records)
+}
+
+/// A line for people who wait.
+fn progress(what: fmt::Arguments<'_>) {
+    let mut stderr = std::io::stderr();
+    if stderr.is_terminal() {
+        let _ = writeln!(stderr, "{what} ...");
+    }
+}
+
+const COLUMNS: [&str; 15] = [
+    "partition",
+    "kafka",
+    "head",
+    "lag",
+    "events",
+    "repeats",
+    "dead_letters",
+    "gaps",
+    "compared",
+    "holes",
+    "overlaps",
+    "counted_twice",
+    "left_out",
+    "differing",
+    "beyond_log",
+];
+
+fn lines(report: &Report) -> String {
+    let rows = report.partitions.iter().map(|line| {
+        let kafka = match line.kafka_first.zip(line.kafka_next) {
+            Some((first, next)) => format!("{first}..{next}"),
+            None => "none".to_string(),
+        };
+        let mut cells = vec![line.partition.to_string(), kafka];
+        let counts = [
+            line.events,
+            line.repeats,
+            line.dead_letters,
+            line.gaps,
+            line.compared,
+            line.holes,
+            line.overlaps,
+            line.counted_twice,
+            line.left_out,
+            line.differing,
+            line.beyond_log,
+        ];
+        cells.extend([line.head, line.lag].map(|offset| offset.to_string()));
+        cells.extend(counts.map(|count| count.to_string()));
+        cells
+    });
+    table(&COLUMNS, rows, 2..COLUMNS.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lag_is_no_damage_and_offsets_beyond_the_log_are() {
+        let held = Held {
+            next: 10,
+            ..Held::default()
+        };
+        let mut line = Line::of(&held);
+        line.set_log(0, 15);
+        assert_eq!((line.lag, line.damage()), (5, 0));
+        line.set_log(12, 15);
+        assert_eq!((line.lag, line.damage()), (3, 0));
+        line.set_log(0, 7);
+        assert_eq!((line.lag, line.damage()), (0, 3));
+    }
+}

@@ -1,0 +1,246 @@
+//! The log in the table `events`, audited: whether every offset is there once, and every repeat is marked by the rule.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use chrono::NaiveDate;
+use klickhouse::Value;
+
+use super::connection::{rows_of, unexpected};
+use super::events::{at, stored_content};
+use super::{Connection, Error, Place, Row, quote};
+
+/// For one question of an audit, which reads and sorts the whole table: 100 million rows take minutes.
+const AUDIT_TIMEOUT: Duration = Duration::from_secs(1_800);
+
+/// What is looked at: rows that arrived on these days, and everything between them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Span {
+    /// First day (UTC).
+    pub from: Option<NaiveDate>,
+    /// The day after the last one (UTC).
+    pub to: Option<NaiveDate>,
+}
+
+/// What the table holds of one partition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Its number.
+    pub partition: i32,
+    /// The first offset that is looked at.
+    pub first: i64,
+    /// One more than the last.
+    pub next: i64,
+    /// Events that reports count.
+    pub events: u64,
+    /// Events that stood in the repeat window before.
+    pub repeats: u64,
+    /// Records that are no events.
+    pub bad: u64,
+    /// Offsets that Kafka did not have.
+    pub gaps: u64,
+    /// Offsets without a row. Damage.
+    pub holes: u64,
+    /// Rows that stand for an offset which another row stands for as well. Damage.
+    pub overlaps: u64,
+    /// Events that are counted although they are repeats. Damage.
+    pub counted_twice: u64,
+    /// Events that are not counted although they are no repeats. Damage.
+    pub left_out: u64,
+}
+
+impl Span {
+    /// The rows of a topic that are looked at. Arrivals are not in the order of offsets, so the days are made
+    /// into offsets first: whatever lies between the first and the last of them must be whole.
+    fn rows(&self, topic: &str) -> String {
+        let topic = quote(topic);
+        let bound = |day: Option<NaiveDate>, sign: &str| match day {
+            Some(day) => format!(" AND arrival {sign} toDateTime64('{day} 00:00:00', 3, 'UTC')"),
+            None => String::new(),
+        };
+        let (from, to) = (bound(self.from, ">="), bound(self.to, "<"));
+        format!(
+            "(SELECT e.* FROM events AS e INNER JOIN (SELECT partition, min(offset - span + 1) AS low, \
+             max(offset) AS high FROM events WHERE topic = {topic} AND kind != 'mark'{from}{to} \
+             GROUP BY partition) AS looked USING (partition) \
+             WHERE topic = {topic} AND kind != 'mark' AND offset BETWEEN low AND high)"
+        )
+    }
+}
+
+impl Connection {
+    /// Audits the rows of a topic, by partition.
+    ///
+    /// # Errors
+    /// No answer, or the tables are not there.
+    pub async fn audit(
+        &self,
+        topic: &str,
+        repeat_window_records: i64,
+        span: &Span,
+    ) -> Result<Vec<Held>, Error> {
+        let mut all = self.audit_offsets(topic, span).await?;
+        let repeats = self
+            .audit_repeats(topic, repeat_window_records, span)
+            .await?;
+        for held in &mut all {
+            if let Some((counted_twice, left_out)) = repeats.get(&held.partition) {
+                held.counted_twice = *counted_twice;
+                held.left_out = *left_out;
+            }
+        }
+        if span.from.is_none() {
+            let marked = self.marked(topic).await?;
+            for held in all
+                .iter_mut()
+                .filter(|held| !marked.contains(&held.partition))
+            {
+                held.holes += held.first.max(0) as u64;
+            }
+        }
+        Ok(all)
+    }
+
+    async fn audit_offsets(&self, topic: &str, span: &Span) -> Result<Vec<Held>, Error> {
+        let sql = format!(
+            "SELECT partition, toInt64(min(low)), toInt64(max(offset) + 1), \
+             toUInt64(countIf(kind = 'event' AND repeat = 0)), toUInt64(countIf(repeat = 1)), \
+             toUInt64(countIf(kind = 'bad')), toUInt64(sumIf(span, kind = 'gap')), \
+             toUInt64(sumIf(low - reached, NOT is_first AND low > reached)), \
+             toUInt64(countIf(NOT is_first AND low < reached)) \
+             FROM (SELECT partition, offset, span, kind, repeat, offset - span + 1 AS low, \
+             row_number() OVER log = 1 AS is_first, lagInFrame(offset + 1) OVER log AS reached \
+             FROM {} WINDOW log AS (PARTITION BY partition ORDER BY offset \
+             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)) GROUP BY partition ORDER BY partition",
+            span.rows(topic)
+        );
+        let mut all = Vec::new();
+        self.each_block(&sql, AUDIT_TIMEOUT, |block| {
+            for row in rows_of(block) {
+                all.push(held(&row).ok_or_else(|| unexpected("an audit of offsets"))?);
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(all)
+    }
+
+    /// By partition: events counted although they are repeats, and not counted although they are none. The
+    /// latter only where the whole window before them is looked at.
+    async fn audit_repeats(
+        &self,
+        topic: &str,
+        window: i64,
+        span: &Span,
+    ) -> Result<HashMap<i32, (u64, u64)>, Error> {
+        let sql = format!(
+            "SELECT partition, toUInt64(countIf(again AND repeat = 0)), \
+             toUInt64(countIf(NOT again AND repeat = 1 AND (first = 0 OR offset - {window} >= first))) \
+             FROM (SELECT partition, offset, repeat, min(offset) OVER (PARTITION BY partition) AS first, \
+             row_number() OVER same > 1 AND offset - lagInFrame(offset) OVER same <= {window} AS again \
+             FROM {} WHERE kind = 'event' \
+             WINDOW same AS (PARTITION BY partition, site_id, type, correlation_id, time ORDER BY offset \
+             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)) GROUP BY partition",
+            span.rows(topic)
+        );
+        let mut all = HashMap::new();
+        self.each_block(&sql, AUDIT_TIMEOUT, |block| {
+            for row in rows_of(block) {
+                let [
+                    Value::Int32(partition),
+                    Value::UInt64(twice),
+                    Value::UInt64(out),
+                ] = row[..]
+                else {
+                    return Err(unexpected("an audit of repeats"));
+                };
+                all.insert(partition, (twice, out));
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(all)
+    }
+
+    /// The partitions whose oldest rows were dropped on purpose.
+    async fn marked(&self, topic: &str) -> Result<Vec<i32>, Error> {
+        let sql = format!(
+            "SELECT DISTINCT partition FROM events WHERE topic = {} AND kind = 'mark'",
+            quote(topic)
+        );
+        let partition = |row: &Vec<Value>| match row[..] {
+            [Value::Int32(partition)] => Ok(partition),
+            _ => Err(unexpected("the marks")),
+        };
+        self.rows(&sql).await?.iter().map(partition).collect()
+    }
+
+    /// The rows at the offsets `from..to` of a partition, by offset. Rows of a kind that nothing makes of a
+    /// record are left out.
+    ///
+    /// # Errors
+    /// No answer, or the tables are not there.
+    pub async fn stored_rows(
+        &self,
+        place: &Place,
+        from: i64,
+        to: i64,
+    ) -> Result<HashMap<i64, Row>, Error> {
+        let sql = format!(
+            "SELECT toUnixTimestamp64Milli(arrival), {} FROM events WHERE {} AND offset >= {from} \
+             AND offset < {to} SETTINGS max_block_size = 8192",
+            super::events::STORED_COLUMNS,
+            at(place)
+        );
+        let mut rows = HashMap::new();
+        self.each_block(&sql, AUDIT_TIMEOUT, |block| {
+            for row in rows_of(block) {
+                let (Some(Value::Int64(arrival_millis)), Some(Value::Int64(offset))) =
+                    (row.first(), row.get(1))
+                else {
+                    return Err(unexpected("stored rows"));
+                };
+                if let Some(content) = stored_content(&row[1..]) {
+                    let row = Row {
+                        offset: *offset,
+                        arrival_millis: *arrival_millis,
+                        content,
+                    };
+                    rows.insert(*offset, row);
+                }
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(rows)
+    }
+}
+
+fn held(row: &[Value]) -> Option<Held> {
+    let [
+        Value::Int32(partition),
+        Value::Int64(first),
+        Value::Int64(next),
+        counts @ ..,
+    ] = row
+    else {
+        return None;
+    };
+    let mut counts = counts.iter().map(|count| match count {
+        Value::UInt64(count) => Some(*count),
+        _ => None,
+    });
+    let mut count = || counts.next()?;
+    Some(Held {
+        partition: *partition,
+        first: *first,
+        next: *next,
+        events: count()?,
+        repeats: count()?,
+        bad: count()?,
+        gaps: count()?,
+        holes: count()?,
+        overlaps: count()?,
+        ..Held::default()
+    })
+}

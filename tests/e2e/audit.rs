@@ -1,0 +1,142 @@
+//! `captcha report audit`: clean when nothing is wrong, and each kind of damage found when it is made by hand.
+
+use serde_json::{Value, json};
+
+use crate::client::{accept, events, served};
+use crate::world::World;
+
+/// Runs the audit; its exit code and its partitions.
+async fn audit(world: &World, args: &[&str]) -> (Option<i32>, Vec<Value>) {
+    let args = [&["report", "audit", "--format", "json"], args].concat();
+    let output = world.run(&args).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    let report: Value = serde_json::from_str(&text)
+        .unwrap_or_else(|err| panic!("{err}: {text}{}", String::from_utf8_lossy(&output.stderr)));
+    let partitions = report["partitions"].as_array().unwrap().clone();
+    (output.status.code(), partitions)
+}
+
+/// The kinds of damage that it found in a partition.
+fn damage(partition: &Value) -> Vec<(&'static str, u64)> {
+    let kinds = [
+        "holes",
+        "overlaps",
+        "counted_twice",
+        "left_out",
+        "differing",
+        "beyond_log",
+    ];
+    let count = |kind: &'static str| (kind, partition[kind].as_u64().unwrap());
+    kinds
+        .into_iter()
+        .map(count)
+        .filter(|(_, count)| *count > 0)
+        .collect()
+}
+
+#[tokio::test]
+async fn each_kind_of_damage_is_found() {
+    let world = World::new("audit");
+    world.migrate(&["--partitions", "1"]).await;
+    let serve = world.serve().await;
+    let again = served("2024-01-01T00:00:00");
+    accept(&serve.address, &json!([again])).await;
+    accept(&serve.address, &events(5)).await;
+    accept(&serve.address, &json!([again])).await;
+    world.produce(0, &[Some(b"garbage"), None]).await;
+    let mut consume = world.consume(&[]).await;
+    world.await_log(9).await;
+    consume.kill();
+    accept(&serve.address, &events(2)).await;
+
+    let (code, partitions) = audit(&world, &[]).await;
+    assert_eq!(
+        (code, damage(&partitions[0])),
+        (Some(0), Vec::new()),
+        "{partitions:?}"
+    );
+    for (member, value) in [
+        ("kafka_first", 0),
+        ("kafka_next", 11),
+        ("head", 9),
+        ("lag", 2),
+        ("events", 6),
+        ("repeats", 1),
+        ("dead_letters", 2),
+        ("compared", 9),
+    ] {
+        assert_eq!(partitions[0][member], value, "{member} of {partitions:?}");
+    }
+
+    let alter = async |what: &str| {
+        let sql = format!("ALTER TABLE events {what} SETTINGS mutations_sync = 2");
+        world.sql(&sql).await;
+    };
+    let expect = async |found: &[(&'static str, u64)]| {
+        let (code, partitions) = audit(&world, &[]).await;
+        assert_eq!((code, damage(&partitions[0])), (Some(3), found.to_vec()));
+    };
+    alter("UPDATE repeat = 0 WHERE offset = 6").await;
+    expect(&[("counted_twice", 1)]).await;
+    alter("UPDATE repeat = 1 WHERE offset IN (1, 6)").await;
+    expect(&[("left_out", 1)]).await;
+    alter("UPDATE repeat = 0 WHERE offset = 1").await;
+    alter("UPDATE raw = 'other' WHERE offset = 7").await;
+    alter("UPDATE correlation_id = generateUUIDv4() WHERE offset = 2").await;
+    expect(&[("differing", 2)]).await;
+    world
+        .sql("INSERT INTO events SELECT * FROM events WHERE offset = 3")
+        .await;
+    expect(&[("overlaps", 1), ("counted_twice", 1), ("differing", 2)]).await;
+    alter("DELETE WHERE offset = 3").await;
+    expect(&[("holes", 1), ("differing", 2)]).await;
+    world
+        .sql(&format!(
+            "INSERT INTO events (topic, partition, offset, arrival, kind, span) \
+             SELECT '{}', 0, 15, now64(3), 'gap', 8",
+            world.name
+        ))
+        .await;
+    expect(&[
+        ("holes", 1),
+        ("overlaps", 1),
+        ("differing", 2),
+        ("beyond_log", 5),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn days_limit_what_is_looked_at() {
+    let world = World::new("audit_days");
+    let (serve, _consume) = world.all().await;
+    accept(&serve.address, &events(20)).await;
+    world.await_log(20).await;
+    let all = ["--from", "2020-01-01", "--to", "2200-01-01"];
+    let (code, partitions) = audit(&world, &all).await;
+    let compared = |partitions: &[Value]| -> u64 {
+        partitions
+            .iter()
+            .map(|line| line["compared"].as_u64().unwrap())
+            .sum()
+    };
+    assert_eq!((code, compared(&partitions)), (Some(0), 20));
+    let (code, partitions) = audit(&world, &["--to", "2020-01-01"]).await;
+    assert_eq!((code, compared(&partitions)), (Some(0), 0));
+}
+
+#[tokio::test]
+async fn what_cannot_be_looked_at_is_another_exit_code() {
+    let mut world = World::new("audit_away");
+    let line = world.refused(&["report", "audit"]).await;
+    assert!(line.contains("run `captcha migrate`"), "{line}");
+    world.migrate(&[]).await;
+    let table = world.ok(&["report", "audit"]).await;
+    assert_eq!(table.lines().count(), 5, "{table}");
+    world.kafka = "127.0.0.1:1".to_string();
+    let line = world.refused(&["report", "audit"]).await;
+    assert!(
+        line.starts_with("captcha: cannot connect to kafka"),
+        "{line}"
+    );
+}
