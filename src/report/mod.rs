@@ -1,6 +1,7 @@
 //! `captcha report`: the numbers of `GET /v1/report` in a terminal.
 
 mod audit;
+mod dead_letters;
 
 use std::io::{self, IsTerminal as _, Write};
 use std::ops::Range;
@@ -45,6 +46,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Other {
     Audit(audit::Args),
+    DeadLetters(dead_letters::Args),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -66,6 +68,7 @@ pub fn exit_code(err: &anyhow::Error) -> u8 {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     match args.other {
         Some(Other::Audit(args)) => audit::run(args).await,
+        Some(Other::DeadLetters(args)) => dead_letters::run(args).await,
         None => run_counters(args).await,
     }
 }
@@ -119,6 +122,10 @@ fn print(page: &[u8]) -> anyhow::Result<()> {
     let written = io::stdout()
         .write_all(page)
         .and_then(|()| io::stdout().flush());
+    unless_closed(written)
+}
+
+fn unless_closed(written: io::Result<()>) -> anyhow::Result<()> {
     match written {
         // `captcha report | head` has seen enough.
         Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),

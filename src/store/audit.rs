@@ -50,18 +50,23 @@ pub struct Held {
 }
 
 impl Span {
-    /// The rows of a topic that are looked at. Arrivals are not in the order of offsets, so the days are made
-    /// into offsets first: whatever lies between the first and the last of them must be whole.
-    fn rows(&self, topic: &str) -> String {
-        let topic = quote(topic);
+    /// ` AND ...`, for a query that has rows with an arrival.
+    pub(super) fn condition(&self) -> String {
         let bound = |day: Option<NaiveDate>, sign: &str| match day {
             Some(day) => format!(" AND arrival {sign} toDateTime64('{day} 00:00:00', 3, 'UTC')"),
             None => String::new(),
         };
-        let (from, to) = (bound(self.from, ">="), bound(self.to, "<"));
+        bound(self.from, ">=") + &bound(self.to, "<")
+    }
+
+    /// The rows of a topic that are looked at. Arrivals are not in the order of offsets, so the days are made
+    /// into offsets first: whatever lies between the first and the last of them must be whole.
+    fn rows(&self, topic: &str) -> String {
+        let topic = quote(topic);
+        let condition = self.condition();
         format!(
             "(SELECT e.* FROM events AS e INNER JOIN (SELECT partition, min(offset - span + 1) AS low, \
-             max(offset) AS high FROM events WHERE topic = {topic} AND kind != 'mark'{from}{to} \
+             max(offset) AS high FROM events WHERE topic = {topic} AND kind != 'mark'{condition} \
              GROUP BY partition) AS looked USING (partition) \
              WHERE topic = {topic} AND kind != 'mark' AND offset BETWEEN low AND high)"
         )

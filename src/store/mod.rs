@@ -3,6 +3,7 @@
 mod audit;
 mod connection;
 mod counters;
+mod dead_letters;
 mod events;
 mod insert;
 mod login;
@@ -17,6 +18,7 @@ use anyhow::Context as _;
 pub use audit::{Held, Span};
 pub use connection::{Connection, Error};
 pub use counters::{Counter, Counters, CountersError, Filter, ROWS_MAX};
+pub use dead_letters::DeadLetter;
 pub use events::{Head, Place};
 pub use insert::{Content, Insert, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};
 use tokio::time::timeout;

@@ -180,6 +180,59 @@ async fn garbage_between_good_records_goes_to_the_dead_letters_alone() {
 }
 
 #[tokio::test]
+async fn dead_letters_are_shown_mended_and_sent_again() {
+    let world = World::new("letters");
+    world.migrate(&["--partitions", "1"]).await;
+    let serve = world.serve().await;
+    let misspelt = served("2024-01-01T00:00:00")
+        .to_string()
+        .replace("serve", "served");
+    let values = [misspelt.as_bytes(), b"\xff", misspelt.as_bytes()];
+    world.produce(0, &values.map(Some)).await;
+    let consume = world.consume(&[]).await;
+    world.await_log(3).await;
+
+    let table = world.ok(&["report", "dead-letters"]).await;
+    assert_eq!(table.lines().count(), 4, "{table}");
+    assert!(table.contains("/type neither serve nor solve"), "{table}");
+    let one = world.ok(&["report", "dead-letters", "--limit", "1"]).await;
+    assert_eq!(one.lines().count(), 2, "{one}");
+    let none = world
+        .ok(&[
+            "report",
+            "dead-letters",
+            "--format",
+            "ndjson",
+            "--to",
+            "2020-01-01",
+        ])
+        .await;
+    assert_eq!(none, "");
+
+    let lines = world
+        .ok(&["report", "dead-letters", "--format", "ndjson"])
+        .await;
+    let letters: Vec<Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(letters[1]["raw_hex"], "ff");
+    let mended = letters
+        .iter()
+        .filter_map(|letter| letter["raw"].as_str())
+        .map(|raw| serde_json::from_str::<Value>(&raw.replace("served", "serve")).unwrap());
+    accept(&serve.address, &mended.collect()).await;
+    world.await_counted(1).await;
+    world.await_log(5).await;
+    assert_eq!(
+        consume
+            .metric("captcha_consumed_rows_total{kind=\"repeat\"}")
+            .await,
+        1.0
+    );
+}
+
+#[tokio::test]
 async fn it_waits_for_the_schema() {
     let world = World::new("waits");
     let consume = world.consume(&[]).await;

@@ -1,0 +1,187 @@
+//! `captcha report dead-letters`: the records that are no events, for people and to be mended and sent again.
+
+use std::io::{self, Write as _};
+
+use chrono::{DateTime, NaiveDate, SecondsFormat};
+use serde::Serialize;
+
+use super::{print, table};
+use crate::broker::TopicName;
+use crate::store::{self, DeadLetter, Filter, Span, Store};
+
+/// Rows of a table unless it is said otherwise; people read no more.
+const TABLE_ROWS: u64 = 100;
+
+/// Characters of a record that a table shows.
+const SHOWN_CHARS: usize = 60;
+
+/// Show the records in Kafka that are no events, and why
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub struct Args {
+    /// Only what arrived from this day on, such as 2001-01-31 (UTC)
+    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
+    from: Option<NaiveDate>,
+
+    /// And before this one
+    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
+    to: Option<NaiveDate>,
+
+    /// At most so many [default: 100 in a table, all as ndjson]
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<u64>,
+
+    /// `table` is for people, `ndjson` has a JSON object a line, with the whole record: `raw`, or `raw_hex` if it is
+    /// not UTF-8
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    format: Format,
+
+    /// Topic of the events
+    #[arg(
+        long,
+        env = "CAPTCHA_KAFKA_TOPIC",
+        value_name = "NAME",
+        default_value = "captcha"
+    )]
+    kafka_topic: TopicName,
+
+    #[command(flatten)]
+    store: store::Args,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Table,
+    Ndjson,
+}
+
+/// A dead letter as a line of JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    partition: i32,
+    offset: i64,
+    arrival: String,
+    reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw_hex: Option<String>,
+}
+
+impl<'a> Line<'a> {
+    fn of(letter: &'a DeadLetter) -> Line<'a> {
+        let raw = std::str::from_utf8(&letter.raw).ok();
+        let hex = |byte: &u8| format!("{byte:02x}");
+        Line {
+            partition: letter.partition,
+            offset: letter.offset,
+            arrival: arrival(letter),
+            reason: &letter.reason,
+            raw,
+            raw_hex: raw.is_none().then(|| letter.raw.iter().map(hex).collect()),
+        }
+    }
+}
+
+/// Asks ClickHouse and writes to stdout.
+///
+/// # Errors
+/// ClickHouse is away, or the schema is not there.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let store = Store::new(args.store)?;
+    let span = Span {
+        from: args.from,
+        to: args.to,
+    };
+    let limit = args.limit.unwrap_or(match args.format {
+        Format::Table => TABLE_ROWS,
+        Format::Ndjson => i64::MAX as u64,
+    });
+    let mut rows = Vec::new();
+    let mut written = Ok(());
+    let take = |letter: DeadLetter| match args.format {
+        Format::Table => {
+            rows.push(cells(&letter));
+            true
+        }
+        Format::Ndjson => {
+            written = write_line(&letter);
+            written.is_ok()
+        }
+    };
+    let asked = async {
+        let connection = store.connect().await?;
+        let topic = args.kafka_topic.as_str();
+        connection.dead_letters(topic, &span, limit, take).await
+    };
+    asked.await.map_err(|err| super::missing(&store, err))?;
+    super::unless_closed(written)?;
+    if args.format == Format::Table {
+        let header = ["partition", "offset", "arrival", "reason", "record"];
+        print(format!("{}\n", table(&header, rows.into_iter(), 0..2)).as_bytes())?;
+    }
+    Ok(())
+}
+
+fn write_line(letter: &DeadLetter) -> io::Result<()> {
+    let mut line = serde_json::to_vec(&Line::of(letter))?;
+    line.push(b'\n');
+    io::stdout().write_all(&line)
+}
+
+fn cells(letter: &DeadLetter) -> Vec<String> {
+    let text = String::from_utf8_lossy(&letter.raw);
+    let mut shown: String = text
+        .chars()
+        .take(SHOWN_CHARS)
+        .flat_map(char::escape_debug)
+        .collect();
+    if text.chars().nth(SHOWN_CHARS).is_some() {
+        shown.push_str("...");
+    }
+    vec![
+        letter.partition.to_string(),
+        letter.offset.to_string(),
+        arrival(letter),
+        letter.reason.clone(),
+        shown,
+    ]
+}
+
+fn arrival(letter: &DeadLetter) -> String {
+    let time = DateTime::from_timestamp_millis(letter.arrival_millis).unwrap_or_default();
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(raw: &[u8]) -> DeadLetter {
+        DeadLetter {
+            partition: 1,
+            offset: 2,
+            arrival_millis: 1_000,
+            reason: "because".to_string(),
+            raw: raw.to_vec(),
+        }
+    }
+
+    #[test]
+    fn a_line_has_the_whole_record() {
+        let line = |raw| serde_json::to_string(&Line::of(&letter(raw))).unwrap();
+        assert_eq!(
+            line(b"{\"a\"\n"),
+            r#"{"partition":1,"offset":2,"arrival":"1970-01-01T00:00:01.000Z","reason":"because","raw":"{\"a\"\n"}"#
+        );
+        assert!(line(b"\xff\x00").ends_with(r#""raw_hex":"ff00"}"#));
+    }
+
+    #[test]
+    fn a_table_shows_a_part_on_one_line() {
+        let shown = |raw: &[u8]| cells(&letter(raw)).pop().unwrap();
+        assert_eq!(shown(b"a\nb\x1b"), "a\\nb\\u{1b}");
+        assert_eq!(shown(&[b'x'; 61]), "x".repeat(60) + "...");
+        assert_eq!(shown(&[b'x'; 60]), "x".repeat(60));
+    }
+}
