@@ -131,11 +131,11 @@ fn write_line(letter: &DeadLetter) -> io::Result<()> {
 
 fn cells(letter: &DeadLetter) -> Vec<String> {
     let text = String::from_utf8_lossy(&letter.raw);
-    let mut shown: String = text
-        .chars()
-        .take(SHOWN_CHARS)
-        .flat_map(char::escape_debug)
-        .collect();
+    let visible = |c: char| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    };
+    let mut shown: String = text.chars().take(SHOWN_CHARS).map(visible).collect();
     if text.chars().nth(SHOWN_CHARS).is_some() {
         shown.push_str("...");
     }
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn a_table_shows_a_part_on_one_line() {
         let shown = |raw: &[u8]| cells(&letter(raw)).pop().unwrap();
-        assert_eq!(shown(b"a\nb\x1b"), "a\\nb\\u{1b}");
+        assert_eq!(shown(b"\"a\"\nb\x1b"), "\"a\"\\nb\\u{1b}");
         assert_eq!(shown(&[b'x'; 61]), "x".repeat(60) + "...");
         assert_eq!(shown(&[b'x'; 60]), "x".repeat(60));
     }
