@@ -2,6 +2,8 @@
 
 mod batch;
 mod metrics;
+#[cfg(test)]
+mod model;
 mod repeats;
 mod session;
 mod step;

@@ -1,72 +1,147 @@
-//! What an insert and the heads around it mean, and so what comes next. Pure.
+//! What comes after an insert: the only place that decides it. Pure; `model.rs` tries all interleavings of two workers.
 //!
 //! Invariants, H the head that was read before the insert, E the offset after its last row:
 //! - Only a head that was read proves anything; an insert's own answer proves nothing.
 //! - The token of a head changes only when its insert was answered Ok, the head stayed, no such insert
 //!   is running, and a second look still sees the same head. Never after an error: that insert may arrive yet.
 //! - A head that moved is right, whoever moved it: rows are a function of the log.
+//! - Whatever is not understood begins anew with a new connection and the head that the table has.
 
-/// What follows an insert.
+/// One insert, from the head that it was planned for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Attempt {
+    /// H.
+    pub head: i64,
+    /// E.
+    pub end: i64,
+    /// Of its token.
+    pub generation: u32,
+}
+
+/// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum Step {
+    /// The insert was answered Ok: read the head on the same connection, then [`Attempt::head_is`].
+    ReadHead,
+    /// The head did not move: see whether an insert with this token is running, read the head once more after
+    /// that, then [`Attempt::looked`].
+    LookAgain,
     /// The rows are there, and nothing else: go on at E.
     Confirmed,
-    /// Somebody stored other batches: learn their rows and go on at the new head.
+    /// Somebody stored other batches: learn their rows and go on at the head that was read.
     Overtaken,
-    /// The insert was answered Ok and the head did not move: look whether its token is burnt.
-    Suspect,
-    /// The table has lost rows, or the answers contradict each other: begin anew with a new connection.
-    Restart,
+    /// The token is burnt: the server wrote it down and died before it kept the rows, so every insert with it is
+    /// answered Ok and dropped. Try again with this generation.
+    NextToken(u32),
+    /// Drop the connections and begin at the head that the table has.
+    BeginAnew(Why),
 }
 
-/// Judges an insert that was answered without error by the head that was read after it.
-pub fn after_insert(before: i64, end: i64, after: Option<i64>) -> Next {
-    match after {
-        Some(after) if after == end => Next::Confirmed,
-        Some(after) if after > before => Next::Overtaken,
-        Some(after) if after == before => Next::Suspect,
-        // The head of an empty table is 0: a first insert that left it empty.
-        None if before == 0 => Next::Suspect,
-        _ => Next::Restart,
+/// Why a worker begins anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The server found another head than H. Nothing is wrong unless it happens twice at one head.
+    HeadMoved,
+    /// The insert failed, or its answer did not come. It may still arrive.
+    Failed,
+    /// An insert with the same token is running.
+    StillRunning,
+    /// The head went back: the table has lost rows.
+    WentBack,
+}
+
+/// How an insert was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Without error.
+    Ok,
+    /// By the guard's error.
+    HeadMoved,
+    /// By any other error, or not at all.
+    Failed,
+}
+
+impl Attempt {
+    /// After the insert was answered, or was not.
+    pub fn answered(self, answer: Answer) -> Step {
+        match answer {
+            Answer::Ok => Step::ReadHead,
+            Answer::HeadMoved => Step::BeginAnew(Why::HeadMoved),
+            Answer::Failed => Step::BeginAnew(Why::Failed),
+        }
     }
-}
 
-/// Whether a suspected token is burnt: the server wrote it down and died before it kept the rows, so
-/// every insert with it is answered Ok and dropped.
-pub fn is_burnt(before: i64, again: Option<i64>, still_running: bool) -> bool {
-    !still_running && again.unwrap_or(0) == before
+    /// After the head was read; `None` is the head of an empty table.
+    pub fn head_is(self, head: Option<i64>) -> Step {
+        match head.unwrap_or(0) {
+            head if head == self.end => Step::Confirmed,
+            head if head > self.head => Step::Overtaken,
+            head if head == self.head => Step::LookAgain,
+            _ => Step::BeginAnew(Why::WentBack),
+        }
+    }
+
+    /// After the running inserts and then the head were looked at.
+    pub fn looked(self, is_running: bool, head: Option<i64>) -> Step {
+        match self.head_is(head) {
+            Step::LookAgain if is_running => Step::BeginAnew(Why::StillRunning),
+            Step::LookAgain => Step::NextToken(self.generation + 1),
+            other => other,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn attempt(head: i64, end: i64) -> Attempt {
+        Attempt {
+            head,
+            end,
+            generation: 3,
+        }
+    }
+
+    #[test]
+    fn an_answer_proves_nothing() {
+        let attempt = attempt(10, 20);
+        assert_eq!(attempt.answered(Answer::Ok), Step::ReadHead);
+        for (answer, why) in [
+            (Answer::HeadMoved, Why::HeadMoved),
+            (Answer::Failed, Why::Failed),
+        ] {
+            assert_eq!(attempt.answered(answer), Step::BeginAnew(why));
+        }
+    }
+
     #[test]
     fn the_head_decides() {
-        for (before, end, after, next) in [
-            (0, 10, Some(10), Next::Confirmed),
-            (10, 20, Some(20), Next::Confirmed),
-            (10, 20, Some(15), Next::Overtaken),
-            (10, 20, Some(30), Next::Overtaken),
-            (10, 20, Some(10), Next::Suspect),
-            (0, 10, None, Next::Suspect),
-            (10, 20, None, Next::Restart),
-            (10, 20, Some(9), Next::Restart),
+        for (before, end, after, step) in [
+            (0, 10, Some(10), Step::Confirmed),
+            (10, 20, Some(20), Step::Confirmed),
+            (10, 20, Some(15), Step::Overtaken),
+            (10, 20, Some(30), Step::Overtaken),
+            (10, 20, Some(10), Step::LookAgain),
+            (0, 10, None, Step::LookAgain),
+            (10, 20, None, Step::BeginAnew(Why::WentBack)),
+            (10, 20, Some(9), Step::BeginAnew(Why::WentBack)),
         ] {
-            assert_eq!(
-                after_insert(before, end, after),
-                next,
-                "{before} {end} {after:?}"
-            );
+            let attempt = attempt(before, end);
+            assert_eq!(attempt.head_is(after), step, "{before} {end} {after:?}");
         }
     }
 
     #[test]
     fn a_token_is_burnt_only_when_nothing_can_still_use_it() {
-        assert!(is_burnt(10, Some(10), false));
-        assert!(is_burnt(0, None, false));
-        assert!(!is_burnt(10, Some(10), true));
-        assert!(!is_burnt(10, Some(11), false));
-        assert!(!is_burnt(10, None, false));
+        let attempt = attempt(10, 20);
+        assert_eq!(attempt.looked(false, Some(10)), Step::NextToken(4));
+        assert_eq!(
+            attempt.looked(true, Some(10)),
+            Step::BeginAnew(Why::StillRunning)
+        );
+        assert_eq!(attempt.looked(false, Some(20)), Step::Confirmed);
+        assert_eq!(attempt.looked(true, Some(20)), Step::Confirmed);
+        assert_eq!(attempt.looked(false, None), Step::BeginAnew(Why::WentBack));
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +17,7 @@ use super::batch::{Batch, ROWS_MAX, cut};
 use super::metrics::{Metrics, Owned, RowCounts};
 use super::repeats::Repeats;
 use super::session::Session;
-use super::step::{self, Next};
+use super::step::{Answer, Attempt, Step, Why};
 use crate::broker::Broker;
 use crate::http::admin::Health;
 use crate::store::{Insert, Place, Store};
@@ -307,73 +307,89 @@ impl Worker {
         Ok(())
     }
 
-    /// Inserts a batch and believes the head. `false`: somebody else moved it, begin anew.
+    /// Inserts a batch and does what [`step`](super::step) says. `false`: begin anew, nothing is wrong.
     async fn store_batch(&mut self, session: &mut Session, batch: Batch) -> anyhow::Result<bool> {
-        let counts = RowCounts::of(&batch.rows);
-        let insert = Insert {
-            place: self.place.clone(),
+        let attempt = Attempt {
             head: session.head,
+            end: batch.end,
             generation: match self.burnt {
                 Some((head, generation)) if head == session.head => generation,
                 _ => 0,
             },
+        };
+        let insert = Insert {
+            place: self.place.clone(),
+            head: attempt.head,
+            generation: attempt.generation,
             rows: batch.rows,
         };
-        let (token, generation) = (insert.token(), insert.generation);
+        let counts = RowCounts::of(&insert.rows);
+        let token = insert.token();
         let began = Instant::now();
         self.next_insert = began + self.insert_interval;
-        let inserted = session.store.insert(insert);
-        match self
-            .patiently("waits for clickhouse to answer an insert", inserted)
-            .await
-        {
-            Ok(()) => {}
-            Err(err) if err.is_head_moved() => {
-                self.refused = Some(session.head);
-                return Ok(false);
-            }
-            Err(err) => {
-                return Err(err)
-                    .with_context(|| format!("cannot store records of {}", self.name()));
-            }
-        }
-        let head = session.store.head(&self.place).await?;
-        match step::after_insert(session.head, batch.end, head.map(|head| head.next)) {
-            Next::Confirmed => {
-                self.metrics
-                    .insert_seconds
-                    .observe(began.elapsed().as_secs_f64());
-                self.metrics.count_rows(&counts);
-                self.tell_of_bad(counts.bad());
-                for (fingerprint, offset) in batch.seen {
-                    self.repeats.note(fingerprint, offset);
+        let inserting = session.store.insert(insert);
+        let inserted = self.patiently("waits for clickhouse to answer an insert", inserting);
+        let (answer, failure) = match inserted.await {
+            Ok(()) => (Answer::Ok, None),
+            Err(err) if err.is_head_moved() => (Answer::HeadMoved, None),
+            Err(err) => (Answer::Failed, Some(err)),
+        };
+        let mut step = attempt.answered(answer);
+        let mut head = None;
+        loop {
+            step = match step {
+                Step::ReadHead => {
+                    head = session.store.head(&self.place).await?;
+                    attempt.head_is(head.map(|head| head.next))
                 }
-                self.repeats.complete_to(batch.end);
-                self.is_well();
-                session.go_on_at(head);
-                Ok(true)
-            }
-            Next::Overtaken => {
-                self.metrics.heads_moved.inc();
-                session.go_on_at(head);
-                Ok(true)
-            }
-            Next::Suspect => {
-                let running = session.store.is_inserting(&token).await?;
-                let again = session.store.head(&self.place).await?;
-                if !step::is_burnt(session.head, again.map(|head| head.next), running) {
-                    bail!("an insert of {} is still running elsewhere", self.name());
+                Step::LookAgain => {
+                    let is_running = session.store.is_inserting(&token).await?;
+                    head = session.store.head(&self.place).await?;
+                    attempt.looked(is_running, head.map(|head| head.next))
                 }
-                self.metrics.burnt_tokens.inc();
-                tracing::warn!(partition = self.number, %token, "the server noted this token without its rows; taking the next one");
-                self.burnt = Some((session.head, generation + 1));
-                Ok(true)
-            }
-            Next::Restart => bail!(
-                "the head of {} went back from {}",
-                self.name(),
-                session.head
-            ),
+                Step::Confirmed => {
+                    let seconds = began.elapsed().as_secs_f64();
+                    self.metrics.insert_seconds.observe(seconds);
+                    self.metrics.count_rows(&counts);
+                    self.tell_of_bad(counts.bad());
+                    for (fingerprint, offset) in batch.seen {
+                        self.repeats.note(fingerprint, offset);
+                    }
+                    self.repeats.complete_to(batch.end);
+                    self.is_well();
+                    session.go_on_at(head);
+                    return Ok(true);
+                }
+                Step::Overtaken => {
+                    self.metrics.heads_moved.inc();
+                    session.go_on_at(head);
+                    return Ok(true);
+                }
+                Step::NextToken(generation) => {
+                    self.metrics.burnt_tokens.inc();
+                    tracing::warn!(partition = self.number, %token, "the server noted this token without its rows; taking the next one");
+                    self.burnt = Some((attempt.head, generation));
+                    return Ok(true);
+                }
+                Step::BeginAnew(Why::HeadMoved) => {
+                    self.refused = Some(attempt.head);
+                    return Ok(false);
+                }
+                Step::BeginAnew(Why::Failed) => {
+                    let failure = failure.map_or_else(|| anyhow!("no answer"), anyhow::Error::from);
+                    return Err(failure.context(format!("cannot store records of {}", self.name())));
+                }
+                Step::BeginAnew(Why::StillRunning) => {
+                    bail!("an insert of {} is still running elsewhere", self.name())
+                }
+                Step::BeginAnew(Why::WentBack) => {
+                    bail!(
+                        "the head of {} went back from {}",
+                        self.name(),
+                        attempt.head
+                    )
+                }
+            };
         }
     }
 
