@@ -1,6 +1,7 @@
 //! `captcha consume`: from Kafka into ClickHouse, each record exactly once. The table is the checkpoint.
 
 mod batch;
+mod bounds;
 mod metrics;
 #[cfg(test)]
 mod model;
@@ -12,7 +13,6 @@ mod worker;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use self::bounds::Bounds;
 use self::worker::{Shared, Worker};
 use crate::broker::{self, Broker};
 use crate::http::{self, admin};
@@ -134,8 +135,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
                 stop,
                 insert_interval: Duration::from_millis(args.insert_interval_ms.into()),
                 repeat_window_records: facts.repeat_window_records,
-                owned: Arc::default(),
-                rows_at_once: Shared::rows_at_once(),
+                bounds: Bounds::new(),
             };
             work(args.replica, &shared).await
         }

@@ -4,16 +4,15 @@
 //! table has. It keeps nothing that the table does not know but the generation of a burnt token.
 
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, ROWS_MAX, cut};
+use super::bounds::Bounds;
 use super::metrics::{Metrics, Owned, RowCounts};
 use super::repeats::Repeats;
 use super::session::Session;
@@ -21,20 +20,6 @@ use super::step::{Answer, Attempt, Step, Why};
 use crate::broker::Broker;
 use crate::http::admin::Health;
 use crate::store::{Insert, Place, Store};
-
-/// About the memory for the records that all partitions of a process hold together, up to 128 of them.
-const PENDING_BYTES_MAX: usize = 128 << 20;
-
-/// And for those of one partition, which with [`ROWS_MAX`] bounds a batch: not so much that one insert
-/// takes long, not so little that inserts become many.
-const PENDING_BYTES_EACH: std::ops::RangeInclusive<usize> = 1 << 20..=16 << 20;
-
-/// Bytes that one fetch asks for at most.
-const FETCH_BYTES_MAX: usize = 4 << 20;
-
-/// Rows that are made and inserted at once in one process: two full batches, or very many small ones. A
-/// row takes some 3 kB in the driver's hands, and ClickHouse writes them no faster when there are more.
-const ROWS_AT_ONCE_MAX: usize = 2 * ROWS_MAX;
 
 /// After which an insert that is not answered makes its partition unready. It is waited for all the same.
 const SLOW: Duration = Duration::from_secs(5);
@@ -74,9 +59,7 @@ pub struct Worker {
     /// Bad records since they were last told of, and when that may be again.
     untold_bad: u64,
     next_tell: Instant,
-    /// How many partitions this process reads.
-    owned: Arc<AtomicUsize>,
-    rows_at_once: Arc<Semaphore>,
+    bounds: Bounds,
     /// The name of its check in `/readyz`.
     check: String,
 }
@@ -97,17 +80,8 @@ pub struct Shared {
     pub insert_interval: Duration,
     /// N of the rule for repeats.
     pub repeat_window_records: i64,
-    /// How many workers there are: they divide the memory for records among themselves.
-    pub owned: Arc<AtomicUsize>,
-    /// How many rows may be made and inserted at once.
-    pub rows_at_once: Arc<Semaphore>,
-}
-
-impl Shared {
-    /// The rows that one process may make and insert at once.
-    pub fn rows_at_once() -> Arc<Semaphore> {
-        Arc::new(Semaphore::new(ROWS_AT_ONCE_MAX))
-    }
+    /// What bounds the memory of all workers together.
+    pub bounds: Bounds,
 }
 
 /// How a session ended.
@@ -123,7 +97,7 @@ impl Worker {
     pub fn new(number: i32, shared: &Shared) -> Worker {
         let check = format!("partition {number}");
         shared.health.expect(&check);
-        shared.owned.fetch_add(1, Ordering::Relaxed);
+        shared.bounds.add_worker();
         Worker {
             number,
             place: Place {
@@ -144,8 +118,7 @@ impl Worker {
             refused: None,
             untold_bad: 0,
             next_tell: Instant::now(),
-            owned: Arc::clone(&shared.owned),
-            rows_at_once: Arc::clone(&shared.rows_at_once),
+            bounds: shared.bounds.clone(),
             check,
         }
     }
@@ -216,27 +189,23 @@ impl Worker {
             sleep_until(self.next_insert).await;
         }
         self.fill(session).await?;
-        let rows = session.pending.records.len().clamp(1, ROWS_MAX) as u32;
-        let share = Arc::clone(&self.rows_at_once).acquire_many_owned(rows);
-        let share = self.patiently("waits for the inserts of other partitions", share);
-        share.await.context("no more inserts")
+        let rows = self.bounds.rows(session.pending.records.len());
+        let permit = self.patiently("waits for the inserts of other partitions", rows);
+        permit.await.context("no more inserts")
     }
 
     /// Fetches until there is all that Kafka has, or as much as may be held.
     async fn fill(&mut self, session: &mut Session) -> anyhow::Result<()> {
-        let owned = self.owned.load(Ordering::Relaxed).max(1);
-        let (least, most) = PENDING_BYTES_EACH.into_inner();
-        let bytes_max = (PENDING_BYTES_MAX / owned).clamp(least, most);
-        let fetch_bytes_max = bytes_max.min(FETCH_BYTES_MAX) as i32;
         let mut next_look = Instant::now() + IDLE_LOOK;
         let mut in_vain = 0;
         loop {
             let pending = &session.pending;
-            let full = pending.records.len() >= ROWS_MAX || pending.bytes() >= bytes_max;
+            let full =
+                pending.records.len() >= ROWS_MAX || pending.bytes() >= self.bounds.pending_bytes();
             if full || (session.has_pending() && !session.is_behind()) {
                 return Ok(());
             }
-            let led_on = session.fetch(fetch_bytes_max).await?;
+            let led_on = session.fetch(self.bounds.fetch_bytes()).await?;
             let owned = Owned {
                 partition: self.number as u32,
             };
