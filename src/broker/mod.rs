@@ -46,6 +46,14 @@ pub struct Args {
     #[arg(long, env = "CAPTCHA_KAFKA_BROKERS", value_name = "HOST:PORT,...", value_delimiter = ',', default_value = "127.0.0.1:9092", value_parser = parse_address)]
     kafka_brokers: Vec<String>,
 
+    #[command(flatten)]
+    topic: TopicArgs,
+}
+
+/// Which topic holds the events.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct TopicArgs {
     /// Topic of the events
     #[arg(
         long,
@@ -54,6 +62,13 @@ pub struct Args {
         default_value = "captcha"
     )]
     kafka_topic: TopicName,
+}
+
+impl TopicArgs {
+    /// Its name.
+    pub fn name(&self) -> &TopicName {
+        &self.kafka_topic
+    }
 }
 
 /// A name that Kafka accepts for a topic: 1 to 249 letters, digits, `.`, `_` or `-`.
@@ -118,7 +133,7 @@ impl Broker {
     pub fn new(args: Args) -> Broker {
         Broker {
             addresses: args.kafka_brokers.into(),
-            topic: args.kafka_topic,
+            topic: args.topic.kafka_topic,
             preferred: Arc::default(),
             opening: Arc::new(Semaphore::new(OPENING_MAX)),
         }

@@ -4,12 +4,11 @@ use std::fmt;
 use std::io::{IsTerminal as _, Write};
 
 use anyhow::Context as _;
-use chrono::NaiveDate;
 use serde::Serialize;
 
 use super::{print, table};
 use crate::broker::{self, Broker, Log, Record};
-use crate::store::{self, Connection, Filter, Held, Place, Row, Span, Store};
+use crate::store::{self, Connection, Held, Place, Row, Span, Store};
 
 /// Bytes of one fetch.
 const FETCH_BYTES_MAX: i32 = 4 << 20;
@@ -24,13 +23,8 @@ const FETCHES_IN_VAIN_MAX: u32 = 20;
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub struct Args {
-    /// Only what arrived from this day on, such as 2001-01-31 (UTC)
-    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
-    from: Option<NaiveDate>,
-
-    /// And before this one
-    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
-    to: Option<NaiveDate>,
+    #[command(flatten)]
+    span: Span,
 
     /// `table` is for people, `json` for programs
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
@@ -142,11 +136,7 @@ impl Line {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let broker = Broker::new(args.broker);
     let store = Store::new(args.store)?;
-    let span = Span {
-        from: args.from,
-        to: args.to,
-    };
-    let report = audit(&broker, &store, &span).await?;
+    let report = audit(&broker, &store, &args.span).await?;
     let mut page = Vec::new();
     match args.format {
         Format::Json => {

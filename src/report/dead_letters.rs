@@ -2,12 +2,12 @@
 
 use std::io::{self, Write as _};
 
-use chrono::{DateTime, NaiveDate, SecondsFormat};
+use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 
 use super::{print, table};
-use crate::broker::TopicName;
-use crate::store::{self, DeadLetter, Filter, Span, Store};
+use crate::broker::TopicArgs;
+use crate::store::{self, DeadLetter, Span, Store};
 
 /// Rows of a table unless it is said otherwise; people read no more.
 const TABLE_ROWS: u64 = 100;
@@ -19,13 +19,8 @@ const SHOWN_CHARS: usize = 60;
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub struct Args {
-    /// Only what arrived from this day on, such as 2001-01-31 (UTC)
-    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
-    from: Option<NaiveDate>,
-
-    /// And before this one
-    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
-    to: Option<NaiveDate>,
+    #[command(flatten)]
+    span: Span,
 
     /// At most so many [default: 100 in a table, all as ndjson]
     #[arg(long, value_name = "COUNT")]
@@ -36,14 +31,8 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     format: Format,
 
-    /// Topic of the events
-    #[arg(
-        long,
-        env = "CAPTCHA_KAFKA_TOPIC",
-        value_name = "NAME",
-        default_value = "captcha"
-    )]
-    kafka_topic: TopicName,
+    #[command(flatten)]
+    topic: TopicArgs,
 
     #[command(flatten)]
     store: store::Args,
@@ -89,10 +78,6 @@ impl<'a> Line<'a> {
 /// ClickHouse is away, or the schema is not there.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let store = Store::new(args.store)?;
-    let span = Span {
-        from: args.from,
-        to: args.to,
-    };
     let limit = args.limit.unwrap_or(match args.format {
         Format::Table => TABLE_ROWS,
         Format::Ndjson => i64::MAX as u64,
@@ -111,8 +96,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     };
     let asked = async {
         let connection = store.connect().await?;
-        let topic = args.kafka_topic.as_str();
-        connection.dead_letters(topic, &span, limit, take).await
+        let topic = args.topic.name().as_str();
+        connection
+            .dead_letters(topic, &args.span, limit, take)
+            .await
     };
     asked.await.map_err(|err| super::missing(&store, err))?;
     super::unless_closed(written)?;

@@ -8,18 +8,22 @@ use klickhouse::Value;
 
 use super::connection::{rows_of, unexpected};
 use super::events::{at, stored_content};
-use super::{Connection, Error, Place, Row, quote};
+use super::{Connection, Error, Filter, Place, Row, quote};
 
 /// For one question of an audit, which reads and sorts the whole table: 100 million rows take minutes.
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(1_800);
 
 /// What is looked at: rows that arrived on these days, and everything between them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
+#[group(skip)]
 pub struct Span {
-    /// First day (UTC).
-    pub from: Option<NaiveDate>,
-    /// The day after the last one (UTC).
-    pub to: Option<NaiveDate>,
+    /// Only what arrived from this day on, such as 2001-01-31 (UTC)
+    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
+    from: Option<NaiveDate>,
+
+    /// And before this one
+    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
+    to: Option<NaiveDate>,
 }
 
 /// What the table holds of one partition.
