@@ -6,6 +6,9 @@ CONSUME_ADMIN_PORT ?= 9091
 KAFKA_PORT ?= 9092
 CLICKHOUSE_PORT ?= 9000
 
+FAULTS ?= 100
+BROKERS ?= 1
+
 CARGO_DENY := 0.20.2
 CARGO_MACHETE := 0.9.2
 
@@ -14,7 +17,7 @@ CAPTCHA_PORTS = --http-port $(HTTP_PORT) --admin-port $(ADMIN_PORT) --consume-ad
 TOOLS = .dev/tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test check k8s-check fmt bench-visible clean-data
+.PHONY: help run up down test chaos check k8s-check fmt bench-visible clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -31,7 +34,11 @@ down: ## stop what make up started
 
 test: ## run every test against servers that are started for it
 	cargo test --locked --no-run
-	@exec python3 dev/stack.py with -- cargo test --locked
+	python3 dev/stack.py with -- cargo test --locked
+	@exec python3 chaos/chaos.py --faults 20 --program target/debug/captcha
+
+chaos: ## kill, freeze and cut off everything under load, then count: FAULTS=200 SEED=7 BROKERS=3 DRY_RUN=1
+	@exec python3 chaos/chaos.py --faults $(FAULTS) --brokers $(BROKERS) $(if $(SEED),--seed $(SEED)) $(if $(DRY_RUN),--dry-run)
 
 check: $(TOOLS)/cargo-deny-$(CARGO_DENY) $(TOOLS)/cargo-machete-$(CARGO_MACHETE) ## format, lints, docs, dependencies and Kubernetes files
 	cargo fmt --check

@@ -1,0 +1,199 @@
+"""Breaks captcha on purpose: kills, freezes and cuts off its processes and servers under load, then counts.
+
+Every event that a client was promised must be counted once, every other at most once. The faults follow from the seed,
+their effect does not: a run with the same seed does the same to the system, at nearly the same moments."""
+
+import argparse
+import os
+import random
+import shutil
+import sys
+import time
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "dev"))
+
+import fetch  # noqa: E402
+import process  # noqa: E402
+import stack  # noqa: E402
+import supervise  # noqa: E402
+import throwaway  # noqa: E402
+from command import STATE, Failure, run, say, say_over, shown  # noqa: E402
+
+import plan  # noqa: E402
+from faults import Faults  # noqa: E402
+from load import Load  # noqa: E402
+from verdict import Verdict  # noqa: E402
+from world import World  # noqa: E402
+
+KEPT = STATE / "chaos"
+TICK_SECONDS = 0.02
+FINISH_SECONDS = 60  # for clients and migrates, once nothing is broken any more
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        prog="chaos.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--faults", type=whole, default=100, metavar="COUNT", help="how many faults [default: 100]")
+    parser.add_argument("--seed", type=whole, help="the same number gives the same faults [default: a random one]")
+    parser.add_argument("--brokers", type=int, choices=(1, 3), default=1, help="Kafka brokers [default: 1]")
+    parser.add_argument("--dry-run", action="store_true", help="print the faults and do nothing")
+    parser.add_argument("--program", type=Path, help="captcha to break [default: this checkout's, built for release]")
+    options = parser.parse_args()
+    if options.seed is None:
+        options.seed = random.randrange(1_000_000)
+    return options
+
+
+def whole(text):
+    """int() alone would take -1 and 1_000 too."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
+    return int(text)
+
+
+def title(options):
+    partitions = plan.partitions(options.seed)
+    return f"chaos: SEED={options.seed} FAULTS={options.faults} BROKERS={options.brokers}, {partitions} partitions"
+
+
+class Run:
+    """One run, from empty folders to the verdict."""
+
+    def __init__(self, options, world, clients, faults):
+        self.title = title(options)
+        self.world = world
+        self.clients = clients
+        self.faults = faults
+        self.verdict = Verdict(world, clients)
+
+    def step(self):
+        self.faults.step()
+        self.world.check_all()
+
+    def carry_out(self):
+        self.world.begin()
+        self.clients.start()
+        self.faults.begin = time.monotonic()
+        try:
+            while not self.faults.over:
+                self.step()
+                say_over(self.progress())
+                time.sleep(TICK_SECONDS)
+            say_over("")
+            self.faults.heal()
+            self.wait_clients()
+            self.wait_migrates()
+            self.verdict.wait_caught_up(self.step)
+            self.verdict.check()
+        except (Failure, OSError) as trouble:  # the table says what is known all the same
+            self.verdict.wrong.append(f"could not look at everything: {trouble}")
+        self.verdict.note_events()
+
+    def progress(self):
+        clients = self.clients
+        quiet = time.monotonic() - clients.last
+        what = f"{sum(self.faults.done.values())} faults, {len(clients.accepted)} events accepted"
+        return f"{what}, the last {quiet:.0f} s ago" if quiet >= 1 else what
+
+    def wait_clients(self):
+        """Each client may finish what it is trying to send; nothing is in its way any more."""
+        self.clients.ending = True
+        begin = time.monotonic()
+        while any(thread.is_alive() for thread in self.clients.threads):
+            self.step()
+            if time.monotonic() - begin > FINISH_SECONDS:
+                self.verdict.wrong.append(f"events are not accepted {FINISH_SECONDS} s after everything was healed")
+                break
+            time.sleep(TICK_SECONDS)
+        else:
+            return
+        self.clients.note_gap()
+
+    def wait_migrates(self):
+        begin = time.monotonic()
+        while self.faults.migrates:
+            self.step()
+            if time.monotonic() - begin > FINISH_SECONDS:
+                self.verdict.wrong.append(
+                    f"captcha migrate has not ended {FINISH_SECONDS} s after everything was healed: "
+                    + ", ".join(f"{child.name} (pid {child.pid})" for child in self.faults.migrates)
+                )
+                return
+            time.sleep(TICK_SECONDS)
+        self.world.migrate_once()
+
+
+def carry_out(options, signals):
+    program = options.program.resolve() if options.program else stack.build()
+    fetch.fetch()
+    say(title(options))
+    folder, lock = throwaway.new_folder()
+    world = None
+    keep = False
+    try:
+        world = World(folder, lock, program, options.brokers, plan.partitions(options.seed))
+        (folder / "logs").mkdir(exist_ok=True)
+        with open(folder / "logs" / "faults.log", "w", buffering=1) as log:
+            chaos = Run(
+                options,
+                world,
+                Load(options.seed, [world.port[name] for name in plan.SERVES]),
+                Faults(world, plan.plan(options.seed, options.faults, options.brokers), lambda line: tell(line, log)),
+            )
+            keep = True
+            chaos.carry_out()
+            table = chaos.verdict.table(chaos.title, chaos.faults)
+            print(table, flush=True)
+            log.write(f"\n{table}\n")
+        keep = bool(chaos.verdict.wrong)
+        return 1 if keep else 0
+    except supervise.Stopped:
+        keep = False
+        raise
+    finally:
+        signals.ignore_first()
+        say_over("")
+        if world:
+            world.end()
+        put_away(folder, options.seed, keep)
+
+
+def tell(line, log):
+    log.write(line + "\n")
+    if sys.stdout.isatty():
+        say_over("")
+        print(line, flush=True)
+
+
+def put_away(folder, seed, keep):
+    """Removes the folder, or moves it to where the next command does not take it for a leftover."""
+    if not keep:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    target = KEPT / f"seed-{seed}"
+    shutil.rmtree(target, ignore_errors=True)
+    KEPT.mkdir(parents=True, exist_ok=True)
+    shutil.move(folder, target)
+    say(f"data and logs are kept in {shown(target)}")
+
+
+def main():
+    options = arguments()
+    if options.dry_run:
+        print(title(options))
+        for fault in plan.plan(options.seed, options.faults, options.brokers):
+            print(plan.shown(fault))
+        return 0
+    signals = supervise.Signals()
+    try:
+        process.die_with_parent(os.getppid())
+        return carry_out(options, signals)
+    except supervise.Stopped as stopped:
+        say("chaos.py: interrupted")
+        return 128 + stopped.number
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,128 @@
+"""Clients that send events, send the same again until they are accepted, and remember what was promised to them."""
+
+import datetime
+import http.client
+import json
+import random
+import threading
+import time
+import uuid
+
+CLIENTS = 6
+SIZES = (1, 1, 5, 40)
+SITES = [str(uuid.UUID(int=0x6F1C1F2E << 96 | 4 << 76 | 2 << 62 | number)) for number in range(5)]
+TYPES = ("serve", "solve")
+EPOCH = datetime.datetime(2002, 1, 1)
+DAYS = 40
+
+GIVE_UP = 0.02  # of the tries that failed; such an event may be counted or not, but never twice
+SEND_AGAIN = 0.05  # of the requests carry an event that was accepted already
+TWICE_IN_ONE = 0.02  # of the arrays hold an event twice
+REMEMBERED = 200
+
+
+def event(key):
+    """The event of a key, which is 2 * correlation_id + type; site and time follow from the correlation id."""
+    number, kind = divmod(key, 2)
+    return {
+        "site_id": SITES[number % len(SITES)],
+        "type": TYPES[kind],
+        "correlation_id": str(uuid.UUID(int=number)),
+        "time": moment(number).isoformat(),
+    }
+
+
+def moment(number):
+    seconds = (number >> 16) % (DAYS * 86400)
+    return EPOCH + datetime.timedelta(seconds=seconds, microseconds=(number >> 64) % 1_000_000)
+
+
+class Load:
+    """What all clients together sent and were promised."""
+
+    def __init__(self, seed, ports):
+        self.seed = seed
+        self.ports = ports
+        self.lock = threading.Lock()
+        self.sent = set()
+        self.accepted = {}  # key: (partition << 48) + offset, of the newest receipt
+        self.answers = {"200": 0, "503": 0, "none": 0}
+        self.wrong = []  # answers that no client should ever see
+        self.begin = self.last = time.monotonic()
+        self.longest = (0.0, 0.0)  # seconds without an accepted event, and when they began
+        self.ending = False
+        self.threads = [threading.Thread(target=self.client, args=(number,), daemon=True) for number in range(CLIENTS)]
+
+    def start(self):
+        self.begin = self.last = time.monotonic()
+        for thread in self.threads:
+            thread.start()
+
+    def client(self, number):
+        rng = random.Random(f"{self.seed} client {number}")
+        known = []
+        while not self.ending:
+            keys = self.draw(rng, known)
+            with self.lock:
+                self.sent.update(keys)
+            if self.insist(rng, keys):
+                known = (known + keys)[-REMEMBERED:]
+            time.sleep(rng.random() * 0.04)
+
+    def draw(self, rng, known):
+        keys = []
+        for _ in range(rng.choice(SIZES)):
+            number = rng.getrandbits(128)
+            keys.append(2 * number)
+            if rng.random() < 0.3:
+                keys.append(2 * number + 1)
+        if known and rng.random() < SEND_AGAIN:
+            keys.insert(rng.randrange(len(keys) + 1), rng.choice(known))
+        if len(keys) > 1 and rng.random() < TWICE_IN_ONE:
+            keys.append(keys[0])
+        return keys
+
+    def insist(self, rng, keys):
+        """Sends the very same until it is accepted, each time to any of the addresses; sometimes gives up."""
+        events = [event(key) for key in keys]
+        body = json.dumps(events[0] if len(events) == 1 and rng.random() < 0.7 else events)
+        while True:
+            status, text = self.post(rng.choice(self.ports), body, rng.choice((1, 3, 10)))
+            if status == 200:
+                self.take_receipts(keys, json.loads(text)["receipts"])
+                return True
+            with self.lock:
+                if status in (0, 503):
+                    self.answers["503" if status else "none"] += 1
+                else:
+                    self.wrong.append(f"{status}: {text[:300]}")
+            if rng.random() < GIVE_UP or status not in (0, 503):
+                return False
+            time.sleep(0.1 + 0.2 * rng.random())  # sooner than Retry-After asks for
+
+    def post(self, port, body, seconds):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
+        try:
+            connection.request("POST", "/v1/events", body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        except (OSError, http.client.HTTPException):
+            return 0, ""
+        finally:
+            connection.close()
+
+    def take_receipts(self, keys, receipts):
+        with self.lock:
+            self.note_gap()
+            self.last = time.monotonic()
+            self.answers["200"] += 1
+            if len(receipts) != len(keys):
+                self.wrong.append(f"200: {len(receipts)} receipts for {len(keys)} events")
+            for key, receipt in zip(keys, receipts):
+                partition, _, offset = receipt.partition(":")
+                self.accepted[key] = (int(partition) << 48) + int(offset)
+
+    def note_gap(self):
+        gap = time.monotonic() - self.last
+        if gap > self.longest[0]:
+            self.longest = (gap, self.last - self.begin)
