@@ -17,7 +17,7 @@ CAPTCHA_PORTS = --http-port $(HTTP_PORT) --admin-port $(ADMIN_PORT) --consume-ad
 TOOLS = .dev/tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test chaos check k8s-check fmt bench-visible clean-data
+.PHONY: help run up down test chaos check k8s-check fmt bench-visible bench-consume bench-bytes clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -57,6 +57,12 @@ fmt: ## format the Rust code
 
 bench-visible: ## measure receipt to visible on a running make run; adds 200 events
 	@exec python3 bench/visible.py 127.0.0.1:$(HTTP_PORT)
+
+bench-consume: ## measure draining a backlog against ClickHouse's Kafka engine; [ROUNDS=3] [EVENTS=2000000] [PROGRAM=FILE]
+	@exec python3 bench/consume.py $(PROGRAM:%=--program %) $(EVENTS:%=--events %) $(ROUNDS:%=--rounds %)
+
+bench-bytes: ## measure the bytes stored for each event, by column; [EVENTS=10000000] [PROGRAM=FILE]
+	@exec python3 bench/stored.py $(PROGRAM:%=--program %) $(EVENTS:%=--events %)
 
 clean-data: ## remove the data of make run and make up
 	@exec python3 dev/stack.py clean-data
