@@ -27,6 +27,7 @@ pub const FILES: &[File] = files![
     "V1__create_events.sql",
     "V2__create_dead_letters.sql",
     "V3__create_topics.sql",
+    "V4__recode_events.sql",
 ];
 
 /// The schema version that this binary reads and writes: the number of the last file.

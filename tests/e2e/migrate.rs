@@ -27,11 +27,11 @@ async fn a_second_run_changes_nothing_and_says_so() {
         .await;
     assert_eq!(
         world.migrate(&[]).await,
-        "nothing to do: schema version 3\n"
+        "nothing to do: schema version 4\n"
     );
     assert_eq!(
         world.migrate(&["--dry-run"]).await,
-        "nothing to do: schema version 3\n"
+        "nothing to do: schema version 4\n"
     );
     assert!(
         world
@@ -59,14 +59,14 @@ async fn many_at_once_are_safe() {
     let recorded = world
         .sql("SELECT toString(count()), toString(uniqExact(version)) FROM migrations")
         .await;
-    assert_eq!(recorded, [["3", "3"]]);
+    assert_eq!(recorded, [["4", "4"]]);
     assert_eq!(
         world.sql("SELECT toString(count()) FROM topics").await,
         [["1"]]
     );
     assert_eq!(
         world.migrate(&[]).await,
-        "nothing to do: schema version 3\n"
+        "nothing to do: schema version 4\n"
     );
 }
 
@@ -161,7 +161,7 @@ async fn burnt_tokens_do_not_stop_it() {
     assert!(world.migrate(&[]).await.starts_with("nothing to do"));
     let rows =
         "SELECT toString((SELECT count() FROM migrations)), toString((SELECT count() FROM topics))";
-    assert_eq!(world.sql(rows).await, [["3", "1"]]);
+    assert_eq!(world.sql(rows).await, [["4", "1"]]);
 }
 
 #[tokio::test]
