@@ -32,6 +32,9 @@ const ALL: Rules = Rules {
     keep_token_after_error: true,
 };
 
+/// Head and generation.
+type Token = (i64, u32);
+
 /// Where a worker stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum At {
@@ -52,7 +55,7 @@ enum At {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Worker {
     at: At,
-    burnt: Option<(i64, u32)>,
+    burnt: Option<Token>,
 }
 
 /// How far the server is with an insert.
@@ -75,13 +78,11 @@ struct Flight {
 struct World {
     /// Rows at each offset.
     rows: [u8; RECORDS as usize],
-    tokens: Vec<(i64, u32)>,
+    tokens: Vec<Token>,
     flights: Vec<Flight>,
     workers: [Worker; 2],
     faults_left: u8,
 }
-
-type Token = (i64, u32);
 
 fn token(attempt: &Attempt) -> Token {
     (attempt.head, attempt.generation)

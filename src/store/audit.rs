@@ -7,7 +7,7 @@ use chrono::NaiveDate;
 use klickhouse::Value;
 
 use super::connection::{rows_of, unexpected};
-use super::events::{at, stored_content};
+use super::events::at;
 use super::{Connection, Error, Filter, Place, Row, quote};
 
 /// For one question of an audit, which reads and sorts the whole table: 100 million rows take minutes.
@@ -195,30 +195,10 @@ impl Connection {
         from: i64,
         to: i64,
     ) -> Result<HashMap<i64, Row>, Error> {
-        let sql = format!(
-            "SELECT toUnixTimestamp64Milli(arrival), {} FROM events WHERE {} AND offset >= {from} \
-             AND offset < {to} SETTINGS max_block_size = 8192",
-            super::events::STORED_COLUMNS,
-            at(place)
-        );
+        let condition = format!("{} AND offset >= {from} AND offset < {to}", at(place));
         let mut rows = HashMap::new();
-        self.each_block(&sql, AUDIT_TIMEOUT, |block| {
-            for row in rows_of(block) {
-                let (Some(Value::Int64(arrival_millis)), Some(Value::Int64(offset))) =
-                    (row.first(), row.get(1))
-                else {
-                    return Err(unexpected("stored rows"));
-                };
-                if let Some(content) = stored_content(&row[1..]) {
-                    let row = Row {
-                        offset: *offset,
-                        arrival_millis: *arrival_millis,
-                        content,
-                    };
-                    rows.insert(*offset, row);
-                }
-            }
-            Ok(())
+        self.each_stored(&condition, AUDIT_TIMEOUT, |row| {
+            rows.insert(row.offset, row);
         })
         .await?;
         Ok(rows)

@@ -12,6 +12,9 @@ use crate::event::{Event, Kind, Timestamp};
 /// one row among 10 million 0.04 s.
 const SCAN_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Whole rows that ClickHouse sends at once; the driver queues 32 blocks of its own large values.
+const STORED_BLOCK_ROWS: usize = 8_192;
+
 /// A partition of a topic, as the columns `topic` and `partition` name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -72,23 +75,51 @@ impl Connection {
     pub async fn last_row(&self, place: &Place, head: &Head) -> Result<Option<Row>, Error> {
         let offset = head.next - 1;
         // The arrival prunes months and parts; within a part every row is looked at.
-        let sql = format!(
-            "SELECT {STORED_COLUMNS} FROM events WHERE {} AND offset = {offset} \
-             AND arrival = fromUnixTimestamp64Milli({}) LIMIT 1",
+        let condition = format!(
+            "{} AND offset = {offset} AND arrival = fromUnixTimestamp64Milli({})",
             at(place),
             head.arrival_millis
         );
-        let mut content = None;
-        self.each_block(&sql, SCAN_TIMEOUT, |block| {
-            content = rows_of(block).first().and_then(|row| stored_content(row));
+        let mut last = None;
+        self.each_stored(&condition, SCAN_TIMEOUT, |row| last = Some(row))
+            .await?;
+        Ok(last)
+    }
+
+    /// Hands over the rows that a condition selects. Rows of a kind that nothing makes of a record or of
+    /// their lack are left out.
+    pub(super) async fn each_stored(
+        &self,
+        condition: &str,
+        limit: Duration,
+        mut take: impl FnMut(Row),
+    ) -> Result<(), Error> {
+        let sql = format!(
+            "SELECT offset, toUnixTimestamp64Milli(arrival), {EVENT_COLUMNS}, toString(kind), raw, \
+             span, repeat FROM events \
+             WHERE {condition} SETTINGS max_block_size = {STORED_BLOCK_ROWS}"
+        );
+        self.each_block(&sql, limit, |block| {
+            for row in rows_of(block) {
+                let [
+                    Value::Int64(offset),
+                    Value::Int64(arrival_millis),
+                    rest @ ..,
+                ] = &row[..]
+                else {
+                    return Err(unexpected("stored rows"));
+                };
+                if let Some(content) = stored_content(rest) {
+                    take(Row {
+                        offset: *offset,
+                        arrival_millis: *arrival_millis,
+                        content,
+                    });
+                }
+            }
             Ok(())
         })
-        .await?;
-        Ok(content.map(|content| Row {
-            offset,
-            arrival_millis: head.arrival_millis,
-            content,
-        }))
+        .await
     }
 
     /// Whether the server is still working on an insert with this token.
@@ -119,15 +150,17 @@ impl Connection {
         mut take: impl FnMut(i64, Event),
     ) -> Result<(), Error> {
         let sql = format!(
-            "SELECT offset, site_id, toString(type), correlation_id, toUnixTimestamp64Micro(time) \
-             FROM events WHERE {} AND kind = 'event' AND offset >= {from} AND offset < {to}",
+            "SELECT offset, {EVENT_COLUMNS} FROM events WHERE {} AND kind = 'event' \
+             AND offset >= {from} AND offset < {to}",
             at(place)
         );
         self.each_block(&sql, SCAN_TIMEOUT, |block| {
             for row in rows_of(block) {
-                let (offset, event) =
-                    stored_event(&row).ok_or_else(|| unexpected("the stored events"))?;
-                take(offset, event);
+                let [Value::Int64(offset), event @ ..] = &row[..] else {
+                    return Err(unexpected("the stored events"));
+                };
+                let event = stored_event(event).ok_or_else(|| unexpected("the stored events"))?;
+                take(*offset, event);
             }
             Ok(())
         })
@@ -135,12 +168,12 @@ impl Connection {
     }
 }
 
-/// What [`stored_content`] reads.
-pub(super) const STORED_COLUMNS: &str = "offset, site_id, toString(type), correlation_id, \
-     toUnixTimestamp64Micro(time), toString(kind), raw, span, repeat";
+/// What [`stored_event`] reads.
+const EVENT_COLUMNS: &str = "site_id, toString(type), correlation_id, toUnixTimestamp64Micro(time)";
 
-pub(super) fn stored_content(row: &[Value]) -> Option<Content> {
-    let (identity, rest) = row.split_at_checked(5)?;
+/// `None` for a kind that nothing makes of a record or of their lack.
+fn stored_content(row: &[Value]) -> Option<Content> {
+    let (event, rest) = row.split_at_checked(4)?;
     let [
         Value::String(kind),
         Value::String(raw),
@@ -152,7 +185,7 @@ pub(super) fn stored_content(row: &[Value]) -> Option<Content> {
     };
     match kind.as_slice() {
         b"event" => Some(Content::Event {
-            event: stored_event(identity)?.1,
+            event: stored_event(event)?,
             repeat: *repeat == 1,
         }),
         b"bad" => Some(Content::Bad {
@@ -164,9 +197,8 @@ pub(super) fn stored_content(row: &[Value]) -> Option<Content> {
     }
 }
 
-fn stored_event(row: &[Value]) -> Option<(i64, Event)> {
+fn stored_event(row: &[Value]) -> Option<Event> {
     let [
-        Value::Int64(offset),
         Value::Uuid(site_id),
         Value::String(kind),
         Value::Uuid(correlation_id),
@@ -175,11 +207,10 @@ fn stored_event(row: &[Value]) -> Option<(i64, Event)> {
     else {
         return None;
     };
-    let event = Event {
+    Some(Event {
         site_id: *site_id,
         kind: Kind::from_name(std::str::from_utf8(kind).ok()?)?,
         correlation_id: *correlation_id,
         time: Timestamp::from_micros(*micros)?,
-    };
-    Some((*offset, event))
+    })
 }
