@@ -10,8 +10,7 @@ use super::{Broker, Record};
 const LIMIT_AFTER_BATCH: i32 = 4 << 10;
 
 /// What is to be done about another log.
-const MADE_ANEW: &str =
-    "the topic was made anew; consume it under another name or into another database";
+const MADE_ANEW: &str = "the topic was made anew; `captcha migrate --topic-made-anew` goes on with it from its beginning";
 
 /// A place in a partition's log.
 pub struct Log {
@@ -107,6 +106,22 @@ impl Log {
     /// No answer within 3 seconds each.
     pub async fn range(&self) -> anyhow::Result<(i64, i64)> {
         self.partition.range().await
+    }
+
+    /// The offset after the last record that was confirmed before this was called, even if an open transaction
+    /// keeps it from readers.
+    ///
+    /// # Errors
+    /// No answer in time.
+    pub async fn confirmed_end(&self) -> anyhow::Result<i64> {
+        match self.partition.confirmed_end().await {
+            Ok(end) => Ok(end),
+            Err(FetchError::Failed(err)) => Err(err),
+            Err(_) => bail!(
+                "kafka's log of {} changed while its end was asked for",
+                self.name
+            ),
+        }
     }
 
     /// The record at an offset; `None` if Kafka does not have it.

@@ -23,7 +23,7 @@ use rskafka::client::{Client, ClientBuilder};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-pub use topic::{Retention, TopicSpec, TopicState, min_insync_replicas};
+pub use topic::{Retention, TopicSpec, TopicState, TopicWatch, min_insync_replicas};
 
 /// To reach one broker, each time it is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ use rskafka::messenger::Messenger;
 use rskafka::protocol::error::Error as ProtocolError;
 use rskafka::protocol::messages::{
     CreateTopicConfig, CreateTopicRequest, CreateTopicsRequest, MetadataRequest,
-    MetadataRequestTopic,
+    MetadataRequestTopic, MetadataResponsePartition,
 };
 use rskafka::protocol::primitives::{Boolean, Int16, Int32, NullableString, String_};
 use tokio::net::TcpStream;
@@ -124,8 +124,34 @@ impl Broker {
             .map_err(|_| self.silent(ADMIN_TIMEOUT))?
     }
 
+    /// Keeps a connection on which the topic can be asked about again and again.
+    pub fn watch_topic(&self) -> TopicWatch {
+        TopicWatch {
+            broker: self.clone(),
+            messenger: None,
+        }
+    }
+
     async fn describe(&self) -> anyhow::Result<Option<TopicState>> {
         let messenger = self.messenger().await?;
+        let Some(partitions) = self.described_partitions(&messenger).await? else {
+            return Ok(None);
+        };
+        let copies = partitions
+            .iter()
+            .map(|p| p.replica_nodes.0.iter().flatten().count());
+        Ok(Some(TopicState {
+            partitions: i32::try_from(partitions.len())?,
+            replication_factor: i16::try_from(copies.min().unwrap_or(0))?,
+            config: self.describe_config(&messenger).await?,
+        }))
+    }
+
+    /// The topic's partitions; `None` if there is no such topic.
+    async fn described_partitions(
+        &self,
+        messenger: &Messenger<TcpStream>,
+    ) -> anyhow::Result<Option<Vec<MetadataResponsePartition>>> {
         let request = MetadataRequest {
             topics: Some(vec![MetadataRequestTopic {
                 name: String_(self.topic.to_string()),
@@ -139,19 +165,10 @@ impl Broker {
             .next()
             .context("kafka told of no topic")?;
         match topic.error {
-            Some(ProtocolError::UnknownTopicOrPartition) => return Ok(None),
+            Some(ProtocolError::UnknownTopicOrPartition) => Ok(None),
             Some(err) => bail!("kafka does not tell about topic {}: {err}", self.topic),
-            None => {}
+            None => Ok(Some(topic.partitions)),
         }
-        let copies = topic
-            .partitions
-            .iter()
-            .map(|p| p.replica_nodes.0.iter().flatten().count());
-        Ok(Some(TopicState {
-            partitions: i32::try_from(topic.partitions.len())?,
-            replication_factor: i16::try_from(copies.min().unwrap_or(0))?,
-            config: self.describe_config(&messenger).await?,
-        }))
     }
 
     async fn describe_config(
@@ -263,6 +280,36 @@ impl Broker {
             }
         }
         Err(last.unwrap_or_else(|| anyhow::anyhow!("no kafka address")))
+    }
+}
+
+/// A connection to ask about the topic.
+pub struct TopicWatch {
+    broker: Broker,
+    messenger: Option<Messenger<TcpStream>>,
+}
+
+impl TopicWatch {
+    /// How many partitions the topic has now. Connects anew after a failure.
+    ///
+    /// # Errors
+    /// No broker answers in time, or there is no such topic.
+    pub async fn partitions(&mut self) -> anyhow::Result<i32> {
+        let kept = self.messenger.take();
+        let ask = async {
+            let messenger = match kept {
+                Some(messenger) => messenger,
+                None => self.broker.messenger().await?,
+            };
+            let partitions = self.broker.described_partitions(&messenger).await?;
+            let partitions =
+                partitions.with_context(|| format!("there is no topic {}", self.broker.topic))?;
+            anyhow::Ok((messenger, i32::try_from(partitions.len())?))
+        };
+        let answer = timeout(ADMIN_TIMEOUT, ask).await;
+        let (messenger, count) = answer.map_err(|_| self.broker.silent(ADMIN_TIMEOUT))??;
+        self.messenger = Some(messenger);
+        Ok(count)
     }
 }
 

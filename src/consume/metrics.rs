@@ -36,6 +36,8 @@ pub struct Metrics {
     pub heads_moved: Counter<u64, AtomicU64>,
     /// Records in Kafka that are not in ClickHouse yet.
     pub lag_records: Family<Owned, Gauge>,
+    /// The newest claim, in seconds since 1970.
+    pub complete_through: Family<Owned, Gauge<f64, AtomicU64>>,
 }
 
 impl Metrics {
@@ -48,6 +50,7 @@ impl Metrics {
             burnt_tokens: Counter::default(),
             heads_moved: Counter::default(),
             lag_records: Family::default(),
+            complete_through: Family::default(),
         };
         for kind in ["event", "repeat", "bad", "gap"] {
             // Present from the start, at 0.
@@ -79,6 +82,12 @@ impl Metrics {
             "lag_records",
             "Records in Kafka that are not in ClickHouse yet",
             metrics.lag_records.clone(),
+        );
+        registry.register_with_unit(
+            "complete_through_timestamp",
+            "Moment before which every confirmed event of an owned partition is in ClickHouse, by its clock, since 1970",
+            Unit::Seconds,
+            metrics.complete_through.clone(),
         );
         (metrics, registry)
     }

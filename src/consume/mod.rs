@@ -2,6 +2,7 @@
 
 mod batch;
 mod bounds;
+mod claim;
 mod metrics;
 #[cfg(test)]
 mod model;
@@ -15,17 +16,17 @@ use std::ops::Range;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use self::bounds::Bounds;
+use self::claim::Claims;
 use self::worker::{Shared, Worker};
 use crate::broker::{self, Broker};
 use crate::http::{self, admin};
-use crate::store::schema::{self, TopicFacts};
-use crate::store::{self, Store};
+use crate::store::{self, Store, TopicFacts};
 
 /// Between looks for a schema or a topic that is not there yet.
 const WAIT: Duration = Duration::from_secs(1);
@@ -134,8 +135,9 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
                 metrics,
                 stop,
                 insert_interval: Duration::from_millis(args.insert_interval_ms.into()),
-                repeat_window_records: facts.repeat_window_records,
+                facts,
                 bounds: Bounds::new(),
+                claims: Claims::default(),
             };
             work(args.replica, &shared).await
         }
@@ -150,6 +152,13 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
 /// stop; then waits for them to end.
 async fn work(share: Share, shared: &Shared) -> anyhow::Result<()> {
     let mut workers = JoinSet::new();
+    let claiming = tokio::spawn(claim::write(
+        shared.claims.clone(),
+        shared.broker.clone(),
+        shared.store.clone(),
+        shared.health.clone(),
+        shared.stop.clone(),
+    ));
     let mut known = 0;
     let mut wait = Duration::ZERO;
     loop {
@@ -170,7 +179,7 @@ async fn work(share: Share, shared: &Shared) -> anyhow::Result<()> {
     while let Some(ended) = workers.join_next().await {
         ended.context(WORKER_FAILED)?;
     }
-    Ok(())
+    claiming.await.context(WORKER_FAILED)
 }
 
 const WORKER_FAILED: &str = "a worker failed; this is a bug in captcha";
@@ -211,32 +220,8 @@ where
 }
 
 async fn schema_facts(store: &Store, broker: &Broker) -> anyhow::Result<TopicFacts> {
-    let missing = |err: store::Error| match err.is_schema_missing() {
-        true => anyhow::anyhow!(
-            "clickhouse has no database {}; run `captcha migrate`",
-            store.database()
-        ),
-        false => err.into(),
-    };
-    let connection = store.connect().await.map_err(missing)?;
-    let version = connection.schema_version().await?;
-    if version < schema::VERSION {
-        bail!(
-            "the schema has version {version} and this captcha needs {}; run `captcha migrate`",
-            schema::VERSION
-        );
-    }
-    if version > schema::VERSION {
-        bail!(
-            "the schema has version {version} and this captcha knows only {}; use a newer captcha",
-            schema::VERSION
-        );
-    }
-    let topic = broker.topic();
-    let facts = connection.topic_facts(topic.as_str()).await?;
-    facts.with_context(|| {
-        format!("topic {topic} is not recorded in clickhouse; run `captcha migrate`")
-    })
+    let (_, facts) = store.connect_for(broker.topic().as_str()).await?;
+    Ok(facts)
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ pub struct Session {
     pub store: Connection,
     /// Kafka.
     log: Log,
-    place: Place,
+    /// The partition, under the name that its log has now.
+    pub place: Place,
     /// The head that was read last.
     pub head: i64,
     /// Arrival of the row before it.
@@ -26,14 +27,19 @@ impl Session {
     ///
     /// # Errors
     /// One of them is away, there are no tables, or the log is another one.
-    pub async fn open(broker: &Broker, store: &Store, place: &Place) -> anyhow::Result<Session> {
-        let store = store.connect().await.context("cannot consume")?;
-        let head = store.head(place).await?;
-        let log = broker.log(place.partition, 0).await?;
+    pub async fn open(broker: &Broker, store: &Store, partition: i32) -> anyhow::Result<Session> {
+        let opened = store.connect_for(broker.topic().as_str()).await;
+        let (store, facts) = opened.context("cannot consume")?;
+        let place = Place {
+            topic: facts.log,
+            partition,
+        };
+        let head = store.head(&place).await?;
+        let log = broker.log(partition, 0).await?;
         let mut session = Session {
             store,
             log,
-            place: place.clone(),
+            place,
             head: 0,
             last_arrival_millis: None,
             pending: Pending::default(),
@@ -70,6 +76,14 @@ impl Session {
         let led_on = self.log.next() > self.pending.reached;
         self.pending.reached = self.log.next();
         Ok(led_on)
+    }
+
+    /// The offset after the last record that was confirmed before this was called.
+    ///
+    /// # Errors
+    /// Kafka is away.
+    pub async fn confirmed_end(&self) -> anyhow::Result<i64> {
+        self.log.confirmed_end().await
     }
 
     /// Takes a head for true and forgets the records below it.

@@ -13,13 +13,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, ROWS_MAX, cut};
 use super::bounds::Bounds;
+use super::claim::{CLAIM_INTERVAL, Claiming, Claims};
 use super::metrics::{Metrics, Owned, RowCounts};
 use super::repeats::Repeats;
 use super::session::Session;
 use super::step::{Answer, Attempt, Step, Why};
 use crate::broker::Broker;
 use crate::http::admin::Health;
-use crate::store::{Insert, Place, Store};
+use crate::store::{Insert, Place, Store, TopicFacts};
 
 /// After which an insert that is not answered makes its partition unready. It is waited for all the same.
 const SLOW: Duration = Duration::from_secs(5);
@@ -47,7 +48,11 @@ pub struct Worker {
     metrics: Metrics,
     stop: CancellationToken,
     insert_interval: Duration,
+    repeat_window_records: i64,
     repeats: Repeats,
+    claims: Claims,
+    claiming: Claiming,
+    next_claim: Instant,
     /// The head whose token was burnt, and the generation that comes next.
     burnt: Option<(i64, u32)>,
     next_insert: Instant,
@@ -78,8 +83,10 @@ pub struct Shared {
     pub stop: CancellationToken,
     /// Shortest time between two inserts into one partition that is not behind.
     pub insert_interval: Duration,
-    /// N of the rule for repeats.
-    pub repeat_window_records: i64,
+    /// What migrate recorded of the topic.
+    pub facts: TopicFacts,
+    /// Takes the claims of all workers.
+    pub claims: Claims,
     /// What bounds the memory of all workers together.
     pub bounds: Bounds,
 }
@@ -101,7 +108,7 @@ impl Worker {
         Worker {
             number,
             place: Place {
-                topic: shared.broker.topic().to_string(),
+                topic: shared.facts.log.clone(),
                 partition: number,
             },
             broker: shared.broker.clone(),
@@ -110,7 +117,11 @@ impl Worker {
             metrics: shared.metrics.clone(),
             stop: shared.stop.clone(),
             insert_interval: shared.insert_interval,
-            repeats: Repeats::new(shared.repeat_window_records),
+            repeat_window_records: shared.facts.repeat_window_records,
+            repeats: Repeats::new(shared.facts.repeat_window_records),
+            claims: shared.claims.clone(),
+            claiming: Claiming::default(),
+            next_claim: Instant::now(),
             burnt: None,
             next_insert: Instant::now(),
             failures: 0,
@@ -132,6 +143,7 @@ impl Worker {
                     self.metrics.heads_moved.inc();
                 }
                 Err(err) => {
+                    self.claiming.failed();
                     self.health.set(&self.check, Err(format!("{err:#}")));
                     let wait = self.next_wait();
                     tokio::select! {
@@ -148,8 +160,11 @@ impl Worker {
         let stop = self.stop.clone();
         let mut session = tokio::select! {
             () = stop.cancelled() => return Ok(End::Stop),
-            session = Session::open(&self.broker, &self.store, &self.place) => session?,
+            session = Session::open(&self.broker, &self.store, self.number) => session?,
         };
+        if session.place != self.place {
+            self.begin_log(session.place.clone());
+        }
         if self.refused.take() == Some(session.head) {
             bail!(
                 "clickhouse refused an insert of {} although its head is still {}",
@@ -182,9 +197,21 @@ impl Worker {
         }
     }
 
+    /// The topic was made anew, and what is known of its former log is of no use.
+    fn begin_log(&mut self, place: Place) {
+        tracing::info!(partition = self.number, from = %self.place.topic, to = %place.topic, "the topic was made anew");
+        self.place = place;
+        self.repeats = Repeats::new(self.repeat_window_records);
+        self.claiming = Claiming::default();
+        self.burnt = None;
+        self.last_head = 0;
+        self.refused = None;
+    }
+
     /// Waits until there is something to insert, and it is time to, and its rows may be made.
     async fn gather(&mut self, session: &mut Session) -> anyhow::Result<OwnedSemaphorePermit> {
         self.remember(session).await?;
+        self.claim(session).await?;
         if !session.has_pending() && !session.is_behind() {
             sleep_until(self.next_insert).await;
         }
@@ -206,13 +233,11 @@ impl Worker {
                 return Ok(());
             }
             let led_on = session.fetch(self.bounds.fetch_bytes()).await?;
-            let owned = Owned {
-                partition: self.number as u32,
-            };
             self.metrics
                 .lag_records
-                .get_or_create(&owned)
+                .get_or_create(&self.owned())
                 .set(session.lag_records());
+            self.claim(session).await?;
             if led_on {
                 continue;
             }
@@ -235,6 +260,29 @@ impl Worker {
                 self.look(session).await?;
                 next_look = Instant::now() + IDLE_LOOK;
             }
+        }
+    }
+
+    /// Claims what the head has reached, and asks Kafka for the end that it is to reach next.
+    async fn claim(&mut self, session: &Session) -> anyhow::Result<()> {
+        if let Some(through_millis) = self.claiming.head_is(session.head) {
+            self.claims.note(&self.place, through_millis);
+            let seconds = through_millis as f64 / 1e3;
+            let gauge = self.metrics.complete_through.get_or_create(&self.owned());
+            gauge.set(seconds);
+        }
+        let is_time = self.next_claim <= Instant::now() && self.claiming.wants_end();
+        if let Some(clock_millis) = self.claims.clock_millis().filter(|_| is_time) {
+            let end = session.confirmed_end().await?;
+            self.claiming.end_is(clock_millis, end);
+            self.next_claim = Instant::now() + CLAIM_INTERVAL;
+        }
+        Ok(())
+    }
+
+    fn owned(&self) -> Owned {
+        Owned {
+            partition: self.number as u32,
         }
     }
 

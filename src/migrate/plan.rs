@@ -17,6 +17,10 @@ pub struct Migration {
     pub checksum: String,
     /// Its statement.
     pub sql: String,
+    /// Who can work with the schema that it makes, as in its [`File`].
+    pub compatible_since: u32,
+    /// The table whose data it rewrites, if it does.
+    pub rewrites: Option<String>,
 }
 
 /// Why nothing is to be done before a person has looked.
@@ -106,6 +110,8 @@ fn read(files: &[File]) -> Result<Vec<Migration>, PlanError> {
             name: file.name.to_string(),
             checksum: checksum(file.sql),
             sql: file.sql.to_string(),
+            compatible_since: file.compatible_since,
+            rewrites: rewrites(file.sql),
         });
     }
     migrations.sort_by_key(|m| m.version);
@@ -130,6 +136,61 @@ fn version(name: &str) -> Option<u32> {
     (named && numbered).then(|| number.parse().ok()).flatten()
 }
 
+/// The table whose stored data a statement rewrites, which takes time and space by the size of the table. What
+/// changes only how later parts are written, such as a codec, does not.
+fn rewrites(sql: &str) -> Option<String> {
+    let lines = sql
+        .lines()
+        .map(|line| line.split("--").next().unwrap_or_default());
+    let text = lines.collect::<Vec<_>>().join(" ");
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words: Vec<&str> = text
+        .split(|c| !is_word(c))
+        .filter(|word| !word.is_empty())
+        .collect();
+    let upper: Vec<String> = words.iter().map(|word| word.to_ascii_uppercase()).collect();
+    let upper: Vec<&str> = upper.iter().map(String::as_str).collect();
+    match upper[..] {
+        ["ALTER", "TABLE", _, ref commands @ ..] if is_mutation(commands) => {}
+        ["OPTIMIZE" | "INSERT", "TABLE" | "INTO", ..] => {}
+        _ => return None,
+    }
+    words.get(2).map(ToString::to_string)
+}
+
+/// Whether commands of an ALTER TABLE are ones that ClickHouse carries out as a mutation.
+fn is_mutation(commands: &[&str]) -> bool {
+    /// What may follow the name of a column whose type stays.
+    const TYPE_STAYS: [&str; 11] = [
+        "CODEC",
+        "COMMENT",
+        "REMOVE",
+        "MODIFY",
+        "RESET",
+        "DEFAULT",
+        "MATERIALIZED",
+        "ALIAS",
+        "TTL",
+        "FIRST",
+        "AFTER",
+    ];
+    commands.windows(4).any(|words| match words {
+        ["MODIFY", "COLUMN", _, next] => !TYPE_STAYS.contains(next),
+        _ => false,
+    }) || commands.windows(2).any(|words| {
+        matches!(
+            words,
+            ["DELETE", "WHERE"]
+                | [
+                    "DROP" | "RENAME" | "CLEAR",
+                    "COLUMN" | "INDEX" | "PROJECTION"
+                ]
+                | ["MATERIALIZE", _]
+                | ["UPDATE", _]
+        )
+    })
+}
+
 /// What `sha256sum` prints for the file, on every platform: `\r\n` counts as `\n`.
 fn checksum(sql: &str) -> String {
     let digest = Sha256::digest(sql.replace("\r\n", "\n"));
@@ -144,14 +205,17 @@ mod tests {
     const ONE: File = File {
         name: "V1__one.sql",
         sql: "SELECT 1\n",
+        compatible_since: 1,
     };
     const TWO: File = File {
         name: "V2__two.sql",
         sql: "SELECT 2\n",
+        compatible_since: 1,
     };
     const THREE: File = File {
         name: "V3__three.sql",
         sql: "SELECT 3\n",
+        compatible_since: 1,
     };
 
     fn applied(file: File) -> Applied {
@@ -160,7 +224,39 @@ mod tests {
             name: file.name.to_string(),
             checksum: checksum(file.sql),
             applied_at: String::new(),
+            compatible_since: file.compatible_since,
         }
+    }
+
+    #[test]
+    fn what_rewrites_data_is_known() {
+        for sql in [
+            "-- why\nALTER TABLE events UPDATE repeat = 0 WHERE 1",
+            "ALTER TABLE events DELETE WHERE kind = 'bad'",
+            "alter table events\n    MATERIALIZE PROJECTION hourly",
+            "ALTER TABLE events MATERIALIZE COLUMN x",
+            "ALTER TABLE events MODIFY COLUMN span Int32 CODEC(ZSTD(1))",
+            "ALTER TABLE events ADD COLUMN x UInt8, DROP COLUMN y",
+            "OPTIMIZE TABLE events FINAL",
+            "INSERT INTO events SELECT * FROM old",
+        ] {
+            assert_eq!(rewrites(sql).as_deref(), Some("events"), "{sql}");
+        }
+        for sql in [
+            "CREATE TABLE IF NOT EXISTS events (x UInt8) ENGINE = MergeTree ORDER BY x",
+            "ALTER TABLE events MODIFY COLUMN time CODEC(ZSTD(1))",
+            "ALTER TABLE events ADD COLUMN IF NOT EXISTS x UInt8 DEFAULT 1 -- UPDATE x",
+            "ALTER TABLE events MODIFY SETTING fsync_after_insert = 1",
+            "DROP VIEW IF EXISTS dead_letters",
+        ] {
+            assert_eq!(rewrites(sql), None, "{sql}");
+        }
+        let rewriting = plan(schema::FILES, &[]).unwrap();
+        assert!(
+            rewriting
+                .iter()
+                .all(|migration| migration.rewrites.is_none())
+        );
     }
 
     fn names(files: &[File], records: &[Applied]) -> Result<Vec<String>, PlanError> {
@@ -250,7 +346,11 @@ mod tests {
             "V99999999999__one.sql",
             "1__one.sql",
         ] {
-            let file = File { name, sql: "" };
+            let file = File {
+                name,
+                sql: "",
+                compatible_since: 1,
+            };
             assert_eq!(
                 plan(&[file], &[]),
                 Err(PlanError::Misnamed(name.into())),

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io::{IsTerminal as _, Write};
 
-use anyhow::Context as _;
 use serde::Serialize;
 
 use super::{print, table};
@@ -153,21 +152,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn audit(broker: &Broker, store: &Store, span: &Span) -> anyhow::Result<Report> {
-    let topic = broker.topic().to_string();
-    let connection = store
-        .connect()
-        .await
-        .map_err(|err| super::missing(store, err))?;
-    let facts = connection
-        .topic_facts(&topic)
-        .await
-        .map_err(|err| super::missing(store, err))?
-        .with_context(|| {
-            format!("topic {topic} is not recorded in clickhouse; run `captcha migrate`")
-        })?;
+    let topic = broker.topic().as_str();
+    let (connection, facts) = store.connect_for(topic).await?;
     progress(format_args!("reading what ClickHouse stores"));
     let held = connection
-        .audit(&topic, facts.repeat_window_records, span)
+        .audit(&facts.log, facts.repeat_window_records, span)
         .await?;
     let count = broker.partitions().await?;
     let stored = held.last().map_or(0, |last| last.partition + 1);
@@ -181,7 +170,7 @@ async fn audit(broker: &Broker, store: &Store, span: &Span) -> anyhow::Result<Re
         });
         let mut line = Line::of(&found);
         if number < count {
-            compare(broker, &connection, &topic, &found, &mut line).await?;
+            compare(broker, &connection, &facts.log, &found, &mut line).await?;
         } else {
             line.beyond_log = line.head.max(0) as u64;
         }
@@ -189,7 +178,7 @@ async fn audit(broker: &Broker, store: &Store, span: &Span) -> anyhow::Result<Re
     }
     Ok(Report {
         damage: partitions.iter().map(Line::damage).sum(),
-        topic,
+        topic: topic.to_string(),
         partitions,
     })
 }
@@ -198,7 +187,7 @@ async fn audit(broker: &Broker, store: &Store, span: &Span) -> anyhow::Result<Re
 async fn compare(
     broker: &Broker,
     connection: &Connection,
-    topic: &str,
+    stored_as: &str,
     held: &Held,
     line: &mut Line,
 ) -> anyhow::Result<()> {
@@ -207,7 +196,7 @@ async fn compare(
     line.set_log(first, next);
     log.skip_to(first);
     let place = Place {
-        topic: topic.to_string(),
+        topic: stored_as.to_string(),
         partition: held.partition,
     };
     let end = held.next.min(next);

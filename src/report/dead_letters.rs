@@ -94,14 +94,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             written.is_ok()
         }
     };
-    let asked = async {
-        let connection = store.connect().await?;
-        let topic = args.topic.name().as_str();
-        connection
-            .dead_letters(topic, &args.span, limit, take)
-            .await
-    };
-    asked.await.map_err(|err| super::missing(&store, err))?;
+    let connection = store.connect_to_schema().await?;
+    let topic = args.topic.name().as_str();
+    connection
+        .dead_letters(topic, &args.span, limit, take)
+        .await?;
     super::unless_closed(written)?;
     if args.format == Format::Table {
         let header = ["partition", "offset", "arrival", "reason", "record"];

@@ -12,7 +12,7 @@ use clap::error::ErrorKind;
 use comfy_table::{CellAlignment, Table, presets};
 use uuid::Uuid;
 
-use crate::store::{self, Counters, Filter, Store};
+use crate::store::{self, Counters, Filter, Freshness, Store};
 
 /// Show how many challenges each site served and solved on each day (UTC)
 #[derive(Debug, clap::Args)]
@@ -98,23 +98,8 @@ async fn run_counters(args: Args) -> anyhow::Result<()> {
 }
 
 async fn ask(store: &Store, filter: &Filter) -> anyhow::Result<Counters> {
-    let asked = async { store.connect().await?.counters(filter).await };
-    asked.await.map_err(|err| match err {
-        store::CountersError::Store(err) => missing(store, err),
-        other => other.into(),
-    })
-}
-
-/// Says what to do if the tables are not there.
-fn missing(store: &Store, err: store::Error) -> anyhow::Error {
-    if err.is_schema_missing() {
-        return anyhow::anyhow!(
-            "clickhouse at {} has no tables in database {}; run `captcha migrate`",
-            store.addresses(),
-            store.database()
-        );
-    }
-    err.into()
+    let connection = store.connect_to_schema().await?;
+    Ok(connection.counters(filter).await?)
 }
 
 /// Writes a page to stdout.
@@ -159,9 +144,21 @@ fn write(out: &mut impl Write, counters: &Counters, format: Format) -> anyhow::R
                 ]
             });
             writeln!(out, "{}", table(&COLUMNS, rows, 2..4))?;
+            writeln!(out, "{}", freshness(counters.freshness))?;
         }
     }
     Ok(())
+}
+
+/// How far a report is complete, for people.
+fn freshness(freshness: Freshness) -> String {
+    match freshness.complete_through {
+        Some(instant) => format!(
+            "complete through {}",
+            instant.format("%Y-%m-%d %H:%M:%S%.3f UTC")
+        ),
+        None => "not known to be complete: some partition was never read to its end".to_string(),
+    }
 }
 
 const COLUMNS: [&str; 4] = ["date", "site_id", "served", "solved"];
@@ -197,7 +194,13 @@ mod tests {
 
     fn page(counters: Vec<Counter>, format: Format) -> String {
         let mut page = Vec::new();
-        write(&mut page, &Counters { counters }, format).unwrap();
+        let counters = Counters {
+            counters,
+            freshness: Freshness {
+                complete_through: chrono::DateTime::from_timestamp_millis(978_307_200_000),
+            },
+        };
+        write(&mut page, &counters, format).unwrap();
         String::from_utf8(page).unwrap()
     }
 
@@ -220,9 +223,9 @@ mod tests {
             page(two(), Format::Json),
             "{\"counters\":[\
              {\"date\":\"2001-01-01\",\"site_id\":\"00000000-0000-0000-0000-000000000000\",\"served\":1,\"solved\":0},\
-             {\"date\":\"2001-01-02\",\"site_id\":\"ffffffff-ffff-ffff-ffff-ffffffffffff\",\"served\":12345,\"solved\":678}]}\n"
+             {\"date\":\"2001-01-02\",\"site_id\":\"ffffffff-ffff-ffff-ffff-ffffffffffff\",\"served\":12345,\"solved\":678}],\
+             \"complete_through\":\"2001-01-01T00:00:00.000Z\"}\n"
         );
-        assert_eq!(page(Vec::new(), Format::Json), "{\"counters\":[]}\n");
     }
 
     #[test]
@@ -243,7 +246,8 @@ mod tests {
     fn the_table_lines_up_and_has_no_trailing_spaces() {
         let page = page(two(), Format::Table);
         let lines: Vec<_> = page.lines().collect();
-        assert_eq!(lines.len(), 3, "{page}");
+        assert_eq!(lines.len(), 4, "{page}");
+        assert_eq!(lines[3], "complete through 2001-01-01 00:00:00.000 UTC");
         assert!(lines[1].ends_with("   1       0"), "{page}");
         assert!(lines[2].ends_with("12345     678"), "{page}");
         assert!(lines.iter().all(|line| *line == line.trim_end()), "{page}");

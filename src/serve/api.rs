@@ -282,7 +282,7 @@ impl Api {
     }
 
     async fn counters(&self, filter: &Filter) -> Result<Counters, CountersError> {
-        self.store.connect().await?.counters(filter).await
+        self.store.connect_to_schema().await?.counters(filter).await
     }
 }
 

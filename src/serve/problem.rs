@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::broker::SendError;
 use crate::event::{FieldError, Rejection};
 use crate::http::{self, Answer};
-use crate::store::CountersError;
+use crate::store::{self, CountersError};
 
 /// Seconds after which a sender should try again when too much waits already.
 const RETRY_OVERLOADED_SECONDS: u32 = 1;
@@ -162,10 +162,11 @@ impl Problem {
             Problem::Report(err @ CountersError::TooManyRows) => {
                 (422, "report too large", err.to_string())
             }
-            Problem::Report(CountersError::Store(err)) if err.is_schema_missing() => (
+            Problem::Report(CountersError::Store(store::Error::Schema(_))) => (
                 503,
                 "no report",
-                "the tables are not there yet; `captcha migrate` makes them".to_string(),
+                "the tables are not what this captcha needs; `captcha migrate` makes them, the log says what is lacking"
+                    .to_string(),
             ),
             Problem::Report(CountersError::Store(_)) => (
                 503,

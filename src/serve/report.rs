@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::store::{Counter, Counters};
+use crate::store::{Counter, Counters, Freshness};
 
 /// Bytes that are made at once.
 const CHUNK_BYTES: usize = 32 << 10;
@@ -17,6 +17,7 @@ const CHUNK_BYTES: usize = 32 << 10;
 /// The JSON of [`Counters`] and a line break, piece by piece.
 pub struct ReportBody {
     rest: IntoIter<Counter>,
+    freshness: Freshness,
     stage: Stage,
     /// The rows' share of what may be in memory; free again when the body is sent or its reader gone.
     _share: OwnedSemaphorePermit,
@@ -34,6 +35,7 @@ impl ReportBody {
     pub fn new(report: Counters, share: OwnedSemaphorePermit) -> ReportBody {
         ReportBody {
             rest: report.counters.into_iter(),
+            freshness: report.freshness,
             stage: Stage::Head,
             _share: share,
         }
@@ -57,7 +59,9 @@ impl ReportBody {
             }
         }
         if self.rest.len() == 0 {
-            chunk.extend_from_slice(b"]}\n");
+            chunk.extend_from_slice(b"],");
+            let freshness = crate::http::json_line(&self.freshness);
+            chunk.extend_from_slice(&freshness.as_bytes()[1..]);
             self.stage = Stage::Sent;
         }
         chunk
@@ -102,6 +106,7 @@ mod tests {
             };
             let report = Counters {
                 counters: (0..rows).map(counter).collect(),
+                freshness: Freshness::default(),
             };
             let whole = crate::http::json_line(&report);
             let share = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();

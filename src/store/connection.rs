@@ -34,6 +34,8 @@ pub enum Error {
     },
     /// There was no answer, or not all of it: the connection is of no further use.
     Connection(String),
+    /// The schema is not one that this captcha can work with; what is lacking, and what to do.
+    Schema(String),
 }
 
 /// `UNKNOWN_TABLE`, as ClickHouse numbers its errors (src/Common/ErrorCodes.cpp).
@@ -52,7 +54,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Server { message, .. } => f.write_str(message),
-            Error::Connection(reason) => f.write_str(reason),
+            Error::Connection(reason) | Error::Schema(reason) => f.write_str(reason),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use chrono::{DateTime, NaiveDate};
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use klickhouse::Value;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
@@ -49,6 +49,18 @@ pub struct Counter {
 pub struct Counters {
     /// One row for each day and site with any event.
     pub counters: Vec<Counter>,
+    /// Every event that was confirmed before is in it.
+    #[serde(flatten)]
+    pub freshness: Freshness,
+}
+
+/// How far a report is complete.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Freshness {
+    /// Every event that was confirmed before this moment of ClickHouse's clock is counted; `None` as long as no
+    /// moment can be named.
+    #[serde(serialize_with = "as_instant")]
+    pub complete_through: Option<DateTime<Utc>>,
 }
 
 /// Why there is no report.
@@ -142,6 +154,8 @@ impl Connection {
     /// # Errors
     /// [`CountersError::TooManyRows`] rather than a part of the answer.
     pub async fn counters(&self, filter: &Filter) -> Result<Counters, CountersError> {
+        // Asked first: what is claimed now is in the table now, and counted below.
+        let complete_through = self.complete_through().await?;
         let mut counters = Vec::new();
         self.each_block(&filter.sql(), QUERY_TIMEOUT, |block| {
             for row in rows_of(block) {
@@ -162,7 +176,10 @@ impl Connection {
         let counters = sorted
             .await
             .map_err(|_| Error::Connection("the report was not sorted".to_string()))?;
-        Ok(Counters { counters })
+        Ok(Counters {
+            counters,
+            freshness: Freshness { complete_through },
+        })
     }
 }
 
@@ -191,6 +208,18 @@ fn day_number(date: NaiveDate) -> i64 {
 
 fn as_text<S: Serializer>(date: &NaiveDate, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(date)
+}
+
+fn as_instant<S: Serializer>(
+    instant: &Option<DateTime<Utc>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match instant {
+        Some(instant) => {
+            serializer.serialize_str(&instant.to_rfc3339_opts(SecondsFormat::Millis, true))
+        }
+        None => serializer.serialize_none(),
+    }
 }
 
 #[cfg(test)]
@@ -230,12 +259,19 @@ mod tests {
             Value::UInt64(2),
             Value::UInt64(1),
         ];
-        let counters = Counters {
+        let mut counters = Counters {
             counters: vec![counter(&row).unwrap()],
+            freshness: Freshness::default(),
         };
         assert_eq!(
             serde_json::to_string(&counters).unwrap(),
-            r#"{"counters":[{"date":"2199-12-31","site_id":"00000000-0000-0000-0000-000000000000","served":2,"solved":1}]}"#
+            r#"{"counters":[{"date":"2199-12-31","site_id":"00000000-0000-0000-0000-000000000000","served":2,"solved":1}],"complete_through":null}"#
+        );
+        counters.freshness.complete_through = DateTime::from_timestamp_millis(978_307_200_000);
+        let text = serde_json::to_string(&counters).unwrap();
+        assert!(
+            text.ends_with(r#"],"complete_through":"2001-01-01T00:00:00.000Z"}"#),
+            "{text}"
         );
     }
 

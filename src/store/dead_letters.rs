@@ -30,7 +30,7 @@ pub struct DeadLetter {
 }
 
 impl Connection {
-    /// Hands over the dead letters of a topic that arrived on some days, by partition and offset, until
+    /// Hands over the dead letters of a topic that arrived on some days, by log, partition and offset, until
     /// `take` has had enough and says `false`.
     ///
     /// # Errors
@@ -44,9 +44,11 @@ impl Connection {
     ) -> Result<(), Error> {
         let sql = format!(
             "SELECT partition, offset, toUnixTimestamp64Milli(arrival), reason, raw FROM dead_letters \
-             WHERE topic = {}{} ORDER BY partition, offset LIMIT {limit} \
-             SETTINGS max_block_size = {BLOCK_ROWS}",
+             WHERE (topic = {} OR startsWith(topic, {})){} \
+             ORDER BY topic, partition, offset LIMIT {limit} SETTINGS max_block_size = {BLOCK_ROWS}",
             quote(topic),
+            // Logs of the same topic, made anew.
+            quote(&format!("{topic}@")),
             span.condition()
         );
         let mut wanted = true;

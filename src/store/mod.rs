@@ -1,13 +1,17 @@
 //! The noun ClickHouse: connections that end in bounded time, and everything that is asked of the tables.
 
 mod audit;
+mod claims;
 mod connection;
 mod counters;
 mod dead_letters;
 mod events;
 mod insert;
+pub mod lock;
 mod login;
+mod once;
 pub mod schema;
+mod topics;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -16,12 +20,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 pub use audit::{Held, Span};
+pub use claims::Claim;
 pub use connection::{Connection, Error};
-pub use counters::{Counter, Counters, CountersError, Filter, ROWS_MAX};
+pub use counters::{Counter, Counters, CountersError, Filter, Freshness, ROWS_MAX};
 pub use dead_letters::DeadLetter;
 pub use events::{Head, Place};
 pub use insert::{Content, Insert, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};
 use tokio::time::timeout;
+pub use topics::TopicFacts;
 
 /// To connect and to log in, for each address. A server on the same network answers in milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -164,6 +170,50 @@ impl Store {
             .execute(&format!("USE {}", self.database()))
             .await?;
         Ok(connection)
+    }
+
+    /// Connects, and makes sure that the schema is one that this captcha can work with.
+    ///
+    /// # Errors
+    /// As [`Store::connect`]; [`Error::Schema`] says what is lacking.
+    pub async fn connect_to_schema(&self) -> Result<Connection, Error> {
+        let (addresses, database) = (self.addresses(), self.database());
+        let nothing = || {
+            Error::Schema(format!(
+                "clickhouse at {addresses} has no tables in database {database}; run `captcha migrate`"
+            ))
+        };
+        let connection = match self.connect().await {
+            Err(err) if err.is_schema_missing() => return Err(nothing()),
+            other => other?,
+        };
+        let applied = connection.applied().await?;
+        if applied.is_empty() {
+            return Err(nothing());
+        }
+        match schema::misfit(&applied) {
+            None => Ok(connection),
+            Some(reason) => Err(Error::Schema(format!(
+                "database {database} of clickhouse at {addresses} has {reason}"
+            ))),
+        }
+    }
+
+    /// Connects for a topic that `captcha migrate` has recorded.
+    ///
+    /// # Errors
+    /// As [`Store::connect_to_schema`]; [`Error::Schema`] too if the topic is not recorded, or retired.
+    pub async fn connect_for(&self, topic: &str) -> Result<(Connection, TopicFacts), Error> {
+        let connection = self.connect_to_schema().await?;
+        match connection.topic_facts(topic).await? {
+            Some(facts) if facts.partitions > 0 => Ok((connection, facts)),
+            Some(_) => Err(Error::Schema(format!(
+                "topic {topic} is retired in clickhouse; run `captcha migrate` to take it up again"
+            ))),
+            None => Err(Error::Schema(format!(
+                "topic {topic} is not recorded in clickhouse; run `captcha migrate`"
+            ))),
+        }
     }
 
     /// Connects without entering the database, which may not be there yet.

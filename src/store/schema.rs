@@ -1,10 +1,11 @@
-//! The schema: the migrations that are built in, those that are recorded, and what is known of a topic.
+//! The schema: the migrations that are built in, those that are recorded, and whether this captcha can work with them.
 
 use std::time::Duration;
 
 use klickhouse::Value;
 
 use super::connection::unexpected;
+use super::once::RowOnce;
 use super::{Connection, Error, Identifier, Store, quote};
 
 /// A migration file that is built into the binary.
@@ -14,41 +15,44 @@ pub struct File {
     pub name: &'static str,
     /// Its one statement.
     pub sql: &'static str,
+    /// A captcha that knows this schema version, or a newer one, can work with the schema that the file makes. Its
+    /// own number if the file takes away what older ones need, else that of the file before.
+    pub compatible_since: u32,
 }
 
 macro_rules! files {
-    ($($name:literal),* $(,)?) => {
-        &[$(File { name: $name, sql: include_str!(concat!("../../migrations/", $name)) }),*]
+    ($($name:literal since $since:literal),* $(,)?) => {
+        &[$(File {
+            name: $name,
+            sql: include_str!(concat!("../../migrations/", $name)),
+            compatible_since: $since,
+        }),*]
     };
 }
 
 /// All migrations, in order.
 pub const FILES: &[File] = files![
-    "V1__create_events.sql",
-    "V2__create_dead_letters.sql",
-    "V3__create_topics.sql",
-    "V4__recode_events.sql",
+    "V1__create_events.sql" since 1,
+    "V2__create_dead_letters.sql" since 1,
+    "V3__create_topics.sql" since 1,
+    "V4__recode_events.sql" since 1,
+    "V5__create_claims.sql" since 1,
+    "V6__name_logs.sql" since 1,
 ];
 
-/// The schema version that this binary reads and writes: the number of the last file.
+/// The newest schema version that this binary knows: the number of the last file.
 pub const VERSION: u32 = FILES.len() as u32;
 
+/// The oldest schema version that has everything `serve`, `consume` and `report` ask for.
+pub const NEEDED: u32 = 6;
+
+const _: () = assert!(NEEDED <= VERSION);
+
 /// What the migrations make.
-const TABLES: [&str; 3] = ["events", "dead_letters", "topics"];
+const TABLES: [&str; 4] = ["events", "dead_letters", "topics", "claims"];
 
 /// For one statement of a migration, which may rewrite data.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// An insert of which at most one with a token takes place.
-const ONCE: &str = "async_insert = 0, insert_deduplicate = 1, deduplicate_insert = 'enable', \
-     deduplicate_insert_select = 'force_enable'";
-
-/// Tokens that are tried for one row. A crash burns one; nobody crashes that often.
-const GENERATIONS_MAX: u32 = 20;
-
-/// For an insert of somebody else that is still running, and between looks.
-const RUNNING_LOOKS: u32 = 100;
-const RUNNING_WAIT: Duration = Duration::from_millis(100);
 
 /// A migration as the table `migrations` records it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,17 +65,30 @@ pub struct Applied {
     pub checksum: String,
     /// When, UTC.
     pub applied_at: String,
+    /// Who can work with it, as [`File::compatible_since`].
+    pub compatible_since: u32,
 }
 
-/// What `captcha migrate` recorded of a topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TopicFacts {
-    /// How often it was recorded.
-    pub revision: u32,
-    /// Number of partitions.
-    pub partitions: i32,
-    /// N: an event sent again within the next N records of its partition is counted once.
-    pub repeat_window_records: i64,
+/// Why this captcha cannot work with a schema, and what to do; `None` if it can.
+pub fn misfit(applied: &[Applied]) -> Option<String> {
+    let version = applied.iter().map(|record| record.version).max();
+    let version = version.unwrap_or(0);
+    let lacking: Vec<&str> = (1..=NEEDED)
+        .filter(|number| !applied.iter().any(|record| record.version == *number))
+        .filter_map(|number| Some(FILES.get(number as usize - 1)?.name))
+        .collect();
+    if !lacking.is_empty() {
+        return Some(format!(
+            "schema version {version}, without {}; run `captcha migrate`",
+            lacking.join(", ")
+        ));
+    }
+    let newest = applied.iter().map(|record| record.compatible_since).max();
+    let since = newest.filter(|since| *since > VERSION)?;
+    Some(format!(
+        "schema version {version}, made for a captcha that knows version {since}, and this one knows {VERSION}; \
+         use a newer captcha"
+    ))
 }
 
 impl Store {
@@ -89,22 +106,14 @@ impl Store {
 }
 
 impl Connection {
-    /// The schema version: the largest one that is recorded, 0 before the first migration.
-    ///
-    /// # Errors
-    /// No answer.
-    pub async fn schema_version(&self) -> Result<u32, Error> {
-        let applied = self.applied().await?;
-        Ok(applied.last().map_or(0, |last| last.version))
-    }
-
     /// The recorded migrations by version; none before the first run.
     ///
     /// # Errors
     /// No answer.
     pub async fn applied(&self) -> Result<Vec<Applied>, Error> {
-        let sql =
-            "SELECT version, name, checksum, toString(applied_at) FROM migrations ORDER BY version";
+        // A history that an older captcha made has no last column.
+        let sql = "SELECT version, name, checksum, toString(applied_at), COLUMNS('^compatible_since$') \
+             FROM migrations ORDER BY version";
         let rows = match self.rows(sql).await {
             Err(err) if err.is_schema_missing() => return Ok(Vec::new()),
             other => other?,
@@ -128,147 +137,116 @@ impl Connection {
         Ok(TABLES.into_iter().filter(is_lost).collect())
     }
 
-    /// Makes the table that records migrations.
+    /// Makes the table that records migrations, or what it lacks.
     ///
     /// # Errors
     /// No answer, or no right to.
     pub async fn create_history(&self) -> Result<(), Error> {
         self.execute(
             "CREATE TABLE IF NOT EXISTS migrations (version UInt32, name String, checksum String, \
-             applied_at DateTime64(3, 'UTC') DEFAULT now64(3)) ENGINE = MergeTree ORDER BY version \
+             applied_at DateTime64(3, 'UTC') DEFAULT now64(3), \
+             compatible_since UInt32 DEFAULT version) ENGINE = MergeTree ORDER BY version \
              SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, \
              fsync_part_directory = 1",
+        )
+        .await?;
+        self.execute(
+            "ALTER TABLE migrations ADD COLUMN IF NOT EXISTS compatible_since UInt32 DEFAULT version",
         )
         .await
     }
 
-    /// Runs the statement of a migration and records it. Of many at once, all run it and one records.
+    /// Runs the statement of a migration.
     ///
     /// # Errors
-    /// The server refused the statement, or no answer.
-    pub async fn apply(
+    /// The server refused it, or no answer.
+    pub async fn run_migration(&self, sql: &str) -> Result<(), Error> {
+        self.each_block(sql, MIGRATION_TIMEOUT, |_| Ok(())).await
+    }
+
+    /// Records a migration as applied, once.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn record_migration(
         &self,
         version: u32,
         name: &str,
         checksum: &str,
-        sql: &str,
+        compatible_since: u32,
     ) -> Result<(), Error> {
-        self.each_block(sql, MIGRATION_TIMEOUT, |_| Ok(())).await?;
         self.insert_once(&RowOnce {
-            table: "migrations (version, name, checksum)",
-            values: format!("{version}, {}, {}", quote(name), quote(checksum)),
+            table: "migrations (version, name, checksum, compatible_since)",
+            values: format!(
+                "{version}, {}, {}, {compatible_since}",
+                quote(name),
+                quote(checksum)
+            ),
             is_there: format!("FROM migrations WHERE version = {version}"),
             token: format!("migration:{version}"),
         })
         .await
     }
 
-    /// Inserts a row unless it is there; of many at once, one does. A token may be burnt: the server noted
-    /// it and died before it kept the row, and from then on answers Ok and keeps nothing. So the row is
-    /// looked for, and if it is not there and nobody is inserting it, the next token is tried.
-    async fn insert_once(&self, row: &RowOnce) -> Result<(), Error> {
-        let RowOnce {
-            table,
-            values,
-            is_there,
-            token,
-        } = row;
-        for generation in 0..GENERATIONS_MAX {
-            let token = format!("{token}#{generation}");
-            self.execute(&format!(
-                "INSERT INTO {table} SELECT {values} WHERE (SELECT count() {is_there}) = 0 \
-                 SETTINGS {ONCE}, insert_deduplication_token = {}",
-                quote(&token)
-            ))
-            .await?;
-            self.await_end_of_insert(&token).await?;
-            if !self
-                .rows(&format!("SELECT 1 {is_there} LIMIT 1"))
-                .await?
-                .is_empty()
-            {
-                return Ok(());
-            }
-        }
-        Err(self.failed(&format!("drops every insert into {table}")))
-    }
-
-    async fn await_end_of_insert(&self, token: &str) -> Result<(), Error> {
-        for _ in 0..RUNNING_LOOKS {
-            if !self.is_inserting(token).await? {
-                return Ok(());
-            }
-            tokio::time::sleep(RUNNING_WAIT).await;
-        }
-        Err(self.failed(&format!("is still working on the insert {token}")))
-    }
-
-    /// What is recorded of a topic; `None` before `captcha migrate` saw it.
-    ///
-    /// # Errors
-    /// No answer, or the tables are not there.
-    pub async fn topic_facts(&self, topic: &str) -> Result<Option<TopicFacts>, Error> {
-        let sql = format!(
-            "SELECT revision, partitions, repeat_window_records FROM topics WHERE topic = {} \
-             ORDER BY revision DESC LIMIT 1",
-            quote(topic)
-        );
-        match self.rows(&sql).await?.first().map(Vec::as_slice) {
-            None => Ok(None),
-            Some(
-                [
-                    Value::UInt32(revision),
-                    Value::Int32(partitions),
-                    Value::Int64(window),
-                ],
-            ) => Ok(Some(TopicFacts {
-                revision: *revision,
-                partitions: *partitions,
-                repeat_window_records: *window,
-            })),
-            Some(_) => Err(unexpected("a topic")),
-        }
-    }
-
-    /// Records a new revision of a topic. Of many at once, one wins; read it back to see which.
+    /// Mutations that rewrite tables of the database and have not ended.
     ///
     /// # Errors
     /// No answer.
-    pub async fn record_topic(&self, topic: &str, facts: &TopicFacts) -> Result<(), Error> {
-        let TopicFacts {
-            revision,
-            partitions,
-            repeat_window_records,
-        } = facts;
-        let name = quote(topic);
-        self.insert_once(&RowOnce {
-            table: "topics (topic, revision, partitions, repeat_window_records)",
-            values: format!("{name}, {revision}, {partitions}, {repeat_window_records}"),
-            is_there: format!("FROM topics WHERE topic = {name} AND revision = {revision}"),
-            token: format!("topic:{topic}:{revision}"),
-        })
-        .await
+    pub async fn running_mutations(&self) -> Result<Vec<Mutation>, Error> {
+        let sql = "SELECT table, command, toInt64(parts_to_do), latest_fail_reason FROM system.mutations \
+             WHERE database = currentDatabase() AND NOT is_done ORDER BY create_time";
+        let rows = self.rows(sql).await?;
+        rows.iter()
+            .map(|row| mutation(row).ok_or_else(|| unexpected("the mutations")))
+            .collect()
+    }
+
+    /// Bytes of a table on disk; 0 if it is not there.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn table_bytes(&self, table: &str) -> Result<u64, Error> {
+        let sql = format!(
+            "SELECT toUInt64(sum(bytes_on_disk)) FROM system.parts \
+             WHERE database = currentDatabase() AND active AND table = {}",
+            quote(table)
+        );
+        match self.rows(&sql).await?.first().map(Vec::as_slice) {
+            Some([Value::UInt64(bytes)]) => Ok(*bytes),
+            _ => Err(unexpected("the size of a table")),
+        }
     }
 }
 
-/// A row that is to be there once.
-struct RowOnce {
-    /// Table and columns.
-    table: &'static str,
-    /// The row.
-    values: String,
-    /// `FROM` and `WHERE` of a question that the row, or one that stands for it, answers.
-    is_there: String,
-    /// What all who insert it call it.
-    token: String,
+/// A rewriting of a table that goes on in the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mutation {
+    /// The table.
+    pub table: String,
+    /// What is done to it.
+    pub command: String,
+    /// Parts that are not rewritten yet.
+    pub parts_to_do: i64,
+    /// Why it does not come on; mostly empty.
+    pub failure: String,
+}
+
+fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(bytes) => String::from_utf8(bytes.clone()).ok(),
+        _ => None,
+    }
 }
 
 fn applied(row: &[Value]) -> Option<Applied> {
-    let text = |value: &Value| match value {
-        Value::String(bytes) => String::from_utf8(bytes.clone()).ok(),
-        _ => None,
-    };
-    let [Value::UInt32(version), name, checksum, applied_at] = row else {
+    let [
+        Value::UInt32(version),
+        name,
+        checksum,
+        applied_at,
+        compatible_since @ ..,
+    ] = row
+    else {
         return None;
     };
     Some(Applied {
@@ -276,5 +254,79 @@ fn applied(row: &[Value]) -> Option<Applied> {
         name: text(name)?,
         checksum: text(checksum)?,
         applied_at: text(applied_at)?,
+        compatible_since: match compatible_since {
+            [] => *version,
+            [Value::UInt32(since)] => *since,
+            _ => return None,
+        },
     })
+}
+
+fn mutation(row: &[Value]) -> Option<Mutation> {
+    let [table, command, Value::Int64(parts_to_do), failure] = row else {
+        return None;
+    };
+    Some(Mutation {
+        table: text(table)?,
+        command: text(command)?,
+        parts_to_do: *parts_to_do,
+        failure: text(failure)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded(version: u32, compatible_since: u32) -> Applied {
+        Applied {
+            version,
+            name: format!("V{version}__x.sql"),
+            checksum: String::new(),
+            applied_at: String::new(),
+            compatible_since,
+        }
+    }
+
+    fn up_to(version: u32) -> Vec<Applied> {
+        (1..=version).map(|number| recorded(number, 1)).collect()
+    }
+
+    #[test]
+    fn what_is_lacking_is_named() {
+        let reason = misfit(&up_to(NEEDED - 2)).unwrap();
+        let last = FILES[NEEDED as usize - 1].name;
+        let before = FILES[NEEDED as usize - 2].name;
+        assert!(
+            reason.contains(&format!("without {before}, {last}; run")),
+            "{reason}"
+        );
+        let mut holed = up_to(VERSION);
+        holed.remove(1);
+        assert!(misfit(&holed).unwrap().contains(FILES[1].name));
+    }
+
+    #[test]
+    fn a_newer_schema_will_do_unless_it_says_otherwise() {
+        let mut applied = up_to(VERSION);
+        assert_eq!(misfit(&applied), None);
+        applied.push(recorded(VERSION + 1, VERSION));
+        assert_eq!(misfit(&applied), None);
+        applied.push(recorded(VERSION + 2, VERSION + 2));
+        assert!(misfit(&applied).unwrap().contains("use a newer captcha"));
+        // Another one after it does not take that back.
+        applied.push(recorded(VERSION + 3, 1));
+        assert!(misfit(&applied).is_some());
+    }
+
+    #[test]
+    fn files_are_compatible_with_themselves() {
+        for (number, file) in (1..).zip(FILES) {
+            assert!(
+                (1..=number).contains(&file.compatible_since),
+                "{}",
+                file.name
+            );
+        }
+    }
 }

@@ -242,11 +242,6 @@ async fn it_waits_for_the_schema() {
     let serve = world.serve().await;
     accept(&serve.address, &events(2)).await;
     world.await_counted(2).await;
-    world
-        .sql("INSERT INTO migrations (version, name, checksum) VALUES (99, 'V99__future.sql', 'x')")
-        .await;
-    let early = world.consume(&[]).await;
-    early.await_ready(503, "use a newer captcha").await;
 }
 
 /// The rule for repeats, read off the records that are really in Kafka.
@@ -327,22 +322,43 @@ async fn records_that_retention_took_become_a_gap() {
 }
 
 #[tokio::test]
-async fn a_topic_that_was_made_anew_stops_and_says_so() {
+async fn a_topic_that_was_made_anew_stops_until_it_is_said_so() {
     let world = World::new("anew");
     world.migrate(&["--partitions", "1"]).await;
-    world.produce(0, &[Some(&b"1"[..]), Some(&b"2"[..])]).await;
+    let good = || served("2024-01-01T00:00:00").to_string().into_bytes();
+    world.produce(0, &[Some(&good()), Some(&good())]).await;
     let mut consume = world.consume(&[]).await;
     world.await_log(2).await;
+    let line = world.refused(&["migrate", "--topic-made-anew"]).await;
+    assert!(line.contains("is the one that was consumed"), "{line}");
     consume.kill();
     let delete = ["--delete", "--topic", &world.name];
     kafka_tool(TOPICS, &world.kafka, &delete).await;
     world.migrate(&["--partitions", "1"]).await;
     // Longer than the old one, so that its length does not betray it.
-    world.produce(0, &[Some(&b"3"[..]); 5]).await;
+    let again = good();
+    for value in [good(), good(), again.clone(), good(), again] {
+        world.produce(0, &[Some(&value)]).await;
+    }
     let consume = world.consume(&[]).await;
     consume.await_ready(503, "another record at 1").await;
-    consume.await_ready(503, "the topic was made anew").await;
+    consume
+        .await_ready(503, "captcha migrate --topic-made-anew")
+        .await;
     world.await_log(2).await;
+
+    let said = world.migrate(&["--topic-made-anew"]).await;
+    assert!(said.contains("as made anew"), "{said}");
+    consume.await_ready(200, "partition 0: ok").await;
+    world.await_counted(2 + 4).await;
+    let logs = world
+        .sql("SELECT toString(topic), toString(count()), toString(max(offset)) FROM events GROUP BY topic ORDER BY topic")
+        .await;
+    let log = format!("{}@2", world.name);
+    assert_eq!(logs, [[&world.name, "2", "1"], [&log, "5", "4"]]);
+    let line = world.refused(&["migrate", "--topic-made-anew"]).await;
+    assert!(line.contains("is the one that was consumed"), "{line}");
+    world.ok(&["report", "audit"]).await;
 }
 
 #[tokio::test]

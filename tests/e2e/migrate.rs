@@ -27,11 +27,11 @@ async fn a_second_run_changes_nothing_and_says_so() {
         .await;
     assert_eq!(
         world.migrate(&[]).await,
-        "nothing to do: schema version 4\n"
+        "nothing to do: schema version 6\n"
     );
     assert_eq!(
         world.migrate(&["--dry-run"]).await,
-        "nothing to do: schema version 4\n"
+        "nothing to do: schema version 6\n"
     );
     assert!(
         world
@@ -48,7 +48,7 @@ async fn a_second_run_changes_nothing_and_says_so() {
 #[tokio::test]
 async fn many_at_once_are_safe() {
     let world = World::new("at_once");
-    let runs = (0..6).map(|_| world.run(&["migrate"]));
+    let runs = (0..20).map(|_| world.run(&["migrate"]));
     for output in futures_util::future::join_all(runs).await {
         assert!(
             output.status.success(),
@@ -59,14 +59,14 @@ async fn many_at_once_are_safe() {
     let recorded = world
         .sql("SELECT toString(count()), toString(uniqExact(version)) FROM migrations")
         .await;
-    assert_eq!(recorded, [["4", "4"]]);
+    assert_eq!(recorded, [["6", "6"]]);
     assert_eq!(
         world.sql("SELECT toString(count()) FROM topics").await,
         [["1"]]
     );
     assert_eq!(
         world.migrate(&[]).await,
-        "nothing to do: schema version 4\n"
+        "nothing to do: schema version 6\n"
     );
 }
 
@@ -161,7 +161,7 @@ async fn burnt_tokens_do_not_stop_it() {
     assert!(world.migrate(&[]).await.starts_with("nothing to do"));
     let rows =
         "SELECT toString((SELECT count() FROM migrations)), toString((SELECT count() FROM topics))";
-    assert_eq!(world.sql(rows).await, [["4", "1"]]);
+    assert_eq!(world.sql(rows).await, [["6", "1"]]);
 }
 
 #[tokio::test]
@@ -176,4 +176,150 @@ async fn a_lost_table_is_named() {
     );
     let consume = world.consume(&[]).await;
     consume.await_ready(503, "has no tables there").await;
+}
+
+/// Makes the database one of this schema version, as an older captcha left it.
+async fn forget_after(world: &World, version: u32) {
+    for change in [
+        format!("DELETE WHERE version > {version}"),
+        "DROP COLUMN compatible_since".to_string(),
+    ] {
+        world
+            .sql(&format!(
+                "ALTER TABLE migrations {change} SETTINGS mutations_sync = 2"
+            ))
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn killed_with_the_lock_it_is_followed_by_the_next() {
+    let world = World::new("migrate_killed");
+    world.migrate(&[]).await;
+    forget_after(&world, 4).await;
+    // What nobody may migrate beside: a mutation that does not come on, because merges are stopped.
+    world.sql("SYSTEM STOP MERGES events").await;
+    world.sql("INSERT INTO events (topic) SELECT 'x'").await;
+    world
+        .sql("ALTER TABLE events UPDATE reason = 'x' WHERE 1 SETTINGS mutations_sync = 0")
+        .await;
+    let mut first = world.start("migrate", &["migrate"]);
+    first
+        .await_said("waiting for a mutation of events: 1 parts to do")
+        .await;
+    let mut second = world.start("migrate", &["migrate"]);
+    second.await_said(&format!("/{}/", first.pid())).await;
+    first.kill();
+    second
+        .await_said("was not heard of for 12 s; going on in its place")
+        .await;
+    second.await_said("waiting for a mutation of events").await;
+    world.sql("SYSTEM START MERGES events").await;
+    assert!(second.ended().await.success());
+    assert!(world.migrate(&[]).await.starts_with("nothing to do"));
+    let steps = world
+        .sql("SELECT toString(step), name FROM migration_log WHERE term = 3 AND step != 'alive' ORDER BY at")
+        .await;
+    let wanted = [
+        ["lock", ""],
+        ["begin", "V5__create_claims.sql"],
+        ["done", "V5__create_claims.sql"],
+        ["begin", "V6__name_logs.sql"],
+        ["done", "V6__name_logs.sql"],
+        ["unlock", ""],
+    ];
+    assert_eq!(steps, wanted);
+}
+
+#[tokio::test]
+async fn killed_anywhere_it_goes_on_where_it_was() {
+    let world = World::new("migrate_killed_often");
+    for delay_ms in [40, 70, 110] {
+        let mut killed = world.start("migrate", &["migrate"]);
+        tokio::time::sleep(std::time::Duration::from_millis(delay_ms)).await;
+        killed.kill();
+    }
+    world.migrate(&[]).await;
+    // What a crash leaves behind that comes after a statement and before it is noted as done.
+    forget_after(&world, 5).await;
+    world
+        .sql(
+            "INSERT INTO migration_log (term, at, owner, step, name) SELECT 100, now64(3) - 60, 'pod-1', \
+             step, name FROM values('step String, name String', ('lock', ''), ('begin', 'V6__name_logs.sql'))",
+        )
+        .await;
+    let said = world.migrate(&[]).await;
+    assert!(
+        said.starts_with(
+            "pod-1 began V6__name_logs.sql and was not heard of for 12 s; going on from there\napplied V6"
+        ),
+        "{said}"
+    );
+    let facts = "SELECT toString(count()), toString(uniqExact(version)), toString(max(version)) FROM migrations";
+    assert_eq!(world.sql(facts).await, [["6", "6", "6"]]);
+    assert!(world.migrate(&[]).await.starts_with("nothing to do"));
+}
+
+#[tokio::test]
+async fn who_lost_the_lock_does_nothing_more() {
+    let world = World::new("migrate_overtaken");
+    world.migrate(&[]).await;
+    forget_after(&world, 4).await;
+    world.sql("SYSTEM STOP MERGES events").await;
+    world.sql("INSERT INTO events (topic) SELECT 'x'").await;
+    world
+        .sql("ALTER TABLE events UPDATE reason = 'x' WHERE 1 SETTINGS mutations_sync = 0")
+        .await;
+    let mut frozen = world.start("migrate", &["migrate"]);
+    frozen.await_said("waiting for a mutation of events").await;
+    // As if it had been frozen for so long that another one took over.
+    world
+        .sql("INSERT INTO migration_log (term, owner, step) SELECT 100, 'pod-2', 'lock'")
+        .await;
+    world.sql("SYSTEM START MERGES events").await;
+    assert!(!frozen.ended().await.success());
+    frozen
+        .await_said("another migrate has taken the lock; run `captcha migrate` again")
+        .await;
+    let applied = world
+        .sql("SELECT toString(max(version)) FROM migrations")
+        .await;
+    assert_eq!(applied, [["4"]]);
+}
+
+#[tokio::test]
+async fn an_older_schema_is_named_and_a_newer_one_may_do() {
+    let world = World::new("gate");
+    world.migrate(&[]).await;
+    forget_after(&world, 4).await;
+    let lacking = "has schema version 4, without V5__create_claims.sql, V6__name_logs.sql; run `captcha migrate`";
+    let line = world.refused(&["report"]).await;
+    assert!(line.contains(lacking), "{line}");
+    let serve = world.serve().await;
+    let reply = crate::client::get(&serve.address, "/v1/report").await;
+    assert_eq!(reply.status, 503);
+    serve.await_said(lacking).await;
+    let consume = world.consume(&[]).await;
+    consume.await_ready(503, lacking).await;
+    world.migrate(&[]).await;
+    consume.await_ready(200, "schema: ok").await;
+
+    let newer = |version: u32, since: u32| {
+        format!(
+            "INSERT INTO migrations (version, name, checksum, compatible_since) \
+             SELECT {version}, 'V{version}__future.sql', 'x', {since}"
+        )
+    };
+    world.sql(&newer(7, 6)).await;
+    world.ok(&["report"]).await;
+    let beside = world.consume(&[]).await;
+    beside.await_ready(200, "schema: ok").await;
+    let line = world.refused(&["migrate"]).await;
+    assert!(
+        line.contains("V7__future.sql is applied, but this captcha does not have it"),
+        "{line}"
+    );
+    world.sql(&newer(8, 8)).await;
+    let line = world.refused(&["report"]).await;
+    assert!(line.contains("use a newer captcha"), "{line}");
 }

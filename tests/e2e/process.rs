@@ -47,12 +47,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a command, with its stderr in a log.
+    /// Starts a command, with all that it says in a log.
     pub fn start(mut command: Command, log: PathBuf) -> Process {
-        let stderr = File::create(&log).unwrap();
+        let file = File::create(&log).unwrap();
         let child = command
-            .stderr(stderr)
-            .stdout(Stdio::null())
+            .stderr(file.try_clone().unwrap())
+            .stdout(file)
             .spawn()
             .unwrap();
         Process {
@@ -84,6 +84,15 @@ impl Process {
         .await;
         self.address = line["address"].as_str().unwrap_or_default().to_string();
         self.admin = line["admin_address"].as_str().unwrap().to_string();
+    }
+
+    /// Waits until it has said this.
+    pub async fn await_said(&self, part: &str) {
+        eventually(&format!("the process to say {part:?}"), async || {
+            let text = std::fs::read_to_string(&self.log).unwrap();
+            text.contains(part).then_some(()).ok_or(text)
+        })
+        .await;
     }
 
     pub fn pid(&self) -> i32 {
@@ -171,12 +180,19 @@ pub const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
 /// Kafka's tool that writes records.
 pub const PRODUCER: &str = "org.apache.kafka.tools.ProducerPerformance";
 
+/// The command line of one of Kafka's own tools.
+pub fn java_class(class: &str, address: &str) -> tokio::process::Command {
+    let jars = shared("CAPTCHA_TEST_KAFKA_JARS");
+    let mut command = tokio::process::Command::new("java");
+    command
+        .args(["-cp", &format!("{jars}/*"), class])
+        .args(["--bootstrap-server", address]);
+    command
+}
+
 /// Runs one of Kafka's own tools.
 pub async fn kafka_tool(class: &str, address: &str, args: &[&str]) {
-    let jars = shared("CAPTCHA_TEST_KAFKA_JARS");
-    let output = tokio::process::Command::new("java")
-        .args(["-cp", &format!("{jars}/*"), class])
-        .args(["--bootstrap-server", address])
+    let output = java_class(class, address)
         .args(args)
         .output()
         .await

@@ -55,7 +55,7 @@ async fn posted_events_come_back_in_the_report() {
     let none = "/v1/report?site_id=00000000-0000-4000-8000-0000000000ff";
     assert_eq!(
         get(&serve.address, none).await.text(),
-        "{\"counters\":[]}\n"
+        "{\"counters\":[],\"complete_through\":null}\n"
     );
 
     let csv = world.ok(&["report", "--format", "csv"]).await;

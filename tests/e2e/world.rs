@@ -121,7 +121,8 @@ impl World {
         (self.serve().await, self.consume(&[]).await)
     }
 
-    fn start(&self, role: &str, args: &[&str]) -> Process {
+    /// Starts any command, which writes what it says to a log.
+    pub fn start(&self, role: &str, args: &[&str]) -> Process {
         let file = format!("{}-{role}-{}.log", self.name, uuid::Uuid::now_v7().simple());
         Process::start(self.command(args), self.logs.join(file))
     }
@@ -156,6 +157,12 @@ impl World {
 
     /// Asks ClickHouse; the rows as text.
     pub async fn sql(&self, sql: &str) -> Vec<Vec<String>> {
+        tokio::time::timeout(PATIENCE, self.ask(sql))
+            .await
+            .unwrap_or_else(|_| panic!("clickhouse does not answer: {sql}"))
+    }
+
+    async fn ask(&self, sql: &str) -> Vec<Vec<String>> {
         let options = ClientOptions {
             default_database: self.name.clone(),
             ..ClientOptions::default()

@@ -1,0 +1,4 @@
+-- The name under which a topic's records stand in the column topic of events and in claims. It is the topic's
+-- own until the topic is deleted and made again: then offsets begin anew, and so does the log, under another name.
+ALTER TABLE topics
+    ADD COLUMN IF NOT EXISTS log String DEFAULT topic AFTER topic

@@ -1,0 +1,222 @@
+//! Claims: up to which moment each partition is complete, for the report's `complete_through`.
+//!
+//! A claim of a partition names a moment t of ClickHouse's clock, and says that every event which was confirmed before
+//! t is in the table. It is made so: read t; a second later at the earliest read where Kafka's log ends; once the
+//! head is there, claim t. What was confirmed before t lies before that end, and the head is read from the table.
+//!
+//! Between t and the end that counts lies another reading of the end, a second before it: a broker that was frozen
+//! while another one took its partition over answers once with the end that it knew, and learns of it meanwhile.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::{Broker, TopicWatch};
+use crate::http::admin::Health;
+use crate::store::{Claim, Connection, Place, Store};
+
+/// Between readings of the clock, of an end, and between writings.
+pub const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Rounds in a row that may fail before the check `claims` does: a restart of a server is no trouble.
+const FAILURES_MAX: u32 = 5;
+
+/// What is to be claimed next of one partition. Pure.
+#[derive(Debug, Default)]
+pub struct Claiming {
+    /// The clock before the end was read last, unless anything failed since.
+    earlier_millis: Option<i64>,
+    target: Option<Target>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Target {
+    through_millis: i64,
+    end: i64,
+}
+
+impl Claiming {
+    /// Whether it is of use to read the end of the log.
+    pub fn wants_end(&self) -> bool {
+        self.target.is_none()
+    }
+
+    /// The end of the log was read, after the clock showed this.
+    pub fn end_is(&mut self, clock_millis: i64, end: i64) {
+        let target = |through_millis| Target {
+            through_millis,
+            end,
+        };
+        self.target = self.earlier_millis.map(target);
+        self.earlier_millis = Some(clock_millis);
+    }
+
+    /// Something failed; the next reading of an end is the first one.
+    pub fn failed(&mut self) {
+        self.earlier_millis = None;
+    }
+
+    /// The head was read; the moment that may be claimed now, if any.
+    pub fn head_is(&mut self, head: i64) -> Option<i64> {
+        let reached = self.target.filter(|target| head >= target.end)?;
+        self.target = None;
+        Some(reached.through_millis)
+    }
+}
+
+/// Where workers leave their claims until they are written. Clones share it.
+#[derive(Clone, Default)]
+pub struct Claims(Arc<Mutex<Open>>);
+
+#[derive(Default)]
+struct Open {
+    clock_millis: Option<i64>,
+    due: BTreeMap<(String, i32), i64>,
+}
+
+impl Claims {
+    /// ClickHouse's clock when it was read last, at most a round ago if all is well.
+    pub fn clock_millis(&self) -> Option<i64> {
+        self.open(|open| open.clock_millis)
+    }
+
+    /// Leaves a claim.
+    pub fn note(&self, place: &Place, through_millis: i64) {
+        let key = (place.topic.clone(), place.partition);
+        self.open(|open| open.due.insert(key, through_millis));
+    }
+
+    fn take(&self, clock_millis: i64) -> Vec<Claim> {
+        let due = self.open(|open| {
+            open.clock_millis = Some(clock_millis);
+            std::mem::take(&mut open.due)
+        });
+        due.into_iter()
+            .map(|((log, partition), through_millis)| Claim {
+                log,
+                partition,
+                through_millis,
+            })
+            .collect()
+    }
+
+    fn open<T>(&self, work: impl FnOnce(&mut Open) -> T) -> T {
+        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Reads the clock and writes claims until the process is to stop.
+pub async fn write(
+    claims: Claims,
+    broker: Broker,
+    store: Store,
+    health: Health,
+    stop: CancellationToken,
+) {
+    let mut writer = Writer {
+        claims,
+        topic: broker.watch_topic(),
+        store,
+        connection: None,
+    };
+    let mut failures = 0;
+    while !stop.is_cancelled() {
+        match writer.round().await {
+            Ok(()) => {
+                failures = 0;
+                health.set("claims", Ok(()));
+            }
+            Err(err) => {
+                failures += 1;
+                if failures >= FAILURES_MAX {
+                    health.set("claims", Err(format!("cannot write claims: {err:#}")));
+                }
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = sleep(CLAIM_INTERVAL) => {}
+        }
+    }
+}
+
+struct Writer {
+    claims: Claims,
+    topic: TopicWatch,
+    store: Store,
+    connection: Option<Connection>,
+}
+
+impl Writer {
+    /// A connection on which anything failed is dropped; claims that were not written are made again.
+    async fn round(&mut self) -> anyhow::Result<()> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.store.connect().await?,
+        };
+        let due = self.claims.take(connection.now_millis().await?);
+        if !due.is_empty() {
+            // Asked after all that is claimed, so that no partition is older than a claim and yet not counted.
+            let partitions = self.topic.partitions().await?;
+            connection.claim(partitions, &due).await?;
+        }
+        self.connection = Some(connection);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_claimed_once_the_end_after_it_is_reached() {
+        let mut claiming = Claiming::default();
+        claiming.end_is(1_000, 5);
+        assert_eq!(claiming.head_is(5), None, "the end was read once only");
+        claiming.end_is(2_000, 7);
+        assert!(!claiming.wants_end());
+        assert_eq!(claiming.head_is(6), None);
+        assert_eq!(claiming.head_is(7), Some(1_000));
+        assert_eq!(claiming.head_is(7), None);
+        claiming.end_is(3_000, 7);
+        assert_eq!(claiming.head_is(9), Some(2_000));
+    }
+
+    #[test]
+    fn after_a_failure_two_ends_are_read_again() {
+        let mut claiming = Claiming::default();
+        claiming.end_is(1_000, 5);
+        claiming.failed();
+        claiming.end_is(9_000, 5);
+        assert_eq!(claiming.head_is(5), None);
+        claiming.end_is(10_000, 6);
+        // What is known already stays true.
+        claiming.failed();
+        assert_eq!(claiming.head_is(6), Some(9_000));
+    }
+
+    #[test]
+    fn of_each_partition_the_newest_claim_is_written_once() {
+        let claims = Claims::default();
+        let place = |partition| Place {
+            topic: "t".to_string(),
+            partition,
+        };
+        assert_eq!(claims.clock_millis(), None);
+        claims.note(&place(1), 10);
+        claims.note(&place(0), 11);
+        claims.note(&place(1), 12);
+        let written: Vec<_> = claims
+            .take(20)
+            .into_iter()
+            .map(|claim| (claim.partition, claim.through_millis))
+            .collect();
+        assert_eq!(written, [(0, 11), (1, 12)]);
+        assert_eq!(claims.clock_millis(), Some(20));
+        assert!(claims.take(21).is_empty());
+    }
+}

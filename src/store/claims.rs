@@ -1,0 +1,149 @@
+//! Freshness: what consumers claim of their partitions, and what follows for the report.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use klickhouse::Value;
+
+use super::connection::unexpected;
+use super::{Connection, Error, quote};
+
+/// That every event of a partition which was confirmed before a moment is in the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The name of its log, as in [`TopicFacts`](super::TopicFacts).
+    pub log: String,
+    /// Number of the partition.
+    pub partition: i32,
+    /// The moment, by ClickHouse's clock, in milliseconds since 1970.
+    pub through_millis: i64,
+}
+
+/// What is known of one log.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Known {
+    /// Partitions as recorded by migrate; 0 if the topic is retired.
+    recorded: i32,
+    /// Partitions as the claims have it, which may be newer.
+    claimed: i32,
+    /// The newest claim of each partition.
+    through_millis: BTreeMap<i32, i64>,
+}
+
+impl Connection {
+    /// ClickHouse's clock, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn now_millis(&self) -> Result<i64, Error> {
+        let rows = self.rows("SELECT toUnixTimestamp64Milli(now64(3))").await?;
+        match rows.first().map(Vec::as_slice) {
+            Some([Value::Int64(millis)]) => Ok(*millis),
+            _ => Err(unexpected("its clock")),
+        }
+    }
+
+    /// Writes claims. The topic had so many partitions when that was looked at, after all of the moments that
+    /// are claimed. A claim that gets lost is made again a second later.
+    ///
+    /// # Errors
+    /// No answer, or no right to.
+    pub async fn claim(&self, partitions: i32, claims: &[Claim]) -> Result<(), Error> {
+        let row = |claim: &Claim| {
+            format!(
+                "({}, {}, {})",
+                quote(&claim.log),
+                claim.partition,
+                claim.through_millis
+            )
+        };
+        let rows: Vec<String> = claims.iter().map(row).collect();
+        self.execute(&format!(
+            "INSERT INTO claims (log, partition, through, partitions) \
+             SELECT log, partition, fromUnixTimestamp64Milli(millis), {partitions} \
+             FROM values('log String, partition Int32, millis Int64', {}) SETTINGS async_insert = 0",
+            rows.join(", ")
+        ))
+        .await
+    }
+
+    /// The moment before which every confirmed event is in the table, whatever its partition; `None`
+    /// while any partition was never read to its end. Ask before the events are counted.
+    ///
+    /// # Errors
+    /// No answer, or the tables are not there.
+    pub async fn complete_through(&self) -> Result<Option<DateTime<Utc>>, Error> {
+        // A negative partition marks what migrate recorded of a whole log.
+        let sql = "SELECT argMax(log, revision) AS log, toInt32(-1) AS partition, toInt64(0) AS millis, \
+             argMax(partitions, revision) AS partitions FROM topics GROUP BY topic \
+             UNION ALL SELECT log, partition, toUnixTimestamp64Milli(max(through)), \
+             max(partitions) FROM claims GROUP BY log, partition";
+        let mut logs: BTreeMap<Vec<u8>, Known> = BTreeMap::new();
+        for row in self.rows(sql).await? {
+            let [
+                Value::String(log),
+                Value::Int32(partition),
+                Value::Int64(millis),
+                Value::Int32(partitions),
+            ] = &row[..]
+            else {
+                return Err(unexpected("the claims"));
+            };
+            let known = logs.entry(log.clone()).or_default();
+            if *partition < 0 {
+                known.recorded = *partitions;
+            } else {
+                known.claimed = known.claimed.max(*partitions);
+                known.through_millis.insert(*partition, *millis);
+            }
+        }
+        Ok(least(logs.values()).and_then(DateTime::from_timestamp_millis))
+    }
+}
+
+/// The least of the newest claims over all partitions of all logs that are still consumed.
+fn least<'a>(logs: impl Iterator<Item = &'a Known>) -> Option<i64> {
+    let mut least = None;
+    for log in logs.filter(|log| log.recorded > 0) {
+        for partition in 0..log.recorded.max(log.claimed) {
+            let through = *log.through_millis.get(&partition)?;
+            least = Some(least.map_or(through, |least: i64| least.min(through)));
+        }
+    }
+    least
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(recorded: i32, claimed: i32, through: &[(i32, i64)]) -> Known {
+        Known {
+            recorded,
+            claimed,
+            through_millis: through.iter().copied().collect(),
+        }
+    }
+
+    #[test]
+    fn the_slowest_partition_decides() {
+        assert_eq!(least([log(2, 2, &[(0, 7), (1, 5)])].iter()), Some(5));
+        let two = [log(1, 1, &[(0, 9)]), log(2, 2, &[(0, 7), (1, 8)])];
+        assert_eq!(least(two.iter()), Some(7));
+    }
+
+    #[test]
+    fn a_partition_that_nobody_claims_leaves_it_open() {
+        assert_eq!(least([].iter()), None);
+        assert_eq!(least([log(2, 2, &[(0, 7)])].iter()), None);
+        // Claims know of a partition that migrate has not recorded yet.
+        assert_eq!(least([log(1, 2, &[(0, 7)])].iter()), None);
+        assert_eq!(least([log(2, 1, &[(0, 7)])].iter()), None);
+    }
+
+    #[test]
+    fn logs_that_are_not_consumed_any_more_do_not_count() {
+        let logs = [log(0, 4, &[(0, 1)]), log(1, 1, &[(0, 9)])];
+        assert_eq!(least(logs.iter()), Some(9));
+    }
+}
