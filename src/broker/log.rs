@@ -1,26 +1,19 @@
-//! A partition read in order, over everything that may stand in the way: transaction markers, and a log that
-//! begins later than expected or is another one.
+//! A partition read in order, also when its log begins later than expected or is another one.
 
 use anyhow::bail;
 
-use super::partition::{FetchError, Fetched, Partition};
+use super::reader::{FetchError, Fetched, Reader};
 use super::{Broker, Record};
-
-/// Bytes that are asked for after one batch came through alone.
-const LIMIT_AFTER_BATCH: i32 = 4 << 10;
 
 /// What is to be done about another log.
 const MADE_ANEW: &str = "the topic was made anew; `captcha migrate --topic-made-anew` goes on with it from its beginning";
 
 /// A place in a partition's log.
 pub struct Log {
-    partition: Partition,
+    reader: Reader,
     name: String,
     /// The offset that comes next.
     next: i64,
-    /// Bytes that the next fetch asks for at most: few after a transaction marker, because more may be near
-    /// and each would spoil a whole answer.
-    limit: i32,
     /// The end of the log when it was last heard of.
     end: i64,
 }
@@ -29,13 +22,12 @@ impl Broker {
     /// The log of a partition, from an offset on.
     ///
     /// # Errors
-    /// As [`Broker::partition`].
+    /// As [`Broker::reader`].
     pub async fn log(&self, number: i32, next: i64) -> anyhow::Result<Log> {
         Ok(Log {
-            partition: self.partition(number).await?,
+            reader: self.reader(number).await?,
             name: format!("{}:{number}", self.topic()),
             next,
-            limit: i32::MAX,
             end: 0,
         })
     }
@@ -62,23 +54,18 @@ impl Log {
     /// # Errors
     /// Kafka is away, or its log ends before the offset that comes next.
     pub async fn fetch(&mut self, bytes_max: i32) -> anyhow::Result<Vec<Record>> {
-        let limit = self.limit.min(bytes_max);
-        match self.partition.fetch(self.next, limit).await {
-            Ok(Fetched { records, end }) => {
-                self.limit = limit.saturating_mul(2).max(LIMIT_AFTER_BATCH);
+        match self.reader.fetch(self.next, bytes_max).await {
+            Ok(Fetched { records, next, end }) => {
+                self.next = next;
                 self.end = end;
-                self.next = records.last().map_or(self.next, |last| last.offset + 1);
-                return Ok(records);
+                Ok(records)
             }
-            Err(FetchError::OutOfRange) => self.skip_to_start().await?,
-            // One batch at a time up to the marker, and past it.
-            Err(FetchError::Marker) if limit > Partition::ONE_BATCH => {
-                self.limit = Partition::ONE_BATCH;
+            Err(FetchError::OutOfRange) => {
+                self.skip_to_start().await?;
+                Ok(Vec::new())
             }
-            Err(FetchError::Marker) => self.next += 1,
-            Err(FetchError::Failed(err)) => return Err(err),
+            Err(FetchError::Failed(err)) => Err(err),
         }
-        Ok(Vec::new())
     }
 
     /// The log does not have the offset that comes next. If it begins later, retention was faster than we;
@@ -105,23 +92,15 @@ impl Log {
     /// # Errors
     /// No answer within 3 seconds each.
     pub async fn range(&self) -> anyhow::Result<(i64, i64)> {
-        self.partition.range().await
+        Ok((self.reader.start().await?, self.reader.end().await?))
     }
 
-    /// The offset after the last record that was confirmed before this was called, even if an open transaction
-    /// keeps it from readers.
+    /// The offset after the last record that was confirmed before this was called, readable or not.
     ///
     /// # Errors
-    /// No answer in time.
+    /// No answer within 3 seconds.
     pub async fn confirmed_end(&self) -> anyhow::Result<i64> {
-        match self.partition.confirmed_end().await {
-            Ok(end) => Ok(end),
-            Err(FetchError::Failed(err)) => Err(err),
-            Err(_) => bail!(
-                "kafka's log of {} changed while its end was asked for",
-                self.name
-            ),
-        }
+        self.reader.end().await
     }
 
     /// The record at an offset; `None` if Kafka does not have it.
@@ -129,11 +108,11 @@ impl Log {
     /// # Errors
     /// Kafka is away.
     pub async fn record_at(&self, offset: i64) -> anyhow::Result<Option<Record>> {
-        match self.partition.fetch(offset, Partition::ONE_BATCH).await {
+        match self.reader.fetch(offset, Reader::ONE_BATCH).await {
             Ok(Fetched { records, .. }) => {
                 Ok(records.into_iter().find(|record| record.offset == offset))
             }
-            Err(FetchError::OutOfRange | FetchError::Marker) => Ok(None),
+            Err(FetchError::OutOfRange) => Ok(None),
             Err(FetchError::Failed(err)) => Err(err),
         }
     }

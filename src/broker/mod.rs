@@ -1,11 +1,13 @@
 //! The noun Kafka: clients that give up in bounded time, partitions to read, a producer that confirms.
 
 mod describe;
+mod fetch;
 mod log;
 mod nodelay;
 mod partition;
 mod partitioner;
 mod producer;
+mod reader;
 mod topic;
 
 use std::fmt;
@@ -16,10 +18,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 pub use log::Log;
-pub use partition::Record;
 pub use producer::{Outgoing, Producer, Receipt, SendError};
+pub use reader::Record;
 use rskafka::BackoffConfig;
 use rskafka::client::{Client, ClientBuilder};
+use rskafka::messenger::Messenger;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -34,6 +37,10 @@ const OPENING_MAX: usize = 4;
 
 /// For one question about metadata or offsets.
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Bytes of one answer about the topic: metadata and configuration are a few kilobytes, with ten thousand
+/// partitions a few hundred.
+const TOPIC_BYTES_MAX: usize = 4 << 20;
 
 const CLIENT_ID: &str = concat!("captcha/", env!("CARGO_PKG_VERSION"));
 
@@ -180,14 +187,32 @@ impl Broker {
     /// A new client on the first address that answers. One client for each address, because a client
     /// that knows a hung broker stays with it for ever.
     async fn connect(&self) -> anyhow::Result<Client> {
+        self.first_that_answers(|address| self.connect_to(address))
+            .await
+    }
+
+    /// A connection to ask about the topic, on the first address that answers.
+    async fn messenger(&self) -> anyhow::Result<Messenger<TcpStream>> {
+        self.first_that_answers(|address| messenger(address, TOPIC_BYTES_MAX))
+            .await
+    }
+
+    /// Begins with the address that answered last.
+    async fn first_that_answers<'a, T, F>(
+        &'a self,
+        connect: impl Fn(&'a str) -> F,
+    ) -> anyhow::Result<T>
+    where
+        F: Future<Output = anyhow::Result<T>>,
+    {
         let first = self.preferred.load(Ordering::Relaxed);
         let mut last = None;
         for step in 0..self.addresses.len() {
             let index = (first + step) % self.addresses.len();
-            match self.connect_to(&self.addresses[index]).await {
-                Ok(client) => {
+            match connect(&self.addresses[index]).await {
+                Ok(connected) => {
                     self.preferred.store(index, Ordering::Relaxed);
-                    return Ok(client);
+                    return Ok(connected);
                 }
                 Err(err) => last = Some(err),
             }
@@ -230,6 +255,19 @@ async fn open(address: &str) -> anyhow::Result<TcpStream> {
         Ok(Err(err)) => bail!("cannot connect to kafka at {address}: {err}; {ADVICE}"),
         Err(_) => bail!("cannot connect to kafka at {address} within 1 s; {ADVICE}"),
     }
+}
+
+/// A connection that speaks Kafka's protocol and nothing more, for answers up to a size.
+async fn messenger(address: &str, answer_bytes_max: usize) -> anyhow::Result<Messenger<TcpStream>> {
+    let stream = open(address).await?;
+    stream.set_nodelay(true)?;
+    let mut messenger = Messenger::new(stream, answer_bytes_max, CLIENT_ID.into());
+    let greeted = timeout(CALL_TIMEOUT, messenger.sync_versions()).await;
+    greeted
+        .map_err(|_| anyhow::anyhow!("no answer within {} s", CALL_TIMEOUT.as_secs()))
+        .and_then(|versions| versions.map_err(anyhow::Error::from))
+        .with_context(|| format!("cannot talk to kafka at {address}; check --kafka-brokers"))?;
+    Ok(messenger)
 }
 
 /// How the driver retries inside one call. Without a deadline it would do so for ever.

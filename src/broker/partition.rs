@@ -1,53 +1,13 @@
-//! One partition to read: every call ends in bounded time, and a failed one asks for a new handle.
+//! One partition to write to: a handle that is opened in bounded time; after a failed call open a new one.
 
 use std::fmt;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use rskafka::client::error::{Error, ProtocolError};
-use rskafka::client::partition::{OffsetAt, PartitionClient, UnknownTopicHandling};
-use rskafka::record::RecordAndOffset;
+use rskafka::client::error::Error;
+use rskafka::client::partition::{PartitionClient, UnknownTopicHandling};
 use tokio::time::timeout;
 
 use super::{Broker, CALL_TIMEOUT, nodelay};
-
-/// How long a broker may hold a fetch open while there is nothing new.
-const FETCH_WAIT: Duration = Duration::from_millis(500);
-
-/// For one fetch, its wait and its transfer.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A record as it lies in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// Its place in the partition.
-    pub offset: i64,
-    /// Its own timestamp, in milliseconds since 1970; whatever its producer wrote there.
-    pub timestamp_millis: i64,
-    /// Its value; `None` is a tombstone.
-    pub value: Option<Vec<u8>>,
-}
-
-/// What a fetch brought.
-#[derive(Debug)]
-pub struct Fetched {
-    /// Records in ascending order of offset, maybe none, maybe with holes.
-    pub records: Vec<Record>,
-    /// The offset after the last record that is on all in-sync replicas.
-    pub end: i64,
-}
-
-/// Why a fetch brought nothing.
-#[derive(Debug)]
-pub enum FetchError {
-    /// The log has no such offset: it begins later or ends earlier.
-    OutOfRange,
-    /// A transaction marker is among what was fetched, which the driver cannot read. If one batch was
-    /// asked for, it is the marker, and takes one offset.
-    Marker,
-    /// Anything else; the handle is of no further use.
-    Failed(anyhow::Error),
-}
 
 /// A partition of the topic.
 pub struct Partition {
@@ -89,70 +49,6 @@ impl Broker {
 }
 
 impl Partition {
-    /// Asks [`Partition::fetch`] for one batch.
-    pub const ONE_BATCH: i32 = 2;
-
-    /// Waits half a second at most for records from an offset on, at most about `bytes_max` bytes of
-    /// them; the first batch comes whole, however large.
-    ///
-    /// # Errors
-    /// [`FetchError`].
-    pub async fn fetch(&self, offset: i64, bytes_max: i32) -> Result<Fetched, FetchError> {
-        self.fetch_within(FETCH_WAIT, offset, bytes_max).await
-    }
-
-    /// The offset after the last record that was confirmed before this was called, readable or not.
-    ///
-    /// # Errors
-    /// [`FetchError`].
-    pub async fn confirmed_end(&self) -> Result<i64, FetchError> {
-        // Asked for its end, a leader that is new in office refuses to answer until it knows what its predecessor
-        // confirmed (KIP-207); but what follows an open transaction is left out. A fetch tells of that too.
-        let readable = self.offset(OffsetAt::Latest).await;
-        let readable = readable.map_err(FetchError::Failed)?;
-        let fetched = self.fetch_within(Duration::ZERO, readable, Partition::ONE_BATCH);
-        Ok(fetched.await?.end.max(readable))
-    }
-
-    async fn fetch_within(
-        &self,
-        wait: Duration,
-        offset: i64,
-        bytes_max: i32,
-    ) -> Result<Fetched, FetchError> {
-        let wait_ms = wait.as_millis() as i32;
-        let fetch = self.client.fetch_records(offset, 1..bytes_max, wait_ms);
-        match timeout(FETCH_TIMEOUT, fetch).await {
-            Ok(Ok((records, end))) => Ok(Fetched {
-                records: records.into_iter().map(record).collect(),
-                end,
-            }),
-            Ok(Err(Error::ServerError {
-                protocol_error: ProtocolError::OffsetOutOfRange,
-                ..
-            })) => Err(FetchError::OutOfRange),
-            Ok(Err(err)) if is_marker(&err) => Err(FetchError::Marker),
-            Ok(Err(err)) => Err(FetchError::Failed(self.failed(err))),
-            Err(_) => Err(FetchError::Failed(self.broker.silent(FETCH_TIMEOUT))),
-        }
-    }
-
-    /// The first offset that is still there and the one after the last.
-    ///
-    /// # Errors
-    /// No answer within 3 seconds each.
-    pub async fn range(&self) -> anyhow::Result<(i64, i64)> {
-        let start = self.offset(OffsetAt::Earliest).await?;
-        Ok((start, self.offset(OffsetAt::Latest).await?))
-    }
-
-    async fn offset(&self, at: OffsetAt) -> anyhow::Result<i64> {
-        timeout(CALL_TIMEOUT, self.client.get_offset(at))
-            .await
-            .map_err(|_| self.broker.silent(CALL_TIMEOUT))?
-            .map_err(|err| self.failed(err))
-    }
-
     pub(super) fn client(&self) -> &PartitionClient {
         &self.client
     }
@@ -163,19 +59,5 @@ impl Partition {
             "kafka at {} did not serve {place}",
             self.broker.addresses()
         ))
-    }
-}
-
-/// The driver reads the length of a marker's record for its version, finds none that it knows, and fails
-/// the whole answer (rskafka 0.6.0, protocol/record.rs). It has no type for it, only these words.
-fn is_marker(err: &Error) -> bool {
-    matches!(err, Error::Request(_)) && err.to_string().contains("Unknown control batch record")
-}
-
-fn record(RecordAndOffset { record, offset }: RecordAndOffset) -> Record {
-    Record {
-        offset,
-        timestamp_millis: record.timestamp.timestamp_millis(),
-        value: record.value,
     }
 }

@@ -10,23 +10,20 @@ use rskafka::messenger::Messenger;
 use rskafka::protocol::error::Error as ProtocolError;
 use rskafka::protocol::messages::{
     CreateTopicConfig, CreateTopicRequest, CreateTopicsRequest, MetadataRequest,
-    MetadataRequestTopic, MetadataResponsePartition,
+    MetadataRequestTopic, MetadataResponseBroker, MetadataResponsePartition,
 };
 use rskafka::protocol::primitives::{Boolean, Int16, Int32, NullableString, String_};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::Broker;
 use super::describe::DescribeTopicConfig;
-use super::{Broker, CALL_TIMEOUT, CLIENT_ID, open};
 
 /// For all requests of one look or one creation.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long the controller may take to make a topic.
 const CREATE_TIMEOUT_MS: i32 = 20_000;
-
-/// Bytes of one answer: metadata and configuration of a single topic are a few kilobytes.
-const ANSWER_BYTES_MAX: usize = 4 << 20;
 
 /// `-1` in the protocol: what the broker's configuration says.
 const BROKERS_DEFAULT: i16 = -1;
@@ -80,6 +77,14 @@ pub struct TopicState {
     pub config: BTreeMap<String, String>,
 }
 
+/// What a broker tells of the topic.
+pub(super) struct Described {
+    /// All brokers.
+    pub brokers: Vec<MetadataResponseBroker>,
+    /// All partitions.
+    pub partitions: Vec<MetadataResponsePartition>,
+}
+
 /// What `min.insync.replicas` must be, so that one broker may be away and none may lie: one less than
 /// the copies, at least one.
 pub fn min_insync_replicas(replication_factor: i16) -> i16 {
@@ -92,7 +97,7 @@ impl Broker {
     /// # Errors
     /// No broker answers, or it refuses to tell.
     pub async fn topic_state(&self) -> anyhow::Result<Option<TopicState>> {
-        timeout(ADMIN_TIMEOUT, self.describe())
+        timeout(ADMIN_TIMEOUT, self.state())
             .await
             .map_err(|_| self.silent(ADMIN_TIMEOUT))?
     }
@@ -132,11 +137,12 @@ impl Broker {
         }
     }
 
-    async fn describe(&self) -> anyhow::Result<Option<TopicState>> {
+    async fn state(&self) -> anyhow::Result<Option<TopicState>> {
         let messenger = self.messenger().await?;
-        let Some(partitions) = self.described_partitions(&messenger).await? else {
+        let Some(described) = self.describe(&messenger).await? else {
             return Ok(None);
         };
+        let partitions = described.partitions;
         let copies = partitions
             .iter()
             .map(|p| p.replica_nodes.0.iter().flatten().count());
@@ -147,11 +153,11 @@ impl Broker {
         }))
     }
 
-    /// The topic's partitions; `None` if there is no such topic.
-    async fn described_partitions(
+    /// The topic's partitions and who leads them; `None` if there is no such topic.
+    pub(super) async fn describe(
         &self,
         messenger: &Messenger<TcpStream>,
-    ) -> anyhow::Result<Option<Vec<MetadataResponsePartition>>> {
+    ) -> anyhow::Result<Option<Described>> {
         let request = MetadataRequest {
             topics: Some(vec![MetadataRequestTopic {
                 name: String_(self.topic.to_string()),
@@ -167,7 +173,10 @@ impl Broker {
         match topic.error {
             Some(ProtocolError::UnknownTopicOrPartition) => Ok(None),
             Some(err) => bail!("kafka does not tell about topic {}: {err}", self.topic),
-            None => Ok(Some(topic.partitions)),
+            None => Ok(Some(Described {
+                brokers: answer.brokers,
+                partitions: topic.partitions,
+            })),
         }
     }
 
@@ -270,17 +279,6 @@ impl Broker {
             }
         }
     }
-
-    async fn messenger(&self) -> anyhow::Result<Messenger<TcpStream>> {
-        let mut last = None;
-        for address in self.addresses.iter() {
-            match messenger(address).await {
-                Ok(messenger) => return Ok(messenger),
-                Err(err) => last = Some(err),
-            }
-        }
-        Err(last.unwrap_or_else(|| anyhow::anyhow!("no kafka address")))
-    }
 }
 
 /// A connection to ask about the topic.
@@ -301,28 +299,16 @@ impl TopicWatch {
                 Some(messenger) => messenger,
                 None => self.broker.messenger().await?,
             };
-            let partitions = self.broker.described_partitions(&messenger).await?;
-            let partitions =
-                partitions.with_context(|| format!("there is no topic {}", self.broker.topic))?;
-            anyhow::Ok((messenger, i32::try_from(partitions.len())?))
+            let described = self.broker.describe(&messenger).await?;
+            let described =
+                described.with_context(|| format!("there is no topic {}", self.broker.topic))?;
+            anyhow::Ok((messenger, i32::try_from(described.partitions.len())?))
         };
         let answer = timeout(ADMIN_TIMEOUT, ask).await;
         let (messenger, count) = answer.map_err(|_| self.broker.silent(ADMIN_TIMEOUT))??;
         self.messenger = Some(messenger);
         Ok(count)
     }
-}
-
-async fn messenger(address: &str) -> anyhow::Result<Messenger<TcpStream>> {
-    let stream = open(address).await?;
-    stream.set_nodelay(true)?;
-    let mut messenger = Messenger::new(stream, ANSWER_BYTES_MAX, CLIENT_ID.into());
-    let greeted = timeout(CALL_TIMEOUT, messenger.sync_versions()).await;
-    greeted
-        .map_err(|_| anyhow::anyhow!("no answer within {} s", CALL_TIMEOUT.as_secs()))
-        .and_then(|versions| versions.map_err(anyhow::Error::from))
-        .with_context(|| format!("cannot talk to kafka at {address}; check --kafka-brokers"))?;
-    Ok(messenger)
 }
 
 #[cfg(test)]

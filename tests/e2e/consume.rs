@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::client::{SITE, accept, events, served};
-use crate::process::{PRODUCER, TOPICS, eventually, kafka_tool};
+use crate::process::{TOPICS, eventually, kafka_tool};
 use crate::world::World;
 
 /// Posts batches in the background, so that something else can be broken meanwhile; the number of events.
@@ -389,38 +389,6 @@ async fn partitions_that_are_added_are_read() {
     .sum();
     world.await_counted(stored as u64).await;
     world.await_log(stored as i64).await;
-}
-
-#[tokio::test]
-async fn transactions_do_not_stop_a_partition() {
-    let world = World::new("transactions");
-    world.migrate(&["--partitions", "1"]).await;
-    let good = || served("2024-01-01T00:00:00").to_string().into_bytes();
-    let transaction = async |records: &str| {
-        let produce = [
-            ["--topic", &world.name],
-            ["--num-records", records],
-            ["--record-size", "10"],
-            ["--throughput", "-1"],
-            ["--transactional-id", &world.name],
-            ["--transaction-duration-ms", "60000"],
-        ];
-        kafka_tool(PRODUCER, &world.kafka, &produce.concat()).await;
-    };
-    world.produce(0, &[Some(&good())]).await;
-    transaction("3").await;
-    let consume = world.consume(&[]).await;
-    // A record, a transaction of three, and the marker that ends it and the log.
-    world.await_log(5).await;
-    consume.await_ready(200, "partition 0: ok").await;
-    transaction("2").await;
-    world.produce(0, &[Some(&good())]).await;
-    world.await_counted(2).await;
-    world.await_log(9).await;
-    let gaps = world
-        .sql("SELECT toString(offset), toString(span) FROM events WHERE kind = 'gap' ORDER BY offset")
-        .await;
-    assert_eq!(gaps, [["4", "1"], ["7", "1"]]);
 }
 
 #[tokio::test]

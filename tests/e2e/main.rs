@@ -15,6 +15,7 @@ mod client;
 mod consume;
 mod errors;
 mod fresh;
+mod logs;
 mod migrate;
 mod outages;
 mod process;

@@ -177,6 +177,9 @@ fn print_tail(log: &Path) {
 /// Kafka's tool for topics.
 pub const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
 
+/// Kafka's tool for the configuration of topics.
+pub const CONFIGS: &str = "kafka.admin.ConfigCommand";
+
 /// Kafka's tool that writes records.
 pub const PRODUCER: &str = "org.apache.kafka.tools.ProducerPerformance";
 
@@ -302,7 +305,7 @@ impl Server {
             [topic, "--add-config"],
         ];
         let alter = [&alter.concat()[..], &[setting]].concat();
-        kafka_tool("kafka.admin.ConfigCommand", &self.address(), &alter).await;
+        kafka_tool(CONFIGS, &self.address(), &alter).await;
     }
 
     /// Stops it in the middle of whatever it does, and waits until all of it stands still: that comes some

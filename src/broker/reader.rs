@@ -1,0 +1,203 @@
+//! One partition to read: every call ends in bounded time, and a failed one asks for a new handle.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use rskafka::messenger::Messenger;
+use rskafka::protocol::error::Error as ProtocolError;
+use rskafka::protocol::messages::{
+    IsolationLevel, ListOffsetsRequest, ListOffsetsRequestPartition, ListOffsetsRequestTopic,
+};
+use rskafka::protocol::primitives::{Int32, Int64, String_};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::fetch::Fetch;
+use super::{Broker, CALL_TIMEOUT, messenger};
+
+/// How long a broker may hold a fetch open while there is nothing new.
+const FETCH_WAIT_MS: i32 = 500;
+
+/// For one fetch, its wait and its transfer.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of one answer. The first batch of a fetch comes whole, and a topic may allow large ones; Kafka's own limit
+/// for what it receives at once is 100 MiB (`socket.request.max.bytes`).
+const ANSWER_BYTES_MAX: usize = 128 << 20;
+
+/// In the protocol, for the offset after the last record and for the first one.
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+
+/// A consumer, not a broker that copies.
+const NO_REPLICA: i32 = -1;
+
+/// A record as it lies in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its place in the partition.
+    pub offset: i64,
+    /// Its own timestamp, in milliseconds since 1970; whatever its producer wrote there.
+    pub timestamp_millis: i64,
+    /// Its value; `None` is a tombstone.
+    pub value: Option<Vec<u8>>,
+}
+
+/// What a fetch brought.
+#[derive(Debug)]
+pub struct Fetched {
+    /// Records in ascending order of offset, maybe none, maybe with holes.
+    pub records: Vec<Record>,
+    /// The offset after everything that was looked at, which may be more than the records.
+    pub next: i64,
+    /// The offset after the last record that is on all in-sync replicas.
+    pub end: i64,
+}
+
+/// Why a fetch brought nothing.
+#[derive(Debug)]
+pub enum FetchError {
+    /// The log has no such offset: it begins later or ends earlier.
+    OutOfRange,
+    /// Anything else; the handle is of no further use.
+    Failed(anyhow::Error),
+}
+
+/// A connection to the leader of a partition, to read from it.
+pub struct Reader {
+    broker: Broker,
+    leader: Messenger<TcpStream>,
+    number: i32,
+}
+
+impl Broker {
+    /// Connects to the leader of a partition.
+    ///
+    /// # Errors
+    /// No broker answers, there is no such topic, or the partition has no leader; 8 seconds after its turn at
+    /// most.
+    pub async fn reader(&self, number: i32) -> anyhow::Result<Reader> {
+        let turn = self.opening.acquire().await?;
+        let address = timeout(CALL_TIMEOUT, self.leader(number)).await;
+        let address = address.map_err(|_| self.silent(CALL_TIMEOUT))??;
+        // A leader that hangs takes its time now, and not from others.
+        drop(turn);
+        let leader = messenger(&address, ANSWER_BYTES_MAX).await;
+        let leader = leader
+            .with_context(|| format!("cannot reach the leader of {}:{number}", self.topic()))?;
+        Ok(Reader {
+            broker: self.clone(),
+            leader,
+            number,
+        })
+    }
+
+    /// The address of the broker that leads a partition.
+    async fn leader(&self, number: i32) -> anyhow::Result<String> {
+        let topic = self.topic();
+        let described = self.describe(&self.messenger().await?).await?;
+        let described = described.with_context(|| {
+            let addresses = self.addresses();
+            format!("kafka at {addresses} has no topic {topic}; run `captcha migrate`")
+        })?;
+        let mut partitions = described.partitions.iter();
+        let leader = partitions
+            .find(|partition| partition.partition_index.0 == number)
+            .with_context(|| format!("topic {topic} has no partition {number}"))?
+            .leader_id;
+        let mut brokers = described.brokers.iter();
+        match brokers.find(|broker| broker.node_id == leader) {
+            Some(broker) => Ok(format!("{}:{}", broker.host.0, broker.port.0)),
+            None => bail!("{topic}:{number} has no leader at the moment"),
+        }
+    }
+}
+
+impl Reader {
+    /// Asks [`Reader::fetch`] for one batch.
+    pub const ONE_BATCH: i32 = 1;
+
+    /// Waits half a second at most for records from an offset on, at most about `bytes_max` bytes of
+    /// them; the first batch comes whole, however large.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub async fn fetch(&self, offset: i64, bytes_max: i32) -> Result<Fetched, FetchError> {
+        let fetch = self.leader.request(Fetch {
+            topic: self.broker.topic().to_string(),
+            partition: self.number,
+            offset,
+            bytes_max,
+            wait_ms: FETCH_WAIT_MS,
+        });
+        let answer = match timeout(FETCH_TIMEOUT, fetch).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(err)) => return Err(FetchError::Failed(self.failed(err.into()))),
+            Err(_) => return Err(FetchError::Failed(self.broker.silent(FETCH_TIMEOUT))),
+        };
+        match answer.error {
+            None => {}
+            Some(ProtocolError::OffsetOutOfRange) => return Err(FetchError::OutOfRange),
+            Some(err) => return Err(FetchError::Failed(self.failed(err.into()))),
+        }
+        let end = answer.high_watermark;
+        match answer.records(offset) {
+            Ok((records, next)) => Ok(Fetched { records, next, end }),
+            Err(err) => Err(FetchError::Failed(self.failed(
+                anyhow!(err).context(format!("what lies at {offset} cannot be read")),
+            ))),
+        }
+    }
+
+    /// The first offset that is still there.
+    ///
+    /// # Errors
+    /// No answer within 3 seconds.
+    pub async fn start(&self) -> anyhow::Result<i64> {
+        self.offset(EARLIEST).await
+    }
+
+    /// The offset after the last record that was confirmed before this was called, even if an open transaction
+    /// keeps readers from it. A leader that is new in office refuses to answer until it knows what its predecessor
+    /// confirmed (KIP-207).
+    ///
+    /// # Errors
+    /// No answer within 3 seconds.
+    pub async fn end(&self) -> anyhow::Result<i64> {
+        self.offset(LATEST).await
+    }
+
+    async fn offset(&self, at: i64) -> anyhow::Result<i64> {
+        let request = ListOffsetsRequest {
+            replica_id: Int32(NO_REPLICA),
+            isolation_level: Some(IsolationLevel::ReadUncommitted),
+            topics: vec![ListOffsetsRequestTopic {
+                name: String_(self.broker.topic().to_string()),
+                partitions: vec![ListOffsetsRequestPartition {
+                    partition_index: Int32(self.number),
+                    timestamp: Int64(at),
+                    max_num_offsets: Some(Int32(1)),
+                }],
+            }],
+        };
+        let answer = timeout(CALL_TIMEOUT, self.leader.request(request))
+            .await
+            .map_err(|_| self.broker.silent(CALL_TIMEOUT))?
+            .map_err(|err| self.failed(err.into()))?;
+        let mut partitions = answer.topics.into_iter().flat_map(|topic| topic.partitions);
+        let partition = partitions.next().context("kafka told no offset")?;
+        match (partition.error_code, partition.offset) {
+            (Some(err), _) => Err(self.failed(err.into())),
+            (None, Some(offset)) => Ok(offset.0),
+            (None, None) => bail!("kafka is older than 0.10.1"),
+        }
+    }
+
+    fn failed(&self, err: anyhow::Error) -> anyhow::Error {
+        let (addresses, topic) = (self.broker.addresses(), self.broker.topic());
+        err.context(format!(
+            "kafka at {addresses} did not serve {topic}:{}",
+            self.number
+        ))
+    }
+}

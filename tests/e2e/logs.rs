@@ -1,0 +1,198 @@
+//! What a Kafka log may hold that `captcha serve` never writes: transactions, compression, records of any size and date.
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use chrono::{DateTime, Utc};
+use rskafka::client::partition::Compression;
+use rskafka::record::Record;
+
+use crate::client::served;
+use crate::process::{CONFIGS, PRODUCER, eventually, java_class, kafka_tool};
+use crate::world::World;
+
+fn good() -> Vec<u8> {
+    served("2024-01-01T00:00:00").to_string().into_bytes()
+}
+
+fn record(value: Vec<u8>, timestamp: DateTime<Utc>) -> Record {
+    Record {
+        key: None,
+        value: Some(value),
+        headers: Default::default(),
+        timestamp,
+    }
+}
+
+/// Arguments of Kafka's producer for a transaction.
+fn transaction(world: &World, records: &str) -> Vec<String> {
+    let words = [
+        ["--topic", &world.name],
+        ["--num-records", records],
+        ["--record-size", "10"],
+        ["--transactional-id", &world.name],
+        ["--transaction-duration-ms", "600000"],
+    ];
+    words.concat().into_iter().map(str::to_string).collect()
+}
+
+async fn commit(world: &World, records: &str) {
+    let args = [
+        transaction(world, records),
+        ["--throughput", "-1"].map(str::to_string).to_vec(),
+    ]
+    .concat();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    kafka_tool(PRODUCER, &world.kafka, &args).await;
+}
+
+async fn set_topic(world: &World, setting: &str) {
+    let alter = [
+        ["--alter", "--entity-type"],
+        ["topics", "--entity-name"],
+        [&world.name, "--add-config"],
+    ];
+    let alter = [&alter.concat()[..], &[setting]].concat();
+    kafka_tool(CONFIGS, &world.kafka, &alter).await;
+}
+
+#[tokio::test]
+async fn transactions_do_not_stop_a_partition() {
+    let world = World::new("transactions");
+    world.migrate(&["--partitions", "1"]).await;
+    world.produce(0, &[Some(&good())]).await;
+    commit(&world, "3").await;
+    let consume = world.consume(&[]).await;
+    // A record, a transaction of three, and the marker that ends it and the log.
+    world.await_log(5).await;
+    consume.await_ready(200, "partition 0: ok").await;
+    commit(&world, "2").await;
+    world.produce(0, &[Some(&good())]).await;
+    world.await_counted(2).await;
+    world.await_log(9).await;
+    let gaps = world
+        .sql("SELECT toString(offset), toString(span) FROM events WHERE kind = 'gap' ORDER BY offset")
+        .await;
+    assert_eq!(gaps, [["4", "1"], ["7", "1"]]);
+}
+
+#[tokio::test]
+async fn what_was_aborted_is_not_stored() {
+    let world = World::new("aborted");
+    world.migrate(&["--partitions", "1"]).await;
+    let mut producer = java_class(PRODUCER, &world.kafka)
+        .args(transaction(&world, "1000"))
+        .args(["--throughput", "2"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let partition = world.partition(0).await;
+    eventually("records of a transaction", async || {
+        let (_, end) = partition.fetch_records(0, 1..2, 0).await.unwrap();
+        (end > 1).then_some(()).ok_or(format!("{end}"))
+    })
+    .await;
+    producer.kill().await.unwrap();
+    world.produce(0, &[Some(&good())]).await;
+    // Whoever takes the name over aborts what was open under it.
+    commit(&world, "1").await;
+    let consume = world.consume(&[]).await;
+    world.await_counted(1).await;
+    consume.await_ready(200, "partition 0: ok").await;
+    let (_, end) = partition.fetch_records(0, 1..2, 0).await.unwrap();
+    world.await_log(end).await;
+    let kinds = world
+        .sql("SELECT toString(kind), toString(count()) FROM events WHERE kind != 'gap' GROUP BY kind ORDER BY kind")
+        .await;
+    assert_eq!(kinds, [["bad", "1"], ["event", "1"]]);
+    world.ok(&["report", "audit"]).await;
+}
+
+#[tokio::test]
+async fn every_compression_is_read() {
+    let world = World::new("compressed");
+    world.migrate(&["--partitions", "1"]).await;
+    let own = [
+        Compression::NoCompression,
+        Compression::Gzip,
+        Compression::Lz4,
+        Compression::Snappy,
+        Compression::Zstd,
+    ];
+    let partition = world.partition(0).await;
+    for compression in own {
+        let records = (0..50).map(|_| record(good(), Utc::now())).collect();
+        partition.produce(records, compression).await.unwrap();
+    }
+    let mut payload = tempfile::NamedTempFile::new().unwrap();
+    payload.write_all(&good()).unwrap();
+    let path = payload.path().to_str().unwrap();
+    for compression in ["gzip", "snappy", "lz4", "zstd"] {
+        let produce = [
+            ["--topic", &world.name],
+            ["--num-records", "40"],
+            ["--payload-file", path],
+            ["--throughput", "-1"],
+            [
+                "--command-property",
+                &format!("compression.type={compression}"),
+            ],
+        ];
+        kafka_tool(PRODUCER, &world.kafka, &produce.concat()).await;
+    }
+    let _consume = world.consume(&[]).await;
+    world.await_log(5 * 50 + 4 * 40).await;
+    // The Java producer sent the same event again and again.
+    world.await_counted(5 * 50 + 1).await;
+    assert_eq!(
+        world
+            .sql("SELECT toString(count()) FROM dead_letters")
+            .await,
+        [["0"]]
+    );
+    world.ok(&["report", "audit"]).await;
+}
+
+#[tokio::test]
+async fn records_of_any_size_and_date_are_stored() {
+    let world = World::new("sizes");
+    world.migrate(&["--partitions", "1"]).await;
+    set_topic(
+        &world,
+        "max.message.bytes=40000000,message.timestamp.after.max.ms=9223372036854775807,message.timestamp.before.max.ms=9223372036854775807",
+    )
+    .await;
+    let partition = world.partition(0).await;
+    let produce = async |records| partition.produce(records, Compression::Gzip).await.unwrap();
+    // One batch of Kafka's that is more than one of ours, and one record that is larger than what may be pending.
+    produce(
+        (0..30_000)
+            .map(|_| record(b"x".to_vec(), Utc::now()))
+            .collect(),
+    )
+    .await;
+    produce(vec![record(vec![b'y'; 30_000_000], Utc::now())]).await;
+    for timestamp in [DateTime::<Utc>::MAX_UTC, DateTime::UNIX_EPOCH] {
+        produce(vec![record(good(), timestamp)]).await;
+    }
+    produce(vec![record(good(), Utc::now())]).await;
+    let consume = world.consume(&[]).await;
+    world.await_counted(3).await;
+    world.await_log(30_004).await;
+    let large = world
+        .sql("SELECT toString(length(raw)), reason FROM dead_letters WHERE offset = 30000")
+        .await;
+    assert_eq!(large[0][0], (1 << 20).to_string());
+    assert!(
+        large[0][1].ends_with("(the first 1048576 of 30000000 bytes are kept)"),
+        "{large:?}"
+    );
+    let years = world
+        .sql("SELECT toString(toYear(arrival)) FROM events WHERE offset IN (30001, 30002) ORDER BY offset")
+        .await;
+    assert_eq!(years, [["2200"], ["1970"]]);
+    world.ok(&["report", "audit"]).await;
+    consume.await_ready(200, "partition 0: ok").await;
+}
