@@ -132,7 +132,7 @@ impl Worker {
                     self.metrics.heads_moved.inc();
                 }
                 Err(err) => {
-                    self.health.set(&self.check, Err(format!("{err:#}")));
+                    self.health.failed(&self.check, format!("{err:#}"));
                     let wait = self.next_wait();
                     tokio::select! {
                         () = self.stop.cancelled() => return,
