@@ -16,7 +16,7 @@ pub struct Health(Arc<Mutex<BTreeMap<String, Check>>>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Check {
     Ok,
-    /// It held, and has been failing since; still ready if that is not long.
+    /// It held, and has been failing since; that is not long yet.
     Failing {
         since: Instant,
         reason: String,
@@ -68,30 +68,36 @@ impl Health {
             .entry(name.to_string())
             .or_insert_with(Check::starting);
         let news = change(check);
-        let reason = check.reason();
-        match news {
-            None => {}
-            Some(News::Ready) => tracing::info!(check = name, "ready"),
-            Some(News::NotAnyMore) => {
-                tracing::warn!(check = name, %reason, "not ready any more");
-            }
-            Some(News::NotYet) => tracing::warn!(check = name, %reason, "not ready yet"),
-        }
+        tell(name, check, news);
     }
 
     /// Whether all checks hold, and each with its reason, a line each.
     pub(super) fn readiness(&self) -> (bool, String) {
-        let checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let mut text = String::new();
-        for (name, check) in checks.iter() {
-            let _ = match (check.is_ready(now), check.reason()) {
-                (true, "") => writeln!(text, "{name}: ok"),
-                (true, reason) => writeln!(text, "{name}: ok; tried again after: {reason}"),
-                (false, reason) => writeln!(text, "{name}: {reason}"),
+        for (name, check) in checks.iter_mut() {
+            let news = check.looked_at(now);
+            tell(name, check, news);
+            let _ = match check {
+                Check::Ok => writeln!(text, "{name}: ok"),
+                Check::Failing { reason, .. } => {
+                    writeln!(text, "{name}: ok; tried again after: {reason}")
+                }
+                Check::Bad(reason) => writeln!(text, "{name}: {reason}"),
             };
         }
-        (checks.values().all(|check| check.is_ready(now)), text)
+        (checks.values().all(Check::is_ready), text)
+    }
+}
+
+fn tell(name: &str, check: &Check, news: Option<News>) {
+    let reason = check.reason();
+    match news {
+        None => {}
+        Some(News::Ready) => tracing::info!(check = name, "ready"),
+        Some(News::NotAnyMore) => tracing::warn!(check = name, %reason, "not ready any more"),
+        Some(News::NotYet) => tracing::warn!(check = name, %reason, "not ready yet"),
     }
 }
 
@@ -100,12 +106,8 @@ impl Check {
         Check::Bad("starting".to_string())
     }
 
-    fn is_ready(&self, now: Instant) -> bool {
-        match self {
-            Check::Ok => true,
-            Check::Failing { since, .. } => now.duration_since(*since) < LASTING,
-            Check::Bad(_) => false,
-        }
+    fn is_ready(&self) -> bool {
+        !matches!(self, Check::Bad(_))
     }
 
     fn reason(&self) -> &str {
@@ -133,11 +135,22 @@ impl Check {
     fn failed(&mut self, reason: String, now: Instant) -> Option<News> {
         let since = match self {
             Check::Ok => now,
-            Check::Failing { since, .. } if now.duration_since(*since) < LASTING => *since,
-            Check::Failing { .. } | Check::Bad(_) => return self.is_bad(reason),
+            Check::Failing { since, .. } => *since,
+            Check::Bad(_) => return self.is_bad(reason),
         };
         *self = Check::Failing { since, reason };
-        None
+        self.looked_at(now)
+    }
+
+    /// Time alone makes a failure last: nothing may be tried for a while.
+    fn looked_at(&mut self, now: Instant) -> Option<News> {
+        match self {
+            Check::Failing { since, reason } if now.duration_since(*since) >= LASTING => {
+                let reason = std::mem::take(reason);
+                self.is_bad(reason)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -180,21 +193,20 @@ mod tests {
         for millis in [0, 200, 2_999] {
             let now = began + Duration::from_millis(millis);
             assert_eq!(check.failed("0 of 5 MiB".to_string(), now), None);
-            assert!(check.is_ready(now), "{millis}");
+            assert_eq!((check.looked_at(now), check.is_ready()), (None, true));
         }
-        // Not ready by itself, although nothing was tried meanwhile.
-        assert!(!check.is_ready(began + LASTING));
+        // Although nothing was tried meanwhile.
         let mut now = began + LASTING;
-        let told = check.failed("1 of 5 MiB".to_string(), now);
-        assert_eq!(told, Some(News::NotAnyMore));
+        assert_eq!(check.looked_at(now), Some(News::NotAnyMore));
         for (reason, news) in [
-            ("2 of 5 MiB", None),
+            ("1 of 5 MiB", None),
             ("no table", Some(News::NotYet)),
             ("no table", None),
         ] {
             now += LASTING;
             assert_eq!(check.failed(reason.to_string(), now), news);
-            assert_eq!((check.is_ready(now), check.reason()), (false, reason));
+            assert_eq!(check.looked_at(now), None);
+            assert_eq!((check.is_ready(), check.reason()), (false, reason));
         }
         assert_eq!(check.holds(), Some(News::Ready));
         assert_eq!(check.holds(), None);
@@ -208,7 +220,7 @@ mod tests {
             assert_eq!(check.failed("cut".to_string(), now), None);
             now += LASTING - Duration::from_millis(1);
             assert_eq!(check.holds(), None);
-            assert!(check.is_ready(now));
+            assert!(check.is_ready());
         }
     }
 
@@ -220,7 +232,7 @@ mod tests {
             check.failed("no table".to_string(), now),
             Some(News::NotYet)
         );
-        assert_eq!((check.is_ready(now), check.reason()), (false, "no table"));
+        assert_eq!((check.is_ready(), check.reason()), (false, "no table"));
         assert_eq!(check.failed("no table".to_string(), now), None);
         assert_eq!(check.holds(), Some(News::Ready));
     }
