@@ -3,12 +3,13 @@
 use std::fmt;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use rskafka::client::error::{Error, ProtocolError};
+use anyhow::anyhow;
+use rskafka::client::error::Error;
 use rskafka::client::partition::{OffsetAt, PartitionClient, UnknownTopicHandling};
 use rskafka::record::RecordAndOffset;
 use tokio::time::timeout;
 
+use super::class::{Class, class, explain};
 use super::{Broker, CALL_TIMEOUT, nodelay};
 
 /// How long a broker may hold a fetch open while there is nothing new.
@@ -79,7 +80,13 @@ impl Broker {
         let client = timeout(CALL_TIMEOUT, opening)
             .await
             .map_err(|_| self.silent(CALL_TIMEOUT))?
-            .with_context(|| format!("cannot reach the leader of {}:{number}", self.topic))?;
+            .map_err(|err| {
+                let (addresses, why) = (self.addresses(), explain(&err));
+                anyhow!(
+                    "kafka at {addresses} has no leader for {}:{number}: {why}",
+                    self.topic
+                )
+            })?;
         nodelay::set_everywhere();
         Ok(Partition {
             client,
@@ -105,10 +112,7 @@ impl Partition {
                 records: records.into_iter().map(record).collect(),
                 end,
             }),
-            Ok(Err(Error::ServerError {
-                protocol_error: ProtocolError::OffsetOutOfRange,
-                ..
-            })) => Err(FetchError::OutOfRange),
+            Ok(Err(err)) if class(&err) == Class::OutOfRange => Err(FetchError::OutOfRange),
             Ok(Err(err)) if is_marker(&err) => Err(FetchError::Marker),
             Ok(Err(err)) => Err(FetchError::Failed(self.failed(err))),
             Err(_) => Err(FetchError::Failed(self.broker.silent(FETCH_TIMEOUT))),
@@ -136,11 +140,13 @@ impl Partition {
     }
 
     pub(super) fn failed(&self, err: Error) -> anyhow::Error {
-        let place = format!("{}:{}", self.client.topic(), self.client.partition());
-        anyhow::Error::new(err).context(format!(
-            "kafka at {} did not serve {place}",
-            self.broker.addresses()
-        ))
+        anyhow!(
+            "kafka at {} did not serve {}:{}: {}",
+            self.broker.addresses(),
+            self.client.topic(),
+            self.client.partition(),
+            explain(&err)
+        )
     }
 }
 

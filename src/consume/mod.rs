@@ -211,14 +211,7 @@ where
 }
 
 async fn schema_facts(store: &Store, broker: &Broker) -> anyhow::Result<TopicFacts> {
-    let missing = |err: store::Error| match err.is_schema_missing() {
-        true => anyhow::anyhow!(
-            "clickhouse has no database {}; run `captcha migrate`",
-            store.database()
-        ),
-        false => err.into(),
-    };
-    let connection = store.connect().await.map_err(missing)?;
+    let connection = store.connect().await?;
     let version = connection.schema_version().await?;
     if version < schema::VERSION {
         bail!(

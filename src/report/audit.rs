@@ -154,17 +154,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
 async fn audit(broker: &Broker, store: &Store, span: &Span) -> anyhow::Result<Report> {
     let topic = broker.topic().to_string();
-    let connection = store
-        .connect()
-        .await
-        .map_err(|err| super::missing(store, err))?;
-    let facts = connection
-        .topic_facts(&topic)
-        .await
-        .map_err(|err| super::missing(store, err))?
-        .with_context(|| {
-            format!("topic {topic} is not recorded in clickhouse; run `captcha migrate`")
-        })?;
+    let connection = store.connect().await?;
+    let facts = connection.topic_facts(&topic).await?;
+    let facts = facts.with_context(|| {
+        format!("topic {topic} is not recorded in clickhouse; run `captcha migrate`")
+    })?;
     progress(format_args!("reading what ClickHouse stores"));
     let held = connection
         .audit(&topic, facts.repeat_window_records, span)

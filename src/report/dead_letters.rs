@@ -101,7 +101,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             .dead_letters(topic, &args.span, limit, take)
             .await
     };
-    asked.await.map_err(|err| super::missing(&store, err))?;
+    asked.await?;
     super::unless_closed(written)?;
     if args.format == Format::Table {
         let header = ["partition", "offset", "arrival", "reason", "record"];

@@ -97,24 +97,8 @@ async fn run_counters(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn ask(store: &Store, filter: &Filter) -> anyhow::Result<Counters> {
-    let asked = async { store.connect().await?.counters(filter).await };
-    asked.await.map_err(|err| match err {
-        store::CountersError::Store(err) => missing(store, err),
-        other => other.into(),
-    })
-}
-
-/// Says what to do if the tables are not there.
-fn missing(store: &Store, err: store::Error) -> anyhow::Error {
-    if err.is_schema_missing() {
-        return anyhow::anyhow!(
-            "clickhouse at {} has no tables in database {}; run `captcha migrate`",
-            store.addresses(),
-            store.database()
-        );
-    }
-    err.into()
+async fn ask(store: &Store, filter: &Filter) -> Result<Counters, store::CountersError> {
+    store.connect().await?.counters(filter).await
 }
 
 /// Writes a page to stdout.

@@ -1,6 +1,7 @@
 //! The noun ClickHouse: connections that end in bounded time, and everything that is asked of the tables.
 
 mod audit;
+mod class;
 mod connection;
 mod counters;
 mod dead_letters;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 pub use audit::{Held, Span};
+pub use class::Class;
 pub use connection::{Connection, Error};
 pub use counters::{Counter, Counters, CountersError, Filter, ROWS_MAX};
 pub use dead_letters::DeadLetter;
@@ -157,7 +159,7 @@ impl Store {
     ///
     /// # Errors
     /// No address answers, the login is refused, or there is no such database
-    /// ([`Error::is_schema_missing`]). Takes at most 3 seconds for each address and 6 more.
+    /// ([`Class::SchemaMissing`]). Takes at most 3 seconds for each address and 6 more.
     pub async fn connect(&self) -> Result<Connection, Error> {
         let connection = self.connect_outside().await?;
         connection
@@ -178,7 +180,12 @@ impl Store {
         for address in &self.args.clickhouse_addr {
             match timeout(
                 CONNECT_TIMEOUT,
-                Connection::open(address, &self.args.clickhouse_user, &password.0),
+                Connection::open(
+                    address,
+                    &self.args.clickhouse_user,
+                    &password.0,
+                    &self.database().0,
+                ),
             )
             .await
             {
