@@ -14,6 +14,7 @@ mod audit;
 mod client;
 mod consume;
 mod errors;
+mod holds;
 mod migrate;
 mod outages;
 mod process;
