@@ -1,5 +1,6 @@
 //! The noun Kafka: clients that give up in bounded time, partitions to read, a producer that confirms.
 
+mod class;
 mod describe;
 mod fetch;
 mod log;
@@ -170,7 +171,10 @@ impl Broker {
         let topics = timeout(CALL_TIMEOUT, client.list_topics())
             .await
             .map_err(|_| self.silent(CALL_TIMEOUT))?
-            .with_context(|| format!("cannot list the topics of kafka at {}", self.addresses()))?;
+            .map_err(|err| {
+                let (addresses, why) = (self.addresses(), class::explain(&err));
+                anyhow::anyhow!("cannot list the topics of kafka at {addresses}: {why}")
+            })?;
         match topics
             .iter()
             .find(|topic| topic.name == self.topic.as_str())
@@ -240,7 +244,7 @@ impl Broker {
 
     fn silent(&self, limit: Duration) -> anyhow::Error {
         anyhow::anyhow!(
-            "kafka at {} did not answer within {} s",
+            "kafka at {} did not answer within {} s; look at its load and its log",
             self.addresses(),
             limit.as_secs()
         )

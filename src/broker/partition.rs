@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use rskafka::client::error::Error;
 use rskafka::client::partition::{PartitionClient, UnknownTopicHandling};
 use tokio::time::timeout;
 
+use super::class::explain;
 use super::{Broker, CALL_TIMEOUT, nodelay};
 
 /// A partition of the topic.
@@ -39,7 +40,13 @@ impl Broker {
         let client = timeout(CALL_TIMEOUT, opening)
             .await
             .map_err(|_| self.silent(CALL_TIMEOUT))?
-            .with_context(|| format!("cannot reach the leader of {}:{number}", self.topic))?;
+            .map_err(|err| {
+                let (addresses, why) = (self.addresses(), explain(&err));
+                anyhow!(
+                    "kafka at {addresses} has no leader for {}:{number}: {why}",
+                    self.topic
+                )
+            })?;
         nodelay::set_everywhere();
         Ok(Partition {
             client,
@@ -54,10 +61,12 @@ impl Partition {
     }
 
     pub(super) fn failed(&self, err: Error) -> anyhow::Error {
-        let place = format!("{}:{}", self.client.topic(), self.client.partition());
-        anyhow::Error::new(err).context(format!(
-            "kafka at {} did not serve {place}",
-            self.broker.addresses()
-        ))
+        anyhow!(
+            "kafka at {} did not serve {}:{}: {}",
+            self.broker.addresses(),
+            self.client.topic(),
+            self.client.partition(),
+            explain(&err)
+        )
     }
 }

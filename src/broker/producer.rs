@@ -317,7 +317,7 @@ async fn run_lane(broker: Broker, number: i32, mut jobs: mpsc::UnboundedReceiver
     let opened = timeout(PRODUCE_TIMEOUT, broker.partition(number)).await;
     let mut partition = opened.ok().and_then(Result::ok);
     let mut next = None;
-    let mut failing = false;
+    let mut failing = None;
     loop {
         let first = match next.take() {
             Some(job) => Some(job),
@@ -343,17 +343,18 @@ async fn run_lane(broker: Broker, number: i32, mut jobs: mpsc::UnboundedReceiver
     }
 }
 
-/// Says once that a partition fails, and once that it works again. The readiness of a process does not
-/// depend on it: without requests it would never get better.
-fn log_change(partition: i32, failing: &mut bool, failure: Option<&anyhow::Error>) {
-    match failure {
-        Some(err) if !*failing => {
-            tracing::warn!(partition, reason = %format!("{err:#}"), "kafka does not confirm");
-        }
-        None if *failing => tracing::info!(partition, "kafka confirms again"),
-        _ => {}
+/// Says once that a partition fails, again if for another reason, and once that it works again. The readiness
+/// of a process does not depend on it: without requests it would never get better.
+fn log_change(partition: i32, failing: &mut Option<String>, failure: Option<&anyhow::Error>) {
+    let reason = failure.map(|err| format!("{err:#}"));
+    if *failing == reason {
+        return;
     }
-    *failing = failure.is_some();
+    match &reason {
+        Some(reason) => tracing::warn!(partition, %reason, "kafka does not confirm"),
+        None => tracing::info!(partition, "kafka confirms again"),
+    }
+    *failing = reason;
 }
 
 /// Gives each job the offsets of its records, or the reason why there are none. Whoever stopped waiting

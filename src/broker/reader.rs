@@ -12,6 +12,7 @@ use rskafka::protocol::primitives::{Int32, Int64, String_};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::class::{Class, class, explain_code};
 use super::fetch::Fetch;
 use super::{Broker, CALL_TIMEOUT, messenger};
 
@@ -135,10 +136,10 @@ impl Reader {
             Ok(Err(err)) => return Err(FetchError::Failed(self.failed(err.into()))),
             Err(_) => return Err(FetchError::Failed(self.broker.silent(FETCH_TIMEOUT))),
         };
-        match answer.error {
+        match answer.error.map(|error| (error, class(error))) {
             None => {}
-            Some(ProtocolError::OffsetOutOfRange) => return Err(FetchError::OutOfRange),
-            Some(err) => return Err(FetchError::Failed(self.failed(err.into()))),
+            Some((_, Class::OutOfRange)) => return Err(FetchError::OutOfRange),
+            Some((error, Class::Hold)) => return Err(FetchError::Failed(self.refused(error))),
         }
         let end = answer.high_watermark;
         match answer.records(offset) {
@@ -187,10 +188,14 @@ impl Reader {
         let mut partitions = answer.topics.into_iter().flat_map(|topic| topic.partitions);
         let partition = partitions.next().context("kafka told no offset")?;
         match (partition.error_code, partition.offset) {
-            (Some(err), _) => Err(self.failed(err.into())),
+            (Some(error), _) => Err(self.refused(error)),
             (None, Some(offset)) => Ok(offset.0),
             (None, None) => bail!("kafka is older than 0.10.1"),
         }
+    }
+
+    fn refused(&self, error: ProtocolError) -> anyhow::Error {
+        self.failed(anyhow!(explain_code(error, None)))
     }
 
     fn failed(&self, err: anyhow::Error) -> anyhow::Error {

@@ -21,9 +21,6 @@ use crate::store::{Claim, Connection, Place, Store};
 /// Between readings of the clock, of an end, and between writings.
 pub const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Rounds in a row that may fail before the check `claims` does: a restart of a server is no trouble.
-const FAILURES_MAX: u32 = 5;
-
 /// What is to be claimed next of one partition. Pure.
 #[derive(Debug, Default)]
 pub struct Claiming {
@@ -122,19 +119,10 @@ pub async fn write(
         store,
         connection: None,
     };
-    let mut failures = 0;
     while !stop.is_cancelled() {
         match writer.round().await {
-            Ok(()) => {
-                failures = 0;
-                health.set("claims", Ok(()));
-            }
-            Err(err) => {
-                failures += 1;
-                if failures >= FAILURES_MAX {
-                    health.set("claims", Err(format!("cannot write claims: {err:#}")));
-                }
-            }
+            Ok(()) => health.set("claims", Ok(())),
+            Err(err) => health.failed("claims", format!("cannot write claims: {err:#}")),
         }
         tokio::select! {
             () = stop.cancelled() => {}

@@ -213,7 +213,7 @@ where
                 health.set(check, Ok(()));
                 return answer;
             }
-            Err(err) => health.set(check, Err(format!("{err:#}"))),
+            Err(err) => health.failed(check, format!("{err:#}")),
         }
         sleep(WAIT).await;
     }

@@ -20,7 +20,7 @@ use super::session::Session;
 use super::step::{Answer, Attempt, Step, Why};
 use crate::broker::Broker;
 use crate::http::admin::Health;
-use crate::store::{Insert, Place, Store, TopicFacts};
+use crate::store::{Class, Insert, Place, Store, TopicFacts};
 
 /// After which an insert that is not answered makes its partition unready. It is waited for all the same.
 const SLOW: Duration = Duration::from_secs(5);
@@ -144,7 +144,9 @@ impl Worker {
                 }
                 Err(err) => {
                     self.claiming.failed();
-                    self.health.set(&self.check, Err(format!("{err:#}")));
+                    let reason = format!("{err:#}");
+                    tracing::debug!(partition = self.number, %reason, "trying again");
+                    self.health.failed(&self.check, reason);
                     let wait = self.next_wait();
                     tokio::select! {
                         () = self.stop.cancelled() => return,
@@ -348,7 +350,7 @@ impl Worker {
         let inserted = self.patiently("waits for clickhouse to answer an insert", inserting);
         let (answer, failure) = match inserted.await {
             Ok(()) => (Answer::Ok, None),
-            Err(err) if err.is_head_moved() => (Answer::HeadMoved, None),
+            Err(err) if err.class() == Class::HeadMoved => (Answer::HeadMoved, None),
             Err(err) => (Answer::Failed, Some(err)),
         };
         let mut step = attempt.answered(answer);

@@ -1,6 +1,7 @@
 //! The noun HTTP client: listeners, connections with limits, and an orderly end.
 
 pub mod admin;
+mod health;
 mod stall;
 
 use std::convert::Infallible;

@@ -103,7 +103,7 @@ async fn retire(broker: &Broker, store: &Store) -> anyhow::Result<()> {
 async fn applied(store: &Store) -> anyhow::Result<Option<Vec<Applied>>> {
     match store.connect().await {
         Ok(connection) => Ok(Some(connection.applied().await?)),
-        Err(err) if err.is_schema_missing() => Ok(None),
+        Err(err) if err.class() == store::Class::SchemaMissing => Ok(None),
         Err(err) => Err(err.into()),
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::broker::SendError;
 use crate::event::{FieldError, Rejection};
 use crate::http::{self, Answer};
-use crate::store::{self, CountersError};
+use crate::store::{Class, CountersError};
 
 /// Seconds after which a sender should try again when too much waits already.
 const RETRY_OVERLOADED_SECONDS: u32 = 1;
@@ -162,7 +162,7 @@ impl Problem {
             Problem::Report(err @ CountersError::TooManyRows) => {
                 (422, "report too large", err.to_string())
             }
-            Problem::Report(CountersError::Store(store::Error::Schema(_))) => (
+            Problem::Report(CountersError::Store(err)) if err.class() == Class::SchemaMissing => (
                 503,
                 "no report",
                 "the tables are not what this captcha needs; `captcha migrate` makes them, the log says what is lacking"

@@ -11,6 +11,7 @@ use socket2::{SockRef, Socket};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::class::{self, Class, UNKNOWN_TABLE};
 use super::login;
 
 /// For a question whose answer is small. With connecting it keeps an HTTP report that
@@ -29,7 +30,7 @@ pub enum Error {
     Server {
         /// ClickHouse's number for the error.
         code: i32,
-        /// Who answered, the code, and the first line of the server's message.
+        /// Who answered, the code, the first line of the server's message, and what to do.
         message: String,
     },
     /// There was no answer, or not all of it: the connection is of no further use.
@@ -38,15 +39,14 @@ pub enum Error {
     Schema(String),
 }
 
-/// `UNKNOWN_TABLE`, as ClickHouse numbers its errors (src/Common/ErrorCodes.cpp).
-const UNKNOWN_TABLE: i32 = 60;
-/// `UNKNOWN_DATABASE`.
-const UNKNOWN_DATABASE: i32 = 81;
-
 impl Error {
-    /// Whether the database or a table is not there: `captcha migrate` has not run.
-    pub fn is_schema_missing(&self) -> bool {
-        matches!(self, Error::Server { code, .. } if [UNKNOWN_TABLE, UNKNOWN_DATABASE].contains(code))
+    /// What captcha does about it.
+    pub fn class(&self) -> Class {
+        match self {
+            Error::Server { code, .. } => class::meaning(*code).class,
+            Error::Connection(_) => Class::Hold,
+            Error::Schema(_) => Class::SchemaMissing,
+        }
     }
 }
 
@@ -66,6 +66,8 @@ impl std::error::Error for Error {}
 pub struct Connection {
     pub(super) client: klickhouse::Client,
     address: String,
+    /// Of the tables, for messages.
+    database: String,
     _hang_up: HangUp,
 }
 
@@ -89,6 +91,7 @@ impl Connection {
         address: &str,
         user: &str,
         password: &str,
+        database: &str,
     ) -> Result<Connection, Error> {
         let failed = |err| {
             Error::Connection(format!(
@@ -111,19 +114,20 @@ impl Connection {
             Ok(client) => Ok(Connection {
                 client,
                 address: address.to_string(),
+                database: database.to_string(),
                 _hang_up: hang_up,
             }),
-            // The driver says only that its channel is closed; what the server said is in the transcript.
-            Err(err) => Err(Error::Connection(match transcript.exception() {
-                Some((code, message)) => format!(
-                    "clickhouse at {address} refused the login of user {user}: {} (error {code}); \
-                     check --clickhouse-user and --clickhouse-password",
-                    first_line(&message)
-                ),
-                None => format!(
-                    "clickhouse at {address} closed the connection during the login of user {user}: {err}"
-                ),
-            })),
+            // The driver may say only that its channel is closed; what the server said is in the transcript.
+            Err(err) => Err(match (transcript.exception(), err) {
+                (Some((code, message)), _)
+                | (None, KlickhouseError::ServerException { code, message, .. }) => {
+                    refused(address, user, code, &message)
+                }
+                (None, err) => Error::Connection(format!(
+                    "clickhouse at {address} closed the connection during the login of user {user}: {err}; \
+                     check --clickhouse-addr, and look at clickhouse's log"
+                )),
+            }),
         }
     }
 
@@ -134,27 +138,39 @@ impl Connection {
     /// What a driver's error means to people.
     pub(super) fn explain(&self, err: KlickhouseError) -> Error {
         match err {
-            KlickhouseError::ServerException { code, .. } if code == UNKNOWN_TABLE => {
-                Error::Server {
-                    code,
-                    message: format!("clickhouse at {} has no tables there", self.address),
-                }
-            }
-            KlickhouseError::ServerException { code, message, .. } => Error::Server {
-                code,
-                message: format!(
-                    "clickhouse at {} answered error {code}: {}",
-                    self.address,
-                    first_line(&message)
-                ),
-            },
+            KlickhouseError::ServerException { code, message, .. } => self.answered(code, &message),
             KlickhouseError::ProtocolError(_) => self.failed("closed the connection"),
             other => self.failed(&format!("could not be understood: {other}")),
         }
     }
 
+    fn answered(&self, code: i32, message: &str) -> Error {
+        let meaning = class::meaning(code);
+        let (address, advice) = (&self.address, meaning.advice);
+        let message = match meaning.class {
+            Class::SchemaMissing if code == UNKNOWN_TABLE => format!(
+                "clickhouse at {address} has not all tables in database {}; {advice}",
+                self.database
+            ),
+            Class::SchemaMissing => format!(
+                "clickhouse at {address} has no tables in database {}; {advice}",
+                self.database
+            ),
+            Class::HeadMoved | Class::Hold => format!(
+                "clickhouse at {address} answered {}: {}; {advice}",
+                meaning.title(code),
+                first_line(message)
+            ),
+        };
+        Error::Server { code, message }
+    }
+
+    /// An answer that did not come, or not to its end.
     pub(super) fn failed(&self, how: &str) -> Error {
-        Error::Connection(format!("clickhouse at {} {how}", self.address))
+        Error::Connection(format!(
+            "clickhouse at {} {how}; look at its load and its log",
+            self.address
+        ))
     }
 
     /// Hands over the blocks of an answer one by one. An answer that is cut short looks complete to the
@@ -224,11 +240,24 @@ pub(super) fn unexpected(what: &str) -> Error {
     Error::Connection(format!("clickhouse gave an unexpected answer for {what}"))
 }
 
-/// What a server's message says, without the exception's name and a trace.
+/// The server did not let a user in.
+fn refused(address: &str, user: &str, code: i32, message: &str) -> Error {
+    let meaning = class::meaning(code);
+    let message = format!(
+        "clickhouse at {address} refused the login of user {user}: {}: {}; {}",
+        meaning.title(code),
+        first_line(message),
+        meaning.advice
+    );
+    Error::Server { code, message }
+}
+
+/// What a server's message says, without the exception's name, a full stop and a trace.
 fn first_line(message: &str) -> &str {
     const CHARS_MAX: usize = 300;
     let line = message.lines().next().unwrap_or_default();
-    let line = line.trim_start_matches("DB::Exception: ").trim_end();
+    let line = line.trim_start_matches("DB::Exception: ");
+    let line = line.trim_end().trim_end_matches('.');
     line.char_indices()
         .nth(CHARS_MAX)
         .map_or(line, |(end, _)| &line[..end])

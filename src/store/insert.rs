@@ -22,9 +22,6 @@ const INSERT_SETTINGS: &str = "async_insert = 0, insert_deduplicate = 1, dedupli
      deduplicate_insert_select = 'force_enable', use_strict_insert_block_limits = 0, \
      max_insert_block_size = 1048449, max_insert_block_size_bytes = 0, max_insert_threads = 1";
 
-/// `FUNCTION_THROW_IF_VALUE_IS_NON_ZERO`: the guard of an insert found another head.
-const THROW_IF: i32 = 395;
-
 /// Bytes of a bad record that are kept: Kafka's default limit for a record.
 pub const RAW_BYTES_MAX: usize = 1 << 20;
 
@@ -221,19 +218,12 @@ fn values(place: &Place, row: Row) -> [Value; 13] {
     ]
 }
 
-impl Error {
-    /// Whether an insert was refused because the head is not where it was: somebody else was faster.
-    pub fn is_head_moved(&self) -> bool {
-        matches!(self, Error::Server { code, .. } if *code == THROW_IF)
-    }
-}
-
 impl Connection {
     /// Writes a batch, all or nothing. Ok means only that the server said nothing against it: the head,
     /// read on this connection afterwards, says whether the rows are there.
     ///
     /// # Errors
-    /// The server refused, the head had moved ([`Error::is_head_moved`]), or no whole answer came.
+    /// The server refused, the head had moved ([`Class::HeadMoved`](super::Class)), or no whole answer came.
     pub async fn insert(&self, insert: Insert) -> Result<(), Error> {
         let sql = insert.sql();
         let block = block(&insert.place, insert.rows);

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::connection::unexpected;
 use super::once::RowOnce;
-use super::{Connection, Error, Store, quote};
+use super::{Class, Connection, Error, Store, quote};
 
 /// Between signs of life of a holder.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(2);
@@ -204,7 +204,7 @@ impl Connection {
                 quote(name)
             ))
             .await;
-        written.map_err(|err| match err.is_head_moved() {
+        written.map_err(|err| match err.class() == Class::HeadMoved {
             true => self.failed(
                 "says that another migrate has taken the lock; run `captcha migrate` again",
             ),

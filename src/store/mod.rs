@@ -2,6 +2,7 @@
 
 mod audit;
 mod claims;
+mod class;
 mod connection;
 mod counters;
 mod dead_letters;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 pub use audit::{Held, Span};
 pub use claims::Claim;
+pub use class::Class;
 pub use connection::{Connection, Error};
 pub use counters::{Counter, Counters, CountersError, Filter, Freshness, ROWS_MAX};
 pub use dead_letters::DeadLetter;
@@ -163,7 +165,7 @@ impl Store {
     ///
     /// # Errors
     /// No address answers, the login is refused, or there is no such database
-    /// ([`Error::is_schema_missing`]). Takes at most 3 seconds for each address and 6 more.
+    /// ([`Class::SchemaMissing`]). Takes at most 3 seconds for each address and 6 more.
     pub async fn connect(&self) -> Result<Connection, Error> {
         let connection = self.connect_outside().await?;
         connection
@@ -184,7 +186,7 @@ impl Store {
             ))
         };
         let connection = match self.connect().await {
-            Err(err) if err.is_schema_missing() => return Err(nothing()),
+            Err(err) if err.class() == Class::SchemaMissing => return Err(nothing()),
             other => other?,
         };
         let applied = connection.applied().await?;
@@ -228,7 +230,12 @@ impl Store {
         for address in &self.args.clickhouse_addr {
             match timeout(
                 CONNECT_TIMEOUT,
-                Connection::open(address, &self.args.clickhouse_user, &password.0),
+                Connection::open(
+                    address,
+                    &self.args.clickhouse_user,
+                    &password.0,
+                    &self.database().0,
+                ),
             )
             .await
             {

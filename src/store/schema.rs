@@ -6,7 +6,7 @@ use klickhouse::Value;
 
 use super::connection::unexpected;
 use super::once::RowOnce;
-use super::{Connection, Error, Identifier, Store, quote};
+use super::{Class, Connection, Error, Identifier, Store, quote};
 
 /// A migration file that is built into the binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +115,7 @@ impl Connection {
         let sql = "SELECT version, name, checksum, toString(applied_at), COLUMNS('^compatible_since$') \
              FROM migrations ORDER BY version";
         let rows = match self.rows(sql).await {
-            Err(err) if err.is_schema_missing() => return Ok(Vec::new()),
+            Err(err) if err.class() == Class::SchemaMissing => return Ok(Vec::new()),
             other => other?,
         };
         rows.iter()

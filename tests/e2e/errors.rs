@@ -84,7 +84,7 @@ async fn a_wrong_password() {
         world.clickhouse
     );
     assert!(
-        line.starts_with(&start) && line.contains("(error 516)"),
+        line.starts_with(&start) && line.contains("user default: error 516 ("),
         "{line}"
     );
     assert!(!line.contains("swordfish"), "{line}");

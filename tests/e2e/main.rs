@@ -15,6 +15,7 @@ mod client;
 mod consume;
 mod errors;
 mod fresh;
+mod holds;
 mod logs;
 mod migrate;
 mod outages;

@@ -175,7 +175,9 @@ async fn a_lost_table_is_named() {
         "{line}"
     );
     let consume = world.consume(&[]).await;
-    consume.await_ready(503, "has no tables there").await;
+    consume
+        .await_ready(503, "has not all tables in database")
+        .await;
 }
 
 /// Makes the database one of this schema version, as an older captcha left it.

@@ -108,7 +108,15 @@ async fn too_few_replicas_are_503() {
             .ok_or(reply.text())
     })
     .await;
-    assert_not_confirmed(&try_post(&serve.address, &events(3)).await.unwrap());
+    eventually("the reason", async || {
+        assert_not_confirmed(&try_post(&serve.address, &events(3)).await.unwrap());
+        let reasons = serve.logged("kafka does not confirm", "reason");
+        let told = reasons.iter().any(|reason| {
+            reason.contains("error 19 (NotEnoughReplicas)") && reason.contains("start the brokers")
+        });
+        told.then_some(()).ok_or(format!("{reasons:?}"))
+    })
+    .await;
     second.start();
     accept_in_the_end(&serve.address).await;
 }

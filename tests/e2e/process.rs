@@ -142,6 +142,18 @@ impl Process {
         .await;
     }
 
+    /// The lines of its log with this message, as the reason or whatever else they carry under a name.
+    pub fn logged(&self, message: &str, field: &str) -> Vec<String> {
+        let text = std::fs::read_to_string(&self.log).unwrap();
+        let lines = text
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .filter(|line| line["message"] == message);
+        lines
+            .map(|line| line[field].as_str().unwrap_or_default().to_string())
+            .collect()
+    }
+
     /// A metric by its name and labels as they are rendered.
     pub async fn metric(&self, name: &str) -> f64 {
         let page = client::get(&self.admin, "/metrics").await.text();
@@ -214,6 +226,8 @@ pub struct Server {
     folder: tempfile::TempDir,
     port: u16,
     args: Vec<String>,
+    /// Of its folder, in MB, if that is to be a file system of its own.
+    disk: Option<u32>,
     process: Option<Process>,
 }
 
@@ -240,6 +254,54 @@ impl Server {
         }
         second
     }
+
+    /// A ClickHouse, not started yet, on a disk of so many MB; `None` where the system makes no such disk
+    /// without root. What it holds goes with the process.
+    pub fn on_small_disk(megabytes: u32) -> Option<Server> {
+        let can = Command::new("unshare")
+            .args(["-Urm", "mount", "-t", "tmpfs", "none", "/tmp"])
+            .stderr(Stdio::null())
+            .status();
+        let mut server = Server::new("clickhouse");
+        server.disk = Some(megabytes);
+        can.is_ok_and(|status| status.success()).then_some(server)
+    }
+
+    /// Gives a ClickHouse users of its own, from its next start on: what stands between `<clickhouse>` and its
+    /// end in a file of users.
+    pub fn set_users(&mut self, users: &str) {
+        let path = |name: &str| self.folder.path().join(name);
+        let (config, file) = (path("config.xml"), path("users.xml"));
+        let shared = include_str!("../../dev/clickhouse-config.xml");
+        let users_config = format!(
+            "<users_config>{}</users_config></clickhouse>",
+            file.display()
+        );
+        std::fs::write(&config, shared.replace("</clickhouse>", &users_config)).unwrap();
+        std::fs::write(file, format!("<clickhouse>{users}</clickhouse>")).unwrap();
+        self.args = vec!["--config".to_string(), config.display().to_string()];
+    }
+
+    /// Makes every write of its to a file fail, or lets it write again.
+    pub fn set_writable(&self, writable: bool) {
+        let limit = if writable { "unlimited" } else { "0" };
+        let status = Command::new("prlimit")
+            .arg(format!("--pid={}", self.process.as_ref().unwrap().pid()))
+            .arg(format!("--fsize={limit}:unlimited"))
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Where its folder is for those who stand outside its disk.
+    pub fn disk(&self) -> PathBuf {
+        let process = self.process.as_ref().unwrap();
+        let folder = self.folder.path().strip_prefix("/").unwrap();
+        Path::new("/proc")
+            .join(process.pid().to_string())
+            .join("root")
+            .join(folder)
+    }
+
     /// A new server, not started yet.
     pub fn new(kind: &'static str) -> Server {
         Server {
@@ -247,6 +309,7 @@ impl Server {
             folder: tempfile::tempdir().unwrap(),
             port: free_port(),
             args: Vec::new(),
+            disk: None,
             process: None,
         }
     }
@@ -259,7 +322,8 @@ impl Server {
     pub fn start(&mut self) {
         let log = PathBuf::from(shared("CAPTCHA_TEST_LOGS"))
             .join(format!("{}-{}.log", self.kind, self.port));
-        let child = Command::new("python3")
+        let child = self
+            .python()
             .args([
                 &shared("CAPTCHA_TEST_SERVER"),
                 self.kind,
@@ -280,17 +344,35 @@ impl Server {
         });
     }
 
-    /// Starts it and waits until it listens.
+    fn python(&self) -> Command {
+        let Some(megabytes) = self.disk else {
+            return Command::new("python3");
+        };
+        let mut command = Command::new("unshare");
+        let mount =
+            format!("mount -t tmpfs -o size={megabytes}m none \"$0\" && exec python3 \"$@\"");
+        command
+            .args(["-Urm", "sh", "-c", &mount])
+            .arg(self.folder.path());
+        command
+    }
+
+    /// A new one that listens.
     pub async fn started(kind: &'static str) -> Server {
         let mut server = Server::new(kind);
-        server.start();
-        let address = server.address();
-        eventually(&format!("{kind} to listen"), async || {
+        server.start_and_listen().await;
+        server
+    }
+
+    /// Starts it and waits until it listens.
+    pub async fn start_and_listen(&mut self) {
+        self.start();
+        let address = self.address();
+        eventually(&format!("{} to listen", self.kind), async || {
             let connected = tokio::net::TcpStream::connect(&address).await;
             connected.map(drop).map_err(|err| err.to_string())
         })
         .await;
-        server
     }
 
     pub fn kill(&mut self) {

@@ -1,0 +1,239 @@
+//! What readiness consists of: checks that hold, that fail, and those that failed only a moment ago.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long something that is tried again must go on failing until that is said. A server that restarts, or
+/// one retry that succeeds, is not worth taking a process out of service.
+const LASTING: Duration = Duration::from_secs(3);
+
+/// The checks that readiness consists of. Clones share them.
+#[derive(Clone, Default)]
+pub struct Health(Arc<Mutex<BTreeMap<String, Check>>>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Check {
+    Ok,
+    /// It held, and has been failing since; that is not long yet.
+    Failing {
+        since: Instant,
+        reason: String,
+    },
+    /// Not ready, and that was said.
+    Bad(String),
+}
+
+/// What is worth a log line.
+#[derive(Debug, PartialEq, Eq)]
+enum News {
+    Ready,
+    NotAnyMore,
+    NotYet,
+}
+
+impl Health {
+    /// Not ready until every one of these checks has been set.
+    pub fn awaiting<const N: usize>(names: [&str; N]) -> Health {
+        let health = Health::default();
+        names.into_iter().for_each(|name| health.expect(name));
+        health
+    }
+
+    /// Adds a check that is still to be set.
+    pub fn expect(&self, name: &str) {
+        let mut checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        checks.insert(name.to_string(), Check::starting());
+    }
+
+    /// Sets a check, and logs it if that is a change.
+    pub fn set(&self, name: &str, now: Result<(), String>) {
+        self.change(name, |check| match now {
+            Ok(()) => check.holds(),
+            Err(reason) => check.is_bad(reason),
+        });
+    }
+
+    /// Says that what a check stands for failed and will be tried again. A check that held is not
+    /// ready only when this goes on for [`LASTING`].
+    pub fn failed(&self, name: &str, reason: String) {
+        let now = Instant::now();
+        self.change(name, |check| check.failed(reason, now));
+    }
+
+    fn change(&self, name: &str, change: impl FnOnce(&mut Check) -> Option<News>) {
+        let mut checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let check = checks
+            .entry(name.to_string())
+            .or_insert_with(Check::starting);
+        let news = change(check);
+        tell(name, check, news);
+    }
+
+    /// Whether all checks hold, and each with its reason, a line each.
+    pub(super) fn readiness(&self) -> (bool, String) {
+        let mut checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let mut text = String::new();
+        for (name, check) in checks.iter_mut() {
+            let news = check.looked_at(now);
+            tell(name, check, news);
+            let _ = match check {
+                Check::Ok => writeln!(text, "{name}: ok"),
+                Check::Failing { reason, .. } => {
+                    writeln!(text, "{name}: ok; tried again after: {reason}")
+                }
+                Check::Bad(reason) => writeln!(text, "{name}: {reason}"),
+            };
+        }
+        (checks.values().all(Check::is_ready), text)
+    }
+}
+
+fn tell(name: &str, check: &Check, news: Option<News>) {
+    let reason = check.reason();
+    match news {
+        None => {}
+        Some(News::Ready) => tracing::info!(check = name, "ready"),
+        Some(News::NotAnyMore) => tracing::warn!(check = name, %reason, "not ready any more"),
+        Some(News::NotYet) => tracing::warn!(check = name, %reason, "not ready yet"),
+    }
+}
+
+impl Check {
+    fn starting() -> Check {
+        Check::Bad("starting".to_string())
+    }
+
+    fn is_ready(&self) -> bool {
+        !matches!(self, Check::Bad(_))
+    }
+
+    fn reason(&self) -> &str {
+        match self {
+            Check::Ok => "",
+            Check::Failing { reason, .. } | Check::Bad(reason) => reason,
+        }
+    }
+
+    fn holds(&mut self) -> Option<News> {
+        let before = std::mem::replace(self, Check::Ok);
+        matches!(before, Check::Bad(_)).then_some(News::Ready)
+    }
+
+    fn is_bad(&mut self, reason: String) -> Option<News> {
+        let news = match self {
+            Check::Bad(before) if is_same(before, &reason) => None,
+            Check::Bad(_) => Some(News::NotYet),
+            Check::Ok | Check::Failing { .. } => Some(News::NotAnyMore),
+        };
+        *self = Check::Bad(reason);
+        news
+    }
+
+    fn failed(&mut self, reason: String, now: Instant) -> Option<News> {
+        let since = match self {
+            Check::Ok => now,
+            Check::Failing { since, .. } => *since,
+            Check::Bad(_) => return self.is_bad(reason),
+        };
+        *self = Check::Failing { since, reason };
+        self.looked_at(now)
+    }
+
+    /// Time alone makes a failure last: nothing may be tried for a while.
+    fn looked_at(&mut self, now: Instant) -> Option<News> {
+        match self {
+            Check::Failing { since, reason } if now.duration_since(*since) >= LASTING => {
+                let reason = std::mem::take(reason);
+                self.is_bad(reason)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether two reasons differ at most in numbers: sizes and counts change from one try to the next.
+fn is_same(one: &str, other: &str) -> bool {
+    without_digits(one).eq(without_digits(other))
+}
+
+fn without_digits(text: &str) -> impl Iterator<Item = char> {
+    text.chars().filter(|c| !c.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_is_all_checks_with_their_reasons() {
+        let health = Health::awaiting(["kafka", "schema"]);
+        let unready = "kafka: starting\nschema: starting\n";
+        assert_eq!(health.readiness(), (false, unready.to_string()));
+        health.set("kafka", Ok(()));
+        health.set("schema", Err("no table".to_string()));
+        let half = "kafka: ok\nschema: no table\n";
+        assert_eq!(health.readiness(), (false, half.to_string()));
+        health.set("schema", Ok(()));
+        assert_eq!(
+            health.readiness(),
+            (true, "kafka: ok\nschema: ok\n".to_string())
+        );
+        health.failed("kafka", "cut".to_string());
+        let blip = "kafka: ok; tried again after: cut\nschema: ok\n";
+        assert_eq!(health.readiness(), (true, blip.to_string()));
+    }
+
+    #[test]
+    fn a_failure_counts_when_it_lasts_and_is_told_once() {
+        let began = Instant::now();
+        let mut check = Check::Ok;
+        for millis in [0, 200, 2_999] {
+            let now = began + Duration::from_millis(millis);
+            assert_eq!(check.failed("0 of 5 MiB".to_string(), now), None);
+            assert_eq!((check.looked_at(now), check.is_ready()), (None, true));
+        }
+        // Although nothing was tried meanwhile.
+        let mut now = began + LASTING;
+        assert_eq!(check.looked_at(now), Some(News::NotAnyMore));
+        for (reason, news) in [
+            ("1 of 5 MiB", None),
+            ("no table", Some(News::NotYet)),
+            ("no table", None),
+        ] {
+            now += LASTING;
+            assert_eq!(check.failed(reason.to_string(), now), news);
+            assert_eq!(check.looked_at(now), None);
+            assert_eq!((check.is_ready(), check.reason()), (false, reason));
+        }
+        assert_eq!(check.holds(), Some(News::Ready));
+        assert_eq!(check.holds(), None);
+    }
+
+    #[test]
+    fn a_blip_is_not_told_and_begins_anew() {
+        let mut check = Check::Ok;
+        let mut now = Instant::now();
+        for _ in 0..5 {
+            assert_eq!(check.failed("cut".to_string(), now), None);
+            now += LASTING - Duration::from_millis(1);
+            assert_eq!(check.holds(), None);
+            assert!(check.is_ready());
+        }
+    }
+
+    #[test]
+    fn what_never_held_is_not_ready_at_once() {
+        let mut check = Check::starting();
+        let now = Instant::now();
+        assert_eq!(
+            check.failed("no table".to_string(), now),
+            Some(News::NotYet)
+        );
+        assert_eq!((check.is_ready(), check.reason()), (false, "no table"));
+        assert_eq!(check.failed("no table".to_string(), now), None);
+        assert_eq!(check.holds(), Some(News::Ready));
+    }
+}
