@@ -36,6 +36,8 @@ pub struct Metrics {
     pub heads_moved: Counter<u64, AtomicU64>,
     /// Records in Kafka that are not in ClickHouse yet.
     pub lag_records: Family<Owned, Gauge>,
+    /// How long ago, in seconds, an event may have been sent and is still known.
+    pub repeat_window: Family<Owned, Gauge<f64, AtomicU64>>,
     /// The newest claim, in seconds since 1970.
     pub complete_through: Family<Owned, Gauge<f64, AtomicU64>>,
 }
@@ -50,6 +52,7 @@ impl Metrics {
             burnt_tokens: Counter::default(),
             heads_moved: Counter::default(),
             lag_records: Family::default(),
+            repeat_window: Family::default(),
             complete_through: Family::default(),
         };
         for kind in ["event", "repeat", "bad", "gap"] {
@@ -82,6 +85,13 @@ impl Metrics {
             "lag_records",
             "Records in Kafka that are not in ClickHouse yet",
             metrics.lag_records.clone(),
+        );
+        registry.register_with_unit(
+            "repeat_window",
+            "Time that the records of the repeat window took to arrive, as far back as this process has seen: an event \
+             that is sent again within it is counted once",
+            Unit::Seconds,
+            metrics.repeat_window.clone(),
         );
         registry.register_with_unit(
             "complete_through_timestamp",

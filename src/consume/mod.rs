@@ -9,6 +9,7 @@ mod model;
 mod repeats;
 mod session;
 mod step;
+mod window;
 mod worker;
 
 use std::net::SocketAddr;

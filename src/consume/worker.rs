@@ -18,6 +18,7 @@ use super::metrics::{Metrics, Owned, RowCounts};
 use super::repeats::Repeats;
 use super::session::Session;
 use super::step::{Answer, Attempt, Step, Why};
+use super::window::Window;
 use crate::broker::Broker;
 use crate::http::admin::Health;
 use crate::store::{Class, Insert, Place, Store, TopicFacts};
@@ -50,6 +51,7 @@ pub struct Worker {
     insert_interval: Duration,
     repeat_window_records: i64,
     repeats: Repeats,
+    window: Window,
     claims: Claims,
     claiming: Claiming,
     next_claim: Instant,
@@ -119,6 +121,7 @@ impl Worker {
             insert_interval: shared.insert_interval,
             repeat_window_records: shared.facts.repeat_window_records,
             repeats: Repeats::new(shared.facts.repeat_window_records),
+            window: Window::new(shared.facts.repeat_window_records),
             claims: shared.claims.clone(),
             claiming: Claiming::default(),
             next_claim: Instant::now(),
@@ -204,6 +207,7 @@ impl Worker {
         tracing::info!(partition = self.number, from = %self.place.topic, to = %place.topic, "the topic was made anew");
         self.place = place;
         self.repeats = Repeats::new(self.repeat_window_records);
+        self.window = Window::new(self.repeat_window_records);
         self.claiming = Claiming::default();
         self.burnt = None;
         self.last_head = 0;
@@ -310,6 +314,7 @@ impl Worker {
     /// Reads the events below the head that the memory does not have.
     async fn remember(&mut self, session: &Session) -> anyhow::Result<()> {
         self.last_head = session.head;
+        self.tell_window(session);
         let missing = self.repeats.missing(session.head);
         if missing.is_empty() {
             return Ok(());
@@ -324,6 +329,14 @@ impl Worker {
             .await?;
         self.repeats.complete_to(session.head);
         Ok(())
+    }
+
+    fn tell_window(&mut self, session: &Session) {
+        if let Some(arrival_millis) = session.last_arrival_millis {
+            let millis = self.window.reached(session.head, arrival_millis);
+            let gauge = self.metrics.repeat_window.get_or_create(&self.owned());
+            gauge.set(millis as f64 / 1e3);
+        }
     }
 
     /// Inserts a batch and does what [`step`](super::step) says. `false`: begin anew, nothing is wrong.
