@@ -33,15 +33,6 @@ pub struct Head {
     pub arrival_millis: i64,
 }
 
-/// The question for something of a partition's head.
-pub(super) fn head_sql(select: &str, place: &Place) -> String {
-    // GROUP BY makes an empty table answer with no row; without it max() would answer 0.
-    format!(
-        "SELECT {select} FROM events WHERE {} GROUP BY topic, partition",
-        at(place)
-    )
-}
-
 pub(super) fn at(place: &Place) -> String {
     format!(
         "topic = {} AND partition = {}",
@@ -56,8 +47,13 @@ impl Connection {
     /// # Errors
     /// No answer, or the tables are not there.
     pub async fn head(&self, place: &Place) -> Result<Option<Head>, Error> {
-        let select = "max(offset) + 1, argMax(toUnixTimestamp64Milli(arrival), offset)";
-        let rows = self.rows(&head_sql(select, place)).await?;
+        // GROUP BY makes an empty table answer with no row; without it max() would answer 0.
+        let sql = format!(
+            "SELECT max(offset) + 1, argMax(toUnixTimestamp64Milli(arrival), offset) FROM events \
+             WHERE {} GROUP BY topic, partition",
+            at(place)
+        );
+        let rows = self.rows(&sql).await?;
         match rows.first().map(Vec::as_slice) {
             None => Ok(None),
             Some([Value::Int64(next), Value::Int64(arrival_millis)]) => Ok(Some(Head {

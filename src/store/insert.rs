@@ -8,7 +8,7 @@ use klickhouse::{DynDateTime64, IndexMap, Type, Tz, Value};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::events::head_sql;
+use super::events::at;
 use super::{Connection, Error, Place, quote};
 use crate::event::{Event, parse_record};
 
@@ -102,11 +102,41 @@ pub struct Insert {
 impl Insert {
     /// The deduplication token: rivals at one head share it, so that one of them wins.
     pub fn token(&self) -> String {
-        let Place { topic, partition } = &self.place;
         match self.generation {
-            0 => format!("{topic}:{partition}:{}", self.head),
-            g => format!("{topic}:{partition}:{}#{g}", self.head),
+            0 => self.first_token(),
+            g => format!("{}#{g}", self.first_token()),
         }
+    }
+
+    fn first_token(&self) -> String {
+        let Place { topic, partition } = &self.place;
+        format!("{topic}:{partition}:{}", self.head)
+    }
+
+    /// The condition under which the server takes the rows: the head is where it was, and nobody is inserting at it
+    /// with another token. Of two such inserts one would see the other: each is in `system.processes` before it
+    /// looks there, and looks at the head afterwards.
+    fn guard(&self) -> String {
+        // Made of parts, so that the text of a guard is not what it looks for.
+        let with_token = |token: &str, end: &str| {
+            let token = quote(token);
+            format!(
+                "position(query, concat('insert_deduplication_token = ', char(39), {token}, {end})) > 0"
+            )
+        };
+        let others = format!(
+            "(SELECT count() FROM system.processes WHERE query_id != queryID() \
+             AND startsWith(query, 'INSERT') AND ({} OR {}) AND NOT {})",
+            with_token(&self.first_token(), "char(39)"),
+            with_token(&self.first_token(), "'#'"),
+            with_token(&self.token(), "char(39)"),
+        );
+        format!(
+            "throwIf(if({others} > 0, -1, ifNull((SELECT max(offset) + 1 FROM events WHERE {} AND {others} = 0 \
+             GROUP BY topic, partition), 0)) != {}, 'head moved') = 0",
+            at(&self.place),
+            self.head,
+        )
     }
 
     fn sql(&self) -> String {
@@ -118,11 +148,9 @@ impl Insert {
         let names = names.join(", ");
         format!(
             "INSERT INTO events ({names}) SELECT {names} FROM input({}) \
-             WHERE throwIf(ifNull(({}), 0) != {}, 'head moved') = 0 \
-             SETTINGS {INSERT_SETTINGS}, insert_deduplication_token = {} FORMAT Native",
+             WHERE {} SETTINGS {INSERT_SETTINGS}, insert_deduplication_token = {} FORMAT Native",
             quote(&structure.join(", ")),
-            head_sql("max(offset) + 1", &self.place),
-            self.head,
+            self.guard(),
             quote(&self.token()),
         )
     }

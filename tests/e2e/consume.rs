@@ -118,6 +118,36 @@ async fn a_burnt_token_does_not_stop_a_partition() {
 }
 
 #[tokio::test]
+async fn an_insert_at_the_same_head_with_another_token_is_never_joined() {
+    let world = World::new("contested");
+    world.migrate(&["--partitions", "1"]).await;
+    let serve = world.serve().await;
+    accept(&serve.address, &events(3)).await;
+    // A rival that found the first token burnt, and takes its time.
+    let topic = &world.name;
+    let rival = format!(
+        "INSERT INTO events (topic, partition, offset) SELECT 'other', 0, number FROM numbers(12) \
+         WHERE sleepEachRow(1) = 1 SETTINGS async_insert = 0, max_block_size = 1, \
+         insert_deduplication_token = '{topic}:0:0#1'"
+    );
+    let watched = async {
+        let consume = world.consume(&[]).await;
+        consume
+            .await_ready(503, "although its head is still 0")
+            .await;
+        assert_eq!(
+            world.sql("SELECT toString(count()) FROM events").await,
+            [["0"]]
+        );
+        consume
+    };
+    let (_, consume) = tokio::join!(world.sql(&rival), watched);
+    world.await_counted(3).await;
+    world.await_log(3).await;
+    consume.await_ready(200, "partition 0: ok").await;
+}
+
+#[tokio::test]
 async fn garbage_between_good_records_goes_to_the_dead_letters_alone() {
     let world = World::new("garbage");
     world.migrate(&["--partitions", "1"]).await;
