@@ -7,6 +7,7 @@ mod dead_letters;
 mod events;
 mod insert;
 mod login;
+mod packed;
 pub mod schema;
 
 use std::fmt;
