@@ -1,10 +1,11 @@
 //! Cutting batches: records in, rows of one insert out. Pure, and the same for whoever does it.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
 
 use chrono::{DateTime, Datelike as _};
 
-use super::repeats::{Fingerprint, Repeats};
+use super::repeats::{AsItIs, Fingerprint, Repeats};
 use crate::broker::Record;
 use crate::event::parse_record;
 use crate::store::{Content, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};
@@ -55,7 +56,7 @@ pub struct Batch {
     /// The head once the rows are stored.
     pub end: i64,
     /// To be noted once the rows are stored.
-    pub seen: HashMap<Fingerprint, i64>,
+    pub seen: HashMap<Fingerprint, i64, BuildHasherDefault<AsItIs>>,
     /// Arrival of the last row.
     pub last_arrival_millis: Option<i64>,
 }
