@@ -1,49 +1,54 @@
 //! Cutting batches: records in, rows of one insert out. Pure, and the same for whoever does it.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
 
 use chrono::{DateTime, Datelike as _};
 
-use super::repeats::{Fingerprint, Repeats};
+use super::repeats::{AsItIs, Fingerprint, Repeats};
 use crate::broker::Record;
 use crate::event::parse_record;
 use crate::store::{Content, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};
 
-/// Rows of one insert; far below the 1,048,449 at which ClickHouse would split a block into two parts. With
-/// 50,000 one partition took twice the memory and no less time.
-pub const ROWS_MAX: usize = 20_000;
+/// Rows of one insert; far below the 1,048,449 at which ClickHouse would split a block into two parts. An insert
+/// costs ClickHouse about 20 ms of processor time whatever it holds, so with 20,000 a million rows took twice as much.
+pub const ROWS_MAX: usize = 100_000;
 
 /// Characters of the reason against a bad record that are kept.
 const REASON_CHARS_MAX: usize = 1_000;
 
-/// What a record costs in memory beside its value.
-const RECORD_BYTES: usize = 64;
-
 /// What was fetched and is not stored yet.
 #[derive(Debug, Default)]
 pub struct Pending {
-    /// Records in ascending order.
-    pub records: VecDeque<Record>,
-    /// The offset to be fetched next: what lies before it is stored, among the records, or not in Kafka.
+    /// What becomes of each record, in ascending order; whether an event is a repeat is not known yet.
+    pub rows: VecDeque<Row>,
+    /// The offset to be fetched next: what lies before it is stored, among the rows, or not in Kafka.
     pub reached: i64,
+    /// Bytes of what the rows keep of bad records.
+    text_bytes: usize,
 }
 
 impl Pending {
+    /// Adds records. They are read here, once, because an event takes less memory than its record.
+    pub fn add(&mut self, records: Vec<Record>) {
+        for record in records {
+            let row = row(record);
+            self.text_bytes += text_bytes(&row);
+            self.rows.push_back(row);
+        }
+    }
+
     /// Forgets what lies below a head, which may be beyond everything that was fetched.
     pub fn go_on_at(&mut self, head: i64) {
-        let stored = self.records.partition_point(|record| record.offset < head);
-        self.records.drain(..stored);
+        let stored = self.rows.partition_point(|row| row.offset < head);
+        let stored = self.rows.drain(..stored);
+        self.text_bytes -= stored.map(|row| text_bytes(&row)).sum::<usize>();
         self.reached = self.reached.max(head);
     }
 
-    /// Memory that the records take.
+    /// Memory that the rows take.
     pub fn bytes(&self) -> usize {
-        let value_bytes = |record: &Record| record.value.as_ref().map_or(0, Vec::len);
-        let costs = self
-            .records
-            .iter()
-            .map(|record| value_bytes(record) + RECORD_BYTES);
-        costs.sum()
+        self.rows.len() * size_of::<Row>() + self.text_bytes
     }
 }
 
@@ -55,7 +60,7 @@ pub struct Batch {
     /// The head once the rows are stored.
     pub end: i64,
     /// To be noted once the rows are stored.
-    pub seen: HashMap<Fingerprint, i64>,
+    pub seen: HashMap<Fingerprint, i64, BuildHasherDefault<AsItIs>>,
     /// Arrival of the last row.
     pub last_arrival_millis: Option<i64>,
 }
@@ -75,21 +80,14 @@ pub fn cut(
         last_arrival_millis,
         ..Batch::default()
     };
-    for record in &pending.records {
-        let arrival_millis = arrival_millis(record.timestamp_millis);
-        if !batch.add_gap(record.offset, arrival_millis) {
+    for row in &pending.rows {
+        // In this order, because an event that is marked counts as seen.
+        if !batch.add_gap(row.offset, row.arrival_millis) || !batch.takes(row.arrival_millis) {
             return batch;
         }
-        // Asked first, because a record that is classified counts as seen.
-        if !batch.takes(arrival_millis) {
-            return batch;
-        }
-        let content = batch.classify(record, repeats);
-        batch.add(Row {
-            offset: record.offset,
-            arrival_millis,
-            content,
-        });
+        let mut row = row.clone();
+        batch.mark(&mut row, repeats);
+        batch.add(row);
     }
     batch.add_gap(pending.reached, 0);
     batch
@@ -126,25 +124,45 @@ impl Batch {
         self.rows.push(row);
     }
 
-    fn classify(&mut self, record: &Record, repeats: &Repeats) -> Content {
-        let Some(value) = &record.value else {
-            return Content::Bad {
-                reason: "no value".to_string(),
-                raw: Vec::new(),
-            };
+    /// Marks an event that is a repeat, and counts it as seen.
+    fn mark(&mut self, row: &mut Row, repeats: &Repeats) {
+        let Content::Event { event, repeat } = &mut row.content else {
+            return;
         };
-        match parse_record(value) {
-            Ok(event) => {
-                let fingerprint = repeats.fingerprint(&event);
-                let earlier = self.seen.get(&fingerprint).copied();
-                let earlier = earlier.or_else(|| repeats.last(fingerprint));
-                let repeat =
-                    earlier.is_some_and(|earlier| repeats.in_window(earlier, record.offset));
-                self.seen.insert(fingerprint, record.offset);
-                Content::Event { event, repeat }
-            }
-            Err(reason) => bad(reason, value),
-        }
+        let fingerprint = repeats.fingerprint(event);
+        let earlier = self.seen.insert(fingerprint, row.offset);
+        let earlier = earlier.or_else(|| repeats.last(fingerprint));
+        *repeat = earlier.is_some_and(|earlier| repeats.in_window(earlier, row.offset));
+    }
+}
+
+/// What becomes of a record.
+fn row(record: Record) -> Row {
+    let content = match record.value {
+        None => Content::Bad {
+            reason: "no value".to_string(),
+            raw: Vec::new(),
+        },
+        Some(value) => match parse_record(&value) {
+            Ok(event) => Content::Event {
+                event,
+                repeat: false,
+            },
+            Err(reason) => bad(reason, &value),
+        },
+    };
+    Row {
+        offset: record.offset,
+        arrival_millis: arrival_millis(record.timestamp_millis),
+        content,
+    }
+}
+
+/// Memory that a row takes beside itself.
+fn text_bytes(row: &Row) -> usize {
+    match &row.content {
+        Content::Bad { reason, raw } => reason.len() + raw.len(),
+        Content::Event { .. } | Content::Gap { .. } => 0,
     }
 }
 
@@ -189,10 +207,10 @@ mod tests {
     }
 
     fn pending(records: &[Record]) -> Pending {
-        Pending {
-            records: records.to_vec().into(),
-            reached: records.last().map_or(0, |last| last.offset + 1),
-        }
+        let mut pending = Pending::default();
+        pending.add(records.to_vec());
+        pending.reached = records.last().map_or(0, |last| last.offset + 1);
+        pending
     }
 
     /// Cuts until nothing is left and remembers as the consumer does.
@@ -319,11 +337,17 @@ mod tests {
     #[test]
     fn records_below_a_head_are_forgotten() {
         let mut pending = pending(&[good(5, 1), good(6, 2), good(7, 3)]);
-        assert_eq!(pending.bytes(), 3 * (64 + event(1).to_json().len()));
+        let row_bytes = size_of::<Row>();
+        assert_eq!(pending.bytes(), 3 * row_bytes);
+        let text = "not JSON: expected value at line 1 column 1".len() + "garbage".len();
+        pending.add(vec![record(8, MAY, "garbage"), record(9, MAY, "garbage")]);
+        assert_eq!(pending.bytes(), 5 * row_bytes + 2 * text);
         pending.go_on_at(7);
-        assert_eq!((pending.records.len(), pending.reached), (1, 8));
+        assert_eq!((pending.rows.len(), pending.reached), (3, 8));
+        pending.go_on_at(9);
+        assert_eq!(pending.bytes(), row_bytes + text);
         pending.go_on_at(20);
-        assert_eq!((pending.records.len(), pending.reached), (0, 20));
+        assert_eq!((pending.bytes(), pending.reached), (0, 20));
     }
 
     #[test]

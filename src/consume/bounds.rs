@@ -7,19 +7,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::batch::ROWS_MAX;
 
-/// About the memory for the records that all partitions of a process hold together, up to 128 of them.
-const PENDING_BYTES_MAX: usize = 128 << 20;
+/// About the memory for what all partitions of a process hold and have not stored, up to 64 of them.
+const PENDING_BYTES_MAX: usize = 64 << 20;
 
-/// And for those of one partition, which with [`ROWS_MAX`] bounds a batch: not so much that one insert
-/// takes long, not so little that inserts become many.
+/// And for that of one partition, which with [`ROWS_MAX`] bounds a batch: not so much that one insert
+/// takes long, not so little that inserts become many. An event takes 80 bytes, a bad record its length.
 const PENDING_BYTES_LEAST: usize = 1 << 20;
 const PENDING_BYTES_MOST: usize = 16 << 20;
 
-/// Bytes that one fetch asks for at most.
-const FETCH_BYTES_MAX: usize = 4 << 20;
+/// Bytes that one fetch asks for at most. The records of a fetch take several times that until they are read.
+const FETCH_BYTES_MAX: usize = 2 << 20;
 
-/// Rows that are made and inserted at once in one process: two full batches, or very many small ones. A
-/// row takes some kilobytes in the driver's hands, and ClickHouse writes them no faster when there are more.
+/// Rows that are made and inserted at once in one process: two full batches, or very many small ones.
+/// ClickHouse writes them no faster when there are more.
 const ROWS_AT_ONCE_MAX: usize = 2 * ROWS_MAX;
 
 /// Clones share it.
@@ -43,7 +43,7 @@ impl Bounds {
         self.workers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Bytes of records that one partition may hold.
+    /// Bytes that one partition may hold of what it has not stored.
     pub fn pending_bytes(&self) -> usize {
         let workers = self.workers.load(Ordering::Relaxed).max(1);
         (PENDING_BYTES_MAX / workers).clamp(PENDING_BYTES_LEAST, PENDING_BYTES_MOST)
@@ -74,10 +74,7 @@ mod tests {
         for workers in 1..=300 {
             bounds.add_worker();
             let all = bounds.pending_bytes() * workers;
-            assert!(
-                workers > 128 || all <= PENDING_BYTES_MAX,
-                "{workers}: {all}"
-            );
+            assert!(workers > 64 || all <= PENDING_BYTES_MAX, "{workers}: {all}");
             assert!(bounds.pending_bytes() >= PENDING_BYTES_LEAST);
             assert!(bounds.fetch_bytes() as usize <= bounds.pending_bytes());
         }

@@ -7,6 +7,7 @@ mod metrics;
 #[cfg(test)]
 mod model;
 mod repeats;
+mod seen;
 mod session;
 mod step;
 mod window;

@@ -3,40 +3,96 @@
 //! Record `o` is a repeat if and only if the same event stands at an offset in `[o - N, o)`. So the memory
 //! maps each event to its *last* offset; a set of events would forget when, and call first copies repeats.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
+use std::num::NonZeroU128;
+use std::ops::Range;
 
-use crate::event::Event;
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
+
+use super::seen::Seen;
+use crate::event::{Event, Kind};
 
 /// 128 bits that stand for an event. Keyed anew in each process, so that nobody can choose two events
 /// with one fingerprint; by chance a pair among 10^12 events has one with a probability below 10^-14.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fingerprint([u64; 2]);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(NonZeroU128);
 
-/// The events at the last N offsets of one partition, 24 bytes and some slack for each.
+impl Fingerprint {
+    /// From bits as good as random ones.
+    pub fn from_bits(bits: u128) -> Fingerprint {
+        Fingerprint(NonZeroU128::new(bits).unwrap_or(NonZeroU128::MIN))
+    }
+
+    /// As good as random ones.
+    pub fn bits(self) -> u128 {
+        self.0.get()
+    }
+}
+
+impl Hash for Fingerprint {
+    /// For [`AsItIs`].
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.bits() as u64);
+    }
+}
+
+/// Hashes a [`Fingerprint`] to its own bits: it is a keyed hash already.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, bits: u64) {
+        self.0 = bits;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// The events at the last N offsets of one partition.
 pub struct Repeats {
     window: i64,
-    last: HashMap<Fingerprint, i64>,
+    seen: Seen,
+    /// The offset of the first place in `seen`.
+    base: i64,
     known_to: i64,
-    noted_to: i64,
-    keys: [RandomState; 2],
+    hasher: SipHasher13,
 }
 
 impl Repeats {
     /// An empty memory for a window of N records.
     pub fn new(window: i64) -> Repeats {
+        // What the standard library hashes with a key from the system is as secret as the key.
+        let random = RandomState::new();
         Repeats {
             window,
-            last: HashMap::new(),
+            seen: Seen::new(usize::try_from(window).unwrap_or(usize::MAX)),
+            base: 0,
             known_to: 0,
-            noted_to: 0,
-            keys: [RandomState::new(), RandomState::new()],
+            hasher: SipHasher13::new_with_keys(random.hash_one(0), random.hash_one(1)),
         }
     }
 
     /// The fingerprint of an event in this memory.
     pub fn fingerprint(&self, event: &Event) -> Fingerprint {
-        Fingerprint([self.keys[0].hash_one(event), self.keys[1].hash_one(event)])
+        let mut bytes = [0; 41];
+        bytes[..16].copy_from_slice(event.site_id.as_bytes());
+        bytes[16..32].copy_from_slice(event.correlation_id.as_bytes());
+        bytes[32..40].copy_from_slice(&event.time.micros().to_le_bytes());
+        bytes[40] = match event.kind {
+            Kind::Serve => 0,
+            Kind::Solve => 1,
+        };
+        let mut hasher = self.hasher;
+        hasher.write(&bytes);
+        Fingerprint::from_bits(hasher.finish128().as_u128())
     }
 
     /// Whether an offset lies in the window before another one.
@@ -44,39 +100,57 @@ impl Repeats {
         (offset - self.window..offset).contains(&earlier)
     }
 
-    /// The last known offset of an event, which may be too long ago.
+    /// The last known offset of an event, of the last N.
     pub fn last(&self, fingerprint: Fingerprint) -> Option<i64> {
-        self.last.get(&fingerprint).copied()
+        let place = self.seen.last(fingerprint)?;
+        Some(self.base + place as i64)
     }
 
     /// Notes that an event stands at an offset. What is noted is a fact of the log and never wrong.
     pub fn note(&mut self, fingerprint: Fingerprint, offset: i64) {
-        let last = self.last.entry(fingerprint).or_insert(offset);
-        *last = (*last).max(offset);
-        self.noted_to = self.noted_to.max(offset + 1);
+        self.reach(offset + 1);
+        if let Ok(place) = u64::try_from(offset - self.base) {
+            self.seen.set(place, fingerprint);
+        }
     }
 
     /// The offsets below a head that are not noted yet and can still matter. A head that went back, because
     /// the table lost rows, makes what stood above it unknown: an event's last offset may be one of those.
-    pub fn missing(&mut self, head: i64) -> std::ops::Range<i64> {
-        if head < self.noted_to {
-            self.last.clear();
-            self.noted_to = 0;
-            self.known_to = 0;
+    pub fn missing(&mut self, head: i64) -> Range<i64> {
+        if head < self.noted_to() {
+            self.begin_at(0);
         }
-        self.known_to.max(head - self.window).max(0)..head
+        let start = self.known_to.max(head - self.window).max(0);
+        if start > self.noted_to() {
+            self.begin_at(start);
+        }
+        start..head
     }
 
     /// Says that everything that matters below a head is noted, and forgets what is too old to matter.
     pub fn complete_to(&mut self, head: i64) {
+        self.reach(head);
         self.known_to = head;
-        // Sweeping at one and a half windows makes it cheap: at least half a window was added since.
-        let limit =
-            usize::try_from(self.window.saturating_add(self.window / 2)).unwrap_or(usize::MAX);
-        if self.last.len() > limit {
-            let oldest = head - self.window;
-            self.last.retain(|_, offset| *offset >= oldest);
+    }
+
+    /// The offset after the last one that was noted.
+    fn noted_to(&self) -> i64 {
+        self.base + self.seen.end() as i64
+    }
+
+    /// Makes place for the offsets up to one.
+    fn reach(&mut self, to: i64) {
+        if to - self.noted_to() > self.window {
+            self.begin_at(to - self.window);
         }
+        self.seen.extend((to - self.base).max(0) as u64);
+    }
+
+    /// Forgets everything; what comes stands at this offset or after it.
+    fn begin_at(&mut self, offset: i64) {
+        self.seen.clear();
+        self.base = offset;
+        self.known_to = offset;
     }
 }
 
@@ -128,13 +202,12 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_keeps_what_matters() {
+    fn what_matters_is_kept() {
         let mut repeats = Repeats::new(100);
         for offset in 0..100_000 {
             let fingerprint = repeats.fingerprint(&event(offset as u128));
             repeats.note(fingerprint, offset);
             repeats.complete_to(offset + 1);
-            assert!(repeats.last.len() <= 151);
         }
         for offset in 99_900..100_000 {
             let fingerprint = repeats.fingerprint(&event(offset as u128));
@@ -161,5 +234,22 @@ mod tests {
         repeats.note(fingerprint, 40);
         assert_eq!(repeats.missing(30), 0..30);
         assert_eq!(repeats.last(fingerprint), None);
+    }
+
+    #[test]
+    fn a_gap_of_more_than_the_window_ends_it() {
+        let mut repeats = Repeats::new(100);
+        let [before, first, last] = [1, 2, 3].map(|number| repeats.fingerprint(&event(number)));
+        assert_eq!(repeats.missing(10), 0..10);
+        repeats.note(before, 9);
+        repeats.complete_to(10);
+        assert_eq!(repeats.last(before), Some(9));
+        let after = 1_000_000_000_000;
+        repeats.note(last, after + 99);
+        repeats.note(first, after);
+        repeats.complete_to(after + 100);
+        let known = [before, first, last].map(|fingerprint| repeats.last(fingerprint));
+        assert_eq!(known, [None, Some(after), Some(after + 99)]);
+        assert!(repeats.missing(after + 100).is_empty());
     }
 }

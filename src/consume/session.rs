@@ -72,7 +72,7 @@ impl Session {
     /// Kafka is away, or its log is not the one that was consumed.
     pub async fn fetch(&mut self, bytes_max: i32) -> anyhow::Result<bool> {
         let records = self.log.fetch(bytes_max).await?;
-        self.pending.records.extend(records);
+        self.pending.add(records);
         let led_on = self.log.next() > self.pending.reached;
         self.pending.reached = self.log.next();
         Ok(led_on)

@@ -222,7 +222,7 @@ impl Worker {
             sleep_until(self.next_insert).await;
         }
         self.fill(session).await?;
-        let rows = self.bounds.rows(session.pending.records.len());
+        let rows = self.bounds.rows(session.pending.rows.len());
         let permit = self.patiently("waits for the inserts of other partitions", rows);
         permit.await.context("no more inserts")
     }
@@ -234,7 +234,7 @@ impl Worker {
         loop {
             let pending = &session.pending;
             let full =
-                pending.records.len() >= ROWS_MAX || pending.bytes() >= self.bounds.pending_bytes();
+                pending.rows.len() >= ROWS_MAX || pending.bytes() >= self.bounds.pending_bytes();
             if full || (session.has_pending() && !session.is_behind()) {
                 return Ok(());
             }

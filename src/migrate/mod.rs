@@ -29,7 +29,7 @@ pub struct Args {
     status: bool,
 
     /// The same event sent again within the next RECORDS records of its partition is counted once. Kept in
-    /// ClickHouse and fixed from then on. Costs `captcha consume` up to 52 bytes of memory for each record and
+    /// ClickHouse and fixed from then on. Costs `captcha consume` up to 27 bytes of memory for each record and
     /// partition [default for a new topic: 1000000]
     #[arg(long, env = "CAPTCHA_REPEAT_WINDOW_RECORDS", value_name = "RECORDS", value_parser = clap::value_parser!(i64).range(1..=100_000_000))]
     repeat_window_records: Option<i64>,

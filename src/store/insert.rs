@@ -3,12 +3,10 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
-use klickhouse::block::{Block, BlockInfo};
-use klickhouse::{DynDateTime64, IndexMap, Type, Tz, Value};
 use tokio::time::timeout;
-use uuid::Uuid;
 
 use super::events::at;
+use super::packed::Packed;
 use super::{Connection, Error, Place, quote};
 use crate::event::{Event, parse_record};
 
@@ -17,10 +15,12 @@ const INSERT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Settings of every insert, in the query because the driver drops unknown ones that come beside it,
 /// and pinned because a server's profile may say otherwise: one insert must be one block and one part,
-/// answered when it is written, and deduplicated by its token.
+/// answered when it is written, and deduplicated by its token. `max_block_size` bounds what ARRAY JOIN makes
+/// of one row.
 const INSERT_SETTINGS: &str = "async_insert = 0, insert_deduplicate = 1, deduplicate_insert = 'enable', \
      deduplicate_insert_select = 'force_enable', use_strict_insert_block_limits = 0, \
-     max_insert_block_size = 1048449, max_insert_block_size_bytes = 0, max_insert_threads = 1";
+     max_insert_block_size = 1048449, max_insert_block_size_bytes = 0, \
+     max_insert_threads = 1, max_block_size = 1048449";
 
 /// Bytes of a bad record that are kept: Kafka's default limit for a record.
 pub const RAW_BYTES_MAX: usize = 1 << 20;
@@ -139,111 +139,15 @@ impl Insert {
         )
     }
 
-    fn sql(&self) -> String {
-        let structure: Vec<String> = columns()
-            .iter()
-            .map(|(name, column_type)| format!("{name} {column_type}"))
-            .collect();
-        let names: Vec<&str> = columns().iter().map(|(name, _)| *name).collect();
-        let names = names.join(", ");
+    fn sql(&self, packed: &Packed) -> String {
+        let (columns, query) = packed.sql(&self.place);
         format!(
-            "INSERT INTO events ({names}) SELECT {names} FROM input({}) \
-             WHERE {} SETTINGS {INSERT_SETTINGS}, insert_deduplication_token = {} FORMAT Native",
-            quote(&structure.join(", ")),
+            "INSERT INTO events ({columns}) {query} WHERE {} \
+             SETTINGS {INSERT_SETTINGS}, insert_deduplication_token = {} FORMAT Native",
             self.guard(),
             quote(&self.token()),
         )
     }
-}
-
-/// The columns that an insert sends, in order. The one place that names them in Rust.
-fn columns() -> [(&'static str, Type); 13] {
-    [
-        ("topic", Type::String),
-        ("partition", Type::Int32),
-        ("offset", Type::Int64),
-        ("arrival", Type::DateTime64(3, Tz::UTC)),
-        ("span", Type::Int64),
-        ("kind", Type::String),
-        ("reason", Type::String),
-        ("raw", Type::String),
-        ("repeat", Type::UInt8),
-        ("site_id", Type::Uuid),
-        ("type", Type::String),
-        ("correlation_id", Type::Uuid),
-        ("time", Type::DateTime64(6, Tz::UTC)),
-    ]
-}
-
-/// The one block of an insert.
-fn block(place: &Place, rows: Vec<Row>) -> Block {
-    let mut block = Block {
-        info: BlockInfo::default(),
-        rows: rows.len() as u64,
-        column_types: IndexMap::new(),
-        column_data: IndexMap::new(),
-    };
-    for (name, column_type) in columns() {
-        let column = Vec::with_capacity(rows.len());
-        block.column_types.insert(name.to_string(), column_type);
-        block.column_data.insert(name.to_string(), column);
-    }
-    for row in rows {
-        let columns = block.column_data.values_mut();
-        for (column, value) in columns.zip(values(place, row)) {
-            column.push(value);
-        }
-    }
-    block
-}
-
-fn values(place: &Place, row: Row) -> [Value; 13] {
-    let text = |text: &str| Value::String(text.as_bytes().to_vec());
-    let none = || Value::String(Vec::new());
-    let (mut span, mut repeat) = (1, 0);
-    let (mut reason, mut raw) = (none(), none());
-    let (mut site_id, mut correlation_id) = (Uuid::nil(), Uuid::nil());
-    let (mut event_type, mut time) = (none(), 0);
-    let kind = match row.content {
-        Content::Event {
-            event,
-            repeat: again,
-        } => {
-            repeat = u8::from(again);
-            site_id = event.site_id;
-            event_type = text(event.kind.as_str());
-            correlation_id = event.correlation_id;
-            time = event.time.micros();
-            "event"
-        }
-        Content::Bad {
-            reason: why,
-            raw: bytes,
-        } => {
-            reason = Value::String(why.into_bytes());
-            raw = Value::String(bytes);
-            "bad"
-        }
-        Content::Gap { span: missing } => {
-            span = missing;
-            "gap"
-        }
-    };
-    [
-        text(&place.topic),
-        Value::Int32(place.partition),
-        Value::Int64(row.offset),
-        Value::DateTime64(DynDateTime64(Tz::UTC, row.arrival_millis as u64, 3)),
-        Value::Int64(span),
-        text(kind),
-        reason,
-        raw,
-        Value::UInt8(repeat),
-        Value::Uuid(site_id),
-        event_type,
-        Value::Uuid(correlation_id),
-        Value::DateTime64(DynDateTime64(Tz::UTC, time as u64, 6)),
-    ]
 }
 
 impl Connection {
@@ -252,9 +156,10 @@ impl Connection {
     ///
     /// # Errors
     /// The server refused, the head had moved ([`Class::HeadMoved`](super::Class)), or no whole answer came.
-    pub async fn insert(&self, insert: Insert) -> Result<(), Error> {
-        let sql = insert.sql();
-        let block = block(&insert.place, insert.rows);
+    pub async fn insert(&self, mut insert: Insert) -> Result<(), Error> {
+        let packed = Packed::new(std::mem::take(&mut insert.rows));
+        let sql = insert.sql(&packed);
+        let block = packed.into_block();
         let send = async {
             let sent = stream::iter([block]);
             let mut answer = self.client.insert_native_raw(sql, sent, None).await?;

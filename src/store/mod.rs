@@ -11,6 +11,7 @@ mod insert;
 pub mod lock;
 mod login;
 mod once;
+mod packed;
 pub mod schema;
 mod topics;
 
