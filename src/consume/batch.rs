@@ -8,7 +8,7 @@ use chrono::{DateTime, Datelike as _};
 use super::repeats::{AsItIs, Fingerprint, Repeats};
 use crate::broker::Record;
 use crate::event::parse_record;
-use crate::store::{Content, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};
+use crate::store::{Content, RAW_BYTES_LEAST, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};
 
 /// Rows of one insert; far below the 1,048,449 at which ClickHouse would split a block into two parts. An insert
 /// costs ClickHouse about 20 ms of processor time whatever it holds, so with 20,000 a million rows took twice as much.
@@ -16,6 +16,9 @@ pub const ROWS_MAX: usize = 100_000;
 
 /// Characters of the reason against a bad record that are kept.
 const REASON_CHARS_MAX: usize = 1_000;
+
+/// And in a flood of them.
+const REASON_CHARS_LEAST: usize = 100;
 
 /// What was fetched and is not stored yet.
 #[derive(Debug, Default)]
@@ -63,17 +66,23 @@ pub struct Batch {
     pub seen: HashMap<Fingerprint, i64, BuildHasherDefault<AsItIs>>,
     /// Arrival of the last row.
     pub last_arrival_millis: Option<i64>,
+    /// Bytes that are kept of bad records.
+    pub raw_bytes: usize,
+    /// Bad records of which less is kept than would be without a flood of them.
+    pub shortened: u64,
 }
 
 /// Cuts the next batch from what is pending. It ends where the arrival month changes, because
 /// the table is partitioned by it and deduplication tokens hold within one table partition. Offsets that
 /// Kafka does not have become a gap, dated like the row before it, which every reader of the log agrees on.
-/// Before the first row it is dated like the record after it, mostly the month that the missing ones had.
+/// Before the first row it is dated like the record after it, mostly the month that the missing ones had. Of bad
+/// records `raw_bytes` are kept in all, and a little of each.
 pub fn cut(
     head: i64,
     last_arrival_millis: Option<i64>,
     pending: &Pending,
     repeats: &Repeats,
+    raw_bytes: usize,
 ) -> Batch {
     let mut batch = Batch {
         end: head,
@@ -87,6 +96,7 @@ pub fn cut(
         }
         let mut row = row.clone();
         batch.mark(&mut row, repeats);
+        batch.shorten(&mut row, raw_bytes);
         batch.add(row);
     }
     batch.add_gap(pending.reached, 0);
@@ -133,6 +143,22 @@ impl Batch {
         let earlier = self.seen.insert(fingerprint, row.offset);
         let earlier = earlier.or_else(|| repeats.last(fingerprint));
         *repeat = earlier.is_some_and(|earlier| repeats.in_window(earlier, row.offset));
+    }
+
+    /// Keeps of a bad record what is allowed.
+    fn shorten(&mut self, row: &mut Row, raw_bytes: usize) {
+        let Content::Bad { reason, raw } = &mut row.content else {
+            return;
+        };
+        if raw.len() > RAW_BYTES_LEAST && self.raw_bytes + raw.len() > raw_bytes {
+            raw.truncate(RAW_BYTES_LEAST);
+            *reason = reason.chars().take(REASON_CHARS_LEAST).collect();
+            reason.push_str(&format!(
+                " (too many at once: the first {RAW_BYTES_LEAST} bytes are kept)"
+            ));
+            self.shortened += 1;
+        }
+        self.raw_bytes += raw.len();
     }
 }
 
@@ -218,7 +244,7 @@ mod tests {
         let mut batches = Vec::new();
         let (mut rest, mut last) = (pending(records), None);
         while head < rest.reached {
-            let batch = cut(head, last, &rest, repeats);
+            let batch = cut(head, last, &rest, repeats, usize::MAX);
             assert!(batch.end > head, "no progress at {head}");
             let is_inside = |offset: &i64| (head..batch.end).contains(offset);
             assert!(batch.seen.values().all(is_inside), "seen and not stored");
@@ -299,17 +325,17 @@ mod tests {
         let june = MAY + 31 * 86_400_000;
         let repeats = Repeats::new(10);
         let records = pending(&[record(3, june, "x")]);
-        let first = cut(0, Some(MAY), &records, &repeats);
+        let first = cut(0, Some(MAY), &records, &repeats, usize::MAX);
         let gap = Row {
             offset: 2,
             arrival_millis: MAY,
             content: Content::Gap { span: 3 },
         };
         assert_eq!((first.rows, first.end), (vec![gap], 3));
-        let second = cut(3, first.last_arrival_millis, &records, &repeats);
+        let second = cut(3, first.last_arrival_millis, &records, &repeats, usize::MAX);
         assert_eq!((second.rows.len(), second.end), (1, 4));
 
-        let nothing_before = cut(0, None, &records, &repeats);
+        let nothing_before = cut(0, None, &records, &repeats, usize::MAX);
         assert_eq!((nothing_before.rows.len(), nothing_before.end), (2, 4));
         assert_eq!(nothing_before.rows[0].arrival_millis, june);
     }
@@ -323,14 +349,14 @@ mod tests {
             arrival_millis: MAY,
             content: Content::Gap { span },
         };
-        let batch = cut(5, Some(MAY), &after, &Repeats::new(10));
+        let batch = cut(5, Some(MAY), &after, &Repeats::new(10), usize::MAX);
         assert_eq!((batch.rows.len(), batch.end), (2, 8));
         assert_eq!(batch.rows[1], gap(7, 2));
 
         after.go_on_at(6);
-        let alone = cut(6, Some(MAY), &after, &Repeats::new(10));
+        let alone = cut(6, Some(MAY), &after, &Repeats::new(10), usize::MAX);
         assert_eq!((alone.rows, alone.end), (vec![gap(7, 2)], 8));
-        let nothing = cut(8, Some(MAY), &after, &Repeats::new(10));
+        let nothing = cut(8, Some(MAY), &after, &Repeats::new(10), usize::MAX);
         assert_eq!((nothing.rows.len(), nothing.end), (0, 8));
     }
 
@@ -393,7 +419,7 @@ mod tests {
     #[test]
     fn a_huge_bad_record_is_cut_and_says_so() {
         let records = [record(0, MAY, &"x".repeat(RAW_BYTES_MAX + 1))];
-        let batch = cut(0, None, &pending(&records), &Repeats::new(10));
+        let batch = cut(0, None, &pending(&records), &Repeats::new(10), usize::MAX);
         let Content::Bad { reason, raw } = &batch.rows[0].content else {
             panic!("{:?}", batch.rows[0].content);
         };
@@ -402,6 +428,32 @@ mod tests {
             reason.ends_with("(the first 1048576 of 1048577 bytes are kept)"),
             "{reason}"
         );
+    }
+
+    #[test]
+    fn of_a_flood_of_garbage_little_is_kept() {
+        let garbage = |size| "x".repeat(size);
+        let records = [
+            record(0, MAY, &garbage(100)),
+            record(1, MAY, &garbage(100)),
+            record(2, MAY, &garbage(RAW_BYTES_LEAST)),
+            record(3, MAY, &garbage(50)),
+        ];
+        let batch = cut(0, None, &pending(&records), &Repeats::new(10), 160);
+        let kept = |row: &Row| match &row.content {
+            Content::Bad { reason, raw } => (raw.len(), reason.contains("too many at once")),
+            other => panic!("{other:?}"),
+        };
+        let kept: Vec<_> = batch.rows.iter().map(kept).collect();
+        let least = RAW_BYTES_LEAST;
+        assert_eq!(
+            kept,
+            [(100, false), (least, true), (least, false), (least, true)]
+        );
+        assert_eq!((batch.shortened, batch.raw_bytes), (2, 100 + 3 * least));
+        for (row, record) in batch.rows.iter().zip(&records) {
+            assert!(row.is_made_of(MAY, record.value.as_deref()));
+        }
     }
 
     proptest! {
@@ -427,7 +479,7 @@ mod tests {
                     rebuilt.note(fingerprint, offset);
                 }
                 let to = records.len().min(head + sizes.next().unwrap());
-                rows.extend(cut(head as i64, None, &pending(&records[head..to]), &rebuilt).rows);
+                rows.extend(cut(head as i64, None, &pending(&records[head..to]), &rebuilt, usize::MAX).rows);
             }
             prop_assert_eq!(repeats_of(&rows), expected.clone());
             let uncut = consume(0, &records, &mut Repeats::new(window)).concat();

@@ -11,19 +11,20 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::session::Session;
 use crate::broker::{Broker, TopicWatch};
 use crate::http::admin::Health;
 use crate::store::{Claim, Connection, Place, Store};
 
 /// Between readings of the clock, of an end, and between writings.
-pub const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
+const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is to be claimed next of one partition. Pure.
 #[derive(Debug, Default)]
-pub struct Claiming {
+struct Claiming {
     /// The clock before the end was read last, unless anything failed since.
     earlier_millis: Option<i64>,
     target: Option<Target>,
@@ -37,12 +38,12 @@ struct Target {
 
 impl Claiming {
     /// Whether it is of use to read the end of the log.
-    pub fn wants_end(&self) -> bool {
+    fn wants_end(&self) -> bool {
         self.target.is_none()
     }
 
     /// The end of the log was read, after the clock showed this.
-    pub fn end_is(&mut self, clock_millis: i64, end: i64) {
+    fn end_is(&mut self, clock_millis: i64, end: i64) {
         let target = |through_millis| Target {
             through_millis,
             end,
@@ -52,15 +53,57 @@ impl Claiming {
     }
 
     /// Something failed; the next reading of an end is the first one.
-    pub fn failed(&mut self) {
+    fn failed(&mut self) {
         self.earlier_millis = None;
     }
 
     /// The head was read; the moment that may be claimed now, if any.
-    pub fn head_is(&mut self, head: i64) -> Option<i64> {
+    fn head_is(&mut self, head: i64) -> Option<i64> {
         let reached = self.target.filter(|target| head >= target.end)?;
         self.target = None;
         Some(reached.through_millis)
+    }
+}
+
+/// Claims one partition.
+pub struct Claimer {
+    claims: Claims,
+    claiming: Claiming,
+    next_end: Instant,
+}
+
+impl Claimer {
+    /// For a partition of which nothing was claimed yet.
+    pub fn new(claims: Claims) -> Claimer {
+        Claimer {
+            claims,
+            claiming: Claiming::default(),
+            next_end: Instant::now(),
+        }
+    }
+
+    /// Claims what the head has reached, and asks Kafka now and then for the end that it is to reach next. The
+    /// moment that is claimed, if any, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// Kafka is away.
+    pub async fn step(&mut self, session: &Session) -> anyhow::Result<Option<i64>> {
+        let claimed = self.claiming.head_is(session.head);
+        if let Some(through_millis) = claimed {
+            self.claims.note(&session.place, through_millis);
+        }
+        let is_time = self.next_end <= Instant::now() && self.claiming.wants_end();
+        if let Some(clock_millis) = self.claims.clock_millis().filter(|_| is_time) {
+            let end = session.confirmed_end().await?;
+            self.claiming.end_is(clock_millis, end);
+            self.next_end = Instant::now() + CLAIM_INTERVAL;
+        }
+        Ok(claimed)
+    }
+
+    /// Something failed, or the log is another one.
+    pub fn begin_anew(&mut self) {
+        self.claiming.failed();
     }
 }
 

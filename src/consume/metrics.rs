@@ -34,6 +34,8 @@ pub struct Metrics {
     pub burnt_tokens: Counter<u64, AtomicU64>,
     /// Times that somebody else had moved a head.
     pub heads_moved: Counter<u64, AtomicU64>,
+    /// Bad records of which only the first bytes were kept, because they were too many.
+    pub shortened: Counter<u64, AtomicU64>,
     /// Records in Kafka that are not in ClickHouse yet.
     pub lag_records: Family<Owned, Gauge>,
     /// How long ago, in seconds, an event may have been sent and is still known.
@@ -51,6 +53,7 @@ impl Metrics {
             insert_seconds: Histogram::new(exponential_buckets(0.004, 2.0, 14)),
             burnt_tokens: Counter::default(),
             heads_moved: Counter::default(),
+            shortened: Counter::default(),
             lag_records: Family::default(),
             repeat_window: Family::default(),
             complete_through: Family::default(),
@@ -75,6 +78,11 @@ impl Metrics {
             "burnt_tokens",
             "Deduplication tokens that the server had noted without keeping the rows",
             metrics.burnt_tokens.clone(),
+        );
+        registry.register(
+            "dead_letters_shortened",
+            "Records that are no events of which only the first bytes were kept, because they were too many",
+            metrics.shortened.clone(),
         );
         registry.register(
             "heads_moved",

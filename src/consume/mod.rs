@@ -1,8 +1,10 @@
 //! `captcha consume`: from Kafka into ClickHouse, each record exactly once. The table is the checkpoint.
 
+mod allowance;
 mod batch;
 mod bounds;
 mod claim;
+mod memory;
 mod metrics;
 #[cfg(test)]
 mod model;

@@ -11,14 +11,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::allowance::Allowance;
 use super::batch::{Batch, ROWS_MAX, cut};
 use super::bounds::Bounds;
-use super::claim::{CLAIM_INTERVAL, Claiming, Claims};
+use super::claim::{Claimer, Claims};
+use super::memory::Memory;
 use super::metrics::{Metrics, Owned, RowCounts};
-use super::repeats::Repeats;
 use super::session::Session;
 use super::step::{Answer, Attempt, Step, Why};
-use super::window::Window;
 use crate::broker::Broker;
 use crate::http::admin::Health;
 use crate::store::{Class, Insert, Place, Store, TopicFacts};
@@ -49,12 +49,9 @@ pub struct Worker {
     metrics: Metrics,
     stop: CancellationToken,
     insert_interval: Duration,
-    repeat_window_records: i64,
-    repeats: Repeats,
-    window: Window,
-    claims: Claims,
-    claiming: Claiming,
-    next_claim: Instant,
+    memory: Memory,
+    claimer: Claimer,
+    allowance: Allowance,
     /// The head whose token was burnt, and the generation that comes next.
     burnt: Option<(i64, u32)>,
     next_insert: Instant,
@@ -119,12 +116,9 @@ impl Worker {
             metrics: shared.metrics.clone(),
             stop: shared.stop.clone(),
             insert_interval: shared.insert_interval,
-            repeat_window_records: shared.facts.repeat_window_records,
-            repeats: Repeats::new(shared.facts.repeat_window_records),
-            window: Window::new(shared.facts.repeat_window_records),
-            claims: shared.claims.clone(),
-            claiming: Claiming::default(),
-            next_claim: Instant::now(),
+            memory: Memory::new(shared.facts.repeat_window_records),
+            claimer: Claimer::new(shared.claims.clone()),
+            allowance: Allowance::new(Instant::now()),
             burnt: None,
             next_insert: Instant::now(),
             failures: 0,
@@ -146,7 +140,7 @@ impl Worker {
                     self.metrics.heads_moved.inc();
                 }
                 Err(err) => {
-                    self.claiming.failed();
+                    self.claimer.begin_anew();
                     let reason = format!("{err:#}");
                     tracing::debug!(partition = self.number, %reason, "trying again");
                     self.health.failed(&self.check, reason);
@@ -194,7 +188,8 @@ impl Worker {
                 session.head,
                 session.last_arrival_millis,
                 &session.pending,
-                &self.repeats,
+                &self.memory.repeats,
+                self.allowance.bytes(Instant::now()),
             );
             if !self.store_batch(&mut session, batch).await? {
                 return Ok(End::Overtaken);
@@ -206,9 +201,8 @@ impl Worker {
     fn begin_log(&mut self, place: Place) {
         tracing::info!(partition = self.number, from = %self.place.topic, to = %place.topic, "the topic was made anew");
         self.place = place;
-        self.repeats = Repeats::new(self.repeat_window_records);
-        self.window = Window::new(self.repeat_window_records);
-        self.claiming = Claiming::default();
+        self.memory.begin_anew();
+        self.claimer.begin_anew();
         self.burnt = None;
         self.last_head = 0;
         self.refused = None;
@@ -269,19 +263,10 @@ impl Worker {
         }
     }
 
-    /// Claims what the head has reached, and asks Kafka for the end that it is to reach next.
     async fn claim(&mut self, session: &Session) -> anyhow::Result<()> {
-        if let Some(through_millis) = self.claiming.head_is(session.head) {
-            self.claims.note(&self.place, through_millis);
-            let seconds = through_millis as f64 / 1e3;
+        if let Some(through_millis) = self.claimer.step(session).await? {
             let gauge = self.metrics.complete_through.get_or_create(&self.owned());
-            gauge.set(seconds);
-        }
-        let is_time = self.next_claim <= Instant::now() && self.claiming.wants_end();
-        if let Some(clock_millis) = self.claims.clock_millis().filter(|_| is_time) {
-            let end = session.confirmed_end().await?;
-            self.claiming.end_is(clock_millis, end);
-            self.next_claim = Instant::now() + CLAIM_INTERVAL;
+            gauge.set(through_millis as f64 / 1e3);
         }
         Ok(())
     }
@@ -314,33 +299,19 @@ impl Worker {
     /// Reads the events below the head that the memory does not have.
     async fn remember(&mut self, session: &Session) -> anyhow::Result<()> {
         self.last_head = session.head;
-        self.tell_window(session);
-        let missing = self.repeats.missing(session.head);
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let repeats = &mut self.repeats;
-        session
-            .store
-            .identities(&self.place, missing.start, missing.end, |offset, event| {
-                let fingerprint = repeats.fingerprint(&event);
-                repeats.note(fingerprint, offset);
-            })
-            .await?;
-        self.repeats.complete_to(session.head);
-        Ok(())
-    }
-
-    fn tell_window(&mut self, session: &Session) {
-        if let Some(arrival_millis) = session.last_arrival_millis {
-            let millis = self.window.reached(session.head, arrival_millis);
+        if let Some(millis) = self.memory.window_millis(session) {
             let gauge = self.metrics.repeat_window.get_or_create(&self.owned());
             gauge.set(millis as f64 / 1e3);
         }
+        self.memory.learn(session).await
     }
 
     /// Inserts a batch and does what [`step`](super::step) says. `false`: begin anew, nothing is wrong.
-    async fn store_batch(&mut self, session: &mut Session, batch: Batch) -> anyhow::Result<bool> {
+    async fn store_batch(
+        &mut self,
+        session: &mut Session,
+        mut batch: Batch,
+    ) -> anyhow::Result<bool> {
         let attempt = Attempt {
             head: session.head,
             end: batch.end,
@@ -353,7 +324,7 @@ impl Worker {
             place: self.place.clone(),
             head: attempt.head,
             generation: attempt.generation,
-            rows: batch.rows,
+            rows: std::mem::take(&mut batch.rows),
         };
         let counts = RowCounts::of(&insert.rows);
         let token = insert.token();
@@ -383,11 +354,10 @@ impl Worker {
                     let seconds = began.elapsed().as_secs_f64();
                     self.metrics.insert_seconds.observe(seconds);
                     self.metrics.count_rows(&counts);
+                    self.metrics.shortened.inc_by(batch.shortened);
+                    self.allowance.spend(batch.raw_bytes);
                     self.tell_of_bad(counts.bad());
-                    for (fingerprint, offset) in batch.seen {
-                        self.repeats.note(fingerprint, offset);
-                    }
-                    self.repeats.complete_to(batch.end);
+                    self.memory.note(batch);
                     self.is_well();
                     session.go_on_at(head);
                     return Ok(true);

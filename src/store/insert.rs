@@ -25,6 +25,9 @@ const INSERT_SETTINGS: &str = "async_insert = 0, insert_deduplicate = 1, dedupli
 /// Bytes of a bad record that are kept: Kafka's default limit for a record.
 pub const RAW_BYTES_MAX: usize = 1 << 20;
 
+/// And in a flood of them: enough to see what it is, and little more than the row itself.
+pub const RAW_BYTES_LEAST: usize = 32;
+
 /// The last millisecond of the year 2200; `DateTime64` and `toYYYYMM` are safe up to it.
 const ARRIVAL_MILLIS_MAX: i64 = 7_289_654_399_999;
 
@@ -79,7 +82,10 @@ impl Row {
         let value = value.unwrap_or_default();
         let same = match &self.content {
             Content::Event { event, .. } => parse_record(value).as_ref() == Ok(event),
-            Content::Bad { raw, .. } => raw == kept_raw(value),
+            Content::Bad { raw, .. } => {
+                let is_shortened = raw.len() == RAW_BYTES_LEAST && value.starts_with(raw);
+                raw == kept_raw(value) || is_shortened
+            }
             Content::Gap { .. } => false,
         };
         same && self.arrival_millis == arrival_millis(timestamp_millis)

@@ -28,7 +28,7 @@ pub use connection::{Connection, Error};
 pub use counters::{Counter, Counters, CountersError, Filter, Freshness, ROWS_MAX};
 pub use dead_letters::DeadLetter;
 pub use events::{Head, Place};
-pub use insert::{Content, Insert, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};
+pub use insert::{Content, Insert, RAW_BYTES_LEAST, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};
 use tokio::time::timeout;
 pub use topics::TopicFacts;
 

@@ -196,3 +196,31 @@ async fn records_of_any_size_and_date_are_stored() {
     world.ok(&["report", "audit"]).await;
     consume.await_ready(200, "partition 0: ok").await;
 }
+
+#[tokio::test]
+async fn a_flood_of_garbage_keeps_its_rows_and_little_more() {
+    const MEBIBYTE: usize = 1 << 20;
+    let world = World::new("flood");
+    world.migrate(&["--partitions", "1"]).await;
+    let partition = world.partition(0).await;
+    for _ in 0..7 {
+        let garbage = (0..12).map(|_| record(vec![b'y'; MEBIBYTE], Utc::now()));
+        partition
+            .produce(garbage.collect(), Compression::Gzip)
+            .await
+            .unwrap();
+    }
+    world.produce(0, &[Some(&good())]).await;
+    let consume = world.consume(&[]).await;
+    world.await_counted(1).await;
+    world.await_log(85).await;
+    let kept = world
+        .sql("SELECT toString(count()), toString(sum(length(raw))) FROM dead_letters")
+        .await;
+    assert_eq!(kept[0][0], "84");
+    let kept: usize = kept[0][1].parse().unwrap();
+    assert!((60 * MEBIBYTE..70 * MEBIBYTE).contains(&kept), "{kept}");
+    let shortened = consume.metric("captcha_dead_letters_shortened_total").await;
+    assert!((1.0..25.0).contains(&shortened), "{shortened}");
+    world.ok(&["report", "audit"]).await;
+}
