@@ -94,6 +94,31 @@ impl Attempt {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever the server says: only a head at the end of the batch is taken for stored, only one in between
+        /// is gone on from, and the next token is taken only where nothing moved and nothing runs.
+        #[test]
+        fn a_step_follows_from_what_was_read(
+            head in 0_i64..50,
+            rows in 1_i64..20,
+            generation in 0_u32..4,
+            read in proptest::option::of(0_i64..80),
+            is_running in any::<bool>(),
+        ) {
+            let attempt = Attempt { head, end: head + rows, generation };
+            let now = read.unwrap_or(0);
+            for step in [attempt.head_is(read), attempt.looked(is_running, read)] {
+                prop_assert_eq!(step == Step::Confirmed, now == head + rows);
+                prop_assert_eq!(step == Step::Overtaken, now > head && now != head + rows);
+                prop_assert_eq!(step == Step::BeginAnew(Why::WentBack), now < head);
+            }
+            let is_next = attempt.looked(is_running, read) == Step::NextToken(generation + 1);
+            prop_assert_eq!(is_next, now == head && !is_running);
+            prop_assert_eq!(attempt.head_is(read) == Step::LookAgain, now == head);
+        }
+    }
 
     fn attempt(head: i64, end: i64) -> Attempt {
         Attempt {

@@ -224,3 +224,42 @@ async fn a_flood_of_garbage_keeps_its_rows_and_little_more() {
     assert!((1.0..25.0).contains(&shortened), "{shortened}");
     world.ok(&["report", "audit"]).await;
 }
+
+#[tokio::test]
+async fn what_was_compacted_away_becomes_a_gap() {
+    let world = World::new("compacted");
+    world.migrate(&["--partitions", "1"]).await;
+    set_topic(
+        &world,
+        "cleanup.policy=compact,segment.ms=1,min.cleanable.dirty.ratio=0.001",
+    )
+    .await;
+    let partition = world.partition(0).await;
+    let produce = async || {
+        let same_key = Record {
+            key: Some(b"k".to_vec()),
+            ..record(good(), Utc::now())
+        };
+        let produced = partition.produce(vec![same_key], Compression::NoCompression);
+        produced.await.unwrap();
+    };
+    for _ in 0..5 {
+        produce().await;
+    }
+    // Records of the newest segment stay, so each new one lets an older one go.
+    let left = eventually("kafka to compact the log", async || {
+        produce().await;
+        let (records, _) = partition.fetch_records(0, 1..1_000_000, 0).await.unwrap();
+        let first = records.first().map(|record| record.offset);
+        (first > Some(0)).then_some(()).ok_or(format!("{first:?}"))
+    });
+    left.await;
+    let _consume = world.consume(&[]).await;
+    let (_, end) = partition.fetch_records(0, 1..1_000_000, 0).await.unwrap();
+    world.await_log(end).await;
+    let gaps = world
+        .sql("SELECT toString(sum(span) > 0) FROM events WHERE kind = 'gap'")
+        .await;
+    assert_eq!(gaps, [["1"]]);
+    world.ok(&["report", "audit"]).await;
+}
