@@ -6,6 +6,9 @@ CONSUME_ADMIN_PORT ?= 9091
 KAFKA_PORT ?= 9092
 CLICKHOUSE_PORT ?= 9000
 
+# Tests wait for servers more than they compute, so more of them run at once than there are processors.
+TEST_THREADS ?= 6
+
 FAULTS ?= 100
 BROKERS ?= 1
 
@@ -34,7 +37,7 @@ down: ## stop what make up started
 
 test: ## run every test against servers that are started for it
 	cargo test --locked --no-run
-	python3 dev/stack.py with -- cargo test --locked
+	python3 dev/stack.py with -- env RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked
 	@exec python3 chaos/chaos.py --faults 20 --program target/debug/captcha
 
 chaos: ## kill, freeze and cut off everything under load, then count: FAULTS=200 SEED=7 BROKERS=3 DRY_RUN=1

@@ -6,7 +6,7 @@ each way, the ways in turn, several rounds, each time from the beginning of the 
   captcha consume       guard and repeats on, as `captcha migrate` makes the tables: 13 columns, 2 projections, fsync
   kafka engine          2 consumers, kafka_thread_per_consumer, flush 500 ms, blocks of 262,144; a view into a table
                         of the event's 4 columns; at least once, no offsets, no repeats, no fsync
-  blocks, same table    rows that are ready in the Native format, 20,000 each, sent over HTTP by 2 connections into the
+  blocks, same table    rows that are ready in the Native format, 100,000 each, sent over HTTP by 2 connections into the
                         tables of captcha consume: no Kafka, no JSON, no guard; the most that ClickHouse takes so
   blocks, plain table   the same with the 4 columns into the table of the Kafka engine
 
@@ -25,7 +25,7 @@ import rig as rigs
 from command import Failure, run, say
 from rig import PARTITIONS
 
-BLOCK_ROWS = 20_000
+BLOCK_ROWS = 100_000
 INSERTERS = 2
 PLAIN = "site_id UUID, type LowCardinality(String), correlation_id UUID, time DateTime64(6, 'UTC')"
 PLAIN_COLUMNS = "site_id, type, correlation_id, time"
