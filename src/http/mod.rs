@@ -65,6 +65,9 @@ const LINGER: Duration = Duration::from_millis(500);
 /// Connections beyond the limit that are being told so; more are closed without a word.
 const LEAVING_MAX: u32 = 256;
 
+/// For the first bytes of its request, after which it is told whether they came or not.
+const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// For telling one.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -267,10 +270,12 @@ where
 /// Says no and waits a moment for what the client sends: closing on it would reset the connection, and
 /// the client would not get to read the answer.
 async fn turn_away(mut stream: TcpStream) {
+    let mut discarded = [0; 4096];
+    // An answer that comes before the request is taken for a broken connection by clients such as hyper's and Go's.
+    let _ = timeout(FIRST_BYTES_TIMEOUT, stream.read(&mut discarded)).await;
     let farewell = async {
         stream.write_all(FULL).await?;
         stream.shutdown().await?;
-        let mut discarded = [0; 4096];
         while stream.read(&mut discarded).await? > 0 {}
         Ok::<_, std::io::Error>(())
     };
