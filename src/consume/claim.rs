@@ -101,9 +101,14 @@ impl Claimer {
         Ok(claimed)
     }
 
-    /// Something failed, or the log is another one.
-    pub fn begin_anew(&mut self) {
+    /// Something failed.
+    pub fn failed(&mut self) {
         self.claiming.failed();
+    }
+
+    /// The log is another one, and offsets of the former one mean nothing.
+    pub fn begin_anew(&mut self) {
+        self.claiming = Claiming::default();
     }
 }
 

@@ -140,7 +140,7 @@ impl Worker {
                     self.metrics.heads_moved.inc();
                 }
                 Err(err) => {
-                    self.claimer.begin_anew();
+                    self.claimer.failed();
                     let reason = format!("{err:#}");
                     tracing::debug!(partition = self.number, %reason, "trying again");
                     self.health.failed(&self.check, reason);
