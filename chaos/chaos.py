@@ -24,6 +24,7 @@ import plan  # noqa: E402
 from faults import Faults  # noqa: E402
 from load import Load  # noqa: E402
 from verdict import Verdict  # noqa: E402
+from witness import Witness  # noqa: E402
 from world import World  # noqa: E402
 
 KEPT = STATE / "chaos"
@@ -66,7 +67,8 @@ class Run:
         self.world = world
         self.clients = clients
         self.faults = faults
-        self.verdict = Verdict(world, clients)
+        self.witness = Witness(world, clients)
+        self.verdict = Verdict(world, clients, self.witness)
 
     def step(self):
         self.faults.step()
@@ -75,6 +77,7 @@ class Run:
     def carry_out(self):
         self.world.begin()
         self.clients.start()
+        self.witness.start()
         self.faults.begin = time.monotonic()
         try:
             while not self.faults.over:
@@ -86,6 +89,7 @@ class Run:
             self.wait_clients()
             self.wait_migrates()
             self.verdict.wait_caught_up(self.step)
+            self.witness.finish(self.step)
             self.verdict.check()
         except (Failure, OSError) as trouble:  # the table says what is known all the same
             self.verdict.wrong.append(f"could not look at everything: {trouble}")

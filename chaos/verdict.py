@@ -8,6 +8,7 @@ import time
 import uuid
 from collections import Counter, defaultdict
 
+import clickhouse
 import load
 import wire
 from command import Failure
@@ -29,29 +30,17 @@ HEADS = (
 class Verdict:
     """What was found; `wrong` has a line for everything that must not be."""
 
-    def __init__(self, world, clients):
+    def __init__(self, world, clients, witness):
         self.world = world
         self.clients = clients
+        self.witness = witness
         self.wrong = []
         self.rows = 0
         self.counted = self.repeats = self.lost = self.doubled = self.audit = "not looked"
         self.catch_up = None
 
     def query(self, sql):
-        """The lines of an answer, past the links."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.world.port["clickhouse http"], timeout=120)
-        try:
-            # Waiting for the end means that an error in the middle is an error, and no short answer.
-            connection.request("POST", "/?database=captcha&wait_end_of_query=1", sql)
-            answer = connection.getresponse()
-            text = answer.read().decode()
-        except (OSError, http.client.HTTPException) as error:
-            raise Failure(f"cannot ask ClickHouse: {error}") from None
-        finally:
-            connection.close()
-        if answer.status != 200:
-            raise Failure(f"ClickHouse answered {answer.status}: {text[:300]}")
-        return text.splitlines()
+        return clickhouse.query(self.world.port["clickhouse http"], sql)
 
     def heads(self):
         return {int(line.split("\t")[0]): [int(word) for word in line.split("\t")[1:]] for line in self.query(HEADS)}
@@ -107,6 +96,8 @@ class Verdict:
             self.wrong.append(f"ended by itself: {text}" + (f", {times} times" if times > 1 else ""))
         for text in self.clients.wrong[:EXAMPLES]:
             self.wrong.append(f"an answer that is neither 200 nor 503: {text}")
+        self.note("claimed by complete_through and not there", self.witness.missing)
+        self.wrong += self.witness.wrong[:EXAMPLES]
 
     def check_offsets(self):
         ends = wire.ends(self.world.broker_ports(), TOPIC)
@@ -220,6 +211,7 @@ class Verdict:
             "no answer": clients.answers["none"],
             "no event taken": f"for at most {gap:.1f} s, from {at:.0f} s on",
             "caught up": caught_up,
+            **self.witness.facts(),
             "audit": self.audit,
             "ended alone": len(self.world.ended),
             "lost": self.lost,
