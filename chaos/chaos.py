@@ -23,7 +23,9 @@ from command import STATE, Failure, run, say, say_over, shown  # noqa: E402
 import plan  # noqa: E402
 from faults import Faults  # noqa: E402
 from load import Load  # noqa: E402
+from migrated import Migrated  # noqa: E402
 from verdict import Verdict  # noqa: E402
+from witness import Witness  # noqa: E402
 from world import World  # noqa: E402
 
 KEPT = STATE / "chaos"
@@ -66,7 +68,8 @@ class Run:
         self.world = world
         self.clients = clients
         self.faults = faults
-        self.verdict = Verdict(world, clients)
+        self.witness = Witness(world, clients)
+        self.verdict = Verdict(world, clients, self.witness, faults.migrated)
 
     def step(self):
         self.faults.step()
@@ -75,6 +78,7 @@ class Run:
     def carry_out(self):
         self.world.begin()
         self.clients.start()
+        self.witness.start()
         self.faults.begin = time.monotonic()
         try:
             while not self.faults.over:
@@ -86,6 +90,8 @@ class Run:
             self.wait_clients()
             self.wait_migrates()
             self.verdict.wait_caught_up(self.step)
+            self.witness.finish(self.step)
+            self.faults.migrated.finish()
             self.verdict.check()
         except (Failure, OSError) as trouble:  # the table says what is known all the same
             self.verdict.wrong.append(f"could not look at everything: {trouble}")
@@ -140,7 +146,12 @@ def carry_out(options, signals):
                 options,
                 world,
                 Load(options.seed, [world.port[name] for name in plan.SERVES]),
-                Faults(world, plan.plan(options.seed, options.faults, options.brokers), lambda line: tell(line, log)),
+                Faults(
+                    world,
+                    plan.plan(options.seed, options.faults, options.brokers),
+                    Migrated(world),
+                    lambda line: tell(line, log),
+                ),
             )
             keep = True
             chaos.carry_out()

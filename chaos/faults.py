@@ -16,8 +16,9 @@ ROLL_SECONDS = 90  # for one broker to stop, and for it to come back
 class Faults:
     """Carries a plan out on a world, and counts what was done."""
 
-    def __init__(self, world, faults, tell):
+    def __init__(self, world, faults, migrated, tell):
         self.world = world
+        self.migrated = migrated
         self.coming = list(faults)
         self.tell = tell
         self.active = []
@@ -52,6 +53,8 @@ class Faults:
         target, kind = fault.target, fault.kind
         if target in self.world.link:
             doing = self.link(fault)
+        elif (target, kind) == ("migrate", "kill"):
+            doing = self.migrated.kill(fault, self.pause)
         elif target == "migrate":
             doing = self.migrate()
         elif target == "all brokers":

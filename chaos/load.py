@@ -7,6 +7,7 @@ import random
 import threading
 import time
 import uuid
+from collections import namedtuple
 
 CLIENTS = 6
 SIZES = (1, 1, 5, 40)
@@ -19,6 +20,10 @@ GIVE_UP = 0.02  # of the tries that failed; such an event may be counted or not,
 SEND_AGAIN = 0.05  # of the requests carry an event that was accepted already
 TWICE_IN_ONE = 0.02  # of the arrays hold an event twice
 REMEMBERED = 200
+
+# When the answer had come, in milliseconds since 1970; the event; its place, (partition << 48) + offset; and how many
+# different events were accepted by then.
+Receipt = namedtuple("Receipt", "at key place events")
 
 
 def event(key):
@@ -45,7 +50,8 @@ class Load:
         self.ports = ports
         self.lock = threading.Lock()
         self.sent = set()
-        self.accepted = {}  # key: (partition << 48) + offset, of the newest receipt
+        self.accepted = {}  # key: place, of the newest receipt
+        self.receipts = []  # all of them, in the order of their coming; it only grows
         self.answers = {"200": 0, "503": 0, "none": 0}
         self.wrong = []  # answers that no client should ever see
         self.begin = self.last = time.monotonic()
@@ -115,12 +121,14 @@ class Load:
         with self.lock:
             self.note_gap()
             self.last = time.monotonic()
+            at = time.time() * 1000
             self.answers["200"] += 1
             if len(receipts) != len(keys):
                 self.wrong.append(f"200: {len(receipts)} receipts for {len(keys)} events")
             for key, receipt in zip(keys, receipts):
                 partition, _, offset = receipt.partition(":")
-                self.accepted[key] = (int(partition) << 48) + int(offset)
+                place = self.accepted[key] = (int(partition) << 48) + int(offset)
+                self.receipts.append(Receipt(at, key, place, len(self.accepted)))
 
     def note_gap(self):
         gap = time.monotonic() - self.last

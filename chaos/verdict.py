@@ -3,21 +3,20 @@
 import datetime
 import http.client
 import json
-import subprocess
 import time
 import uuid
 from collections import Counter, defaultdict
 
+import clickhouse
 import load
 import wire
 from command import Failure
 from plan import CONSUMES, SERVES
-from world import TOPIC
+from world import ANSWER_SECONDS, TOPIC
 
 CATCH_UP_SECONDS = 180
 SETTLE_SECONDS = 6  # serve may go on for 5 s with an event that its client gave up
 READY_SECONDS = 60
-REPORT_SECONDS = 60
 EXAMPLES = 5
 ROWS = "SELECT partition, offset, repeat, type, correlation_id, site_id, toUnixTimestamp64Micro(time) FROM events"
 HEADS = (
@@ -29,29 +28,18 @@ HEADS = (
 class Verdict:
     """What was found; `wrong` has a line for everything that must not be."""
 
-    def __init__(self, world, clients):
+    def __init__(self, world, clients, witness, migrated):
         self.world = world
         self.clients = clients
+        self.witness = witness
+        self.migrated = migrated
         self.wrong = []
         self.rows = 0
         self.counted = self.repeats = self.lost = self.doubled = self.audit = "not looked"
         self.catch_up = None
 
     def query(self, sql):
-        """The lines of an answer, past the links."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.world.port["clickhouse http"], timeout=120)
-        try:
-            # Waiting for the end means that an error in the middle is an error, and no short answer.
-            connection.request("POST", "/?database=captcha&wait_end_of_query=1", sql)
-            answer = connection.getresponse()
-            text = answer.read().decode()
-        except (OSError, http.client.HTTPException) as error:
-            raise Failure(f"cannot ask ClickHouse: {error}") from None
-        finally:
-            connection.close()
-        if answer.status != 200:
-            raise Failure(f"ClickHouse answered {answer.status}: {text[:300]}")
-        return text.splitlines()
+        return clickhouse.query(self.world.port["clickhouse http"], sql)
 
     def heads(self):
         return {int(line.split("\t")[0]): [int(word) for word in line.split("\t")[1:]] for line in self.query(HEADS)}
@@ -107,6 +95,8 @@ class Verdict:
             self.wrong.append(f"ended by itself: {text}" + (f", {times} times" if times > 1 else ""))
         for text in self.clients.wrong[:EXAMPLES]:
             self.wrong.append(f"an answer that is neither 200 nor 503: {text}")
+        self.note("claimed by complete_through and not there", self.witness.missing)
+        self.wrong += self.witness.wrong[:EXAMPLES] + self.migrated.wrong
 
     def check_offsets(self):
         ends = wire.ends(self.world.broker_ports(), TOPIC)
@@ -161,7 +151,7 @@ class Verdict:
             {"date": date, "site_id": site, "served": served, "solved": solved}
             for (date, site), (served, solved) in sorted(counters.items())
         ]
-        code, text = self.captcha("report", "--format", "json")
+        code, text = self.world.captcha("report", "--format", "json")
         if code != 0 or json.loads(text)["counters"] != expected:
             self.wrong.append(f"captcha report is not what the rows say (exit code {code}): {text[:300]}")
         for name in SERVES:
@@ -169,26 +159,11 @@ class Verdict:
             if status != 200 or json.loads(text)["counters"] != expected:
                 self.wrong.append(f"GET /v1/report of {name} is not what the rows say ({status}): {text[:300]}")
 
-    def captcha(self, *words):
-        """Exit code and stdout, or stderr when there is none."""
-        try:
-            done = subprocess.run(
-                [self.world.program, *words],
-                env=self.world.environ,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=REPORT_SECONDS,
-            )
-        except subprocess.TimeoutExpired:
-            return None, f"no answer in {REPORT_SECONDS} s"
-        return done.returncode, done.stdout or done.stderr
-
     def run_audit(self):
-        if self.captcha("report", "audit", "--help")[0] != 0:
+        if self.world.captcha("report", "audit", "--help")[0] != 0:
             self.audit = "this captcha has none"
             return
-        code, text = self.captcha("report", "audit", "--format", "json")
+        code, text = self.world.captcha("report", "audit", "--format", "json")
         self.audit = {0: "clean", 3: "damage"}.get(code, "could not look")
         if code != 0:
             self.wrong.append(f"captcha report audit: exit code {code}: {text[:1000]}")
@@ -220,6 +195,8 @@ class Verdict:
             "no answer": clients.answers["none"],
             "no event taken": f"for at most {gap:.1f} s, from {at:.0f} s on",
             "caught up": caught_up,
+            **self.witness.facts(),
+            **self.migrated.facts(),
             "audit": self.audit,
             "ended alone": len(self.world.ended),
             "lost": self.lost,
@@ -230,7 +207,7 @@ class Verdict:
 
 
 def get(port, path):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=REPORT_SECONDS)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

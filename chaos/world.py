@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 
@@ -15,6 +16,7 @@ from link import Links
 from plan import CONSUMES, SERVES, brokers_named, link_of
 
 START_SECONDS = 120
+ANSWER_SECONDS = 60  # for a command that looks
 INSERT_INTERVALS_MS = (20, 100, 300)  # different, so that rivals do not walk in step
 ENDED_MAX = 10  # more that end by themselves, and there is no point in going on
 TOPIC = "captcha"
@@ -98,11 +100,11 @@ class World:
     def log(self, name):
         return self.folder / "logs" / f"{name.replace(' ', '-')}.log"
 
-    def launch(self, name, argv):
+    def launch(self, name, argv, environ=None):
         """A child that the kernel kills when we end, however; SIGTERM would not end one that is frozen."""
         bind = {"preexec_fn": bind_to_parent} if sys.platform.startswith("linux") else {}
         return supervise.launch(
-            name, argv, self.log(name), background=True, env=self.environ, pass_fds=(self.lock,), **bind
+            name, argv, self.log(name), background=True, env=environ or self.environ, pass_fds=(self.lock,), **bind
         )
 
     def start(self, name):
@@ -166,6 +168,21 @@ class World:
         if child.popen.returncode != 0:
             supervise.show_log(child)
             raise Failure(f"captcha migrate failed ({child.how_it_ended()}); its last lines are above")
+
+    def captcha(self, *words, environ=None, seconds=ANSWER_SECONDS):
+        """Exit code and stdout, or stderr when there is none."""
+        try:
+            done = subprocess.run(
+                [self.program, *words],
+                env=environ or self.environ,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=seconds,
+            )
+        except subprocess.TimeoutExpired:
+            return None, f"no answer in {seconds} s"
+        return done.returncode, done.stdout or done.stderr
 
     def clickhouse_away(self):
         return ready.clickhouse(self.port["clickhouse http"])
