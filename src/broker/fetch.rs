@@ -13,16 +13,19 @@ use rskafka::protocol::error::Error as ProtocolError;
 use rskafka::protocol::messages::{
     ReadVersionedError, ReadVersionedType, RequestBody, WriteVersionedError, WriteVersionedType,
 };
-use rskafka::protocol::primitives::{Int8, Int16, Int32, Int64, NullableBytes, String_};
+use rskafka::protocol::primitives::{CompactString, Int8, Int16, Int32, Int64, TaggedFields};
 use rskafka::protocol::record::{ControlBatchOrRecords, RecordBatch};
 use rskafka::protocol::traits::{ReadError, ReadType, WriteType};
+use uuid::Uuid;
 
 use super::Record;
+use super::metadata::{read_length, read_uuid, write_length, write_uuid};
 
-/// Fetch, version 4, from one partition: what is committed, at least a byte of it if that comes in time.
+/// Fetch, version 13 (Kafka 3.1 and newer), from one partition: what is committed, at least a byte of it if that comes
+/// in time. It names the topic by its id, so that no record of another topic of the same name is ever read.
 pub struct Fetch {
     /// Topic.
-    pub topic: String,
+    pub topic_id: Uuid,
     /// Its partition.
     pub partition: i32,
     /// The first offset that is wanted.
@@ -47,7 +50,11 @@ pub struct FetchAnswer {
 }
 
 /// A consumer, not a broker that copies.
-const NO_REPLICA: i32 = -1;
+pub(super) const NO_REPLICA: i32 = -1;
+/// The whole answer each time, and nothing for the broker to remember.
+const NO_SESSION: i32 = -1;
+/// For what only followers know.
+const UNKNOWN: i32 = -1;
 /// Leaves out what open transactions wrote.
 const READ_COMMITTED: i8 = 1;
 
@@ -55,7 +62,7 @@ impl RequestBody for Fetch {
     type ResponseBody = FetchAnswer;
     const API_KEY: ApiKey = ApiKey::Fetch;
     const API_VERSION_RANGE: ApiVersionRange =
-        ApiVersionRange::new(ApiVersion(Int16(4)), ApiVersion(Int16(4)));
+        ApiVersionRange::new(ApiVersion(Int16(13)), ApiVersion(Int16(13)));
     const FIRST_TAGGED_FIELD_IN_REQUEST_VERSION: ApiVersion = ApiVersion(Int16(12));
 }
 
@@ -66,12 +73,22 @@ impl<W: Write> WriteVersionedType<W> for Fetch {
         Int32(1).write(writer)?; // bytes to wait for
         Int32(self.bytes_max).write(writer)?;
         Int8(READ_COMMITTED).write(writer)?;
-        Int32(1).write(writer)?; // topics
-        String_(self.topic.clone()).write(writer)?;
-        Int32(1).write(writer)?; // partitions
+        Int32(0).write(writer)?; // session
+        Int32(NO_SESSION).write(writer)?;
+        write_length(writer, 1)?; // topics
+        write_uuid(writer, self.topic_id)?;
+        write_length(writer, 1)?; // partitions
         Int32(self.partition).write(writer)?;
+        Int32(UNKNOWN).write(writer)?; // epoch of the leader
         Int64(self.offset).write(writer)?;
+        Int32(UNKNOWN).write(writer)?; // epoch of the last record
+        Int64(UNKNOWN.into()).write(writer)?; // begin of a follower's log
         Int32(self.bytes_max).write(writer)?;
+        TaggedFields::default().write(writer)?;
+        TaggedFields::default().write(writer)?;
+        write_length(writer, 0)?; // forgotten topics
+        CompactString(String::new()).write(writer)?; // rack
+        TaggedFields::default().write(writer)?;
         Ok(())
     }
 }
@@ -85,22 +102,41 @@ impl<R: Read> ReadVersionedType<R> for FetchAnswer {
             batches: Vec::new(),
         };
         Int32::read(reader)?; // throttle time; the broker waits by itself
-        for _ in 0..Int32::read(reader)?.0 {
-            String_::read(reader)?; // topic
-            for _ in 0..Int32::read(reader)?.0 {
+        answer.error = ProtocolError::new(Int16::read(reader)?.0);
+        Int32::read(reader)?; // session
+        for _ in 0..read_length(reader)? {
+            read_uuid(reader)?; // topic
+            for _ in 0..read_length(reader)? {
                 Int32::read(reader)?; // partition
-                answer.error = ProtocolError::new(Int16::read(reader)?.0);
+                let error = ProtocolError::new(Int16::read(reader)?.0);
+                answer.error = answer.error.or(error);
                 answer.high_watermark = Int64::read(reader)?.0;
                 Int64::read(reader)?; // last stable offset
-                for _ in 0..Int32::read(reader)?.0 {
+                Int64::read(reader)?; // first offset
+                for _ in 0..read_length(reader)? {
                     let (producer, first) = (Int64::read(reader)?.0, Int64::read(reader)?.0);
+                    TaggedFields::read(reader)?;
                     answer.aborted.push((producer, first));
                 }
-                answer.batches = NullableBytes::read(reader)?.0.unwrap_or_default();
+                Int32::read(reader)?; // a replica to read from instead
+                answer.batches = read_bytes(reader)?;
+                TaggedFields::read(reader)?;
             }
+            TaggedFields::read(reader)?;
         }
+        TaggedFields::read(reader)?;
         Ok(answer)
     }
+}
+
+/// Compact bytes, read as they come, so that a wrong length takes no memory.
+fn read_bytes<R: Read>(reader: &mut R) -> Result<Vec<u8>, ReadError> {
+    let length = read_length(reader)?;
+    let mut bytes = Vec::new();
+    if reader.take(length).read_to_end(&mut bytes)? as u64 != length {
+        return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+    }
+    Ok(bytes)
 }
 
 impl FetchAnswer {
@@ -120,10 +156,14 @@ impl FetchAnswer {
             while let Some((producer, _)) = begun.next_if(|(_, first)| *first <= header.last) {
                 aborted.insert(producer);
             }
+            let is_passed = header.is_transactional() && aborted.contains(&header.producer);
+            if header.is_marker() || is_passed {
+                check(batch)?;
+            }
             if header.is_marker() {
                 // Whichever it is, the transaction of this producer ends with it.
                 aborted.remove(&header.producer);
-            } else if !(header.is_transactional() && aborted.contains(&header.producer)) {
+            } else if !is_passed {
                 read_batch(batch, from, &mut records)?;
             }
             next = next.max(header.last + 1);
@@ -171,6 +211,16 @@ impl Header {
     fn is_marker(&self) -> bool {
         self.attributes & 0x20 != 0
     }
+}
+
+/// A batch that is passed over must be whole too: a damaged attribute would make a gap of records.
+fn check(batch: &[u8]) -> Result<(), ReadError> {
+    let (magic, checksum) = (batch[16], &batch[17..Header::BEFORE_ATTRIBUTES]);
+    let computed = crc32c::crc32c(&batch[Header::BEFORE_ATTRIBUTES..]);
+    if magic != 2 || checksum != computed.to_be_bytes() {
+        return Err(ReadError::Malformed("a batch is damaged".into()));
+    }
+    Ok(())
 }
 
 fn read_batch(batch: &[u8], from: i64, records: &mut Vec<Record>) -> Result<(), ReadError> {
@@ -308,24 +358,35 @@ mod tests {
 
     #[test]
     fn damage_is_an_error() {
+        for mut answer in [
+            answer(&[], &[data(0, -1, &["a"])]),
+            answer(&[], &[marker(0, 7)]),
+            answer(&[(7, 0)], &[data(0, 7, &["a"])]),
+        ] {
+            *answer.batches.last_mut().unwrap() ^= 1;
+            assert!(answer.records(0).is_err());
+        }
         let mut answer = answer(&[], &[data(0, -1, &["a"])]);
-        *answer.batches.last_mut().unwrap() ^= 1;
-        assert!(answer.records(0).is_err());
+        answer.batches[22] ^= 0x20;
+        assert!(answer.records(0).is_err(), "called a marker");
     }
 
     #[test]
     fn an_answer_is_read() {
-        let mut bytes = b"\0\0\0\0\0\0\0\x01\0\x01t\0\0\0\x01\0\0\0\x02\0\0".to_vec();
-        for number in [9_i64, 8] {
+        let mut bytes = b"\0\0\0\0\0\0\0\0\0\0\x02".to_vec();
+        bytes.extend([5; 16]);
+        bytes.extend(b"\x02\0\0\0\x02\0\0");
+        for number in [9_i64, 8, 0] {
             bytes.extend(number.to_be_bytes());
         }
-        bytes.extend(b"\0\0\0\x01");
+        bytes.push(2);
         for number in [7_i64, 5] {
             bytes.extend(number.to_be_bytes());
         }
-        bytes.extend(b"\0\0\0\x02xy");
-        let answer =
-            FetchAnswer::read_versioned(&mut Cursor::new(bytes), ApiVersion(Int16(4))).unwrap();
+        bytes.extend(b"\0\xff\xff\xff\xff\x03xy\0\0\0");
+        let mut cursor = Cursor::new(bytes);
+        let answer = FetchAnswer::read_versioned(&mut cursor, ApiVersion(Int16(13))).unwrap();
+        assert_eq!(cursor.position(), cursor.get_ref().len() as u64);
         assert_eq!(answer.error, None);
         assert_eq!((answer.high_watermark, answer.aborted), (9, vec![(7, 5)]));
         assert_eq!(answer.batches, b"xy");

@@ -1,12 +1,13 @@
 //! A partition read in order, also when its log begins later than expected or is another one.
 
 use anyhow::bail;
+use uuid::Uuid;
 
 use super::reader::{FetchError, Fetched, Reader};
 use super::{Broker, Record};
 
-/// What is to be done about another log.
-const MADE_ANEW: &str = "the topic was made anew; `captcha migrate --topic-made-anew` goes on with it from its beginning";
+/// What happened to a log that is not the one that was read before, though the topic is.
+const LOST_ITS_END: &str = "the log lost its end; docs/exactly-once.md says what that means";
 
 /// A place in a partition's log.
 pub struct Log {
@@ -78,13 +79,18 @@ impl Log {
         }
         if end < next || start < next {
             bail!(
-                "kafka's log of {name} has the offsets {start} to {end}, but {next} comes next: {MADE_ANEW}"
+                "kafka's log of {name} has the offsets {start} to {end}, but {next} comes next: {LOST_ITS_END}"
             );
         }
         tracing::warn!(log = %name, from = next, to = start, "kafka dropped records before they were read");
         self.next = start;
         self.end = end;
         Ok(())
+    }
+
+    /// Which topic of its name is read.
+    pub fn topic_id(&self) -> Uuid {
+        self.reader.topic_id()
     }
 
     /// The first offset that is still there and the one after the last.
@@ -120,7 +126,7 @@ impl Log {
     /// Another record stands at an offset than the one that was read there before.
     pub fn is_another(&self, offset: i64) -> anyhow::Error {
         anyhow::anyhow!(
-            "kafka's log of {} has another record at {offset} than clickhouse: {MADE_ANEW}",
+            "kafka's log of {} has another record at {offset} than clickhouse: {LOST_ITS_END}",
             self.name
         )
     }

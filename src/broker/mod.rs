@@ -4,6 +4,7 @@ mod class;
 mod describe;
 mod fetch;
 mod log;
+mod metadata;
 mod nodelay;
 mod partition;
 mod partitioner;

@@ -11,9 +11,10 @@ use rskafka::protocol::messages::{
 use rskafka::protocol::primitives::{Int32, Int64, String_};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::class::{Class, class, explain_code};
-use super::fetch::Fetch;
+use super::fetch::{Fetch, NO_REPLICA};
 use super::{Broker, CALL_TIMEOUT, messenger};
 
 /// How long a broker may hold a fetch open while there is nothing new.
@@ -29,9 +30,6 @@ const ANSWER_BYTES_MAX: usize = 128 << 20;
 /// In the protocol, for the offset after the last record and for the first one.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
-
-/// A consumer, not a broker that copies.
-const NO_REPLICA: i32 = -1;
 
 /// A record as it lies in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +65,7 @@ pub enum FetchError {
 /// A connection to the leader of a partition, to read from it.
 pub struct Reader {
     broker: Broker,
+    topic_id: Uuid,
     leader: Messenger<TcpStream>,
     number: i32,
 }
@@ -79,8 +78,8 @@ impl Broker {
     /// most.
     pub async fn reader(&self, number: i32) -> anyhow::Result<Reader> {
         let turn = self.opening.acquire().await?;
-        let address = timeout(CALL_TIMEOUT, self.leader(number)).await;
-        let address = address.map_err(|_| self.silent(CALL_TIMEOUT))??;
+        let found = timeout(CALL_TIMEOUT, self.leader(number)).await;
+        let (topic_id, address) = found.map_err(|_| self.silent(CALL_TIMEOUT))??;
         // A leader that hangs takes its time now, and not from others.
         drop(turn);
         let leader = messenger(&address, ANSWER_BYTES_MAX).await;
@@ -88,13 +87,14 @@ impl Broker {
             .with_context(|| format!("cannot reach the leader of {}:{number}", self.topic()))?;
         Ok(Reader {
             broker: self.clone(),
+            topic_id,
             leader,
             number,
         })
     }
 
-    /// The address of the broker that leads a partition.
-    async fn leader(&self, number: i32) -> anyhow::Result<String> {
+    /// The topic's id, and the address of the broker that leads a partition.
+    async fn leader(&self, number: i32) -> anyhow::Result<(Uuid, String)> {
         let topic = self.topic();
         let described = self.describe(&self.messenger().await?).await?;
         let described = described.with_context(|| {
@@ -103,12 +103,12 @@ impl Broker {
         })?;
         let mut partitions = described.partitions.iter();
         let leader = partitions
-            .find(|partition| partition.partition_index.0 == number)
+            .find(|partition| partition.number == number)
             .with_context(|| format!("topic {topic} has no partition {number}"))?
-            .leader_id;
-        let mut brokers = described.brokers.iter();
-        match brokers.find(|broker| broker.node_id == leader) {
-            Some(broker) => Ok(format!("{}:{}", broker.host.0, broker.port.0)),
+            .leader;
+        let mut brokers = described.brokers.into_iter();
+        match brokers.find(|(broker, _)| *broker == leader) {
+            Some((_, address)) => Ok((described.topic_id, address)),
             None => bail!("{topic}:{number} has no leader at the moment"),
         }
     }
@@ -118,6 +118,11 @@ impl Reader {
     /// Asks [`Reader::fetch`] for one batch.
     pub const ONE_BATCH: i32 = 1;
 
+    /// Which topic of its name is read.
+    pub fn topic_id(&self) -> Uuid {
+        self.topic_id
+    }
+
     /// Waits half a second at most for records from an offset on, at most about `bytes_max` bytes of
     /// them; the first batch comes whole, however large.
     ///
@@ -125,7 +130,7 @@ impl Reader {
     /// [`FetchError`].
     pub async fn fetch(&self, offset: i64, bytes_max: i32) -> Result<Fetched, FetchError> {
         let fetch = self.leader.request(Fetch {
-            topic: self.broker.topic().to_string(),
+            topic_id: self.topic_id,
             partition: self.number,
             offset,
             bytes_max,

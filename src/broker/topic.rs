@@ -8,16 +8,16 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use rskafka::messenger::Messenger;
 use rskafka::protocol::error::Error as ProtocolError;
-use rskafka::protocol::messages::{
-    CreateTopicConfig, CreateTopicRequest, CreateTopicsRequest, MetadataRequest,
-    MetadataRequestTopic, MetadataResponseBroker, MetadataResponsePartition,
-};
+use rskafka::protocol::messages::{CreateTopicConfig, CreateTopicRequest, CreateTopicsRequest};
 use rskafka::protocol::primitives::{Boolean, Int16, Int32, NullableString, String_};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use uuid::Uuid;
 
-use super::Broker;
+use super::class::explain_code;
 use super::describe::DescribeTopicConfig;
+use super::metadata::{DescribeTopic, Described};
+use super::{Broker, CALL_TIMEOUT};
 
 /// For all requests of one look or one creation.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -69,20 +69,14 @@ pub struct TopicSpec {
 /// The topic that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicState {
+    /// Which topic of this name it is; another one when it was deleted and made again.
+    pub id: Uuid,
     /// Number of partitions.
     pub partitions: i32,
     /// Copies of each partition; the fewest, where partitions differ.
     pub replication_factor: i16,
     /// Its configuration, defaults included.
     pub config: BTreeMap<String, String>,
-}
-
-/// What a broker tells of the topic.
-pub(super) struct Described {
-    /// All brokers.
-    pub brokers: Vec<MetadataResponseBroker>,
-    /// All partitions.
-    pub partitions: Vec<MetadataResponsePartition>,
 }
 
 /// What `min.insync.replicas` must be, so that one broker may be away and none may lie: one less than
@@ -143,40 +137,31 @@ impl Broker {
             return Ok(None);
         };
         let partitions = described.partitions;
-        let copies = partitions
-            .iter()
-            .map(|p| p.replica_nodes.0.iter().flatten().count());
+        let copies = partitions.iter().map(|partition| partition.copies);
         Ok(Some(TopicState {
+            id: described.topic_id,
             partitions: i32::try_from(partitions.len())?,
             replication_factor: i16::try_from(copies.min().unwrap_or(0))?,
             config: self.describe_config(&messenger).await?,
         }))
     }
 
-    /// The topic's partitions and who leads them; `None` if there is no such topic.
+    /// The topic's id, its partitions and who leads them; `None` if there is no such topic.
     pub(super) async fn describe(
         &self,
         messenger: &Messenger<TcpStream>,
     ) -> anyhow::Result<Option<Described>> {
-        let request = MetadataRequest {
-            topics: Some(vec![MetadataRequestTopic {
-                name: String_(self.topic.to_string()),
-            }]),
-            allow_auto_topic_creation: Some(Boolean(false)),
-        };
-        let answer = messenger.request(request).await?;
-        let topic = answer
-            .topics
-            .into_iter()
-            .next()
-            .context("kafka told of no topic")?;
-        match topic.error {
+        let described = messenger
+            .request(DescribeTopic(self.topic.to_string()))
+            .await?;
+        match described.error {
             Some(ProtocolError::UnknownTopicOrPartition) => Ok(None),
-            Some(err) => bail!("kafka does not tell about topic {}: {err}", self.topic),
-            None => Ok(Some(Described {
-                brokers: answer.brokers,
-                partitions: topic.partitions,
-            })),
+            Some(error) => bail!(
+                "kafka does not tell about topic {}: {}",
+                self.topic,
+                explain_code(error, None)
+            ),
+            None => Ok(Some(described)),
         }
     }
 
@@ -304,8 +289,8 @@ impl TopicWatch {
                 described.with_context(|| format!("there is no topic {}", self.broker.topic))?;
             anyhow::Ok((messenger, i32::try_from(described.partitions.len())?))
         };
-        let answer = timeout(ADMIN_TIMEOUT, ask).await;
-        let (messenger, count) = answer.map_err(|_| self.broker.silent(ADMIN_TIMEOUT))??;
+        let answer = timeout(CALL_TIMEOUT, ask).await;
+        let (messenger, count) = answer.map_err(|_| self.broker.silent(CALL_TIMEOUT))??;
         self.messenger = Some(messenger);
         Ok(count)
     }

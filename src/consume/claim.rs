@@ -83,22 +83,26 @@ impl Claimer {
     }
 
     /// Claims what the head has reached, and asks Kafka now and then for the end that it is to reach next. The
-    /// moment that is claimed, if any, in milliseconds since 1970.
-    ///
-    /// # Errors
-    /// Kafka is away.
-    pub async fn step(&mut self, session: &Session) -> anyhow::Result<Option<i64>> {
+    /// moment that is claimed, if any, in milliseconds since 1970. If Kafka does not tell, there is no claim, which is
+    /// no reason to store nothing.
+    pub async fn step(&mut self, session: &Session) -> Option<i64> {
         let claimed = self.claiming.head_is(session.head);
         if let Some(through_millis) = claimed {
             self.claims.note(&session.place, through_millis);
         }
         let is_time = self.next_end <= Instant::now() && self.claiming.wants_end();
         if let Some(clock_millis) = self.claims.clock_millis().filter(|_| is_time) {
-            let end = session.confirmed_end().await?;
-            self.claiming.end_is(clock_millis, end);
+            match session.confirmed_end().await {
+                Ok(end) => self.claiming.end_is(clock_millis, end),
+                Err(err) => {
+                    let reason = format!("{err:#}");
+                    tracing::debug!(partition = session.place.partition, %reason, "cannot claim");
+                    self.claiming.failed();
+                }
+            }
             self.next_end = Instant::now() + CLAIM_INTERVAL;
         }
-        Ok(claimed)
+        claimed
     }
 
     /// Something failed.
@@ -167,14 +171,18 @@ pub async fn write(
         store,
         connection: None,
     };
-    while !stop.is_cancelled() {
-        match writer.round().await {
-            Ok(()) => health.set("claims", Ok(())),
-            Err(err) => health.failed("claims", format!("cannot write claims: {err:#}")),
-        }
+    loop {
+        // May be cancelled in the middle of writing: a claim that is written late is as true.
+        let round = async {
+            match writer.round().await {
+                Ok(()) => health.set("claims", Ok(())),
+                Err(err) => health.failed("claims", format!("cannot write claims: {err:#}")),
+            }
+            sleep(CLAIM_INTERVAL).await;
+        };
         tokio::select! {
-            () = stop.cancelled() => {}
-            () = sleep(CLAIM_INTERVAL) => {}
+            () = stop.cancelled() => return,
+            () = round => {}
         }
     }
 }

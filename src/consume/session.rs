@@ -1,6 +1,6 @@
 //! The two connections of a worker, and where they stand.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use super::batch::Pending;
 use crate::broker::{Broker, Log};
@@ -36,6 +36,12 @@ impl Session {
         };
         let head = store.head(&place).await?;
         let log = broker.log(partition, 0).await?;
+        if !facts.topic_id.is_nil() && facts.topic_id != log.topic_id() {
+            bail!(
+                "topic {} was deleted and made again; `captcha migrate --topic-made-anew` consumes the new one from its beginning",
+                broker.topic()
+            );
+        }
         let mut session = Session {
             store,
             log,

@@ -166,7 +166,7 @@ impl Worker {
         }
         if self.refused.take() == Some(session.head) {
             bail!(
-                "clickhouse refused an insert of {} although its head is still {}",
+                "clickhouse refused an insert of {} although its head is still {}; is one with another token running there?",
                 self.name(),
                 session.head
             );
@@ -211,7 +211,7 @@ impl Worker {
     /// Waits until there is something to insert, and it is time to, and its rows may be made.
     async fn gather(&mut self, session: &mut Session) -> anyhow::Result<OwnedSemaphorePermit> {
         self.remember(session).await?;
-        self.claim(session).await?;
+        self.claim(session).await;
         if !session.has_pending() && !session.is_behind() {
             sleep_until(self.next_insert).await;
         }
@@ -237,7 +237,7 @@ impl Worker {
                 .lag_records
                 .get_or_create(&self.owned())
                 .set(session.lag_records());
-            self.claim(session).await?;
+            self.claim(session).await;
             if led_on {
                 continue;
             }
@@ -263,12 +263,11 @@ impl Worker {
         }
     }
 
-    async fn claim(&mut self, session: &Session) -> anyhow::Result<()> {
-        if let Some(through_millis) = self.claimer.step(session).await? {
+    async fn claim(&mut self, session: &Session) {
+        if let Some(through_millis) = self.claimer.step(session).await {
             let gauge = self.metrics.complete_through.get_or_create(&self.owned());
             gauge.set(through_millis as f64 / 1e3);
         }
-        Ok(())
     }
 
     fn owned(&self) -> Owned {

@@ -1,10 +1,10 @@
 //! What is recorded of the topic: its partitions, its repeat window, and under which name its records stand.
 
 use anyhow::bail;
+use uuid::Uuid;
 
 use super::say;
-use crate::broker::Broker;
-use crate::store::{Connection, Place, TopicFacts};
+use crate::store::{Connection, TopicFacts};
 
 /// N unless it is said otherwise: at 100 events a second for each partition, the last 2 h 46 min.
 const REPEAT_WINDOW_RECORDS: i64 = 1_000_000;
@@ -12,30 +12,37 @@ const REPEAT_WINDOW_RECORDS: i64 = 1_000_000;
 /// What is to be recorded.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wish {
+    /// Kafka's id of the topic; nil if it is not known, as of one that is still to be made.
+    pub topic_id: Uuid,
     /// Partitions that the topic has; 0 if it is to be retired.
     pub partitions: i32,
     /// N, if it is said.
     pub repeat_window_records: Option<i64>,
-    /// Whether the topic is another one of the same name.
+    /// Whether it was said that the topic is another one of the same name.
     pub made_anew: bool,
 }
 
-/// Records them unless they are recorded already, and says whether it did.
+/// Records it unless it is recorded already, or says what would be recorded; whether there is anything.
 ///
 /// # Errors
-/// A server is away, or what is wished contradicts what is known.
-pub async fn record(broker: &Broker, connection: &Connection, wish: Wish) -> anyhow::Result<bool> {
-    let topic = broker.topic().as_str();
+/// ClickHouse is away, or what is wished contradicts what is known.
+pub async fn record(
+    topic: &str,
+    connection: &Connection,
+    wish: Wish,
+    dry_run: bool,
+) -> anyhow::Result<bool> {
     let known = connection.topic_facts(topic).await?;
-    if wish.made_anew {
-        match &known {
-            Some(known) => prove_made_anew(broker, connection, known, wish.partitions).await?,
-            None => bail!("topic {topic} was never consumed; leave --topic-made-anew out"),
-        }
-    }
     let Some(wanted) = wanted(topic, known.as_ref(), wish)? else {
         return Ok(false);
     };
+    if dry_run {
+        say(format_args!(
+            "would record topic {topic}: {} partitions, stored as {}",
+            wanted.partitions, wanted.log
+        ))?;
+        return Ok(true);
+    }
     connection.record_topic(topic, &wanted).await?;
     if connection.topic_facts(topic).await?.as_ref() != Some(&wanted) {
         bail!(
@@ -54,9 +61,16 @@ fn wanted(
 ) -> anyhow::Result<Option<TopicFacts>> {
     let window = wish.repeat_window_records;
     let Some(known) = known else {
+        if wish.made_anew {
+            bail!("topic {topic} was never consumed; leave --topic-made-anew out");
+        }
+        if wish.partitions == 0 {
+            bail!("topic {topic} is not recorded; see --kafka-topic");
+        }
         return Ok(Some(TopicFacts {
             revision: 1,
             log: topic.to_string(),
+            topic_id: wish.topic_id,
             partitions: wish.partitions,
             repeat_window_records: window.unwrap_or(REPEAT_WINDOW_RECORDS),
         }));
@@ -68,63 +82,38 @@ fn wanted(
             known.repeat_window_records,
         );
     }
+    let is_another =
+        !known.topic_id.is_nil() && !wish.topic_id.is_nil() && known.topic_id != wish.topic_id;
+    // Whoever takes a topic for another one by mistake would have all its records counted twice.
+    match (is_another, wish.made_anew) {
+        (true, false) => bail!(
+            "topic {topic} was deleted and made again since it was recorded; `captcha migrate --topic-made-anew` consumes the new one from its beginning"
+        ),
+        (false, true) => {
+            bail!("topic {topic} is the one that was recorded; leave --topic-made-anew out")
+        }
+        _ => {}
+    }
     let revision = known.revision + 1;
     let wanted = TopicFacts {
         revision,
-        log: match wish.made_anew {
+        log: match is_another {
             // No topic has a name with this sign.
             true => format!("{topic}@{revision}"),
             false => known.log.clone(),
         },
+        topic_id: match wish.topic_id.is_nil() {
+            true => known.topic_id,
+            false => wish.topic_id,
+        },
         partitions: wish.partitions,
         repeat_window_records: known.repeat_window_records,
     };
-    let is_new = (&wanted.log, wanted.partitions) != (&known.log, known.partitions);
+    let is_new = TopicFacts {
+        revision: known.revision,
+        ..wanted.clone()
+    } != *known;
     Ok(is_new.then_some(wanted))
-}
-
-/// Whoever takes a topic for another one by mistake would have all its records counted twice. So at least one
-/// partition must contradict the table, and none may agree with it.
-async fn prove_made_anew(
-    broker: &Broker,
-    connection: &Connection,
-    known: &TopicFacts,
-    partitions: i32,
-) -> anyhow::Result<()> {
-    let mut contradicted = false;
-    for partition in 0..partitions {
-        let place = Place {
-            topic: known.log.clone(),
-            partition,
-        };
-        let Some(head) = connection.head(&place).await? else {
-            continue;
-        };
-        let log = broker.log(partition, head.next).await?;
-        let (_, end) = log.range().await?;
-        let record = log.record_at(head.next - 1).await?;
-        let row = connection.last_row(&place, &head).await?;
-        match (record, row) {
-            (Some(record), Some(row)) => {
-                if row.is_made_of(record.timestamp_millis, record.value.as_deref()) {
-                    bail!(
-                        "topic {} is the one that was consumed: its record {} of partition {partition} is in the table; leave --topic-made-anew out",
-                        broker.topic(),
-                        head.next - 1
-                    );
-                }
-                contradicted = true;
-            }
-            _ => contradicted |= end < head.next,
-        }
-    }
-    if !contradicted {
-        bail!(
-            "nothing in topic {} contradicts what was consumed; leave --topic-made-anew out",
-            broker.topic()
-        );
-    }
-    Ok(())
 }
 
 fn tell(topic: &str, known: Option<&TopicFacts>, now: &TopicFacts) -> anyhow::Result<()> {
@@ -156,17 +145,22 @@ fn tell(topic: &str, known: Option<&TopicFacts>, now: &TopicFacts) -> anyhow::Re
 mod tests {
     use super::*;
 
-    fn known(revision: u32, log: &str, partitions: i32) -> TopicFacts {
+    const ONE: Uuid = Uuid::from_u128(1);
+    const TWO: Uuid = Uuid::from_u128(2);
+
+    fn known() -> TopicFacts {
         TopicFacts {
-            revision,
-            log: log.to_string(),
-            partitions,
+            revision: 3,
+            log: "t".to_string(),
+            topic_id: ONE,
+            partitions: 4,
             repeat_window_records: 20,
         }
     }
 
-    fn wish(partitions: i32) -> Wish {
+    fn wish(topic_id: Uuid, partitions: i32) -> Wish {
         Wish {
+            topic_id,
             partitions,
             ..Wish::default()
         }
@@ -174,38 +168,59 @@ mod tests {
 
     #[test]
     fn only_what_is_new_is_recorded() {
-        let first = wanted("t", None, wish(4)).unwrap().unwrap();
+        let first = wanted("t", None, wish(ONE, 4)).unwrap().unwrap();
         assert_eq!((first.revision, first.log.as_str()), (1, "t"));
         assert_eq!(first.repeat_window_records, REPEAT_WINDOW_RECORDS);
-        let known = known(3, "t", 4);
-        assert_eq!(wanted("t", Some(&known), wish(4)).unwrap(), None);
-        let grown = wanted("t", Some(&known), wish(6)).unwrap().unwrap();
+        for same in [wish(ONE, 4), wish(Uuid::nil(), 4)] {
+            assert_eq!(wanted("t", Some(&known()), same).unwrap(), None);
+        }
+        let grown = wanted("t", Some(&known()), wish(ONE, 6)).unwrap().unwrap();
         assert_eq!((grown.revision, grown.partitions), (4, 6));
-        assert_eq!(grown.repeat_window_records, 20);
+        assert_eq!((grown.repeat_window_records, grown.topic_id), (20, ONE));
+        let nameless = TopicFacts {
+            topic_id: Uuid::nil(),
+            ..known()
+        };
+        let named = wanted("t", Some(&nameless), wish(TWO, 4)).unwrap().unwrap();
+        assert_eq!((named.topic_id, named.log.as_str()), (TWO, "t"));
     }
 
     #[test]
     fn the_window_stays() {
-        let known = known(1, "t", 4);
         for (window, fits) in [(20, true), (21, false)] {
             let wish = Wish {
                 repeat_window_records: Some(window),
-                ..wish(4)
+                ..wish(ONE, 4)
             };
-            assert_eq!(wanted("t", Some(&known), wish).is_ok(), fits);
+            assert_eq!(wanted("t", Some(&known()), wish).is_ok(), fits);
         }
     }
 
     #[test]
-    fn a_topic_made_anew_gets_a_name_that_no_topic_has() {
-        let wish = Wish {
+    fn a_topic_made_anew_must_be_another_one_and_said_to_be() {
+        let anew = |topic_id| Wish {
             made_anew: true,
-            ..wish(4)
+            ..wish(topic_id, 4)
         };
-        let anew = wanted("t", Some(&known(1, "t", 4)), wish).unwrap().unwrap();
-        assert_eq!(anew.log, "t@2");
-        let again = wanted("t", Some(&anew), wish).unwrap().unwrap();
-        assert_eq!(again.log, "t@3");
-        assert!("t@2".parse::<crate::broker::TopicName>().is_err());
+        for (wish, reason) in [
+            (wish(TWO, 4), "was deleted and made again"),
+            (anew(ONE), "is the one that was recorded"),
+        ] {
+            let err = wanted("t", Some(&known()), wish).unwrap_err();
+            assert!(err.to_string().contains(reason), "{err}");
+        }
+        assert!(wanted("t", None, anew(ONE)).is_err());
+        let other = wanted("t", Some(&known()), anew(TWO)).unwrap().unwrap();
+        assert_eq!((other.log.as_str(), other.topic_id), ("t@4", TWO));
+        assert!(other.log.parse::<crate::broker::TopicName>().is_err());
+    }
+
+    #[test]
+    fn only_what_is_recorded_can_be_retired() {
+        assert!(wanted("t", None, Wish::default()).is_err());
+        let retired = wanted("t", Some(&known()), Wish::default())
+            .unwrap()
+            .unwrap();
+        assert_eq!((retired.partitions, retired.topic_id), (0, ONE));
     }
 }

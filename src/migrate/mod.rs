@@ -35,7 +35,7 @@ pub struct Args {
     repeat_window_records: Option<i64>,
 
     /// The topic was deleted and made again: consume it from its beginning, beside what is stored of the old one.
-    /// Refused unless its records contradict the table
+    /// Refused unless Kafka's id of the topic is another one than before
     #[arg(long)]
     topic_made_anew: bool,
 
@@ -77,13 +77,18 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         show_plan(&store, applied.is_none(), &todo).await?;
     } else {
         done |= schema::migrate(&store, applied.is_none()).await?;
-        let wish = Wish {
-            partitions: topic_done.partitions,
-            repeat_window_records: args.repeat_window_records,
-            made_anew: args.topic_made_anew,
-        };
+    }
+    let wish = Wish {
+        topic_id: topic_done.id,
+        partitions: topic_done.partitions,
+        repeat_window_records: args.repeat_window_records,
+        made_anew: args.topic_made_anew,
+    };
+    // Before the first run there is nothing to look into.
+    if !args.dry_run || todo.is_empty() {
         let connection = store.connect().await?;
-        done |= facts::record(&broker, &connection, wish).await?;
+        let topic = broker.topic().as_str();
+        done |= facts::record(topic, &connection, wish, args.dry_run).await?;
     }
     if !done {
         say(format_args!("nothing to do: schema version {VERSION}"))?;
@@ -93,7 +98,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
 async fn retire(broker: &Broker, store: &Store) -> anyhow::Result<()> {
     let connection = store.connect_to_schema().await?;
-    if !facts::record(broker, &connection, Wish::default()).await? {
+    let topic = broker.topic().as_str();
+    if !facts::record(topic, &connection, Wish::default(), false).await? {
         say(format_args!("topic {} is retired already", broker.topic()))?;
     }
     Ok(())

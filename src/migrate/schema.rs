@@ -52,15 +52,23 @@ pub async fn migrate(store: &Store, database_missing: bool) -> anyhow::Result<bo
 async fn apply_all(store: &Store, connection: &Connection) -> anyhow::Result<()> {
     connection.create_migration_log().await?;
     let lock = take_lock(store, connection).await?;
+    let done = apply_each(connection, &lock).await;
+    // Also after a failure, so that the next one need not wait; if this fails too, it has to.
+    let unlocked = lock.note(connection, &Step::Unlock).await;
+    done?;
+    unlocked?;
+    Ok(())
+}
+
+async fn apply_each(connection: &Connection, lock: &Lock) -> anyhow::Result<()> {
     connection.create_history().await?;
     // Whoever had the lock before may have done some of it.
     for migration in plan(FILES, &connection.applied().await?)? {
-        apply(connection, &lock, &migration)
+        apply(connection, lock, &migration)
             .await
             .with_context(|| format!("cannot apply {}", migration.name))?;
         say(format_args!("applied {}", migration.name))?;
     }
-    lock.note(connection, &Step::Unlock).await?;
     Ok(())
 }
 
@@ -98,7 +106,7 @@ pub fn rewriting(table: &str, bytes: u64) -> String {
 
 async fn take_lock(store: &Store, connection: &Connection) -> anyhow::Result<Lock> {
     let owner = owner();
-    let began = Instant::now();
+    let mut began = Instant::now();
     let mut waited_for = None;
     loop {
         let term = connection.term().await?;
@@ -113,6 +121,7 @@ async fn take_lock(store: &Store, connection: &Connection) -> anyhow::Result<Loc
                 term.owner
             ))?;
             waited_for = Some(term.owner);
+            began = Instant::now();
         } else if began.elapsed() > LOCK_WAIT_MAX {
             bail!(
                 "{} has been migrating for more than {} s; see what it waits for",

@@ -1,6 +1,7 @@
 //! The topic: made as it should be, or checked and left alone.
 
 use anyhow::bail;
+use uuid::Uuid;
 
 use super::say;
 use crate::broker::{Broker, Retention, TopicSpec, TopicState, min_insync_replicas};
@@ -33,6 +34,8 @@ pub struct Done {
     pub made: bool,
     /// How many partitions it has.
     pub partitions: i32,
+    /// Kafka's id of it; nil while it is not made.
+    pub id: Uuid,
 }
 
 /// Makes the topic, or checks the one that is there and never alters it.
@@ -58,6 +61,7 @@ pub async fn migrate(args: &TopicArgs, broker: &Broker, dry_run: bool) -> anyhow
             return Ok(Done {
                 made,
                 partitions: spec.partitions,
+                id: Uuid::nil(),
             });
         }
         broker.create_topic(spec).await?;
@@ -93,6 +97,7 @@ pub async fn migrate(args: &TopicArgs, broker: &Broker, dry_run: bool) -> anyhow
     Ok(Done {
         made,
         partitions: state.partitions,
+        id: state.id,
     })
 }
 
@@ -154,6 +159,7 @@ mod tests {
 
     fn state(copies: i16, config: [(&str, &str); 4]) -> TopicState {
         TopicState {
+            id: Uuid::nil(),
             partitions: 4,
             replication_factor: copies,
             config: config

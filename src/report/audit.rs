@@ -58,9 +58,11 @@ impl fmt::Display for Damage {
 
 impl std::error::Error for Damage {}
 
-/// What is known of one partition.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+/// What is known of one partition of one log.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 struct Line {
+    /// The topic, or the name under which it is stored since it was made anew.
+    log: String,
     partition: i32,
     /// Kafka's log; nothing if Kafka has no such partition.
     kafka_first: Option<i64>,
@@ -94,8 +96,9 @@ struct Report {
 }
 
 impl Line {
-    fn of(held: &Held) -> Line {
+    fn of(log: &str, held: &Held) -> Line {
         Line {
+            log: log.to_string(),
             partition: held.partition,
             head: held.next,
             events: held.events,
@@ -168,13 +171,18 @@ async fn audit(broker: &Broker, store: &Store, span: &Span) -> anyhow::Result<Re
             partition: number,
             ..Held::default()
         });
-        let mut line = Line::of(&found);
+        let mut line = Line::of(&facts.log, &found);
         if number < count {
             compare(broker, &connection, &facts.log, &found, &mut line).await?;
         } else {
             line.beyond_log = line.head.max(0) as u64;
         }
         partitions.push(line);
+    }
+    // Of what a topic held before it was made anew, Kafka has nothing any more.
+    for log in connection.former_logs(topic, &facts.log).await? {
+        let held = connection.audit(&log, facts.repeat_window_records, span);
+        partitions.extend(held.await?.iter().map(|held| Line::of(&log, held)));
     }
     Ok(Report {
         damage: partitions.iter().map(Line::damage).sum(),
@@ -242,7 +250,8 @@ fn progress(what: fmt::Arguments<'_>) {
     }
 }
 
-const COLUMNS: [&str; 15] = [
+const COLUMNS: [&str; 16] = [
+    "log",
     "partition",
     "kafka",
     "head",
@@ -266,7 +275,7 @@ fn lines(report: &Report) -> String {
             Some((first, next)) => format!("{first}..{next}"),
             None => "none".to_string(),
         };
-        let mut cells = vec![line.partition.to_string(), kafka];
+        let mut cells = vec![line.log.clone(), line.partition.to_string(), kafka];
         let counts = [
             line.events,
             line.repeats,
@@ -284,7 +293,7 @@ fn lines(report: &Report) -> String {
         cells.extend(counts.map(|count| count.to_string()));
         cells
     });
-    table(&COLUMNS, rows, 2..COLUMNS.len())
+    table(&COLUMNS, rows, 3..COLUMNS.len())
 }
 
 #[cfg(test)]
@@ -297,7 +306,7 @@ mod tests {
             next: 10,
             ..Held::default()
         };
-        let mut line = Line::of(&held);
+        let mut line = Line::of("t", &held);
         line.set_log(0, 15);
         assert_eq!((line.lag, line.damage()), (5, 0));
         line.set_log(12, 15);

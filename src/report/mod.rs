@@ -157,7 +157,7 @@ fn freshness(freshness: Freshness) -> String {
             "complete through {}",
             instant.format("%Y-%m-%d %H:%M:%S%.3f UTC")
         ),
-        None => "not known to be complete: some partition was never read to its end".to_string(),
+        None => "not known to be complete: some partition was never read to its end, or no topic is consumed".to_string(),
     }
 }
 

@@ -143,7 +143,7 @@ impl Connection {
     pub async fn create_migration_log(&self) -> Result<(), Error> {
         self.execute(
             "CREATE TABLE IF NOT EXISTS migration_log (term UInt64, \
-             at DateTime64(3, 'UTC') DEFAULT now64(3), owner String, \
+             at DateTime64(6, 'UTC') DEFAULT now64(6), owner String, \
              step LowCardinality(String), name String) ENGINE = MergeTree ORDER BY (term, at) \
              SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, \
              fsync_part_directory = 1",

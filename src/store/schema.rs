@@ -36,8 +36,8 @@ pub const FILES: &[File] = files![
     "V2__create_dead_letters.sql" since 1,
     "V3__create_topics.sql" since 1,
     "V4__recode_events.sql" since 1,
-    "V5__create_claims.sql" since 1,
-    "V6__name_logs.sql" since 1,
+    "V5__create_claims.sql" since 5,
+    "V6__name_logs.sql" since 6,
 ];
 
 /// The newest schema version that this binary knows: the number of the last file.

@@ -1,6 +1,7 @@
 //! What `captcha migrate` recorded of a topic.
 
 use klickhouse::Value;
+use uuid::Uuid;
 
 use super::connection::unexpected;
 use super::once::RowOnce;
@@ -13,6 +14,8 @@ pub struct TopicFacts {
     pub revision: u32,
     /// The name under which its records stand in the tables: its own, until it is made anew.
     pub log: String,
+    /// Kafka's id of it; nil if it is not known.
+    pub topic_id: Uuid,
     /// Number of partitions; 0 says that nobody consumes it any more.
     pub partitions: i32,
     /// N: an event sent again within the next N records of its partition is counted once.
@@ -26,7 +29,7 @@ impl Connection {
     /// No answer, or the tables are not there.
     pub async fn topic_facts(&self, topic: &str) -> Result<Option<TopicFacts>, Error> {
         let sql = format!(
-            "SELECT revision, log, partitions, repeat_window_records FROM topics WHERE topic = {} \
+            "SELECT revision, log, topic_id, partitions, repeat_window_records FROM topics WHERE topic = {} \
              ORDER BY revision DESC LIMIT 1",
             quote(topic)
         );
@@ -36,17 +39,38 @@ impl Connection {
                 [
                     Value::UInt32(revision),
                     Value::String(log),
+                    Value::Uuid(topic_id),
                     Value::Int32(partitions),
                     Value::Int64(window),
                 ],
             ) => Ok(Some(TopicFacts {
                 revision: *revision,
                 log: String::from_utf8(log.clone()).map_err(|_| unexpected("a topic"))?,
+                topic_id: *topic_id,
                 partitions: *partitions,
                 repeat_window_records: *window,
             })),
             Some(_) => Err(unexpected("a topic")),
         }
+    }
+
+    /// The names under which records of a topic stood before it was made anew.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn former_logs(&self, topic: &str, newest: &str) -> Result<Vec<String>, Error> {
+        let sql = format!(
+            "SELECT log FROM topics WHERE topic = {} AND log != {} GROUP BY log ORDER BY min(revision)",
+            quote(topic),
+            quote(newest)
+        );
+        let log = |row: &Vec<Value>| match &row[..] {
+            [Value::String(log)] => {
+                String::from_utf8(log.clone()).map_err(|_| unexpected("former logs"))
+            }
+            _ => Err(unexpected("former logs")),
+        };
+        self.rows(&sql).await?.iter().map(log).collect()
     }
 
     /// Records a new revision of a topic. Of many at once, one wins; read it back to see which.
@@ -57,13 +81,16 @@ impl Connection {
         let TopicFacts {
             revision,
             log,
+            topic_id,
             partitions,
             repeat_window_records,
         } = facts;
         let (name, log) = (quote(topic), quote(log));
         self.insert_once(&RowOnce {
-            table: "topics (topic, log, revision, partitions, repeat_window_records)",
-            values: format!("{name}, {log}, {revision}, {partitions}, {repeat_window_records}"),
+            table: "topics (topic, log, topic_id, revision, partitions, repeat_window_records)",
+            values: format!(
+                "{name}, {log}, '{topic_id}', {revision}, {partitions}, {repeat_window_records}"
+            ),
             is_there: format!("FROM topics WHERE topic = {name} AND revision = {revision}"),
             token: format!("topic:{topic}:{revision}"),
         })

@@ -354,41 +354,72 @@ async fn records_that_retention_took_become_a_gap() {
 #[tokio::test]
 async fn a_topic_that_was_made_anew_stops_until_it_is_said_so() {
     let world = World::new("anew");
-    world.migrate(&["--partitions", "1"]).await;
+    world.migrate(&["--partitions", "2"]).await;
     let good = || served("2024-01-01T00:00:00").to_string().into_bytes();
-    world.produce(0, &[Some(&good()), Some(&good())]).await;
-    let mut consume = world.consume(&[]).await;
-    world.await_log(2).await;
-    let line = world.refused(&["migrate", "--topic-made-anew"]).await;
-    assert!(line.contains("is the one that was consumed"), "{line}");
-    consume.kill();
-    let delete = ["--delete", "--topic", &world.name];
-    kafka_tool(TOPICS, &world.kafka, &delete).await;
-    world.migrate(&["--partitions", "1"]).await;
-    // Longer than the old one, so that its length does not betray it.
-    let again = good();
-    for value in [good(), good(), again.clone(), good(), again] {
-        world.produce(0, &[Some(&value)]).await;
+    // Nothing in the other partition, so nothing there betrays another log.
+    for _ in 0..3 {
+        world.produce(0, &[Some(&good())]).await;
     }
     let consume = world.consume(&[]).await;
-    consume.await_ready(503, "another record at 1").await;
-    consume
-        .await_ready(503, "captcha migrate --topic-made-anew")
-        .await;
-    world.await_log(2).await;
+    world.await_log(3).await;
+    let line = world.refused(&["migrate", "--topic-made-anew"]).await;
+    assert!(line.contains("is the one that was recorded"), "{line}");
+    let delete = ["--delete", "--topic", &world.name];
+    kafka_tool(TOPICS, &world.kafka, &delete).await;
+    let line = world.refused(&["migrate", "--partitions", "3"]).await;
+    assert!(line.contains("captcha migrate --topic-made-anew"), "{line}");
+    let serve = world.serve().await;
+    // Longer than the old one, so that its length does not betray it, and in every partition.
+    for partition in [0, 0, 0, 0, 1, 2] {
+        world.produce(partition, &[Some(&good())]).await;
+    }
+    for partition in ["partition 0: ", "partition 1: ", "partition 2: "] {
+        let reason = format!("{partition}topic {} was deleted and made again", world.name);
+        consume.await_ready(503, &reason).await;
+    }
+    world.await_log(3).await;
 
+    let would = world.migrate(&["--topic-made-anew", "--dry-run"]).await;
+    assert!(would.contains("3 partitions, stored as anew_"), "{would}");
     let said = world.migrate(&["--topic-made-anew"]).await;
     assert!(said.contains("as made anew"), "{said}");
-    consume.await_ready(200, "partition 0: ok").await;
-    world.await_counted(2 + 4).await;
+    consume.await_ready(200, "partition 2: ok").await;
+    accept(&serve.address, &events(5)).await;
+    world.await_counted(3 + 6 + 5).await;
     let logs = world
-        .sql("SELECT toString(topic), toString(count()), toString(max(offset)) FROM events GROUP BY topic ORDER BY topic")
+        .sql("SELECT toString(topic), toString(count()), toString(uniqExact(partition, offset)) FROM events GROUP BY topic ORDER BY topic")
         .await;
     let log = format!("{}@2", world.name);
-    assert_eq!(logs, [[&world.name, "2", "1"], [&log, "5", "4"]]);
+    assert_eq!(logs, [[&world.name, "3", "3"], [&log, "11", "11"]]);
     let line = world.refused(&["migrate", "--topic-made-anew"]).await;
-    assert!(line.contains("is the one that was consumed"), "{line}");
-    world.ok(&["report", "audit"]).await;
+    assert!(line.contains("is the one that was recorded"), "{line}");
+    let audit = world.ok(&["report", "audit"]).await;
+    assert_eq!(audit.lines().count(), 1 + 3 + 1, "{audit}");
+    eventually("the new log to be claimed", async || {
+        let report = world.ok(&["report", "--format", "json"]).await;
+        (!report.contains("\"complete_through\":null"))
+            .then_some(())
+            .ok_or(report)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_topic_that_nobody_consumes_any_more_is_retired() {
+    let world = World::new("retired");
+    world.migrate(&[]).await;
+    let line = world
+        .refused(&["migrate", "--retire-topic", "--kafka-topic", "typo"])
+        .await;
+    assert!(line.contains("topic typo is not recorded"), "{line}");
+    let said = world.migrate(&["--retire-topic"]).await;
+    assert!(said.starts_with("retired topic"), "{said}");
+    let said = world.migrate(&["--retire-topic"]).await;
+    assert!(said.contains("is retired already"), "{said}");
+    let consume = world.consume(&[]).await;
+    consume.await_ready(503, "is retired in clickhouse").await;
+    world.migrate(&[]).await;
+    consume.await_ready(200, "schema: ok").await;
 }
 
 #[tokio::test]
