@@ -25,6 +25,9 @@ use super::{Broker, nodelay};
 /// Until [`Producer::send`] says that Kafka did not confirm. The contract promises an answer within 5 s.
 const CONFIRM_TIMEOUT: Duration = Duration::from_millis(4_500);
 
+/// Between two log lines about one partition whose reasons for failing change.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
+
 /// For one request to Kafka, connecting included; shorter than [`CONFIRM_TIMEOUT`], so that the reason
 /// of a failure reaches those who wait for it.
 const PRODUCE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -343,18 +346,26 @@ async fn run_lane(broker: Broker, number: i32, mut jobs: mpsc::UnboundedReceiver
     }
 }
 
-/// Says once that a partition fails, again if for another reason, and once that it works again. The readiness
+/// What was said of a partition that fails, and when.
+type Said = Option<(String, Instant)>;
+
+/// Says once that a partition fails, now and then if for another reason, and once that it works again. The readiness
 /// of a process does not depend on it: without requests it would never get better.
-fn log_change(partition: i32, failing: &mut Option<String>, failure: Option<&anyhow::Error>) {
-    let reason = failure.map(|err| format!("{err:#}"));
-    if *failing == reason {
+fn log_change(partition: i32, said: &mut Said, failure: Option<&anyhow::Error>) {
+    let Some(failure) = failure else {
+        if said.take().is_some() {
+            tracing::info!(partition, "kafka confirms again");
+        }
         return;
+    };
+    let reason = format!("{failure:#}");
+    let is_news = said
+        .as_ref()
+        .is_none_or(|(before, when)| *before != reason && when.elapsed() >= TELL_INTERVAL);
+    if is_news {
+        tracing::warn!(partition, %reason, "kafka does not confirm");
+        *said = Some((reason, Instant::now()));
     }
-    match &reason {
-        Some(reason) => tracing::warn!(partition, %reason, "kafka does not confirm"),
-        None => tracing::info!(partition, "kafka confirms again"),
-    }
-    *failing = reason;
 }
 
 /// Gives each job the offsets of its records, or the reason why there are none. Whoever stopped waiting
