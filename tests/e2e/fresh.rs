@@ -1,11 +1,10 @@
 //! `complete_through`: what the report says of its own freshness, with quiet, paused and missing consumers.
 
-use std::process::Stdio;
-
 use chrono::{DateTime, Utc};
 
 use crate::client::{self, accept, events};
-use crate::process::{PRODUCER, TOPICS, eventually, java_class, kafka_tool};
+use crate::logs::open_transaction;
+use crate::process::{TOPICS, eventually, kafka_tool};
 use crate::world::World;
 
 /// The report's own word; `None` while no moment can be named.
@@ -115,22 +114,7 @@ async fn an_open_transaction_holds_it_back() {
     let world = World::new("fresh_open");
     world.migrate(&["--partitions", "1"]).await;
     let serve = world.serve().await;
-    let mut producer = java_class(PRODUCER, &world.kafka)
-        .args(["--topic", &world.name, "--num-records", "1000"])
-        .args(["--record-size", "10", "--throughput", "1"])
-        .args(["--transactional-id", &world.name])
-        .args(["--transaction-duration-ms", "600000"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let partition = world.partition(0).await;
-    eventually("a transaction to be open", async || {
-        let (_, end) = partition.fetch_records(0, 1..2, 0).await.unwrap();
-        (end > 0).then_some(()).ok_or("no record".to_string())
-    })
-    .await;
+    let mut producer = open_transaction(&world).await;
     let before = now(&world).await;
     accept(&serve.address, &events(1)).await;
     let consume = world.consume(&[]).await;

@@ -46,6 +46,25 @@ async fn commit(world: &World, records: &str) {
     kafka_tool(PRODUCER, &world.kafka, &args).await;
 }
 
+/// A producer in the middle of a transaction that has records in the log.
+pub async fn open_transaction(world: &World) -> tokio::process::Child {
+    let producer = java_class(PRODUCER, &world.kafka)
+        .args(transaction(world, "1000"))
+        .args(["--throughput", "2"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let partition = world.partition(0).await;
+    eventually("records of a transaction", async || {
+        let (_, end) = partition.fetch_records(0, 1..2, 0).await.unwrap();
+        (end > 1).then_some(()).ok_or(format!("{end}"))
+    })
+    .await;
+    producer
+}
+
 async fn set_topic(world: &World, setting: &str) {
     let alter = [
         ["--alter", "--entity-type"],
@@ -80,20 +99,7 @@ async fn transactions_do_not_stop_a_partition() {
 async fn what_was_aborted_is_not_stored() {
     let world = World::new("aborted");
     world.migrate(&["--partitions", "1"]).await;
-    let mut producer = java_class(PRODUCER, &world.kafka)
-        .args(transaction(&world, "1000"))
-        .args(["--throughput", "2"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let partition = world.partition(0).await;
-    eventually("records of a transaction", async || {
-        let (_, end) = partition.fetch_records(0, 1..2, 0).await.unwrap();
-        (end > 1).then_some(()).ok_or(format!("{end}"))
-    })
-    .await;
+    let mut producer = open_transaction(&world).await;
     producer.kill().await.unwrap();
     world.produce(0, &[Some(&good())]).await;
     // Whoever takes the name over aborts what was open under it.
@@ -101,6 +107,7 @@ async fn what_was_aborted_is_not_stored() {
     let consume = world.consume(&[]).await;
     world.await_counted(1).await;
     consume.await_ready(200, "partition 0: ok").await;
+    let partition = world.partition(0).await;
     let (_, end) = partition.fetch_records(0, 1..2, 0).await.unwrap();
     world.await_log(end).await;
     let kinds = world

@@ -194,17 +194,21 @@ async fn forget_after(world: &World, version: u32) {
     }
 }
 
-#[tokio::test]
-async fn killed_with_the_lock_it_is_followed_by_the_next() {
-    let world = World::new("migrate_killed");
-    world.migrate(&[]).await;
-    forget_after(&world, 4).await;
-    // What nobody may migrate beside: a mutation that does not come on, because merges are stopped.
+/// What nobody migrates beside: a mutation that does not come on as long as merges are stopped.
+async fn begin_endless_mutation(world: &World) {
     world.sql("SYSTEM STOP MERGES events").await;
     world.sql("INSERT INTO events (topic) SELECT 'x'").await;
     world
         .sql("ALTER TABLE events UPDATE reason = 'x' WHERE 1 SETTINGS mutations_sync = 0")
         .await;
+}
+
+#[tokio::test]
+async fn killed_with_the_lock_it_is_followed_by_the_next() {
+    let world = World::new("migrate_killed");
+    world.migrate(&[]).await;
+    forget_after(&world, 4).await;
+    begin_endless_mutation(&world).await;
     let mut first = world.start("migrate", &["migrate"]);
     first
         .await_said("waiting for a mutation of events: 1 parts to do")
@@ -267,11 +271,7 @@ async fn who_lost_the_lock_does_nothing_more() {
     let world = World::new("migrate_overtaken");
     world.migrate(&[]).await;
     forget_after(&world, 4).await;
-    world.sql("SYSTEM STOP MERGES events").await;
-    world.sql("INSERT INTO events (topic) SELECT 'x'").await;
-    world
-        .sql("ALTER TABLE events UPDATE reason = 'x' WHERE 1 SETTINGS mutations_sync = 0")
-        .await;
+    begin_endless_mutation(&world).await;
     let mut frozen = world.start("migrate", &["migrate"]);
     frozen.await_said("waiting for a mutation of events").await;
     // As if it had been frozen for so long that another one took over.
