@@ -161,10 +161,9 @@ impl Broker {
     /// Number of partitions of the topic.
     ///
     /// # Errors
-    /// No broker answers within a second each, or there is no such topic.
+    /// No broker answers in time, or there is no such topic.
     pub async fn partitions(&self) -> anyhow::Result<i32> {
-        let client = self.connect().await?;
-        self.partitions_known_to(&client).await
+        self.watch_topic().partitions().await
     }
 
     async fn partitions_known_to(&self, client: &Client) -> anyhow::Result<i32> {
@@ -181,12 +180,13 @@ impl Broker {
             .find(|topic| topic.name == self.topic.as_str())
         {
             Some(topic) => i32::try_from(topic.partitions.len()).context("too many partitions"),
-            None => bail!(
-                "kafka at {} has no topic {}; run `captcha migrate`",
-                self.addresses(),
-                self.topic
-            ),
+            None => Err(self.no_topic()),
         }
+    }
+
+    fn no_topic(&self) -> anyhow::Error {
+        let (addresses, topic) = (self.addresses(), &self.topic);
+        anyhow::anyhow!("kafka at {addresses} has no topic {topic}; run `captcha migrate`")
     }
 
     /// A new client on the first address that answers. One client for each address, because a client

@@ -97,10 +97,7 @@ impl Broker {
     async fn leader(&self, number: i32) -> anyhow::Result<(Uuid, String)> {
         let topic = self.topic();
         let described = self.describe(&self.messenger().await?).await?;
-        let described = described.with_context(|| {
-            let addresses = self.addresses();
-            format!("kafka at {addresses} has no topic {topic}; run `captcha migrate`")
-        })?;
+        let described = described.ok_or_else(|| self.no_topic())?;
         let mut partitions = described.partitions.iter();
         let leader = partitions
             .find(|partition| partition.number == number)

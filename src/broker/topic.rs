@@ -285,8 +285,7 @@ impl TopicWatch {
                 None => self.broker.messenger().await?,
             };
             let described = self.broker.describe(&messenger).await?;
-            let described =
-                described.with_context(|| format!("there is no topic {}", self.broker.topic))?;
+            let described = described.ok_or_else(|| self.broker.no_topic())?;
             anyhow::Ok((messenger, i32::try_from(described.partitions.len())?))
         };
         let answer = timeout(CALL_TIMEOUT, ask).await;
