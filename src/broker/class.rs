@@ -93,7 +93,7 @@ static KNOWN: [Meaning; 15] = [
         ..hold(
             1,
             ProtocolError::OffsetOutOfRange,
-            "nothing, unless it says that the topic was made anew",
+            "nothing, unless it says that the log lost its end",
         )
     },
     hold(

@@ -12,8 +12,8 @@ const REPEAT_WINDOW_RECORDS: i64 = 1_000_000;
 /// What is to be recorded.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wish {
-    /// Kafka's id of the topic; nil if it is not known, as of one that is still to be made.
-    pub topic_id: Uuid,
+    /// Kafka's id of the topic; `None` if there is none, or it does not matter.
+    pub topic_id: Option<Uuid>,
     /// Partitions that the topic has; 0 if it is to be retired.
     pub partitions: i32,
     /// N, if it is said.
@@ -54,7 +54,10 @@ pub async fn record(
 }
 
 /// The revision that is to be recorded; `None` if nothing is new.
-fn wanted(
+///
+/// # Errors
+/// What is wished contradicts what is known.
+pub fn wanted(
     topic: &str,
     known: Option<&TopicFacts>,
     wish: Wish,
@@ -70,7 +73,7 @@ fn wanted(
         return Ok(Some(TopicFacts {
             revision: 1,
             log: topic.to_string(),
-            topic_id: wish.topic_id,
+            topic_id: wish.topic_id.unwrap_or_default(),
             partitions: wish.partitions,
             repeat_window_records: window.unwrap_or(REPEAT_WINDOW_RECORDS),
         }));
@@ -82,12 +85,13 @@ fn wanted(
             known.repeat_window_records,
         );
     }
+    // One that is still to be made is another one; one that is retired may be gone.
     let is_another =
-        !known.topic_id.is_nil() && !wish.topic_id.is_nil() && known.topic_id != wish.topic_id;
+        !known.topic_id.is_nil() && wish.partitions > 0 && wish.topic_id != Some(known.topic_id);
     // Whoever takes a topic for another one by mistake would have all its records counted twice.
     match (is_another, wish.made_anew) {
         (true, false) => bail!(
-            "topic {topic} was deleted and made again since it was recorded; `captcha migrate --topic-made-anew` consumes the new one from its beginning"
+            "topic {topic} was deleted since it was recorded; `captcha migrate --topic-made-anew` makes it again, unless it is there, and consumes it from its beginning"
         ),
         (false, true) => {
             bail!("topic {topic} is the one that was recorded; leave --topic-made-anew out")
@@ -102,10 +106,7 @@ fn wanted(
             true => format!("{topic}@{revision}"),
             false => known.log.clone(),
         },
-        topic_id: match wish.topic_id.is_nil() {
-            true => known.topic_id,
-            false => wish.topic_id,
-        },
+        topic_id: wish.topic_id.unwrap_or(known.topic_id),
         partitions: wish.partitions,
         repeat_window_records: known.repeat_window_records,
     };
@@ -160,7 +161,7 @@ mod tests {
 
     fn wish(topic_id: Uuid, partitions: i32) -> Wish {
         Wish {
-            topic_id,
+            topic_id: Some(topic_id),
             partitions,
             ..Wish::default()
         }
@@ -171,9 +172,7 @@ mod tests {
         let first = wanted("t", None, wish(ONE, 4)).unwrap().unwrap();
         assert_eq!((first.revision, first.log.as_str()), (1, "t"));
         assert_eq!(first.repeat_window_records, REPEAT_WINDOW_RECORDS);
-        for same in [wish(ONE, 4), wish(Uuid::nil(), 4)] {
-            assert_eq!(wanted("t", Some(&known()), same).unwrap(), None);
-        }
+        assert_eq!(wanted("t", Some(&known()), wish(ONE, 4)).unwrap(), None);
         let grown = wanted("t", Some(&known()), wish(ONE, 6)).unwrap().unwrap();
         assert_eq!((grown.revision, grown.partitions), (4, 6));
         assert_eq!((grown.repeat_window_records, grown.topic_id), (20, ONE));
@@ -203,13 +202,19 @@ mod tests {
             ..wish(topic_id, 4)
         };
         for (wish, reason) in [
-            (wish(TWO, 4), "was deleted and made again"),
+            (wish(TWO, 4), "was deleted since"),
             (anew(ONE), "is the one that was recorded"),
         ] {
             let err = wanted("t", Some(&known()), wish).unwrap_err();
             assert!(err.to_string().contains(reason), "{err}");
         }
         assert!(wanted("t", None, anew(ONE)).is_err());
+        let away = Wish {
+            topic_id: None,
+            ..anew(ONE)
+        };
+        let other = wanted("t", Some(&known()), away).unwrap().unwrap();
+        assert_eq!(other.log, "t@4", "still to be made");
         let other = wanted("t", Some(&known()), anew(TWO)).unwrap().unwrap();
         assert_eq!((other.log.as_str(), other.topic_id), ("t@4", TWO));
         assert!(other.log.parse::<crate::broker::TopicName>().is_err());

@@ -14,7 +14,7 @@ use self::plan::{Migration, plan};
 use self::topic::TopicArgs;
 use crate::broker::{self, Broker};
 use crate::store::schema::{Applied, FILES, VERSION};
-use crate::store::{self, Store};
+use crate::store::{self, Store, TopicFacts};
 
 /// Make the ClickHouse schema and the Kafka topic what this captcha needs
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,7 @@ pub struct Args {
 
     /// The topic was deleted and made again: consume it from its beginning, beside what is stored of the old one.
     /// Refused unless Kafka's id of the topic is another one than before
-    #[arg(long)]
+    #[arg(long, conflicts_with = "status")]
     topic_made_anew: bool,
 
     /// Nobody consumes the topic any more: the report's complete_through does not wait for it. What is stored of it
@@ -70,7 +70,20 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
     let todo = plan(FILES, applied.as_deref().unwrap_or_default())?;
 
-    let topic_done = topic::migrate(&args.topic, &broker, args.dry_run).await?;
+    // Before anything is made: what is wished may contradict what is known.
+    let known = known_facts(&store, broker.topic().as_str()).await?;
+    let state = broker.topic_state().await?;
+    let wish = Wish {
+        topic_id: state.as_ref().map(|state| state.id),
+        partitions: state.map_or(1, |state| state.partitions),
+        repeat_window_records: args.repeat_window_records,
+        made_anew: args.topic_made_anew,
+    };
+    facts::wanted(broker.topic().as_str(), known.as_ref(), wish)?;
+
+    let recorded = known.map(|facts| facts.partitions);
+    let recorded = recorded.filter(|partitions| *partitions > 0);
+    let topic_done = topic::migrate(&args.topic, &broker, recorded, args.dry_run).await?;
     let mut done = topic_done.made;
     if args.dry_run {
         done |= applied.is_none() || !todo.is_empty();
@@ -81,8 +94,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let wish = Wish {
         topic_id: topic_done.id,
         partitions: topic_done.partitions,
-        repeat_window_records: args.repeat_window_records,
-        made_anew: args.topic_made_anew,
+        ..wish
     };
     // Before the first run there is nothing to look into.
     if !args.dry_run || todo.is_empty() {
@@ -94,6 +106,15 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         say(format_args!("nothing to do: schema version {VERSION}"))?;
     }
     Ok(())
+}
+
+/// What is recorded of the topic; nothing while the schema is older than that, or not there.
+async fn known_facts(store: &Store, topic: &str) -> anyhow::Result<Option<TopicFacts>> {
+    match store.connect_to_schema().await {
+        Ok(connection) => Ok(connection.topic_facts(topic).await?),
+        Err(store::Error::Schema(_)) => Ok(None),
+        Err(err) => Err(err.into()),
+    }
 }
 
 async fn retire(broker: &Broker, store: &Store) -> anyhow::Result<()> {

@@ -34,17 +34,26 @@ pub struct Done {
     pub made: bool,
     /// How many partitions it has.
     pub partitions: i32,
-    /// Kafka's id of it; nil while it is not made.
-    pub id: Uuid,
+    /// Kafka's id of it; `None` while it is not made.
+    pub id: Option<Uuid>,
 }
 
 /// Makes the topic, or checks the one that is there and never alters it.
 ///
 /// # Errors
 /// No broker answers, it refuses, or the topic that is there is not fit; then every reason is named.
-pub async fn migrate(args: &TopicArgs, broker: &Broker, dry_run: bool) -> anyhow::Result<Done> {
+pub async fn migrate(
+    args: &TopicArgs,
+    broker: &Broker,
+    recorded_partitions: Option<i32>,
+    dry_run: bool,
+) -> anyhow::Result<Done> {
     let spec = TopicSpec {
-        partitions: args.partitions.unwrap_or(PARTITIONS),
+        // One that is made again needs as many as before, or an event that is sent again comes to another one.
+        partitions: args
+            .partitions
+            .or(recorded_partitions)
+            .unwrap_or(PARTITIONS),
         replication_factor: args.replication_factor,
         retention: args.retention.unwrap_or(Retention::WEEK),
     };
@@ -61,7 +70,7 @@ pub async fn migrate(args: &TopicArgs, broker: &Broker, dry_run: bool) -> anyhow
             return Ok(Done {
                 made,
                 partitions: spec.partitions,
-                id: Uuid::nil(),
+                id: None,
             });
         }
         broker.create_topic(spec).await?;
@@ -76,7 +85,7 @@ pub async fn migrate(args: &TopicArgs, broker: &Broker, dry_run: bool) -> anyhow
     let faults = faults(args, &state);
     if !faults.is_empty() {
         bail!(
-            "topic {} is not fit and is left as it is: {}; alter it with Kafka's own tools or name another with --kafka-topic",
+            "topic {} is not fit and is left as it is: {}; alter it with Kafka's own tools (other partitions may count an event twice that is sent again) or name another with --kafka-topic",
             broker.topic(),
             faults.join(", ")
         );
@@ -97,7 +106,7 @@ pub async fn migrate(args: &TopicArgs, broker: &Broker, dry_run: bool) -> anyhow
     Ok(Done {
         made,
         partitions: state.partitions,
-        id: state.id,
+        id: Some(state.id),
     })
 }
 

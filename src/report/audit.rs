@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{print, table};
 use crate::broker::{self, Broker, Log, Record};
-use crate::store::{self, Connection, Held, Place, Row, Span, Store};
+use crate::store::{self, Connection, Held, Place, Row, Span, Store, TopicFacts};
 
 /// Bytes of one fetch.
 const FETCH_BYTES_MAX: i32 = 4 << 20;
@@ -173,7 +173,7 @@ async fn audit(broker: &Broker, store: &Store, span: &Span) -> anyhow::Result<Re
         });
         let mut line = Line::of(&facts.log, &found);
         if number < count {
-            compare(broker, &connection, &facts.log, &found, &mut line).await?;
+            compare(broker, &connection, &facts, &found, &mut line).await?;
         } else {
             line.beyond_log = line.head.max(0) as u64;
         }
@@ -195,16 +195,21 @@ async fn audit(broker: &Broker, store: &Store, span: &Span) -> anyhow::Result<Re
 async fn compare(
     broker: &Broker,
     connection: &Connection,
-    stored_as: &str,
+    facts: &TopicFacts,
     held: &Held,
     line: &mut Line,
 ) -> anyhow::Result<()> {
     let mut log = broker.log(held.partition, held.first).await?;
+    anyhow::ensure!(
+        facts.topic_id.is_nil() || facts.topic_id == log.topic_id(),
+        "topic {} was deleted and made again, so there is nothing to compare; see `captcha migrate --topic-made-anew`",
+        broker.topic()
+    );
     let (first, next) = log.range().await?;
     line.set_log(first, next);
     log.skip_to(first);
     let place = Place {
-        topic: stored_as.to_string(),
+        topic: facts.log.clone(),
         partition: held.partition,
     };
     let end = held.next.min(next);

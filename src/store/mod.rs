@@ -244,8 +244,8 @@ impl Store {
                 Ok(Err(err)) => last = err,
                 Err(_) => {
                     last = Error::Connection(format!(
-                        "clickhouse at {address} did not answer within {} s; check --clickhouse-addr: \
-                         it is the port of the native protocol (9000), not that of HTTP (8123)",
+                        "clickhouse at {address} did not answer within {} s; see whether it is overloaded, and \
+                         --clickhouse-addr: the port of the native protocol (9000), not that of HTTP (8123)",
                         CONNECT_TIMEOUT.as_secs()
                     ));
                 }

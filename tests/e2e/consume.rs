@@ -366,8 +366,15 @@ async fn a_topic_that_was_made_anew_stops_until_it_is_said_so() {
     assert!(line.contains("is the one that was recorded"), "{line}");
     let delete = ["--delete", "--topic", &world.name];
     kafka_tool(TOPICS, &world.kafka, &delete).await;
-    let line = world.refused(&["migrate", "--partitions", "3"]).await;
+    let line = world.refused(&["migrate"]).await;
     assert!(line.contains("captcha migrate --topic-made-anew"), "{line}");
+    let would = world.migrate(&["--topic-made-anew", "--dry-run"]).await;
+    assert!(
+        would.contains("with 2 partitions\n") && would.contains("2 partitions, stored as anew_"),
+        "as many as before, unless it is said: {would}"
+    );
+    let create = ["--create", "--topic", &world.name, "--partitions", "3"];
+    kafka_tool(TOPICS, &world.kafka, &create).await;
     let serve = world.serve().await;
     // Longer than the old one, so that its length does not betray it, and in every partition.
     for partition in [0, 0, 0, 0, 1, 2] {
