@@ -31,12 +31,12 @@ impl Session {
         let opened = store.connect_for(broker.topic().as_str()).await;
         let (store, facts) = opened.context("cannot consume")?;
         let place = Place {
-            topic: facts.log,
+            topic: facts.log.clone(),
             partition,
         };
         let head = store.head(&place).await?;
         let log = broker.log(partition, 0).await?;
-        if !facts.topic_id.is_nil() && facts.topic_id != log.topic_id() {
+        if !facts.is_of(log.topic_id()) {
             bail!(
                 "topic {} was deleted and made again; `captcha migrate --topic-made-anew` consumes the new one from its beginning",
                 broker.topic()

@@ -86,8 +86,7 @@ pub fn wanted(
         );
     }
     // One that is still to be made is another one; one that is retired may be gone.
-    let is_another =
-        !known.topic_id.is_nil() && wish.partitions > 0 && wish.topic_id != Some(known.topic_id);
+    let is_another = wish.partitions > 0 && !known.is_of(wish.topic_id.unwrap_or_default());
     // Whoever takes a topic for another one by mistake would have all its records counted twice.
     match (is_another, wish.made_anew) {
         (true, false) => bail!(

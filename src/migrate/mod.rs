@@ -75,7 +75,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let state = broker.topic_state().await?;
     let wish = Wish {
         topic_id: state.as_ref().map(|state| state.id),
-        partitions: state.map_or(1, |state| state.partitions),
+        partitions: state.as_ref().map_or(1, |state| state.partitions),
         repeat_window_records: args.repeat_window_records,
         made_anew: args.topic_made_anew,
     };
@@ -83,13 +83,13 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 
     let recorded = known.map(|facts| facts.partitions);
     let recorded = recorded.filter(|partitions| *partitions > 0);
-    let topic_done = topic::migrate(&args.topic, &broker, recorded, args.dry_run).await?;
+    let topic_done = topic::migrate(&args.topic, &broker, state, recorded, args.dry_run).await?;
     let mut done = topic_done.made;
     if args.dry_run {
         done |= applied.is_none() || !todo.is_empty();
         show_plan(&store, applied.is_none(), &todo).await?;
     } else {
-        done |= schema::migrate(&store, applied.is_none()).await?;
+        done |= schema::migrate(&store, applied.is_none(), !todo.is_empty()).await?;
     }
     let wish = Wish {
         topic_id: topic_done.id,

@@ -21,11 +21,15 @@ const LOCK_WAIT_MAX: Duration = Duration::from_secs(3_600);
 const MUTATION_LOOK: Duration = Duration::from_secs(1);
 const MUTATION_STANDSTILL_MAX: Duration = Duration::from_secs(600);
 
-/// Applies what is not applied yet, and says whether there was anything.
+/// Applies what is not applied yet, if there was anything when that was planned, and says whether there was.
 ///
 /// # Errors
 /// The server is away or refuses a statement, or what is applied does not fit the files.
-pub async fn migrate(store: &Store, database_missing: bool) -> anyhow::Result<bool> {
+pub async fn migrate(
+    store: &Store,
+    database_missing: bool,
+    is_planned: bool,
+) -> anyhow::Result<bool> {
     if database_missing {
         store
             .create_database()
@@ -34,8 +38,7 @@ pub async fn migrate(store: &Store, database_missing: bool) -> anyhow::Result<bo
         say(format_args!("made database {}", store.database()))?;
     }
     let connection = store.connect().await?;
-    let todo = plan(FILES, &connection.applied().await?)?;
-    if !todo.is_empty() {
+    if is_planned {
         apply_all(store, &connection).await?;
     }
     let lost = connection.lost_tables().await?;
@@ -46,7 +49,7 @@ pub async fn migrate(store: &Store, database_missing: bool) -> anyhow::Result<bo
             lost.join(", ")
         );
     }
-    Ok(database_missing || !todo.is_empty())
+    Ok(database_missing || is_planned)
 }
 
 async fn apply_all(store: &Store, connection: &Connection) -> anyhow::Result<()> {

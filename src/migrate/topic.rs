@@ -38,13 +38,14 @@ pub struct Done {
     pub id: Option<Uuid>,
 }
 
-/// Makes the topic, or checks the one that is there and never alters it.
+/// Makes the topic, or checks the one that is there, of this state, and never alters it.
 ///
 /// # Errors
 /// No broker answers, it refuses, or the topic that is there is not fit; then every reason is named.
 pub async fn migrate(
     args: &TopicArgs,
     broker: &Broker,
+    mut state: Option<TopicState>,
     recorded_partitions: Option<i32>,
     dry_run: bool,
 ) -> anyhow::Result<Done> {
@@ -58,7 +59,6 @@ pub async fn migrate(
         retention: args.retention.unwrap_or(Retention::WEEK),
     };
     let mut made = false;
-    let mut state = broker.topic_state().await?;
     if state.is_none() {
         made = true;
         if dry_run {

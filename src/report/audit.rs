@@ -201,7 +201,7 @@ async fn compare(
 ) -> anyhow::Result<()> {
     let mut log = broker.log(held.partition, held.first).await?;
     anyhow::ensure!(
-        facts.topic_id.is_nil() || facts.topic_id == log.topic_id(),
+        facts.is_of(log.topic_id()),
         "topic {} was deleted and made again, so there is nothing to compare; see `captcha migrate --topic-made-anew`",
         broker.topic()
     );

@@ -245,6 +245,14 @@ pub(super) fn rows_of(mut block: Block) -> Vec<Vec<Value>> {
         .collect()
 }
 
+/// The text of a value.
+pub(super) fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(bytes) => String::from_utf8(bytes.clone()).ok(),
+        _ => None,
+    }
+}
+
 /// An answer of another shape than the question's: a bug, or a server that is not ClickHouse.
 pub(super) fn unexpected(what: &str) -> Error {
     Error::Connection(format!("clickhouse gave an unexpected answer for {what}"))

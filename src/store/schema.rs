@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use klickhouse::Value;
 
-use super::connection::unexpected;
+use super::connection::{text, unexpected};
 use super::once::RowOnce;
 use super::{Class, Connection, Error, Identifier, Store, quote};
 
@@ -229,13 +229,6 @@ pub struct Mutation {
     pub parts_to_do: i64,
     /// Why it does not come on; mostly empty.
     pub failure: String,
-}
-
-fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::String(bytes) => String::from_utf8(bytes.clone()).ok(),
-        _ => None,
-    }
 }
 
 fn applied(row: &[Value]) -> Option<Applied> {

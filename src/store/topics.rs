@@ -3,7 +3,7 @@
 use klickhouse::Value;
 use uuid::Uuid;
 
-use super::connection::unexpected;
+use super::connection::{text, unexpected};
 use super::once::RowOnce;
 use super::{Connection, Error, quote};
 
@@ -22,6 +22,13 @@ pub struct TopicFacts {
     pub repeat_window_records: i64,
 }
 
+impl TopicFacts {
+    /// Whether the topic with this id is the one that was recorded, as far as that is known.
+    pub fn is_of(&self, topic_id: Uuid) -> bool {
+        self.topic_id.is_nil() || self.topic_id == topic_id
+    }
+}
+
 impl Connection {
     /// What is recorded of a topic; `None` before `captcha migrate` saw it.
     ///
@@ -38,14 +45,14 @@ impl Connection {
             Some(
                 [
                     Value::UInt32(revision),
-                    Value::String(log),
+                    log,
                     Value::Uuid(topic_id),
                     Value::Int32(partitions),
                     Value::Int64(window),
                 ],
             ) => Ok(Some(TopicFacts {
                 revision: *revision,
-                log: String::from_utf8(log.clone()).map_err(|_| unexpected("a topic"))?,
+                log: text(log).ok_or_else(|| unexpected("a topic"))?,
                 topic_id: *topic_id,
                 partitions: *partitions,
                 repeat_window_records: *window,
@@ -64,11 +71,9 @@ impl Connection {
             quote(topic),
             quote(newest)
         );
-        let log = |row: &Vec<Value>| match &row[..] {
-            [Value::String(log)] => {
-                String::from_utf8(log.clone()).map_err(|_| unexpected("former logs"))
-            }
-            _ => Err(unexpected("former logs")),
+        let log = |row: &Vec<Value>| {
+            let log = row.first().and_then(text);
+            log.ok_or_else(|| unexpected("former logs"))
         };
         self.rows(&sql).await?.iter().map(log).collect()
     }

@@ -2,7 +2,7 @@
 //! cause is gone. Each class of `docs/errors.md` that can be produced here, on the real servers.
 
 use crate::client::{accept, events, get, served, try_post};
-use crate::process::{Process, Server, TOPICS, eventually, kafka_tool, shared};
+use crate::process::{Process, Server, TOPICS, configure_topic, eventually, kafka_tool, shared};
 use crate::world::World;
 
 const SHARED_KAFKA: &str = "CAPTCHA_TEST_KAFKA";
@@ -349,17 +349,7 @@ async fn a_topic_that_takes_only_small_batches() {
     let world = World::new("batches");
     world.migrate(&["--partitions", "1"]).await;
     let (serve, consume) = (world.serve().await, world.consume(&[]).await);
-    let configure = async |setting: &str| {
-        let topic = [
-            "--alter",
-            "--entity-type",
-            "topics",
-            "--entity-name",
-            &world.name,
-        ];
-        let alter = [&topic[..], &["--add-config", setting]].concat();
-        kafka_tool("kafka.admin.ConfigCommand", &world.kafka, &alter).await;
-    };
+    let configure = async |setting: &str| configure_topic(&world.kafka, &world.name, setting).await;
     configure("max.message.bytes=10").await;
     let reply = try_post(&serve.address, &events(2)).await.unwrap();
     assert_eq!(

@@ -8,7 +8,7 @@ use rskafka::client::partition::Compression;
 use rskafka::record::Record;
 
 use crate::client::served;
-use crate::process::{CONFIGS, PRODUCER, eventually, java_class, kafka_tool};
+use crate::process::{PRODUCER, configure_topic, eventually, java_class, kafka_tool};
 use crate::world::World;
 
 fn good() -> Vec<u8> {
@@ -63,16 +63,6 @@ pub async fn open_transaction(world: &World) -> tokio::process::Child {
     })
     .await;
     producer
-}
-
-async fn set_topic(world: &World, setting: &str) {
-    let alter = [
-        ["--alter", "--entity-type"],
-        ["topics", "--entity-name"],
-        [&world.name, "--add-config"],
-    ];
-    let alter = [&alter.concat()[..], &[setting]].concat();
-    kafka_tool(CONFIGS, &world.kafka, &alter).await;
 }
 
 #[tokio::test]
@@ -166,8 +156,9 @@ async fn every_compression_is_read() {
 async fn records_of_any_size_and_date_are_stored() {
     let world = World::new("sizes");
     world.migrate(&["--partitions", "1"]).await;
-    set_topic(
-        &world,
+    configure_topic(
+        &world.kafka,
+        &world.name,
         "max.message.bytes=40000000,message.timestamp.after.max.ms=9223372036854775807,message.timestamp.before.max.ms=9223372036854775807",
     )
     .await;
@@ -236,8 +227,9 @@ async fn a_flood_of_garbage_keeps_its_rows_and_little_more() {
 async fn what_was_compacted_away_becomes_a_gap() {
     let world = World::new("compacted");
     world.migrate(&["--partitions", "1"]).await;
-    set_topic(
-        &world,
+    configure_topic(
+        &world.kafka,
+        &world.name,
         "cleanup.policy=compact,segment.ms=1,min.cleanable.dirty.ratio=0.001",
     )
     .await;

@@ -189,9 +189,6 @@ fn print_tail(log: &Path) {
 /// Kafka's tool for topics.
 pub const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
 
-/// Kafka's tool for the configuration of topics.
-pub const CONFIGS: &str = "kafka.admin.ConfigCommand";
-
 /// Kafka's tool that writes records.
 pub const PRODUCER: &str = "org.apache.kafka.tools.ProducerPerformance";
 
@@ -218,6 +215,17 @@ pub async fn kafka_tool(class: &str, address: &str, args: &[&str]) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// Alters the configuration of a topic, with Kafka's own tool.
+pub async fn configure_topic(address: &str, topic: &str, setting: &str) {
+    let alter = [
+        ["--alter", "--entity-type"],
+        ["topics", "--entity-name"],
+        [topic, "--add-config"],
+    ];
+    let alter = [&alter.concat()[..], &[setting]].concat();
+    kafka_tool("kafka.admin.ConfigCommand", address, &alter).await;
 }
 
 /// A Kafka or ClickHouse of one test, which may be stopped, frozen, killed and started again.
@@ -381,13 +389,7 @@ impl Server {
 
     /// Alters the configuration of a topic.
     pub async fn configure_topic(&self, topic: &str, setting: &str) {
-        let alter = [
-            ["--alter", "--entity-type"],
-            ["topics", "--entity-name"],
-            [topic, "--add-config"],
-        ];
-        let alter = [&alter.concat()[..], &[setting]].concat();
-        kafka_tool(CONFIGS, &self.address(), &alter).await;
+        configure_topic(&self.address(), topic, setting).await;
     }
 
     /// Stops it in the middle of whatever it does, and waits until all of it stands still: that comes some
