@@ -1,10 +1,12 @@
 //! The captcha event: four fields that are its identity, read once at the edge and correct from then on.
 
+mod lines;
 mod parse;
 mod time;
 
 use std::fmt::{self, Write as _};
 
+pub use lines::parse_lines;
 pub use parse::{FieldError, Rejection, parse_body, parse_record};
 pub use time::Timestamp;
 use uuid::Uuid;

@@ -3,17 +3,14 @@
 use std::borrow::Cow;
 
 use serde::Deserialize;
-use serde::de::{Deserializer as _, MapAccess, Visitor};
+use serde::de::{Deserializer as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{Event, Kind, Timestamp};
 
-/// Events in one request body. Bounds what one request can occupy: about 2 MB of canonical JSON.
-const EVENTS_MAX: usize = 10_000;
-
 /// Errors listed in one answer; a sender that gets these wrong gets the rest wrong the same way.
-const ERRORS_MAX: usize = 100;
+pub(super) const ERRORS_MAX: usize = 100;
 
 /// Characters of a sender's own field name that an error repeats.
 const NAME_CHARS_MAX: usize = 64;
@@ -36,28 +33,41 @@ pub enum Rejection {
     NotJson(String),
     /// JSON, but not an event or an array of events; at most 100 errors are listed.
     Invalid(Vec<FieldError>),
+    /// More events than this limit.
+    TooMany(usize),
 }
 
-/// Reads a request body: one event, or an array of 1 to 10,000 events, all or none.
+/// Reads a JSON document: one event, or an array of 1 to `events_max` events, all or none.
 ///
 /// # Errors
 /// [`Rejection`], with every field that is wrong.
-pub fn parse_body(body: &[u8]) -> Result<Vec<Event>, Rejection> {
-    let text = std::str::from_utf8(body)
-        .map_err(|err| Rejection::NotJson(format!("not UTF-8 at byte {}", err.valid_up_to())))?;
+pub fn parse_body(body: &[u8], events_max: usize) -> Result<Vec<Event>, Rejection> {
+    let text = utf8(body)?;
     let raw: &RawValue =
         serde_json::from_str(text).map_err(|err| Rejection::NotJson(err.to_string()))?;
     let mut errors = Vec::new();
     let events = if raw.get().starts_with('[') {
-        parse_array(raw, &mut errors)
+        parse_array(raw, events_max, &mut errors)?
     } else {
         parse_event(raw, "", &mut errors).into_iter().collect()
     };
+    all_or_none(events, errors)
+}
+
+pub(super) fn utf8(body: &[u8]) -> Result<&str, Rejection> {
+    std::str::from_utf8(body)
+        .map_err(|err| Rejection::NotJson(format!("not UTF-8 at byte {}", err.valid_up_to())))
+}
+
+pub(super) fn all_or_none(
+    events: Vec<Event>,
+    errors: Vec<FieldError>,
+) -> Result<Vec<Event>, Rejection> {
     if errors.is_empty() {
-        return Ok(events);
+        Ok(events)
+    } else {
+        Err(Rejection::Invalid(errors))
     }
-    errors.truncate(ERRORS_MAX);
-    Err(Rejection::Invalid(errors))
 }
 
 /// Reads the value of a Kafka record: exactly one event.
@@ -72,9 +82,10 @@ pub fn parse_record(value: &[u8]) -> Result<Event, String> {
     if value.trim_ascii_start().starts_with(b"[") {
         return Err("an array; a record holds one event".to_string());
     }
-    match parse_body(value) {
+    match parse_body(value, 1) {
         Ok(mut events) => events.pop().ok_or_else(|| "no event".to_string()),
         Err(Rejection::NotJson(reason)) => Err(format!("not JSON: {reason}")),
+        Err(Rejection::TooMany(max)) => Err(format!("more than {max} events")),
         Err(Rejection::Invalid(errors)) => Err(errors
             .iter()
             .map(|error| {
@@ -88,7 +99,7 @@ pub fn parse_record(value: &[u8]) -> Result<Event, String> {
 }
 
 /// Reads the spelling of [`Event::to_json`]; `None` says nothing of what else the bytes may be.
-fn parse_canonical(value: &[u8]) -> Option<Event> {
+pub(super) fn parse_canonical(value: &[u8]) -> Option<Event> {
     // What is read as UUIDs, kinds and times has neither quotes nor escapes, so the quotes here are those of JSON.
     let rest = value.strip_prefix(br#"{"site_id":""#)?;
     let (site_id, rest) = rest.split_at_checked(36)?;
@@ -106,27 +117,17 @@ fn parse_canonical(value: &[u8]) -> Option<Event> {
     })
 }
 
-fn parse_array(raw: &RawValue, errors: &mut Vec<FieldError>) -> Vec<Event> {
-    let items: Vec<&RawValue> = match serde_json::from_str(raw.get()) {
-        Ok(items) => items,
-        Err(err) => {
-            push(errors, "", err.to_string());
-            return Vec::new();
-        }
-    };
+fn parse_array(
+    raw: &RawValue,
+    events_max: usize,
+    errors: &mut Vec<FieldError>,
+) -> Result<Vec<Event>, Rejection> {
+    // The array is JSON already, so that the only error left is too many items.
+    let items = serde_json::Deserializer::from_str(raw.get())
+        .deserialize_seq(ItemsVisitor { events_max })
+        .map_err(|_| Rejection::TooMany(events_max))?;
     if items.is_empty() {
         push(errors, "", "an empty array; expected at least one event");
-    }
-    if items.len() > EVENTS_MAX {
-        push(
-            errors,
-            "",
-            format!(
-                "{} events; at most {EVENTS_MAX} fit in one request",
-                items.len()
-            ),
-        );
-        return Vec::new();
     }
     let mut events = Vec::with_capacity(items.len());
     for (index, item) in items.into_iter().enumerate() {
@@ -135,10 +136,40 @@ fn parse_array(raw: &RawValue, errors: &mut Vec<FieldError>) -> Vec<Event> {
         }
         events.extend(parse_event(item, &format!("/{index}"), errors));
     }
-    events
+    Ok(events)
 }
 
-fn parse_event(raw: &RawValue, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Event> {
+/// Collects the items of an array, and stops at the first that is too many: a body of commas costs no more memory
+/// than one of events.
+struct ItemsVisitor {
+    events_max: usize,
+}
+
+impl<'de> Visitor<'de> for ItemsVisitor {
+    type Value = Vec<&'de RawValue>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "at most {} events", self.events_max)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut all = Vec::new();
+        while let Some(item) = items.next_element()? {
+            if all.len() == self.events_max {
+                return Err(serde::de::Error::invalid_length(all.len() + 1, &self));
+            }
+            all.push(item);
+        }
+        Ok(all)
+    }
+}
+
+/// Reads one event at `pointer`, or adds what is wrong with it.
+pub(super) fn parse_event(
+    raw: &RawValue,
+    pointer: &str,
+    errors: &mut Vec<FieldError>,
+) -> Option<Event> {
     // A derived struct would accept an array of four values too, so ask for the object first.
     if !raw.get().starts_with('{') {
         push(
@@ -270,7 +301,8 @@ fn field_pointer(parent: &str, name: &str) -> String {
     format!("{parent}/{}", name.replace('~', "~0").replace('/', "~1"))
 }
 
-fn push(errors: &mut Vec<FieldError>, pointer: &str, detail: impl Into<String>) {
+/// Adds an error, up to [`ERRORS_MAX`].
+pub(super) fn push(errors: &mut Vec<FieldError>, pointer: &str, detail: impl Into<String>) {
     if errors.len() < ERRORS_MAX {
         errors.push(FieldError {
             pointer: pointer.to_string(),
@@ -284,6 +316,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    const EVENTS_MAX: usize = 1_000;
     const SITE: &str = "7a6f0a3e-9d3c-4b0e-8a55-0a4f5b1c2d3e";
     const CORRELATION: &str = "00000000-0000-4000-8000-00000000000a";
 
@@ -308,7 +341,7 @@ mod tests {
     }
 
     fn rejection(body: &str) -> Rejection {
-        parse_body(body.as_bytes()).unwrap_err()
+        parse_body(body.as_bytes(), EVENTS_MAX).unwrap_err()
     }
 
     #[test]
@@ -334,7 +367,8 @@ mod tests {
             ),
         ];
         for body in bodies {
-            let events = parse_body(body.as_bytes()).unwrap_or_else(|e| panic!("{body}: {e:?}"));
+            let events =
+                parse_body(body.as_bytes(), EVENTS_MAX).unwrap_or_else(|e| panic!("{body}: {e:?}"));
             assert_eq!(events.len(), 1, "{body}");
             assert_eq!(events[0].to_json(), good(), "{body}");
             assert_eq!(events[0].key(), CORRELATION, "{body}");
@@ -344,7 +378,7 @@ mod tests {
     #[test]
     fn canonical_json_reads_as_the_same_event() {
         let body = with("time", r#""2199-12-31T23:59:59.123456""#).replace("serve", "solve");
-        let event = parse_body(body.as_bytes()).unwrap().remove(0);
+        let event = parse_body(body.as_bytes(), 1).unwrap().remove(0);
         assert_eq!(parse_record(event.to_json().as_bytes()), Ok(event));
     }
 
@@ -376,7 +410,8 @@ mod tests {
             );
         }
         for bytes in [&b"\xff\xfe{\0}\0"[..], b"{\"site_id\":\"\xe9\"}", b"\x00"] {
-            assert!(matches!(parse_body(bytes), Err(Rejection::NotJson(_))));
+            let read = parse_body(bytes, EVENTS_MAX);
+            assert!(matches!(read, Err(Rejection::NotJson(_))));
         }
         let deep = "[".repeat(100_000);
         assert!(matches!(rejection(&deep), Rejection::NotJson(_)));
@@ -545,16 +580,14 @@ mod tests {
     fn more_events_than_the_limit_are_refused_whole() {
         let array = |count: usize| format!("[{}]", vec![good(); count].join(","));
         assert_eq!(
-            parse_body(array(EVENTS_MAX).as_bytes()).unwrap().len(),
+            parse_body(array(EVENTS_MAX).as_bytes(), EVENTS_MAX)
+                .unwrap()
+                .len(),
             EVENTS_MAX
         );
-        let Rejection::Invalid(errors) = rejection(&array(EVENTS_MAX + 1)) else {
-            panic!("not JSON?");
-        };
-        assert_eq!(errors.len(), 1);
         assert_eq!(
-            errors[0].detail,
-            "10001 events; at most 10000 fit in one request"
+            rejection(&array(EVENTS_MAX + 1)),
+            Rejection::TooMany(EVENTS_MAX)
         );
     }
 
@@ -603,7 +636,7 @@ mod tests {
                 _ => bytes.truncate(at),
             }
             if let Some(read) = parse_canonical(&bytes) {
-                prop_assert_eq!(parse_body(&bytes), Ok(vec![read]));
+                prop_assert_eq!(parse_body(&bytes, 1), Ok(vec![read]));
             }
         }
     }

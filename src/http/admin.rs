@@ -9,10 +9,17 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use super::health::Health;
-use super::{Answer, answer};
+use super::{Answer, Counts, Door, Limits, Patience, answer};
 
 /// Probes and scrapers come one by one; this leaves room for people.
-const CONNECTIONS_MAX: u32 = 64;
+const LIMITS: Limits = Limits {
+    connections_max: 64,
+    head_bytes_max: 16 << 10,
+    patience: Patience {
+        head: Duration::from_secs(30),
+        idle: Duration::from_secs(75),
+    },
+};
 
 /// Nothing here takes long.
 const GRACE: Duration = Duration::from_millis(200);
@@ -25,10 +32,11 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let metrics = Arc::new(metrics);
-    super::serve(listener, CONNECTIONS_MAX, stop, GRACE, move |request| {
+    Door::new(LIMITS, None, Counts::default(), move |request, _| {
         let answer = route(request.method(), request.uri().path(), &health, &metrics);
         async move { answer }
     })
+    .serve(listener, stop, GRACE)
     .await;
 }
 

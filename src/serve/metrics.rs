@@ -1,26 +1,34 @@
 //! What `captcha serve` counts.
 
+use std::time::Duration;
+
+use hyper::StatusCode;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-/// Route and status of an answered request.
+use super::request::Route;
+
+/// Statuses that an answer may have.
+const STATUSES: [u16; 12] = [200, 204, 400, 404, 405, 408, 413, 415, 422, 429, 500, 503];
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct Request {
-    /// `events`, `report`, `about` or `other`.
-    pub route: &'static str,
-    /// The status code.
-    pub status: u16,
+struct Answered {
+    route: &'static str,
+    status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRoute {
+    route: &'static str,
 }
 
 /// Handles to the metrics.
 pub struct Metrics {
-    /// Answered requests.
-    pub requests: Family<Request, Counter>,
-    /// Time from the head of a request to its answer.
-    pub request_seconds: Histogram,
+    requests: Family<Answered, Counter>,
+    request_seconds: Family<OfRoute, Histogram>,
     /// Events that Kafka confirmed.
     pub events_accepted: Counter,
     /// Bodies that hold no events.
@@ -28,16 +36,23 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// New metrics, and the registry that renders them.
-    pub fn new() -> (Metrics, Registry) {
+    /// New metrics, rendered with a registry. Every combination of labels is there from the start.
+    pub fn register(registry: &mut Registry) -> Metrics {
         let metrics = Metrics {
             requests: Family::default(),
             // 1 ms to 8 s.
-            request_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            request_seconds: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.001, 2.0, 14))
+            }),
             events_accepted: Counter::default(),
             bodies_refused: Counter::default(),
         };
-        let mut registry = Registry::with_prefix("captcha");
+        for route in Route::ALL.map(Route::name) {
+            drop(metrics.request_seconds.get_or_create(&OfRoute { route }));
+            for status in STATUSES {
+                drop(metrics.requests.get_or_create(&Answered { route, status }));
+            }
+        }
         registry.register(
             "http_requests",
             "Answered requests",
@@ -59,6 +74,18 @@ impl Metrics {
             "Request bodies that hold no events",
             metrics.bodies_refused.clone(),
         );
-        (metrics, registry)
+        metrics
+    }
+
+    /// A request was answered.
+    pub fn answered(&self, route: Route, status: StatusCode, elapsed: Duration) {
+        let route = route.name();
+        let labels = Answered {
+            route,
+            status: status.as_u16(),
+        };
+        self.requests.get_or_create(&labels).inc();
+        let seconds = self.request_seconds.get_or_create(&OfRoute { route });
+        seconds.observe(elapsed.as_secs_f64());
     }
 }

@@ -1,21 +1,35 @@
 //! `captcha serve`: events in over HTTP, confirmed once Kafka has them; statistics out of ClickHouse.
 
+mod accept;
+mod access;
 mod api;
+mod body;
+mod form;
+mod limits;
 mod metrics;
+mod pace;
 mod problem;
 mod report;
+mod reports;
 mod request;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
+use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 
-use self::api::{Api, Drain};
+use self::accept::Acceptor;
+use self::access::AccessLog;
+use self::api::Api;
+use self::body::Bodies;
+use self::limits::Limits;
+use self::metrics::Metrics;
+use self::reports::Reports;
 use crate::broker::{self, Broker, Producer};
-use crate::http::{self, admin};
+use crate::http::{self, admin, tls};
 use crate::store::{self, Store};
 
 /// Accept captcha events over HTTP and answer with statistics
@@ -40,21 +54,30 @@ pub struct Args {
     )]
     admin_listen: SocketAddr,
 
-    /// Largest request body in bytes, up to 64 MiB; the default fits the 10,000 events that one request may have
-    #[arg(long, env = "CAPTCHA_BODY_BYTES_MAX", value_name = "BYTES", default_value_t = 2 << 20, value_parser = clap::value_parser!(u32).range(1..=64 << 20))]
-    body_bytes_max: u32,
+    /// Certificate chain in PEM, the server's own first; makes the API speak TLS. Read again when it changes
+    #[arg(
+        long,
+        env = "CAPTCHA_TLS_CERTIFICATE_FILE",
+        value_name = "FILE",
+        requires = "tls_key_file"
+    )]
+    tls_certificate_file: Option<PathBuf>,
 
-    /// Connections open at once; more are answered 503 and closed
-    #[arg(long, env = "CAPTCHA_CONNECTIONS_MAX", value_name = "COUNT", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..))]
-    connections_max: u32,
+    /// Private key of the certificate in PEM. Read again when it changes
+    #[arg(
+        long,
+        env = "CAPTCHA_TLS_KEY_FILE",
+        value_name = "FILE",
+        requires = "tls_certificate_file"
+    )]
+    tls_key_file: Option<PathBuf>,
 
-    /// Bytes of events that may wait for Kafka; past it requests are answered 503. An event costs about 340 bytes
-    #[arg(long, env = "CAPTCHA_WAITING_BYTES_MAX", value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u32).range(1 << 10..=1 << 30))]
-    waiting_bytes_max: u32,
+    /// Share of requests that are logged, from 0 (none) to 1 (all)
+    #[arg(long, env = "CAPTCHA_ACCESS_LOG_SHARE", value_name = "SHARE", default_value = "0", value_parser = access::parse_share)]
+    access_log_share: f64,
 
-    /// Seconds that requests in flight may take to finish after SIGTERM
-    #[arg(long, env = "CAPTCHA_GRACE_SECONDS", value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
-    grace_seconds: u32,
+    #[command(flatten)]
+    limits: Limits,
 
     #[command(flatten)]
     broker: broker::Args,
@@ -68,6 +91,11 @@ pub struct Args {
 /// # Errors
 /// A port cannot be listened on, or a file cannot be read. A server that is away is no error.
 pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
+    let limits = args.limits;
+    let files = args.tls_certificate_file.zip(args.tls_key_file);
+    let tls = files
+        .map(|(certificate, key)| tls::Files::new(certificate, key).watch(stop.clone()))
+        .transpose()?;
     let store = Store::new(args.store)?;
     let broker = Broker::new(args.broker);
     let listener = http::bind(args.listen, "--listen").await?;
@@ -79,10 +107,12 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         .local_addr()
         .context("cannot tell the address of the admin port")?;
     tracing::info!(%address, %admin_address, kafka = broker.addresses(), topic = %broker.topic(),
-        clickhouse = store.addresses(), "serving");
+        clickhouse = store.addresses(), tls = tls.is_some(), "serving");
 
     let health = admin::Health::awaiting(["kafka"]);
-    let (metrics, registry) = metrics::Metrics::new();
+    let mut registry = Registry::with_prefix("captcha");
+    let metrics = Metrics::register(&mut registry);
+    let counts = http::Counts::register(&mut registry);
     // The admin port outlives the API, so that /readyz can be read while the last requests finish.
     let admin_stop = CancellationToken::new();
     let admin = tokio::spawn(admin::serve(
@@ -92,22 +122,17 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         admin_stop.clone(),
     ));
 
-    let grace = Duration::from_secs(args.grace_seconds.into());
     let topic = broker.topic().clone();
     let report = health.clone();
-    let producer = Producer::start(broker, args.waiting_bytes_max, move |status| {
+    let producer = Producer::start(broker, limits.waiting_bytes_max, move |status| {
         report.set("kafka", status)
     });
     let api = Arc::new(Api::new(
-        topic,
-        producer,
-        store,
+        Acceptor::new(topic, producer, Bodies::new(&limits, stop.clone())),
+        Reports::new(store),
         metrics,
-        args.body_bytes_max as usize,
-        Drain {
-            stop: stop.clone(),
-            body_limit: grace / 2,
-        },
+        AccessLog::new(args.access_log_share),
+        limits.requests_max,
     ));
 
     health.set("serving", Ok(()));
@@ -116,13 +141,13 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         draining.cancelled().await;
         health.set("serving", Err("stopping".to_string()));
     });
-    http::serve(
-        listener,
-        http::connections_within_limit(args.connections_max),
-        stop,
-        grace,
-        move |request| Arc::clone(&api).handle(request),
+    http::Door::new(
+        limits.of_connections(),
+        tls,
+        counts,
+        move |request, peer| Arc::clone(&api).handle(request, peer),
     )
+    .serve(listener, stop, limits.grace())
     .await;
     admin_stop.cancel();
     admin.await.context("the admin port failed")?;

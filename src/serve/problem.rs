@@ -1,19 +1,16 @@
 //! Errors as the API tells them: problem details (RFC 9457), and the one place that maps causes to them.
 
 use hyper::StatusCode;
-use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
+use hyper::header::{ACCEPT_ENCODING, ALLOW, HeaderValue, RETRY_AFTER};
 use serde::Serialize;
+use std::time::Duration;
 
-use crate::broker::SendError;
 use crate::event::{FieldError, Rejection};
 use crate::http::{self, Answer};
 use crate::store::{Class, CountersError};
 
-/// Seconds after which a sender should try again when too much waits already.
-const RETRY_OVERLOADED_SECONDS: u32 = 1;
-
-/// Seconds after which a sender should try again when a server is away.
-const RETRY_AWAY_SECONDS: u32 = 5;
+/// What there is, as a path that there is not is told.
+pub const PATHS: [&str; 3] = ["POST /v1/events", "GET /v1/report", "GET /v1/"];
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug)]
@@ -24,22 +21,36 @@ pub enum Problem {
     MethodNotAllowed(&'static str),
     /// 400: the body cannot be read to its end.
     BodyBroken,
-    /// 408: the body did not come in time.
-    BodyLate,
+    /// 400: the body is not encoded as it says.
+    EncodingBroken(String),
+    /// 408: the body did not come within this time.
+    BodyLate(Duration),
     /// 413: the body is larger than this many bytes.
     BodyTooLarge(usize),
-    /// 415: the body is something else than plain JSON.
+    /// 413: the body, inflated, is larger than this many bytes.
+    InflatedTooLarge(usize),
+    /// 415: the body is something else than JSON.
     MediaType(String),
-    /// 400 or 422: the body holds no events.
+    /// 415: the body is encoded some other way than those that are known.
+    Encoding(String),
+    /// 400, 413 or 422: the body holds no events, or too many.
     Body(Rejection),
     /// 422: parameters of the query, each with what is wrong.
     Query(Vec<ParameterError>),
-    /// 503: too much is in progress.
-    Overloaded,
-    /// 503 or 422: no receipts.
-    Send(SendError),
-    /// 503 or 422: no report.
-    Report(CountersError),
+    /// 500: our own code failed.
+    Bug,
+    /// 503: too many requests are in progress.
+    RequestsFull,
+    /// 503: the bodies in progress take all the memory that there is for them.
+    BodiesFull,
+    /// 503: too much waits for Kafka; nothing was sent.
+    KafkaFull,
+    /// 503: too many reports are in progress; come back after so many seconds.
+    ReportsFull(u64),
+    /// 503: Kafka did not confirm, but may do so; come back after so many seconds.
+    Unconfirmed(u64),
+    /// 503 or 422: no report; come back after so many seconds if it is ClickHouse's fault.
+    Report(CountersError, u64),
 }
 
 /// What is wrong with one parameter of a query.
@@ -70,9 +81,10 @@ enum Errors {
 }
 
 impl Problem {
-    /// The answer, without what a driver said.
-    pub fn into_answer(self) -> Answer {
-        let retry_after = self.retry_after();
+    /// The answer, without what a driver said. `pace` knows when what is in progress will be done, in seconds.
+    pub fn into_answer(self, pace: impl FnOnce() -> u64) -> Answer {
+        let retry_after = self.retry_after(pace);
+        let accepts = matches!(self, Problem::Encoding(_));
         let allow = match self {
             Problem::MethodNotAllowed(methods) => Some(methods),
             _ => None,
@@ -91,15 +103,19 @@ impl Problem {
         if let Some(methods) = allow {
             headers.insert(ALLOW, HeaderValue::from_static(methods));
         }
+        if accepts {
+            // RFC 9110 section 12.5.3: what a next request may be encoded with.
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"));
+        }
         answer
     }
 
-    fn retry_after(&self) -> Option<u32> {
+    fn retry_after(&self, pace: impl FnOnce() -> u64) -> Option<u64> {
         match self {
-            Problem::Overloaded | Problem::Send(SendError::Overloaded) => {
-                Some(RETRY_OVERLOADED_SECONDS)
-            }
-            Problem::Send(_) | Problem::Report(CountersError::Store(_)) => Some(RETRY_AWAY_SECONDS),
+            Problem::RequestsFull | Problem::BodiesFull | Problem::KafkaFull => Some(pace()),
+            Problem::ReportsFull(seconds)
+            | Problem::Unconfirmed(seconds)
+            | Problem::Report(CountersError::Store(_), seconds) => Some(*seconds),
             _ => None,
         }
     }
@@ -111,7 +127,7 @@ impl Problem {
             Problem::NotFound => (
                 404,
                 "no such path",
-                "here are POST /v1/events, GET /v1/report and GET /v1/".to_string(),
+                format!("here are {}", PATHS.join(", ")),
             ),
             Problem::MethodNotAllowed(methods) => (
                 405,
@@ -123,18 +139,31 @@ impl Problem {
                 "broken body",
                 "the body is not well formed, or ended before its end".to_string(),
             ),
-            Problem::BodyLate => (
+            Problem::EncodingBroken(reason) => (
+                400,
+                "broken encoding",
+                format!("the body is not what its content-encoding says: {reason}"),
+            ),
+            Problem::BodyLate(time) => (
                 408,
                 "slow body",
-                "the body did not come within 30 seconds, or before this server stopped"
-                    .to_string(),
+                format!(
+                    "the body did not come within {} seconds, or before this server stopped",
+                    time.as_secs()
+                ),
             ),
             Problem::BodyTooLarge(limit) => (
                 413,
                 "body too large",
                 format!("a body may have {limit} bytes; send fewer events at once"),
             ),
+            Problem::InflatedTooLarge(limit) => (
+                413,
+                "body too large",
+                format!("a body may have {limit} bytes once it is inflated; send fewer events at once"),
+            ),
             Problem::MediaType(detail) => (415, "unsupported media type", detail),
+            Problem::Encoding(detail) => (415, "unsupported encoding", detail),
             Problem::Body(Rejection::NotJson(reason)) => {
                 (400, "not JSON", format!("the body is not JSON: {reason}"))
             }
@@ -143,32 +172,42 @@ impl Problem {
                 errors = Some(Errors::Fields(fields));
                 (422, "not an event", detail)
             }
+            Problem::Body(Rejection::TooMany(limit)) => (
+                413,
+                "too many events",
+                format!("a request may have {limit} events; send fewer at once"),
+            ),
             Problem::Query(parameters) => {
                 let detail = described(parameters.len());
                 errors = Some(Errors::Parameters(parameters));
                 (422, "wrong query", detail)
             }
-            Problem::Overloaded | Problem::Send(SendError::Overloaded) => (
-                503,
-                "overloaded",
-                "too much is in progress; nothing was done, try again".to_string(),
+            Problem::Bug => (
+                500,
+                "internal error",
+                "this is a bug in captcha; the log has it under the x-request-id of this answer"
+                    .to_string(),
             ),
-            Problem::Send(SendError::Unconfirmed(_)) => (
+            Problem::RequestsFull => overloaded("too many requests are in progress"),
+            Problem::BodiesFull => overloaded("the bodies in progress take too much memory"),
+            Problem::KafkaFull => overloaded("too many events wait for kafka"),
+            Problem::ReportsFull(_) => overloaded("too many reports are in progress"),
+            Problem::Unconfirmed(_) => (
                 503,
                 "not confirmed",
                 "kafka did not confirm; send the same events again, each will be counted once"
                     .to_string(),
             ),
-            Problem::Report(err @ CountersError::TooManyRows) => {
+            Problem::Report(err @ CountersError::TooManyRows, _) => {
                 (422, "report too large", err.to_string())
             }
-            Problem::Report(CountersError::Store(err)) if err.class() == Class::SchemaMissing => (
+            Problem::Report(CountersError::Store(err), _) if err.class() == Class::SchemaMissing => (
                 503,
                 "no report",
                 "the tables are not what this captcha needs; `captcha migrate` makes them, the log says what is lacking"
                     .to_string(),
             ),
-            Problem::Report(CountersError::Store(_)) => (
+            Problem::Report(CountersError::Store(_), _) => (
                 503,
                 "no report",
                 "the report cannot be read at the moment; try again".to_string(),
@@ -184,6 +223,11 @@ impl Problem {
     }
 }
 
+fn overloaded(what: &str) -> (u16, &'static str, String) {
+    let detail = format!("{what}; nothing was done, try again");
+    (503, "overloaded", detail)
+}
+
 fn described(count: usize) -> String {
     match count {
         1 => "one error".to_string(),
@@ -194,20 +238,26 @@ fn described(count: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store;
     use hyper::header::CONTENT_TYPE;
 
     #[test]
     fn a_problem_says_what_where_and_when_to_come_back() {
-        let answer =
-            Problem::Send(SendError::Unconfirmed("secret driver words".into())).into_answer();
+        let answer = Problem::Unconfirmed(7).into_answer(|| 9);
         assert_eq!(answer.status(), 503);
-        assert_eq!(answer.headers()[RETRY_AFTER], "5");
+        assert_eq!(answer.headers()[RETRY_AFTER], "7");
         assert_eq!(answer.headers()[CONTENT_TYPE], "application/problem+json");
-        let document =
-            Problem::Send(SendError::Unconfirmed("secret driver words".into())).document();
+        assert_eq!(
+            Problem::KafkaFull.into_answer(|| 9).headers()[RETRY_AFTER],
+            "9"
+        );
+
+        let failed = || CountersError::from(store::Error::Connection("driver words".to_string()));
+        let document = Problem::Report(failed(), 1).document();
         assert!(!serde_json::to_string(&document).unwrap().contains("driver"));
 
-        let answer = Problem::MethodNotAllowed("GET, HEAD").into_answer();
+        let answer = Problem::MethodNotAllowed("GET, HEAD").into_answer(|| 9);
+        assert!(!answer.headers().contains_key(RETRY_AFTER));
         assert_eq!(
             (answer.status().as_u16(), &answer.headers()[ALLOW]),
             (405, &"GET, HEAD".parse().unwrap())

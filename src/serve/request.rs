@@ -1,7 +1,8 @@
-//! Reading a request: its path, its query and what it says of its body. Pure.
+//! Reading a request: its path, its query and its id. Pure.
 
 use chrono::NaiveDate;
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use uuid::Uuid;
 
 use super::problem::{ParameterError, Problem};
 use crate::store::Filter;
@@ -9,8 +10,11 @@ use crate::store::Filter;
 /// Errors listed in one answer, as many as of a body.
 const ERRORS_MAX: usize = 100;
 
+/// The id of a request, in and out.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// What a path stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Route {
     /// What this is.
     About,
@@ -38,6 +42,18 @@ impl Route {
         }
     }
 
+    /// All of them.
+    pub const ALL: [Route; 4] = [Route::About, Route::Events, Route::Report, Route::Unknown];
+
+    /// The methods that it answers, as `Allow` lists them.
+    pub fn methods(self) -> &'static str {
+        match self {
+            Route::Events => "POST, OPTIONS",
+            Route::About | Route::Report => "GET, HEAD, OPTIONS",
+            Route::Unknown => "",
+        }
+    }
+
     /// Its name in metrics.
     pub fn name(self) -> &'static str {
         match self {
@@ -49,38 +65,22 @@ impl Route {
     }
 }
 
-/// Checks that a body is said to be plain JSON.
-///
-/// # Errors
-/// [`Problem::MediaType`].
-pub fn media_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let refuse = |detail: String| Err(Problem::MediaType(detail));
-    let mut types = headers.get_all(CONTENT_TYPE).iter();
-    let Some(given) = types.next() else {
-        return refuse("no content-type; expected application/json".to_string());
+/// The request's id: the client's own if it is 1 to 128 visible ASCII characters, else a new one.
+pub fn request_id(headers: &HeaderMap) -> HeaderValue {
+    const CHARS_MAX: usize = 128;
+    let is_sane = |id: &&HeaderValue| {
+        (1..=CHARS_MAX).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
     };
-    if types.next().is_some() {
-        return refuse("more than one content-type; expected application/json".to_string());
-    }
-    let given = given.to_str().unwrap_or("something unreadable");
-    let essence = given.split(';').next().unwrap_or_default().trim();
-    let charset = given.split(';').skip(1).find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        let is_charset = name.trim().eq_ignore_ascii_case("charset");
-        is_charset.then(|| value.trim().trim_matches('"'))
-    });
-    if charset.is_some_and(|charset| !charset.eq_ignore_ascii_case("utf-8")) {
-        return refuse(format!("content-type {given}; JSON is UTF-8"));
-    }
-    if !essence.eq_ignore_ascii_case("application/json") {
-        return refuse(format!("content-type {essence}; expected application/json"));
-    }
-    let plain = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
-    if headers.get_all(CONTENT_ENCODING).iter().all(plain) {
-        Ok(())
-    } else {
-        refuse("a content-encoding; expected none".to_string())
-    }
+    let own = || {
+        let mut buffer = Uuid::encode_buffer();
+        let text = Uuid::now_v7().hyphenated().encode_lower(&mut buffer);
+        HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("none"))
+    };
+    headers
+        .get(REQUEST_ID)
+        .filter(is_sane)
+        .cloned()
+        .unwrap_or_else(own)
 }
 
 /// Refuses every parameter by name.
@@ -88,14 +88,45 @@ pub fn media_type(headers: &HeaderMap) -> Result<(), Problem> {
 /// # Errors
 /// [`Problem::Query`].
 pub fn no_parameters(query: &str) -> Result<(), Problem> {
-    let unknown: Vec<_> = form_urlencoded::parse(query.as_bytes())
-        .map(|(name, _)| parameter_error(&name, "unknown; this path takes none"))
+    known_parameters(query, "unknown; this path takes none", |_, _| None)
+}
+
+/// Reads `dry_run`, and names everything else.
+///
+/// # Errors
+/// [`Problem::Query`].
+pub fn parse_dry_run(query: &str) -> Result<bool, Problem> {
+    let mut dry_run = None;
+    known_parameters(query, "unknown; expected dry_run", |name, value| {
+        (name == "dry_run").then(|| match (dry_run, value) {
+            (Some(_), _) => Err("given more than once"),
+            (None, "true" | "false") => {
+                dry_run = Some(value == "true");
+                Ok(())
+            }
+            (None, _) => Err("neither true nor false"),
+        })
+    })?;
+    Ok(dry_run.unwrap_or(false))
+}
+
+/// Has `read` read each parameter; those that it does not know are `unknown`.
+fn known_parameters(
+    query: &str,
+    unknown: &str,
+    mut read: impl FnMut(&str, &str) -> Option<Result<(), &'static str>>,
+) -> Result<(), Problem> {
+    let errors: Vec<_> = form_urlencoded::parse(query.as_bytes())
+        .filter_map(|(name, value)| match read(&name, &value) {
+            Some(outcome) => outcome.err().map(|detail| parameter_error(&name, detail)),
+            None => Some(parameter_error(&name, unknown)),
+        })
         .take(ERRORS_MAX)
         .collect();
-    if unknown.is_empty() {
+    if errors.is_empty() {
         Ok(())
     } else {
-        Err(Problem::Query(unknown))
+        Err(Problem::Query(errors))
     }
 }
 
@@ -147,7 +178,6 @@ fn parameter_error(name: &str, detail: &str) -> ParameterError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uuid::Uuid;
 
     #[test]
     fn all_spellings_of_the_paths() {
@@ -216,38 +246,45 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_json_is_read() {
-        let headers = |pairs: &[(&'static str, &'static str)]| {
+    fn a_dry_run_is_asked_for_in_one_way() {
+        for (query, dry_run) in [
+            ("", false),
+            ("dry_run=true", true),
+            ("dry%5frun=false", false),
+        ] {
+            assert_eq!(parse_dry_run(query).ok(), Some(dry_run), "{query}");
+        }
+        for (query, named) in [
+            ("dry_run=1", "dry_run"),
+            ("dry_run", "dry_run"),
+            ("dry_run=true&dry_run=true", "dry_run"),
+            ("dryrun=true", "dryrun"),
+        ] {
+            let Err(Problem::Query(errors)) = parse_dry_run(query) else {
+                panic!("{query}");
+            };
+            assert_eq!(errors[0].parameter, named, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_request_keeps_its_id_if_that_is_one() {
+        let id = |given: &str| {
             let mut headers = HeaderMap::new();
-            for (name, value) in pairs {
-                headers.append(*name, HeaderValue::from_static(value));
-            }
-            media_type(&headers)
+            headers.insert(
+                REQUEST_ID,
+                HeaderValue::from_bytes(given.as_bytes()).unwrap(),
+            );
+            request_id(&headers)
         };
-        assert!(headers(&[("content-type", "application/json")]).is_ok());
-        assert!(headers(&[("content-type", "Application/JSON ; charset=utf-8")]).is_ok());
-        assert!(
-            headers(&[
-                ("content-type", "application/json"),
-                ("content-encoding", "identity")
-            ])
-            .is_ok()
-        );
-        assert!(headers(&[]).is_err());
-        assert!(headers(&[("content-type", "application/json; charset=utf-8; x=y")]).is_ok());
-        assert!(headers(&[("content-type", "text/plain")]).is_err());
-        assert!(headers(&[("content-type", "application/json; charset=latin1")]).is_err());
-        assert!(headers(&[("content-type", "application/json; charset=\"UTF-8\"")]).is_ok());
-        let json = ("content-type", "application/json");
-        assert!(headers(&[json, ("content-encoding", "gzip")]).is_err());
-        assert!(
-            headers(&[
-                json,
-                ("content-encoding", "identity"),
-                ("content-encoding", "gzip")
-            ])
-            .is_err()
-        );
-        assert!(headers(&[json, ("content-type", "text/plain")]).is_err());
+        assert_eq!(id("abc-123"), "abc-123");
+        assert_eq!(id(&"x".repeat(128)).len(), 128);
+        for odd in ["", "two words", "\u{e4}", &"x".repeat(129)] {
+            assert!(
+                Uuid::parse_str(id(odd).to_str().unwrap()).is_ok(),
+                "{odd:?}"
+            );
+        }
+        assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
     }
 }

@@ -37,6 +37,13 @@ impl Reply {
             .map_or("", |value| value.to_str().unwrap())
     }
 
+    /// That it is a 503 which says when to come back.
+    pub fn assert_away(&self) {
+        assert_eq!(self.status, 503, "{}", self.text());
+        let seconds: u64 = self.header("retry-after").parse().unwrap();
+        assert!((1..=30).contains(&seconds), "{seconds}");
+    }
+
     /// The pointers or parameters that a problem document names.
     pub fn places(&self) -> Vec<String> {
         let place = |error: &Value| {

@@ -14,6 +14,7 @@ mod audit;
 mod client;
 mod consume;
 mod errors;
+mod forms;
 mod fresh;
 mod holds;
 mod logs;

@@ -1,0 +1,210 @@
+//! One connection: its handshake, its requests with limits of time, and its end.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Request, Response, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+
+use super::listen::Limits;
+use super::tls::Feed;
+use super::vigil::{GivenUp, Patience, Telling, Vigil, Watch, Watched};
+use super::{Answer, Peer};
+
+/// Header lines of one request.
+const HEADERS_MAX: usize = 64;
+
+/// From the first byte of a connection to the end of its TLS handshake, a few round trips.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Requests at once on one HTTP/2 connection. Each may hold [`STREAM_WINDOW_BYTES`].
+const STREAMS_MAX: u32 = 128;
+
+/// Bytes of one HTTP/2 request that may come before they are read.
+const STREAM_WINDOW_BYTES: u32 = 64 << 10;
+
+/// The same for all requests of a connection.
+const CONNECTION_WINDOW_BYTES: u32 = 512 << 10;
+
+/// Bytes of answers that an HTTP/2 connection keeps for a reader that is slow.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
+
+/// Between pings on HTTP/2, and the time for an answer to one.
+const PING: Duration = Duration::from_secs(20);
+
+/// How long a connection that is told to end may take for it.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// For the first bytes of a request beyond the limit, after which it is told whether they came or not.
+const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What a connection beyond the limit is told before it is closed.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
+    retry-after: 1\r\nconnection: close\r\ncontent-length: 107\r\n\r\n\
+    {\"type\":\"about:blank\",\"title\":\"too many connections\",\"status\":503,\"detail\":\"come back in a second, please\"}";
+
+/// A connection's bytes, in the clear or through TLS.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// Greets a connection.
+///
+/// # Errors
+/// The handshake failed or took too long.
+pub async fn greet(stream: TcpStream, tls: Option<&Feed>) -> io::Result<Box<dyn Stream>> {
+    let Some(tls) = tls else {
+        return Ok(Box::new(stream));
+    };
+    let config = Arc::clone(&tls.borrow());
+    let shaken = timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await;
+    Ok(Box::new(shaken.map_err(|_| io::ErrorKind::TimedOut)??))
+}
+
+/// How connections speak HTTP.
+pub fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let mut protocol = auto::Builder::new(TokioExecutor::new());
+    let mut http1 = protocol.http1();
+    http1
+        .timer(TokioTimer::new())
+        // The vigil's task, which tells a slow head from an idle connection.
+        .header_read_timeout(None)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(limits.head_bytes_max)
+        // Who has said everything and closes its side still waits for the answer.
+        .half_close(true);
+    let mut http2 = protocol.http2();
+    http2
+        .timer(TokioTimer::new())
+        .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .keep_alive_interval(Some(PING))
+        .keep_alive_timeout(PING);
+    protocol
+}
+
+/// Answers the requests of a connection until it ends, and orderly once `stop` or `closing` is cancelled: from `stop` on
+/// each answer says that the connection closes, and after `closing` no further request is read.
+///
+/// # Errors
+/// The connection was given up.
+pub async fn converse<S, H, F>(
+    stream: S,
+    protocol: &auto::Builder<TokioExecutor>,
+    patience: Patience,
+    peer: &Arc<Peer>,
+    stop: &CancellationToken,
+    closing: &CancellationToken,
+    handle: &H,
+) -> Result<(), GivenUp>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Request<Incoming>, Arc<Peer>) -> F,
+    F: Future<Output = Answer> + Send + 'static,
+{
+    let vigil = Vigil::begin();
+    let service = service_fn(|request: Request<Incoming>| {
+        let version = request.version();
+        let watched = vigil.request(version);
+        let answer = handle(request, Arc::clone(peer));
+        let stop = stop.clone();
+        async move {
+            let (mut head, body) = answer.await.into_parts();
+            if stop.is_cancelled() && version != Version::HTTP_2 {
+                let close = HeaderValue::from_static("close");
+                head.headers.insert(CONNECTION, close);
+            }
+            Ok::<Response<Watched>, Infallible>(Response::from_parts(head, watched.answer(body)))
+        }
+    });
+    let stream = TokioIo::new(Telling::new(stream, Arc::clone(&vigil)));
+    let connection = protocol.serve_connection_with_upgrades(stream, service);
+    let mut connection = pin!(connection);
+    let mut closed = pin!(closing.cancelled());
+    let mut watch = Watch::new(Arc::clone(&vigil), patience);
+    let mut alarm = pin!(sleep_until(Instant::now() + patience.head));
+    let mut leaving = false;
+    poll_fn(|cx| {
+        loop {
+            // A connection's error is its client's affair: it broke off, or sent no HTTP.
+            if connection.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            if !leaving && closed.as_mut().poll(cx).is_ready() {
+                leaving = true;
+                connection.as_mut().graceful_shutdown();
+                continue;
+            }
+            set_for_head(&mut alarm, vigil.head_deadline(patience));
+            if alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            match watch.look(Instant::now()) {
+                Ok(next) => alarm.as_mut().reset(next),
+                Err(GivenUp::Idle) if !leaving => {
+                    leaving = true;
+                    connection.as_mut().graceful_shutdown();
+                    alarm.as_mut().reset(Instant::now() + FAREWELL_TIMEOUT);
+                }
+                Err(given_up) => return Poll::Ready(Err(given_up)),
+            }
+        }
+    })
+    .await
+}
+
+/// A head that has just begun is due before what was to be looked at next.
+fn set_for_head(alarm: &mut Pin<&mut Sleep>, head: Option<Instant>) {
+    if let Some(by) = head.filter(|by| *by < alarm.deadline()) {
+        alarm.as_mut().reset(by);
+    }
+}
+
+/// Says no and waits a moment for what the client sends: closing on it would reset the connection, and
+/// the client would not get to read the answer.
+pub async fn turn_away(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    let mut discarded = [0; 4096];
+    // An answer that comes before the request is taken for a broken connection by clients such as hyper's and Go's.
+    let _ = timeout(FIRST_BYTES_TIMEOUT, stream.read(&mut discarded)).await;
+    let farewell = async {
+        stream.write_all(FULL).await?;
+        stream.shutdown().await?;
+        while stream.read(&mut discarded).await? > 0 {}
+        Ok::<_, io::Error>(())
+    };
+    let _ = timeout(FAREWELL_TIMEOUT, farewell).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_canned_answer_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(FULL).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.contains(&format!("content-length: {}", body.len())),
+            "{}",
+            body.len()
+        );
+        assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
+    }
+}

@@ -1,0 +1,107 @@
+//! Accepting events: from bytes to receipts, whatever way they came.
+
+use chrono::Utc;
+use serde::Serialize;
+
+use super::body::{Bodies, Body};
+use super::form::Form;
+use super::pace::Outage;
+use super::problem::Problem;
+use crate::broker::{Outgoing, Producer, Receipt, SendError, TopicName};
+use crate::event::Event;
+
+/// Takes events.
+pub struct Acceptor {
+    topic: TopicName,
+    producer: Producer,
+    bodies: Bodies,
+    outage: Outage,
+}
+
+/// What a sender gets.
+#[derive(Debug, Serialize)]
+pub struct Accepted {
+    status: &'static str,
+    topic: String,
+    message: &'static str,
+    /// Events that Kafka confirmed.
+    pub accepted: usize,
+    /// Events that would have been accepted, of a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    valid: Option<usize>,
+    receipts: Vec<String>,
+}
+
+impl Acceptor {
+    /// Takes events for one topic.
+    pub fn new(topic: TopicName, producer: Producer, bodies: Bodies) -> Acceptor {
+        Acceptor {
+            topic,
+            producer,
+            bodies,
+            outage: Outage::none(),
+        }
+    }
+
+    /// Reads bodies within their limits.
+    pub fn bodies(&self) -> &Bodies {
+        &self.bodies
+    }
+
+    /// Accepts the events of a body, all or none: with receipts once Kafka has them. A dry run only says whether they
+    /// would be.
+    ///
+    /// # Errors
+    /// Why nothing is promised.
+    pub async fn accept(&self, body: Body, form: Form, dry_run: bool) -> Result<Accepted, Problem> {
+        let records = self
+            .bodies
+            .events(body, form, |events| Ok(records(&events)));
+        let records = records.await?;
+        if dry_run {
+            return Ok(self.valid(records.len()));
+        }
+        let sent = self.producer.send(records, Utc::now()).await;
+        match &sent {
+            Ok(_) => self.outage.note(true),
+            Err(SendError::Unconfirmed(_)) => self.outage.note(false),
+            Err(SendError::Overloaded) => None,
+        };
+        let receipts = sent.map_err(|err| match err {
+            SendError::Overloaded => Problem::KafkaFull,
+            SendError::Unconfirmed(_) => Problem::Unconfirmed(self.outage.retry_after()),
+        })?;
+        Ok(Accepted {
+            status: "accepted",
+            topic: self.topic.as_str().to_string(),
+            message: "every event is on all in-sync replicas and will be counted once",
+            accepted: receipts.len(),
+            valid: None,
+            receipts: receipts.iter().map(receipt).collect(),
+        })
+    }
+
+    fn valid(&self, count: usize) -> Accepted {
+        Accepted {
+            status: "valid",
+            topic: self.topic.as_str().to_string(),
+            message: "a dry run: every event would be accepted, none was",
+            accepted: 0,
+            valid: Some(count),
+            receipts: Vec::new(),
+        }
+    }
+}
+
+/// What Kafka gets of events.
+fn records(events: &[Event]) -> Vec<Outgoing> {
+    let outgoing = |event: &Event| Outgoing {
+        key: event.key(),
+        value: event.to_json(),
+    };
+    events.iter().map(outgoing).collect()
+}
+
+fn receipt(receipt: &Receipt) -> String {
+    format!("{}:{}", receipt.partition, receipt.offset)
+}

@@ -1,0 +1,243 @@
+//! Reading bodies, within limits for each and for all of them together.
+
+use std::num::NonZero;
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::form::{Coding, Form, InflateError, inflate};
+use super::limits::Limits;
+use super::problem::Problem;
+use crate::event::Event;
+
+/// A larger body is read on a thread for such work: parsing takes 10 ms for each megabyte, in which
+/// others want to be answered. So is one that is to be inflated, which may become large.
+const PARSE_INLINE_BYTES_MAX: usize = 128 << 10;
+
+/// How much of a body that is too large is still read, so that its sender gets to read the answer.
+const DISCARD_BYTES_MAX: usize = 4 << 20;
+
+/// And for how long.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Bytes, and their share of all bodies in progress.
+pub struct Body {
+    bytes: Bytes,
+    share: OwnedSemaphorePermit,
+}
+
+/// Reads bodies.
+pub struct Bodies {
+    body_bytes_max: usize,
+    inflated_bytes_max: usize,
+    events_max: usize,
+    body_time: Duration,
+    all_bytes_max: usize,
+    /// Bytes that bodies in progress may still take.
+    free: Arc<Semaphore>,
+    /// One for each processor.
+    parsing: Semaphore,
+    stop: CancellationToken,
+    /// How long bodies may still take once `stop` is cancelled.
+    stop_time: Duration,
+}
+
+impl Bodies {
+    /// Bodies within these limits. Once `stop` is cancelled they have half of what requests in flight have.
+    pub fn new(limits: &Limits, stop: CancellationToken) -> Bodies {
+        let all_bytes_max = limits.bodies_bytes_max as usize;
+        Bodies {
+            body_bytes_max: limits.body_bytes_max as usize,
+            inflated_bytes_max: limits.inflated_bytes_max as usize,
+            events_max: limits.events_max as usize,
+            body_time: limits.body_time(),
+            all_bytes_max,
+            free: Arc::new(Semaphore::new(all_bytes_max)),
+            parsing: Semaphore::new(available_parallelism().map_or(1, NonZero::get)),
+            stop,
+            stop_time: limits.grace() / 2,
+        }
+    }
+
+    /// Bytes of all bodies in progress.
+    pub fn in_progress_bytes(&self) -> usize {
+        self.all_bytes_max - self.free.available_permits()
+    }
+
+    /// The largest body in bytes, as it is sent.
+    pub fn body_bytes_max(&self) -> usize {
+        self.body_bytes_max
+    }
+
+    /// Takes bytes that came some other way than as the body of a request.
+    ///
+    /// # Errors
+    /// [`Problem::BodyTooLarge`], [`Problem::BodiesFull`].
+    pub fn take(&self, bytes: Bytes) -> Result<Body, Problem> {
+        if bytes.len() > self.body_bytes_max {
+            return Err(Problem::BodyTooLarge(self.body_bytes_max));
+        }
+        let share = share(&self.free, bytes.len()).ok_or(Problem::BodiesFull)?;
+        Ok(Body { bytes, share })
+    }
+
+    /// Reads the body of a request. Who asked first whether to send it (`asks_first`) has not sent it, and is not made to.
+    ///
+    /// # Errors
+    /// It is broken, too large or late, or there is no memory for it.
+    pub async fn read(&self, mut body: Incoming, asks_first: bool) -> Result<Body, Problem> {
+        let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        if announced > self.body_bytes_max {
+            if !asks_first {
+                discard(body).await;
+            }
+            return Err(Problem::BodyTooLarge(self.body_bytes_max));
+        }
+        let stopped = async {
+            self.stop.cancelled().await;
+            sleep(self.stop_time).await;
+        };
+        let whole = tokio::select! {
+            whole = self.collect(&mut body) => whole,
+            () = sleep(self.body_time) => Err(Problem::BodyLate(self.body_time)),
+            () = stopped => Err(Problem::BodyLate(self.body_time)),
+        };
+        if matches!(whole, Err(Problem::BodyTooLarge(_) | Problem::BodiesFull)) {
+            discard(body).await;
+        }
+        whole
+    }
+
+    /// The body as it comes. Its share of all bodies grows with it, so that one which is only announced
+    /// takes nothing from others.
+    async fn collect(&self, body: &mut Incoming) -> Result<Body, Problem> {
+        let mut whole = Whole::Empty;
+        let mut len = 0;
+        let mut all = share(&self.free, 0).ok_or(Problem::BodiesFull)?;
+        while let Some(frame) = body.frame().await {
+            // Trailers are no data, and nobody asked for them.
+            let Ok(data) = frame.map_err(|_| Problem::BodyBroken)?.into_data() else {
+                continue;
+            };
+            len += data.len();
+            if len > self.body_bytes_max {
+                return Err(Problem::BodyTooLarge(self.body_bytes_max));
+            }
+            all.merge(share(&self.free, data.len()).ok_or(Problem::BodiesFull)?);
+            whole = whole.and(data);
+        }
+        Ok(Body {
+            bytes: whole.freeze(),
+            share: all,
+        })
+    }
+
+    /// Makes something of the events of a body.
+    ///
+    /// # Errors
+    /// There are none, or too many, or what `make` says.
+    pub async fn events<T: Send + 'static>(
+        &self,
+        body: Body,
+        form: Form,
+        make: impl FnOnce(Vec<Event>) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let events_max = self.events_max;
+        let parse = move |bytes: &[u8]| make(form.parse(bytes, events_max).map_err(Problem::Body)?);
+        if form.coding == Coding::Identity && body.bytes.len() <= PARSE_INLINE_BYTES_MAX {
+            return parse(&body.bytes);
+        }
+        let _turn = self.parsing.acquire().await;
+        let (free, inflated_bytes_max) = (Arc::clone(&self.free), self.inflated_bytes_max);
+        let work = move || match form.coding {
+            Coding::Identity => parse(&body.bytes),
+            coding => {
+                let inflated = inflated(body, coding, inflated_bytes_max, &free)?;
+                parse(&inflated.bytes)
+            }
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(made) => made,
+            Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+        }
+    }
+}
+
+/// A body as it comes, most often in one piece, which is not copied then.
+enum Whole {
+    Empty,
+    One(Bytes),
+    Many(BytesMut),
+}
+
+impl Whole {
+    fn and(self, data: Bytes) -> Whole {
+        match self {
+            Whole::Empty => Whole::One(data),
+            Whole::One(first) => Whole::Many(BytesMut::from(first)).and(data),
+            Whole::Many(mut bytes) => {
+                bytes.extend_from_slice(&data);
+                Whole::Many(bytes)
+            }
+        }
+    }
+
+    fn freeze(self) -> Bytes {
+        match self {
+            Whole::Empty => Bytes::new(),
+            Whole::One(bytes) => bytes,
+            Whole::Many(bytes) => bytes.freeze(),
+        }
+    }
+}
+
+fn inflated(
+    mut body: Body,
+    coding: Coding,
+    bytes_max: usize,
+    free: &Arc<Semaphore>,
+) -> Result<Body, Problem> {
+    let take = |bytes| match share(free, bytes) {
+        Some(more) => {
+            body.share.merge(more);
+            true
+        }
+        None => false,
+    };
+    let bytes = inflate(&body.bytes, coding, bytes_max, take).map_err(|err| match err {
+        InflateError::TooLarge => Problem::InflatedTooLarge(bytes_max),
+        InflateError::Broken(reason) => Problem::EncodingBroken(reason),
+        InflateError::Overloaded => Problem::BodiesFull,
+    })?;
+    Ok(Body {
+        bytes: bytes.into(),
+        share: body.share,
+    })
+}
+
+fn share(free: &Arc<Semaphore>, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    let bytes = u32::try_from(bytes).ok()?;
+    Arc::clone(free).try_acquire_many_owned(bytes).ok()
+}
+
+/// Reads some of a body that nobody wants, because a connection closed in the middle of sending may
+/// lose the answer on its way.
+async fn discard(mut body: Incoming) {
+    let read = async {
+        let mut seen = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame.data_ref().map_or(0, Bytes::len);
+            if seen > DISCARD_BYTES_MAX {
+                break;
+            }
+        }
+    };
+    let _ = timeout(DISCARD_TIMEOUT, read).await;
+}

@@ -1,0 +1,86 @@
+//! The limits of the public port, each a flag with a unit.
+
+use std::time::Duration;
+
+use crate::http::{self, Patience};
+
+/// What requests and connections may take.
+#[derive(Debug, Clone, clap::Args)]
+#[group(skip)]
+pub struct Limits {
+    /// Largest request body in bytes as it is sent, up to 64 MiB; the default fits the 10,000 events that one request may have
+    #[arg(long, env = "CAPTCHA_BODY_BYTES_MAX", value_name = "BYTES", default_value_t = 2 << 20, value_parser = clap::value_parser!(u32).range(1..=64 << 20))]
+    pub body_bytes_max: u32,
+
+    /// Largest request body in bytes once inflated, up to 64 MiB; only for gzip and zstd
+    #[arg(long, env = "CAPTCHA_INFLATED_BYTES_MAX", value_name = "BYTES", default_value_t = 4 << 20, value_parser = clap::value_parser!(u32).range(1..=64 << 20))]
+    pub inflated_bytes_max: u32,
+
+    /// Events in one request; 10,000 are 2 MiB, and on their way to Kafka in some 20 ms
+    #[arg(long, env = "CAPTCHA_EVENTS_MAX", value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub events_max: u32,
+
+    /// Bytes of all bodies in progress together, as sent and inflated; past it requests are answered 503
+    #[arg(long, env = "CAPTCHA_BODIES_BYTES_MAX", value_name = "BYTES", default_value_t = 128 << 20, value_parser = clap::value_parser!(u32).range(1 << 10..=1 << 30))]
+    pub bodies_bytes_max: u32,
+
+    /// Bytes of events that may wait for Kafka; past it requests are answered 503. An event costs about 340 bytes
+    #[arg(long, env = "CAPTCHA_WAITING_BYTES_MAX", value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u32).range(1 << 10..=1 << 30))]
+    pub waiting_bytes_max: u32,
+
+    /// Requests in progress at once, WebSocket messages among them; past it they are answered 503. HTTP/2 has many on one connection
+    #[arg(long, env = "CAPTCHA_REQUESTS_MAX", value_name = "COUNT", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
+    pub requests_max: u32,
+
+    /// Connections open at once; more are answered 503 and closed
+    #[arg(long, env = "CAPTCHA_CONNECTIONS_MAX", value_name = "COUNT", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections_max: u32,
+
+    /// Largest head of a request in bytes, from 8 KiB on, and the read buffer that a connection may grow to; a report may name 300 sites in 16 KiB
+    #[arg(long, env = "CAPTCHA_HEAD_BYTES_MAX", value_name = "BYTES", default_value_t = 16 << 10, value_parser = clap::value_parser!(u32).range(8 << 10..=1 << 20))]
+    pub head_bytes_max: u32,
+
+    /// Seconds from the first byte of a head to its last; of a new connection, from its beginning
+    #[arg(long, env = "CAPTCHA_HEAD_SECONDS", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub head_seconds: u32,
+
+    /// Seconds from the head of a request to the last byte of its body
+    #[arg(long, env = "CAPTCHA_BODY_SECONDS", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub body_seconds: u32,
+
+    /// Seconds that a connection may stay open without a request; longer than the minute of common balancers, so that they are the ones who close
+    #[arg(long, env = "CAPTCHA_IDLE_SECONDS", value_name = "SECONDS", default_value_t = 75, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub idle_seconds: u32,
+
+    /// Seconds that requests in flight may take to finish after SIGTERM
+    #[arg(long, env = "CAPTCHA_GRACE_SECONDS", value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub grace_seconds: u32,
+}
+
+impl Limits {
+    /// Those of the listener. Fewer connections where descriptors do not suffice.
+    pub fn of_connections(&self) -> http::Limits {
+        http::Limits {
+            connections_max: http::connections_within_limit(self.connections_max),
+            head_bytes_max: self.head_bytes_max as usize,
+            patience: Patience {
+                head: seconds(self.head_seconds),
+                idle: seconds(self.idle_seconds),
+            },
+        }
+    }
+
+    /// For a body, from its head to its last byte.
+    pub fn body_time(&self) -> Duration {
+        seconds(self.body_seconds)
+    }
+
+    /// For requests in flight after SIGTERM.
+    pub fn grace(&self) -> Duration {
+        seconds(self.grace_seconds)
+    }
+}
+
+fn seconds(count: u32) -> Duration {
+    Duration::from_secs(count.into())
+}
