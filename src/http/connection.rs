@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -152,7 +152,13 @@ where
                 connection.as_mut().graceful_shutdown();
                 continue;
             }
-            set_for_head(&mut alarm, vigil.head_deadline(patience));
+            // Set anew only if that is sooner: most requests are over before it is due.
+            if let Some((by, _)) = vigil.deadline(patience)
+                && by < alarm.deadline()
+                && !leaving
+            {
+                alarm.as_mut().reset(by);
+            }
             if alarm.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
@@ -168,13 +174,6 @@ where
         }
     })
     .await
-}
-
-/// A head that has just begun is due before what was to be looked at next.
-fn set_for_head(alarm: &mut Pin<&mut Sleep>, head: Option<Instant>) {
-    if let Some(by) = head.filter(|by| *by < alarm.deadline()) {
-        alarm.as_mut().reset(by);
-    }
 }
 
 /// Says no and waits a moment for what the client sends: closing on it would reset the connection, and

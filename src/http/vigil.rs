@@ -98,10 +98,18 @@ impl Vigil {
         }
     }
 
-    /// When the head that has begun is late.
-    pub fn head_deadline(&self, patience: Patience) -> Option<Instant> {
-        let since = self.head_since.load(Relaxed);
-        (since > 0).then(|| self.instant(since) + patience.head)
+    /// Between two requests: when it is too late for the rest of a head, or for a head at all.
+    pub fn deadline(&self, patience: Patience) -> Option<(Instant, GivenUp)> {
+        if self.open.load(Relaxed) > 0 {
+            return None;
+        }
+        Some(match self.head_since.load(Relaxed) {
+            0 => {
+                let since = self.instant(self.idle_since.load(Relaxed));
+                (since + patience.idle, GivenUp::Idle)
+            }
+            since => (self.instant(since) + patience.head, GivenUp::HeadLate),
+        })
     }
 
     fn now(&self) -> u64 {
@@ -201,24 +209,11 @@ impl Watch {
 
     /// When to look again, if nothing is late.
     pub fn look(&mut self, now: Instant) -> Result<Instant, GivenUp> {
-        let vigil = &self.vigil;
-        if vigil.open.load(Relaxed) > 0 {
+        let Some((by, given_up)) = self.vigil.deadline(self.patience) else {
             return self.look_at_answers(now);
-        }
+        };
         self.mark = None;
-        if let Some(by) = vigil.head_deadline(self.patience) {
-            return if by <= now {
-                Err(GivenUp::HeadLate)
-            } else {
-                Ok(by)
-            };
-        }
-        let by = vigil.instant(vigil.idle_since.load(Relaxed)) + self.patience.idle;
-        if by <= now {
-            Err(GivenUp::Idle)
-        } else {
-            Ok(by)
-        }
+        if by <= now { Err(given_up) } else { Ok(by) }
     }
 
     fn look_at_answers(&mut self, now: Instant) -> Result<Instant, GivenUp> {
@@ -351,7 +346,6 @@ mod tests {
         advance(PATIENCE.idle - Duration::from_secs(1)).await;
         theirs.write_all(b"POST /").await.unwrap();
         ours.read_exact(&mut [0; 6]).await.unwrap();
-        assert!(vigil.head_deadline(PATIENCE).is_some());
         assert_eq!(end(&vigil).await, (GivenUp::HeadLate, PATIENCE.head));
     }
 

@@ -1,0 +1,269 @@
+//! Connections: TLS with certificates that change, HTTP/2, and the limits of time.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::client::{events, get, post};
+use crate::process::eventually;
+use crate::world::World;
+
+/// Writes a certificate for localhost that signs itself, and its key; the certificate as PEM.
+fn write_certificate(certificate: &Path, key: &Path) -> String {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
+    std::fs::write(key, made.signing_key.serialize_pem()).unwrap();
+    std::fs::write(certificate, made.cert.pem()).unwrap();
+    made.cert.pem()
+}
+
+/// Connects as a client that trusts this certificate alone.
+async fn connect(
+    address: &str,
+    trusted: &str,
+    protocol: &str,
+) -> Result<TlsStream<TcpStream>, String> {
+    let mut roots = RootCertStore::empty();
+    let trusted = rustls::pki_types::CertificateDer::from_pem_slice(trusted.as_bytes()).unwrap();
+    roots.add(trusted).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let connected = TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await;
+    connected.map_err(|err| err.to_string())
+}
+
+/// Sends requests with one event each over one HTTP/2 connection, all at once; their statuses.
+async fn post_all<S>(stream: S, count: usize) -> Vec<u16>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (sender, connection) = handshake.unwrap();
+    tokio::spawn(connection);
+    let requests = (0..count).map(|_| {
+        let request = hyper::Request::post("http://localhost/v1/events")
+            .header("content-type", "application/json")
+            .body(Full::new(bytes::Bytes::from(events(1).to_string())));
+        let mut sender = sender.clone();
+        async move {
+            let answer = sender.send_request(request.unwrap()).await.unwrap();
+            let status = answer.status().as_u16();
+            answer.into_body().collect().await.unwrap();
+            status
+        }
+    });
+    futures_util::future::join_all(requests).await
+}
+
+#[tokio::test]
+async fn http2_is_spoken_without_being_asked_for() {
+    let world = World::new("http2");
+    let (serve, _consume) = world.all().await;
+    let stream = TcpStream::connect(&serve.address).await.unwrap();
+    assert_eq!(post_all(stream, 300).await, [200; 300]);
+    world.await_counted(300).await;
+}
+
+#[tokio::test]
+async fn certificates_are_read_again_when_they_change() {
+    let world = World::new("tls");
+    world.migrate(&[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let [certificate, key] = ["tls.crt", "tls.key"].map(|name| folder.path().join(name));
+    let first = write_certificate(&certificate, &key);
+    let flags = [
+        "--tls-certificate-file",
+        certificate.to_str().unwrap(),
+        "--tls-key-file",
+        key.to_str().unwrap(),
+    ];
+    let serve = world.serve_with(&flags).await;
+    let stream = connect(&serve.address, &first, "h2").await.unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    assert_eq!(post_all(stream, 20).await, [200; 20]);
+
+    let mut stream = connect(&serve.address, &first, "http/1.1").await.unwrap();
+    let request = b"GET /v1/ HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+
+    std::fs::write(&key, "no key").unwrap();
+    serve.await_said("the old certificate stays in force").await;
+    connect(&serve.address, &first, "h2").await.unwrap();
+
+    let second = write_certificate(&certificate, &key);
+    eventually("the new certificate", async || {
+        connect(&serve.address, &second, "h2").await.map(drop)
+    })
+    .await;
+    assert!(connect(&serve.address, &first, "h2").await.is_err());
+
+    std::fs::write(&key, "no key").unwrap();
+    let refused = world
+        .refused(&[&["serve", "--listen", "127.0.0.1:0"], &flags[..]].concat())
+        .await;
+    assert!(
+        refused.contains("tls.key holds no private key in PEM"),
+        "{refused}"
+    );
+}
+
+#[tokio::test]
+async fn a_slow_head_is_told_from_an_idle_connection() {
+    let world = World::new("patience");
+    world.migrate(&[]).await;
+    let serve = world
+        .serve_with(&["--head-seconds", "1", "--idle-seconds", "3600"])
+        .await;
+    let request = b"GET /v1/ HTTP/1.1\r\nhost: x\r\n\r\n";
+    let connected = async || TcpStream::connect(&serve.address).await.unwrap();
+    let mut idle = connected().await;
+    let mut answer = [0; 12];
+    idle.write_all(request).await.unwrap();
+    idle.read_exact(&mut answer).await.unwrap();
+
+    let (mut silent, mut half, mut second) =
+        (connected().await, connected().await, connected().await);
+    half.write_all(&request[..9]).await.unwrap();
+    second.write_all(request).await.unwrap();
+    second.read_exact(&mut answer).await.unwrap();
+    second.write_all(&request[..9]).await.unwrap();
+    for stream in [&mut silent, &mut half, &mut second] {
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+    }
+    let late = "captcha_connections_refused_total{reason=\"head late\"}";
+    assert_eq!(serve.metric(late).await, 3.0);
+
+    idle.write_all(request).await.unwrap();
+    let mut rest = vec![0; 100];
+    assert!(idle.read(&mut rest).await.unwrap() > 0);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed() {
+    let world = World::new("idle");
+    world.migrate(&[]).await;
+    let serve = world.serve_with(&["--idle-seconds", "1"]).await;
+    let mut http1 = TcpStream::connect(&serve.address).await.unwrap();
+    http1
+        .write_all(b"GET /v1/ HTTP/1.1\r\nhost: x\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    http1.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 200"));
+
+    let stream = TcpStream::connect(&serve.address).await.unwrap();
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
+    let request = hyper::Request::get("http://x/v1/").body(Full::<bytes::Bytes>::default());
+    let connection = tokio::spawn(connection);
+    assert_eq!(
+        sender
+            .send_request(request.unwrap())
+            .await
+            .unwrap()
+            .status(),
+        200
+    );
+    // Ended by the server with a GOAWAY: no error.
+    connection.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn requests_carry_an_id_in_and_out() {
+    let world = World::new("ids");
+    let serve = world.serve_with(&["--access-log-share", "1"]).await;
+    let headers = [("x-request-id", "the-callers-own")];
+    let reply = crate::client::request(&serve.address, "GET", "/v1/", &headers, "")
+        .await
+        .unwrap();
+    assert_eq!(reply.header("x-request-id"), "the-callers-own");
+    let own = get(&serve.address, "/v1/nothing").await;
+    assert_eq!(own.header("x-request-id").len(), 36);
+    for id in ["the-callers-own", own.header("x-request-id")] {
+        let logged = async || {
+            serve
+                .logged("request", "request_id")
+                .contains(&id.to_string())
+        };
+        eventually("the line of the access log", async || {
+            logged().await.then_some(()).ok_or(id.to_string())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn options_and_methods_are_told_by_path() {
+    let world = World::new("options");
+    let serve = world.serve().await;
+    for (path, allow) in [
+        ("/v1/events", "POST, OPTIONS"),
+        ("/v1/report", "GET, HEAD, OPTIONS"),
+        ("/latest/", "GET, HEAD, OPTIONS"),
+    ] {
+        for (method, status) in [("OPTIONS", 204), ("DELETE", 405), ("PATCH", 405)] {
+            let reply = crate::client::request(&serve.address, method, path, &[], "")
+                .await
+                .unwrap();
+            assert_eq!(
+                (reply.status.as_u16(), reply.header("allow")),
+                (status, allow),
+                "{method} {path}"
+            );
+        }
+    }
+    let none = crate::client::request(&serve.address, "OPTIONS", "/v1/nothing", &[], "")
+        .await
+        .unwrap();
+    assert_eq!(none.status, 404);
+    assert!(none.text().contains("POST /v1/events"));
+}
+
+#[tokio::test]
+async fn too_many_requests_at_once_are_503() {
+    let world = World::new("requests");
+    world.migrate(&[]).await;
+    let serve = world.serve_with(&["--requests-max", "1"]).await;
+    let mut slow = TcpStream::connect(&serve.address).await.unwrap();
+    let head = "POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n";
+    slow.write_all(head.as_bytes()).await.unwrap();
+    eventually("the limit to be reached", async || {
+        let reply = get(&serve.address, "/v1/").await;
+        if reply.status == 200 {
+            return Err("200".to_string());
+        }
+        reply.assert_away();
+        Ok(())
+    })
+    .await;
+    drop(slow);
+    eventually("room for one", async || {
+        let reply = post(&serve.address, &events(1)).await;
+        (reply.status == 200).then_some(()).ok_or(reply.text())
+    })
+    .await;
+}
