@@ -35,6 +35,15 @@ pub fn start_logging() -> anyhow::Result<()> {
     } else {
         registry.with(layer.json().flatten_event(true)).try_init()?;
     }
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        let place = place.unwrap_or_default();
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let reason = text.unwrap_or("no reason");
+        tracing::error!(place, reason, "a bug: a thread panicked");
+    }));
     Ok(())
 }
 

@@ -165,6 +165,7 @@ pub async fn write(
     health: Health,
     stop: CancellationToken,
 ) {
+    health.expect_turns("claims");
     let mut writer = Writer {
         claims,
         topic: broker.watch_topic(),

@@ -102,7 +102,7 @@ impl Worker {
     /// A worker for one partition.
     pub fn new(number: i32, shared: &Shared) -> Worker {
         let check = format!("partition {number}");
-        shared.health.expect(&check);
+        shared.health.expect_turns(&check);
         shared.bounds.add_worker();
         Worker {
             number,

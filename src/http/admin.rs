@@ -45,11 +45,8 @@ fn route(method: &Method, path: &str, health: &Health, metrics: &Registry) -> An
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_string());
     }
     match path {
-        "/livez" => text(StatusCode::OK, "ok\n".to_string()),
-        "/readyz" => match health.readiness() {
-            (true, reasons) => text(StatusCode::OK, reasons),
-            (false, reasons) => text(StatusCode::SERVICE_UNAVAILABLE, reasons),
-        },
+        "/livez" => judged(health.liveness()),
+        "/readyz" => judged(health.readiness()),
         "/metrics" => {
             let mut page = String::new();
             // Writing to a String cannot fail.
@@ -65,6 +62,14 @@ fn route(method: &Method, path: &str, health: &Health, metrics: &Registry) -> An
             "here are /livez, /readyz and /metrics\n".to_string(),
         ),
     }
+}
+
+fn judged((well, reasons): (bool, String)) -> Answer {
+    let status = match well {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    text(status, reasons)
 }
 
 fn text(status: StatusCode, body: String) -> Answer {

@@ -1,4 +1,4 @@
-//! What readiness consists of: checks that hold, that fail, and those that failed only a moment ago.
+//! What readiness and liveness consist of: checks that hold, that fail or failed only a moment ago, and loops that turn.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -9,9 +9,20 @@ use std::time::{Duration, Instant};
 /// one retry that succeeds, is not worth taking a process out of service.
 const LASTING: Duration = Duration::from_secs(3);
 
-/// The checks that readiness consists of. Clones share them.
+/// How long one of the process's own loops may go without saying anything of its check. All that a loop waits for has
+/// a limit, the longest two minutes for reading a repeat window; a loop that takes longer hangs or has ended.
+const TURN: Duration = Duration::from_secs(300);
+
+/// The checks that readiness consists of, and the loops that set them. Clones share them.
 #[derive(Clone, Default)]
-pub struct Health(Arc<Mutex<BTreeMap<String, Check>>>);
+pub struct Health(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    checks: BTreeMap<String, Check>,
+    /// When a loop last said something of its check, whatever it was.
+    turns: BTreeMap<String, Instant>,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Check {
@@ -43,8 +54,35 @@ impl Health {
 
     /// Adds a check that is still to be set.
     pub fn expect(&self, name: &str) {
-        let mut checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        checks.insert(name.to_string(), Check::starting());
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.checks.insert(name.to_string(), Check::starting());
+    }
+
+    /// Adds a check that a loop sets at each turn: the process lives only as long as it goes on doing so.
+    pub fn expect_turns(&self, name: &str) {
+        self.expect(name);
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.turns.insert(name.to_string(), Instant::now());
+    }
+
+    /// Whether all loops turn, and which do not.
+    pub(super) fn liveness(&self) -> (bool, String) {
+        self.liveness_at(Instant::now())
+    }
+
+    fn liveness_at(&self, now: Instant) -> (bool, String) {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = String::new();
+        for (name, last) in &state.turns {
+            let silent = now.saturating_duration_since(*last);
+            if silent > TURN {
+                let _ = writeln!(text, "{name}: its loop hangs, for {} s", silent.as_secs());
+            }
+        }
+        match text.is_empty() {
+            true => (true, "ok\n".to_string()),
+            false => (false, text),
+        }
     }
 
     /// Sets a check, and logs it if that is a change.
@@ -63,8 +101,12 @@ impl Health {
     }
 
     fn change(&self, name: &str, change: impl FnOnce(&mut Check) -> Option<News>) {
-        let mut checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let check = checks
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = state.turns.get_mut(name) {
+            *turn = Instant::now();
+        }
+        let check = state
+            .checks
             .entry(name.to_string())
             .or_insert_with(Check::starting);
         let news = change(check);
@@ -73,7 +115,8 @@ impl Health {
 
     /// Whether all checks hold, and each with its reason, a line each.
     pub(super) fn readiness(&self) -> (bool, String) {
-        let mut checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let checks = &mut state.checks;
         let now = Instant::now();
         let mut text = String::new();
         for (name, check) in checks.iter_mut() {
@@ -184,6 +227,22 @@ mod tests {
         health.failed("kafka", "cut".to_string());
         let blip = "kafka: ok; tried again after: cut\nschema: ok\n";
         assert_eq!(health.readiness(), (true, blip.to_string()));
+    }
+
+    #[test]
+    fn a_process_lives_as_long_as_its_loops_turn() {
+        let health = Health::awaiting(["schema"]);
+        health.expect_turns("partition 1");
+        health.failed("partition 1", "cut".to_string());
+        let began = Instant::now();
+        let late = began + TURN + Duration::from_secs(1);
+        assert_eq!(health.liveness_at(began), (true, "ok\n".to_string()));
+        let (lives, text) = health.liveness_at(late);
+        assert!(
+            !lives && text.starts_with("partition 1: its loop hangs, for 30"),
+            "{text}"
+        );
+        assert!(health.liveness_at(began + TURN / 2).0);
     }
 
     #[test]

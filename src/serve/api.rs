@@ -61,6 +61,16 @@ impl Api {
         }
     }
 
+    /// Requests in progress.
+    pub fn in_progress(&self) -> usize {
+        self.requests_max - self.free.available_permits()
+    }
+
+    /// Bytes of all bodies in progress.
+    pub fn bodies_bytes(&self) -> usize {
+        self.acceptor.bodies().in_progress_bytes()
+    }
+
     /// Answers one request.
     pub async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: Arc<Peer>) -> Answer {
         let began = Instant::now();
@@ -89,8 +99,7 @@ impl Api {
         if matches!(problem, Problem::Body(_) | Problem::EncodingBroken(_)) {
             self.metrics.bodies_refused.inc();
         }
-        let in_progress = self.requests_max - self.free.available_permits();
-        problem.into_answer(|| self.pace.retry_after(in_progress))
+        problem.into_answer(|| self.pace.retry_after(self.in_progress()))
     }
 
     async fn answer_within_limit(

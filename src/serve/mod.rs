@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 use tokio_util::sync::CancellationToken;
 
 use self::accept::Acceptor;
@@ -109,19 +109,11 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     tracing::info!(%address, %admin_address, kafka = broker.addresses(), topic = %broker.topic(),
         clickhouse = store.addresses(), tls = tls.is_some(), "serving");
 
-    let health = admin::Health::awaiting(["kafka"]);
+    let health = admin::Health::awaiting(["serving"]);
+    health.expect_turns("kafka");
     let mut registry = Registry::with_prefix("captcha");
     let metrics = Metrics::register(&mut registry);
     let counts = http::Counts::register(&mut registry);
-    // The admin port outlives the API, so that /readyz can be read while the last requests finish.
-    let admin_stop = CancellationToken::new();
-    let admin = tokio::spawn(admin::serve(
-        admin_listener,
-        health.clone(),
-        registry,
-        admin_stop.clone(),
-    ));
-
     let topic = broker.topic().clone();
     let report = health.clone();
     let producer = Producer::start(broker, limits.waiting_bytes_max, move |status| {
@@ -133,6 +125,31 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         metrics,
         AccessLog::new(args.access_log_share),
         limits.requests_max,
+    ));
+
+    let (requests, bodies) = (Arc::clone(&api), Arc::clone(&api));
+    metrics::Level::register(
+        &mut registry,
+        "http_requests_in_progress",
+        "Requests that are not answered yet",
+        None,
+        move || requests.in_progress(),
+    );
+    metrics::Level::register(
+        &mut registry,
+        "bodies",
+        "What the bodies in progress take",
+        Some(Unit::Bytes),
+        move || bodies.bodies_bytes(),
+    );
+
+    // The admin port outlives the API, so that /readyz can be read while the last requests finish.
+    let admin_stop = CancellationToken::new();
+    let admin = tokio::spawn(admin::serve(
+        admin_listener,
+        health.clone(),
+        registry,
+        admin_stop.clone(),
     ));
 
     health.set("serving", Ok(()));
