@@ -1,6 +1,8 @@
 //! `captcha serve`: events in over HTTP, confirmed once Kafka has them; statistics out of ClickHouse.
 
 mod api;
+#[allow(dead_code)]
+mod cors;
 #[allow(dead_code, unused_imports)]
 mod keys;
 mod metrics;
