@@ -6,6 +6,8 @@ mod cors;
 #[allow(dead_code, unused_imports)]
 mod keys;
 mod metrics;
+#[allow(dead_code)]
+mod new_key;
 mod problem;
 mod report;
 mod request;
