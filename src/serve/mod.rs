@@ -6,7 +6,6 @@ mod cors;
 #[allow(dead_code, unused_imports)]
 mod keys;
 mod metrics;
-#[allow(dead_code)]
 mod new_key;
 mod problem;
 mod report;
@@ -27,7 +26,11 @@ use crate::store::{self, Store};
 /// Accept captcha events over HTTP and answer with statistics
 #[derive(Debug, clap::Args)]
 #[group(skip)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    other: Option<Other>,
+
     /// Address of the API; port 0 takes a free one
     #[arg(
         long,
@@ -69,11 +72,20 @@ pub struct Args {
     store: store::Args,
 }
 
+/// What is done about serving without serving.
+#[derive(Debug, clap::Subcommand)]
+enum Other {
+    NewKey(new_key::Args),
+}
+
 /// Serves until `stop` is cancelled, then answers what is in flight.
 ///
 /// # Errors
-/// A port cannot be listened on, or a file cannot be read. A server that is away is no error.
+/// A port cannot be listened on, a file cannot be read, or a new key cannot be made. A server that is away is no error.
 pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
+    if let Some(Other::NewKey(args)) = args.other {
+        return new_key::run(&args);
+    }
     let store = Store::new(args.store)?;
     let broker = Broker::new(args.broker);
     let listener = http::bind(args.listen, "--listen").await?;

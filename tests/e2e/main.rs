@@ -16,6 +16,7 @@ mod consume;
 mod errors;
 mod fresh;
 mod holds;
+mod keys;
 mod logs;
 mod migrate;
 mod outages;
