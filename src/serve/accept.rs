@@ -5,6 +5,8 @@ use serde::Serialize;
 
 use super::body::{Bodies, Body};
 use super::form::Form;
+use super::gate::Caller;
+use super::keys::RateState;
 use super::pace::Outage;
 use super::problem::Problem;
 use crate::broker::{Outgoing, Producer, Receipt, SendError, TopicName};
@@ -48,19 +50,28 @@ impl Acceptor {
         &self.bodies
     }
 
-    /// Accepts the events of a body, all or none: with receipts once Kafka has them. A dry run only says whether they
-    /// would be.
+    /// Accepts the events of a body, all or none: with receipts once Kafka has them, and what is left of the caller's
+    /// rate. A dry run only says whether they would be, and takes nothing of the rate.
     ///
     /// # Errors
     /// Why nothing is promised.
-    pub async fn accept(&self, body: Body, form: Form, dry_run: bool) -> Result<Accepted, Problem> {
-        let records = self
-            .bodies
-            .events(body, form, |events| Ok(records(&events)));
+    pub async fn accept(
+        &self,
+        body: Body,
+        form: Form,
+        caller: &Caller,
+        dry_run: bool,
+    ) -> Result<(Accepted, Option<RateState>), Problem> {
+        let checked = caller.clone();
+        let records = self.bodies.events(body, form, move |events, is_array| {
+            checked.check(&events, is_array)?;
+            Ok(records(&events))
+        });
         let records = records.await?;
         if dry_run {
-            return Ok(self.valid(records.len()));
+            return Ok((self.valid(records.len()), None));
         }
+        let rate = caller.take(records.len())?;
         let sent = self.producer.send(records, Utc::now()).await;
         match &sent {
             Ok(_) => self.outage.note(true),
@@ -71,14 +82,15 @@ impl Acceptor {
             SendError::Overloaded => Problem::KafkaFull,
             SendError::Unconfirmed(_) => Problem::Unconfirmed(self.outage.retry_after()),
         })?;
-        Ok(Accepted {
+        let accepted = Accepted {
             status: "accepted",
             topic: self.topic.as_str().to_string(),
             message: "every event is on all in-sync replicas and will be counted once",
             accepted: receipts.len(),
             valid: None,
             receipts: receipts.iter().map(receipt).collect(),
-        })
+        };
+        Ok((accepted, rate))
     }
 
     fn valid(&self, count: usize) -> Accepted {

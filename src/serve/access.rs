@@ -7,6 +7,8 @@ use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, StatusCode, Version};
 
+use super::keys;
+
 /// Characters of a path that a line repeats.
 const PATH_CHARS_MAX: usize = 256;
 
@@ -22,6 +24,7 @@ pub struct Entry {
     path: String,
     version: Version,
     request_id: HeaderValue,
+    key: Option<String>,
     peer: SocketAddr,
 }
 
@@ -52,11 +55,13 @@ pub fn parse_share(text: &str) -> Result<f64, &'static str> {
 impl Entry {
     /// What is known before the answer. Queries are left out: they name sites.
     pub fn of(request: &Request<Incoming>, id: &HeaderValue, peer: SocketAddr) -> Entry {
+        let key = keys::claimed_id(request.headers()).map(str::to_string);
         Entry {
             method: request.method().clone(),
             path: request.uri().path().chars().take(PATH_CHARS_MAX).collect(),
             version: request.version(),
             request_id: id.clone(),
+            key,
             peer,
         }
     }
@@ -70,6 +75,7 @@ impl Entry {
             status = status.as_u16(),
             ms = elapsed.as_secs_f64() * 1e3,
             request_id = self.request_id.to_str().unwrap_or_default(),
+            key = self.key,
             peer = %self.peer,
             "request"
         );

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, EXPECT, HeaderValue};
+use hyper::header::{ALLOW, EXPECT, HeaderValue, ORIGIN};
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -14,6 +14,8 @@ use tokio::sync::Semaphore;
 use super::accept::Acceptor;
 use super::access::{AccessLog, Entry};
 use super::form::Form;
+use super::gate::Gate;
+use super::keys::RateState;
 use super::metrics::Metrics;
 use super::pace::Pace;
 use super::problem::{PATHS, Problem};
@@ -26,6 +28,7 @@ pub struct Api {
     acceptor: Acceptor,
     reports: Reports,
     metrics: Metrics,
+    gate: Gate,
     access: AccessLog,
     requests_max: usize,
     /// Requests that may still begin.
@@ -47,6 +50,7 @@ impl Api {
         acceptor: Acceptor,
         reports: Reports,
         metrics: Metrics,
+        gate: Gate,
         access: AccessLog,
         requests_max: u32,
     ) -> Api {
@@ -54,6 +58,7 @@ impl Api {
             acceptor,
             reports,
             metrics,
+            gate,
             access,
             requests_max: requests_max as usize,
             free: Semaphore::new(requests_max as usize),
@@ -76,6 +81,7 @@ impl Api {
         let began = Instant::now();
         let route = Route::of(request.uri().path());
         let id = request_id(request.headers());
+        let origin = request.headers().get(ORIGIN).cloned();
         let entry = self
             .access
             .is_sampled()
@@ -91,6 +97,7 @@ impl Api {
         if let Some(entry) = entry {
             entry.log(answer.status(), began.elapsed());
         }
+        self.gate.decorate(origin.as_ref(), answer.headers_mut());
         answer.headers_mut().insert(REQUEST_ID, id);
         answer
     }
@@ -119,12 +126,14 @@ impl Api {
                 Ok(options("GET, HEAD, POST, OPTIONS"))
             }
             (Route::Unknown, _) => Err(Problem::NotFound),
-            (_, &Method::OPTIONS) => Ok(options(route.methods())),
-            (Route::Events, &Method::POST) => self.accept(request).await,
-            (Route::Report, &Method::GET | &Method::HEAD) => {
-                let filter = parse_filter(query(&request)).map_err(Problem::Query)?;
-                self.reports.answer(&filter).await
+            (_, &Method::OPTIONS) => {
+                let mut answer = options(route.methods());
+                let preflight = self.gate.preflight(request.headers());
+                answer.headers_mut().extend(preflight.unwrap_or_default());
+                Ok(answer)
             }
+            (Route::Events, &Method::POST) => self.accept(request).await,
+            (Route::Report, &Method::GET | &Method::HEAD) => self.report(&request).await,
             (Route::About, &Method::GET | &Method::HEAD) => {
                 no_parameters(query(&request))?;
                 Ok(json(&about()))
@@ -133,18 +142,28 @@ impl Api {
         }
     }
 
+    async fn report(&self, request: &Request<Incoming>) -> Result<Answer, Problem> {
+        let caller = self.gate.reader(request.headers())?;
+        let filter = parse_filter(query(request)).map_err(Problem::Query)?;
+        let filter = caller.narrow(filter)?;
+        let rate = caller.take(1)?;
+        Ok(with_rate(self.reports.answer(&filter).await?, rate))
+    }
+
     async fn accept(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
+        let caller = self.gate.writer(request.headers())?;
         let dry_run = parse_dry_run(query(&request))?;
         let form = Form::of(request.headers())?;
         // Who asked first whether to send the body has not sent it, and is not made to.
         let asks_first = request.headers().contains_key(EXPECT);
         let bodies = self.acceptor.bodies();
         let body = bodies.read(request.into_body(), asks_first).await?;
-        let accepted = self.acceptor.accept(body, form, dry_run).await?;
+        let accepting = self.acceptor.accept(body, form, &caller, dry_run);
+        let (accepted, rate) = accepting.await?;
         self.metrics
             .events_accepted
             .inc_by(accepted.accepted as u64);
-        Ok(json(&accepted))
+        Ok(with_rate(json(&accepted), rate))
     }
 }
 
@@ -166,6 +185,13 @@ fn options(methods: &'static str) -> Answer {
     *answer.status_mut() = StatusCode::NO_CONTENT;
     let methods = HeaderValue::from_static(methods);
     answer.headers_mut().insert(ALLOW, methods);
+    answer
+}
+
+fn with_rate(mut answer: Answer, rate: Option<RateState>) -> Answer {
+    if let Some(rate) = rate {
+        rate.write_to(answer.headers_mut());
+    }
     answer
 }
 

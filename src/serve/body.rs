@@ -139,7 +139,7 @@ impl Bodies {
         })
     }
 
-    /// Makes something of the events of a body.
+    /// Makes something of the events of a body, told whether pointers number them.
     ///
     /// # Errors
     /// There are none, or too many, or what `make` says.
@@ -147,10 +147,13 @@ impl Bodies {
         &self,
         body: Body,
         form: Form,
-        make: impl FnOnce(Vec<Event>) -> Result<T, Problem> + Send + 'static,
+        make: impl FnOnce(Vec<Event>, bool) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
         let events_max = self.events_max;
-        let parse = move |bytes: &[u8]| make(form.parse(bytes, events_max).map_err(Problem::Body)?);
+        let parse = move |bytes: &[u8]| {
+            let events = form.parse(bytes, events_max).map_err(Problem::Body)?;
+            make(events, form.is_array(bytes))
+        };
         if form.coding == Coding::Identity && body.bytes.len() <= PARSE_INLINE_BYTES_MAX {
             return parse(&body.bytes);
         }

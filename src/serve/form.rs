@@ -75,6 +75,11 @@ impl Form {
             Syntax::Lines => parse_lines(body, events_max),
         }
     }
+
+    /// Whether the events of a body that is inflated are numbered in pointers: all but one event alone are.
+    pub fn is_array(self, body: &[u8]) -> bool {
+        self.syntax == Syntax::Lines || body.trim_ascii_start().starts_with(b"[")
+    }
 }
 
 fn syntax(headers: &HeaderMap) -> Result<Syntax, Problem> {

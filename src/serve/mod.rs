@@ -4,9 +4,13 @@ mod accept;
 mod access;
 mod api;
 mod body;
+mod cors;
 mod form;
+mod gate;
+mod keys;
 mod limits;
 mod metrics;
+mod new_key;
 mod pace;
 mod problem;
 mod report;
@@ -25,6 +29,9 @@ use self::accept::Acceptor;
 use self::access::AccessLog;
 use self::api::Api;
 use self::body::Bodies;
+use self::cors::Cors;
+use self::gate::Gate;
+use self::keys::Keyring;
 use self::limits::Limits;
 use self::metrics::Metrics;
 use self::reports::Reports;
@@ -35,7 +42,11 @@ use crate::store::{self, Store};
 /// Accept captcha events over HTTP and answer with statistics
 #[derive(Debug, clap::Args)]
 #[group(skip)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    other: Option<Other>,
+
     /// Address of the API; port 0 takes a free one
     #[arg(
         long,
@@ -72,6 +83,14 @@ pub struct Args {
     )]
     tls_key_file: Option<PathBuf>,
 
+    /// File of API keys, which `captcha serve new-key` makes; without it everybody may send and read. Read again when it changes
+    #[arg(long, env = "CAPTCHA_KEYS_FILE", value_name = "FILE")]
+    keys_file: Option<PathBuf>,
+
+    /// Origins whose web pages may call the API, with commas between them, or * for all
+    #[arg(long, env = "CAPTCHA_CORS_ORIGINS", value_name = "ORIGINS", value_parser = Cors::parse)]
+    cors_origins: Option<Cors>,
+
     /// Share of requests that are logged, from 0 (none) to 1 (all)
     #[arg(long, env = "CAPTCHA_ACCESS_LOG_SHARE", value_name = "SHARE", default_value = "0", value_parser = access::parse_share)]
     access_log_share: f64,
@@ -86,16 +105,27 @@ pub struct Args {
     store: store::Args,
 }
 
+/// What is done about serving without serving.
+#[derive(Debug, clap::Subcommand)]
+enum Other {
+    NewKey(new_key::Args),
+}
+
 /// Serves until `stop` is cancelled, then answers what is in flight.
 ///
 /// # Errors
-/// A port cannot be listened on, or a file cannot be read. A server that is away is no error.
+/// A port cannot be listened on, a file cannot be read, or a new key cannot be made. A server that is away is no error.
 pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
+    if let Some(Other::NewKey(args)) = args.other {
+        return new_key::run(&args);
+    }
     let limits = args.limits;
     let files = args.tls_certificate_file.zip(args.tls_key_file);
     let tls = files
         .map(|(certificate, key)| tls::Files::new(certificate, key).watch(stop.clone()))
         .transpose()?;
+    let keys = args.keys_file.map(|file| start_keys(file, &stop));
+    let keys = keys.transpose()?;
     let store = Store::new(args.store)?;
     let broker = Broker::new(args.broker);
     let listener = http::bind(args.listen, "--listen").await?;
@@ -107,13 +137,17 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         .local_addr()
         .context("cannot tell the address of the admin port")?;
     tracing::info!(%address, %admin_address, kafka = broker.addresses(), topic = %broker.topic(),
-        clickhouse = store.addresses(), tls = tls.is_some(), "serving");
+        clickhouse = store.addresses(), tls = tls.is_some(), keys = keys.is_some(), "serving");
+    if keys.is_none() && !address.ip().is_loopback() {
+        tracing::warn!(%address, "no --keys-file: whoever reaches this address may send events and read reports");
+    }
 
     let health = admin::Health::awaiting(["serving"]);
     health.expect_turns("kafka");
     let mut registry = Registry::with_prefix("captcha");
     let metrics = Metrics::register(&mut registry);
     let counts = http::Counts::register(&mut registry);
+    let keys_in_force = keys.clone();
     let topic = broker.topic().clone();
     let report = health.clone();
     let producer = Producer::start(broker, limits.waiting_bytes_max, move |status| {
@@ -123,10 +157,20 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         Acceptor::new(topic, producer, Bodies::new(&limits, stop.clone())),
         Reports::new(store),
         metrics,
+        Gate::new(keys, args.cors_origins),
         AccessLog::new(args.access_log_share),
         limits.requests_max,
     ));
 
+    if let Some(keys) = keys_in_force {
+        metrics::Level::register(
+            &mut registry,
+            "keys_file_taken",
+            "1 if the keys in force are those of the file",
+            None,
+            move || usize::from(keys.is_current()),
+        );
+    }
     let (requests, bodies) = (Arc::clone(&api), Arc::clone(&api));
     metrics::Level::register(
         &mut registry,
@@ -170,4 +214,11 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     admin.await.context("the admin port failed")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn start_keys(file: PathBuf, stop: &CancellationToken) -> anyhow::Result<Arc<Keyring>> {
+    let keys = Arc::new(Keyring::open(file)?);
+    let (watched, stop) = (Arc::clone(&keys), stop.clone());
+    tokio::spawn(async move { watched.watch(stop).await });
+    Ok(keys)
 }

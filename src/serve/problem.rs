@@ -1,10 +1,13 @@
 //! Errors as the API tells them: problem details (RFC 9457), and the one place that maps causes to them.
 
 use hyper::StatusCode;
-use hyper::header::{ACCEPT_ENCODING, ALLOW, HeaderValue, RETRY_AFTER};
+use hyper::header::{
+    ACCEPT_ENCODING, ALLOW, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use serde::Serialize;
 use std::time::Duration;
 
+use super::keys::{Denied, RateLimited};
 use crate::event::{FieldError, Rejection};
 use crate::http::{self, Answer};
 use crate::store::{Class, CountersError};
@@ -15,6 +18,14 @@ pub const PATHS: [&str; 3] = ["POST /v1/events", "GET /v1/report", "GET /v1/"];
 /// Why a request is not answered with what it asked for.
 #[derive(Debug)]
 pub enum Problem {
+    /// 401: no key, or none that is known.
+    Denied(Denied),
+    /// 403: the key is for something else, which is named here.
+    WrongRole(&'static str),
+    /// 403: events of sites that are not the key's.
+    ForeignEvents(Vec<FieldError>),
+    /// 403: a report of sites that are not the key's.
+    ForeignSites(Vec<ParameterError>),
     /// 404: no such path.
     NotFound,
     /// 405: the path answers other methods, named here.
@@ -37,6 +48,8 @@ pub enum Problem {
     Body(Rejection),
     /// 422: parameters of the query, each with what is wrong.
     Query(Vec<ParameterError>),
+    /// 429: over the key's rate; or 413, if it can never be within.
+    RateLimited(RateLimited),
     /// 500: our own code failed.
     Bug,
     /// 503: too many requests are in progress.
@@ -83,12 +96,11 @@ enum Errors {
 impl Problem {
     /// The answer, without what a driver said. `pace` knows when what is in progress will be done, in seconds.
     pub fn into_answer(self, pace: impl FnOnce() -> u64) -> Answer {
-        let retry_after = self.retry_after(pace);
-        let accepts = matches!(self, Problem::Encoding(_));
-        let allow = match self {
-            Problem::MethodNotAllowed(methods) => Some(methods),
-            _ => None,
-        };
+        let mut headers = HeaderMap::new();
+        if let Some(seconds) = self.retry_after(pace) {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        self.write_to(&mut headers);
         let document = self.document();
         let status = StatusCode::from_u16(document.status).unwrap_or_default();
         let mut answer = http::answer(
@@ -96,18 +108,21 @@ impl Problem {
             "application/problem+json",
             http::json_line(&document),
         );
-        let headers = answer.headers_mut();
-        if let Some(seconds) = retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if let Some(methods) = allow {
-            headers.insert(ALLOW, HeaderValue::from_static(methods));
-        }
-        if accepts {
-            // RFC 9110 section 12.5.3: what a next request may be encoded with.
-            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"));
-        }
+        answer.headers_mut().extend(headers);
         answer
+    }
+
+    /// The headers that go with some statuses.
+    fn write_to(&self, headers: &mut HeaderMap) {
+        let mut insert = |name, value| headers.insert(name, HeaderValue::from_static(value));
+        match self {
+            Problem::MethodNotAllowed(methods) => drop(insert(ALLOW, methods)),
+            // RFC 9110 section 12.5.3: what a next request may be encoded with.
+            Problem::Encoding(_) => drop(insert(ACCEPT_ENCODING, "gzip, zstd")),
+            Problem::Denied(denied) => drop(insert(WWW_AUTHENTICATE, denied.challenge())),
+            Problem::RateLimited(RateLimited::Wait { state, .. }) => state.write_to(headers),
+            _ => {}
+        }
     }
 
     fn retry_after(&self, pace: impl FnOnce() -> u64) -> Option<u64> {
@@ -116,6 +131,7 @@ impl Problem {
             Problem::ReportsFull(seconds)
             | Problem::Unconfirmed(seconds)
             | Problem::Report(CountersError::Store(_), seconds) => Some(*seconds),
+            Problem::RateLimited(RateLimited::Wait { seconds, .. }) => Some(u64::from(*seconds)),
             _ => None,
         }
     }
@@ -124,6 +140,24 @@ impl Problem {
     fn document(self) -> Document {
         let mut errors = None;
         let (status, title, detail) = match self {
+            Problem::Denied(denied) => (401, "no access", denied.to_string()),
+            Problem::WrongRole(role) => (403, "forbidden", format!("this key {role} and nothing else")),
+            Problem::ForeignEvents(fields) => {
+                let detail = format!("nothing was accepted: {}", described(fields.len()));
+                errors = Some(Errors::Fields(fields));
+                (403, "not your site", detail)
+            }
+            Problem::ForeignSites(parameters) => {
+                let detail = described(parameters.len());
+                errors = Some(Errors::Parameters(parameters));
+                (403, "not your site", detail)
+            }
+            Problem::RateLimited(limited @ RateLimited::Wait { .. }) => {
+                (429, "over the rate", limited.to_string())
+            }
+            Problem::RateLimited(limited @ RateLimited::Never { .. }) => {
+                (413, "too many events", limited.to_string())
+            }
             Problem::NotFound => (
                 404,
                 "no such path",

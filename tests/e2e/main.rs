@@ -18,6 +18,7 @@ mod errors;
 mod forms;
 mod fresh;
 mod holds;
+mod keys;
 mod logs;
 mod migrate;
 mod outages;

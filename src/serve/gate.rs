@@ -1,0 +1,147 @@
+//! Who may do what: keys where there are any, for the sites that are theirs, at their rates; and which web pages.
+
+use std::sync::Arc;
+
+use hyper::header::{HeaderMap, HeaderValue};
+use uuid::Uuid;
+
+use super::cors::Cors;
+use super::keys::{Key, Keyring, RateState};
+use super::problem::{ParameterError, Problem};
+use crate::event::{Event, FieldError};
+use crate::store::Filter;
+
+/// Errors listed in one answer, as many as of a body.
+const ERRORS_MAX: usize = 100;
+
+/// Lets requests in.
+pub struct Gate {
+    keys: Option<Arc<Keyring>>,
+    cors: Option<Cors>,
+}
+
+/// Who sends a request: a key, or anybody where there are no keys.
+#[derive(Clone)]
+pub struct Caller(Option<Arc<Key>>);
+
+impl Gate {
+    /// Without keys everybody is let in; without CORS no page of another origin.
+    pub fn new(keys: Option<Arc<Keyring>>, cors: Option<Cors>) -> Gate {
+        Gate { keys, cors }
+    }
+
+    /// Who wants to send events.
+    ///
+    /// # Errors
+    /// 401: nobody that is known. 403: a key that only reads.
+    pub fn writer(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let caller = self.caller(headers)?;
+        match &caller.0 {
+            Some(key) if !key.may_write() => Err(Problem::WrongRole("reads reports")),
+            _ => Ok(caller),
+        }
+    }
+
+    /// Who wants to read a report.
+    ///
+    /// # Errors
+    /// 401: nobody that is known. 403: a key that only sends events.
+    pub fn reader(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let caller = self.caller(headers)?;
+        match &caller.0 {
+            Some(key) if !key.may_read() => Err(Problem::WrongRole("sends events")),
+            _ => Ok(caller),
+        }
+    }
+
+    fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
+        match &self.keys {
+            None => Ok(Caller(None)),
+            Some(keys) => {
+                let key = keys.identify(headers).map_err(Problem::Denied)?;
+                Ok(Caller(Some(key)))
+            }
+        }
+    }
+
+    /// What a browser is told that asks before it sends; `None` if none asks or no page of another origin may call.
+    pub fn preflight(&self, request: &HeaderMap) -> Option<HeaderMap> {
+        self.cors.as_ref()?.preflight(request)
+    }
+
+    /// Lets the page of `origin` read an answer, if it may.
+    pub fn decorate(&self, origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
+        if let Some(cors) = &self.cors {
+            cors.decorate(origin, answer);
+        }
+    }
+}
+
+impl Caller {
+    /// Checks that all events, of an array or lines or one alone, are of sites that are the caller's.
+    ///
+    /// # Errors
+    /// 403, with the events that are not.
+    pub fn check(&self, events: &[Event], is_array: bool) -> Result<(), Problem> {
+        let Some(key) = &self.0 else {
+            return Ok(());
+        };
+        let foreign: Vec<_> = events
+            .iter()
+            .enumerate()
+            .filter(|(_, event)| !key.sites().contains(&event.site_id))
+            .map(|(index, _)| FieldError {
+                pointer: match is_array {
+                    true => format!("/{index}/site_id"),
+                    false => "/site_id".to_string(),
+                },
+                detail: "not a site of this key".to_string(),
+            })
+            .take(ERRORS_MAX)
+            .collect();
+        match foreign.is_empty() {
+            true => Ok(()),
+            false => Err(Problem::ForeignEvents(foreign)),
+        }
+    }
+
+    /// Takes events, or one request, of the caller's rate.
+    ///
+    /// # Errors
+    /// 429, or 413 if it can never be.
+    pub fn take(&self, count: usize) -> Result<Option<RateState>, Problem> {
+        let taken = self.0.as_ref().map(|key| key.take(count));
+        taken
+            .transpose()
+            .map(Option::flatten)
+            .map_err(Problem::RateLimited)
+    }
+
+    /// Narrows a report to the sites that are the caller's.
+    ///
+    /// # Errors
+    /// 403, with the sites that were asked for and are not.
+    pub fn narrow(&self, mut filter: Filter) -> Result<Filter, Problem> {
+        let Some(key) = &self.0 else {
+            return Ok(filter);
+        };
+        let is_foreign = |site_id: &&Uuid| !key.sites().contains(site_id);
+        let foreign: Vec<_> = filter
+            .site_ids
+            .iter()
+            .filter(is_foreign)
+            .map(|site_id| ParameterError {
+                parameter: "site_id".to_string(),
+                detail: format!("{site_id} is not a site of this key"),
+            })
+            .take(ERRORS_MAX)
+            .collect();
+        if !foreign.is_empty() {
+            return Err(Problem::ForeignSites(foreign));
+        }
+        if filter.site_ids.is_empty() {
+            filter.site_ids = key.sites().listed();
+        }
+        Ok(filter)
+    }
+}

@@ -1,0 +1,347 @@
+//! The key file: one key a line, `ID ROLE SITES sha256:HEX [rate=N] [burst=N]`. Pure.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use super::text::{Hash, holds_key, is_id};
+use super::{Rate, Role, Sites};
+
+/// Keys in a file: enough for a key for each of ten thousand customers.
+const KEYS_MAX: usize = 10_000;
+
+/// Bytes of a file: as many as a Kubernetes Secret may have.
+pub const FILE_BYTES_MAX: usize = 1 << 20;
+
+/// What a line says of a key.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its public name.
+    pub id: String,
+    /// What it is for.
+    pub role: Role,
+    /// The sites that it is for.
+    pub sites: Sites,
+    /// Stands for the key itself.
+    pub hash: Hash,
+    /// How much it may do; without one, all.
+    pub rate: Option<Rate>,
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (id, role, sites, hash) = (&self.id, self.role.name(), &self.sites, &self.hash);
+        write!(f, "{id} {role} {sites} {hash}")?;
+        self.rate.iter().try_for_each(|rate| write!(f, " {rate}"))
+    }
+}
+
+/// Reads a key file: all of it or nothing.
+///
+/// # Errors
+/// The first line that cannot be taken and why. No word of the file is repeated: it may be a secret in the wrong place.
+pub fn parse(bytes: &[u8]) -> Result<Vec<Entry>, String> {
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(format!("it has more than {FILE_BYTES_MAX} bytes"));
+    }
+    let (mut entries, mut lines_of_ids, mut lines_of_hashes) =
+        (Vec::new(), HashMap::new(), HashMap::new());
+    // An editor's byte order mark is no part of the first ID.
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
+        let refuse = |reason: String| format!("line {number}: {reason}");
+        let Some(entry) = parse_line(line).map_err(refuse)? else {
+            continue;
+        };
+        if let Some(other) = lines_of_ids.insert(entry.id.clone(), number) {
+            return Err(refuse(format!("the ID of line {other} again")));
+        }
+        if let Some(other) = lines_of_hashes.insert(*entry.hash.bytes(), number) {
+            return Err(refuse(format!(
+                "the hash of line {other} again; a key's ID is part of what is hashed, so one of the two is wrong"
+            )));
+        }
+        if entries.len() == KEYS_MAX {
+            return Err(refuse(format!("more than {KEYS_MAX} keys")));
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+/// What a line says; `None` if nothing.
+fn parse_line(line: &[u8]) -> Result<Option<Entry>, String> {
+    let line = std::str::from_utf8(line).map_err(|_| "not UTF-8")?;
+    if holds_key(line) {
+        return Err("here is a key itself, and only its hash may be; make a new one with `captcha serve new-key`, this one is spoilt".to_string());
+    }
+    let said = line.split_once('#').map_or(line, |(said, _)| said);
+    let mut words = said.split_whitespace();
+    let Some(id) = words.next() else {
+        return Ok(None);
+    };
+    if !is_id(id) {
+        return Err("an ID has 4 to 32 characters, a to z and 0 to 9".to_string());
+    }
+    let role = match words.next() {
+        Some("write") => Role::Write,
+        Some("read") => Role::Read,
+        _ => return Err("no role after the ID; expected write or read".to_string()),
+    };
+    let sites = words.next().ok_or("no sites after the role")?;
+    let hash = words
+        .next()
+        .and_then(Hash::parse)
+        .ok_or("no hash after the sites; expected sha256: and 64 lower-case hexadecimal digits")?;
+    Ok(Some(Entry {
+        id: id.to_string(),
+        role,
+        sites: Sites::parse(sites)?,
+        hash,
+        rate: parse_rate(words)?,
+    }))
+}
+
+fn parse_rate<'a>(words: impl Iterator<Item = &'a str>) -> Result<Option<Rate>, String> {
+    let (mut rate, mut burst) = (None, None);
+    for word in words {
+        let (name, number, slot) = match word.split_once('=') {
+            Some(("rate", number)) => ("rate", number, &mut rate),
+            Some(("burst", number)) => ("burst", number, &mut burst),
+            _ => {
+                return Err(
+                    "an unknown word after the hash; expected rate=N or burst=N".to_string()
+                );
+            }
+        };
+        let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
+        let read = number.parse::<u32>().ok().filter(|_| is_number);
+        let read = read.ok_or_else(|| format!("{name} is no number; expected {name}=N"))?;
+        if slot.replace(read).is_some() {
+            return Err(format!("{name} twice"));
+        }
+    }
+    match (rate, burst) {
+        (Some(rate), burst) => Rate::new(rate, burst).map(Some),
+        (None, Some(_)) => Err("a burst without a rate".to_string()),
+        (None, None) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::keys::text::make;
+    use crate::serve::keys::{BURST_MAX, RATE_MAX};
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    const SITE: &str = "6f1c1f2e-3d0b-4c5a-9b0e-2f4b8f3f7a01";
+
+    fn hash(digit: char) -> String {
+        format!("sha256:{}", digit.to_string().repeat(64))
+    }
+
+    fn lines(file: &str) -> Vec<String> {
+        let entries = parse(file.as_bytes()).unwrap_or_else(|reason| panic!("{reason}"));
+        entries.iter().map(Entry::to_string).collect()
+    }
+
+    fn refusal(file: &str) -> String {
+        match parse(file.as_bytes()) {
+            Ok(_) => panic!("taken: {file}"),
+            Err(reason) => reason,
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_whole() {
+        let (one, two, three) = (hash('1'), hash('2'), hash('3'));
+        let file = format!(
+            "\u{feff}# keys of acme\r\n\n  w3b1\twrite  {SITE} {one} burst=20 rate=10 # the shop\r\n\
+             r3p0 read * {two}\n   # old: {SITE}\n0000 write * {three} rate=7#{one}"
+        );
+        assert_eq!(
+            lines(&file),
+            [
+                format!("w3b1 write {SITE} {one} rate=10 burst=20"),
+                format!("r3p0 read * {two}"),
+                format!("0000 write * {three} rate=7 burst=7"),
+            ]
+        );
+        assert!(lines("").is_empty());
+        assert!(lines("# nobody\n\n").is_empty());
+    }
+
+    #[test]
+    fn a_bad_line_is_named_with_its_reason() {
+        let good = format!("k3y1 write * {}\n", hash('1'));
+        let with = |line: String| refusal(&format!("{good}# one\n{line}\n{good}"));
+        let other = hash('2');
+        for (line, reason) in [
+            (format!("k3y write * {other}"), "line 3: an ID has 4 to 32"),
+            (format!("K3Y2 write * {other}"), "line 3: an ID has"),
+            (format!("k3-2 write * {other}"), "line 3: an ID has"),
+            (
+                format!("{} read * {other}", "k".repeat(33)),
+                "line 3: an ID has",
+            ),
+            ("k3y2".to_string(), "line 3: no role"),
+            (format!("k3y2 admin * {other}"), "line 3: no role"),
+            (format!("k3y2 write,read * {other}"), "line 3: no role"),
+            ("k3y2 write".to_string(), "line 3: no sites"),
+            (format!("k3y2 write {other}"), "line 3: no hash"),
+            ("k3y2 write *".to_string(), "line 3: no hash"),
+            (format!("k3y2 write * {}", &other[7..]), "line 3: no hash"),
+            (format!("k3y2 write * {}", &other[..70]), "line 3: no hash"),
+            (format!("k3y2 write * {other}2"), "line 3: no hash"),
+            (
+                format!("k3y2 write * {}", other.replace('2', "A")),
+                "line 3: no hash",
+            ),
+            (
+                format!("k3y2 write {SITE},7 {other}"),
+                "line 3: site 2 is no UUID",
+            ),
+            (
+                format!("k3y2 write *,{SITE} {other}"),
+                "line 3: site 1 is no UUID",
+            ),
+            (
+                format!("k3y2 write * {other} 100"),
+                "line 3: an unknown word",
+            ),
+            (
+                format!("k3y2 write * {other} Rate=1"),
+                "line 3: an unknown word",
+            ),
+            (
+                format!("k3y2 write * {other} rate=0"),
+                "line 3: rate must be 1 to",
+            ),
+            (
+                format!("k3y2 write * {other} rate=1000001"),
+                "line 3: rate must be",
+            ),
+            (
+                format!("k3y2 write * {other} rate=1 burst=0"),
+                "line 3: burst must be",
+            ),
+            (
+                format!("k3y2 write * {other} rate=+1"),
+                "line 3: rate is no number",
+            ),
+            (
+                format!("k3y2 write * {other} rate="),
+                "line 3: rate is no number",
+            ),
+            (
+                format!("k3y2 write * {other} rate=1.5"),
+                "line 3: rate is no number",
+            ),
+            (
+                format!("k3y2 write * {other} rate=4294967296"),
+                "line 3: rate is no",
+            ),
+            (
+                format!("k3y2 write * {other} rate=1 rate=1"),
+                "line 3: rate twice",
+            ),
+            (
+                format!("k3y2 write * {other} burst=1"),
+                "line 3: a burst without",
+            ),
+            (
+                format!("k3y1 write * {other}"),
+                "line 3: the ID of line 1 again",
+            ),
+            (
+                format!("k3y2 write * {}", hash('1')),
+                "line 3: the hash of line 1",
+            ),
+        ] {
+            let said = with(line.clone());
+            assert!(said.starts_with(reason), "{line}: {said}");
+        }
+        let bytes = [good.as_bytes(), b"k3y2 write * \xff"].concat();
+        assert_eq!(parse(&bytes).err().unwrap(), "line 2: not UTF-8");
+    }
+
+    #[test]
+    fn a_key_in_the_file_is_refused_and_not_repeated() {
+        let key = make().unwrap();
+        let secret = key.rsplit('_').next().unwrap();
+        for line in [
+            key.clone(),
+            format!("k3y1 write * {key}"),
+            format!("# {key}"),
+        ] {
+            let said = refusal(&line);
+            assert!(said.contains("here is a key itself"), "{said}");
+            assert!(!said.contains(secret), "{said}");
+        }
+    }
+
+    #[test]
+    fn keys_and_bytes_have_bounds() {
+        let line = |n: usize| format!("{n:05} read * sha256:{n:064}\n");
+        let most: String = (0..KEYS_MAX).map(line).collect();
+        assert_eq!(lines(&most).len(), KEYS_MAX);
+        let more = refusal(&format!("{most}{}", line(KEYS_MAX)));
+        assert_eq!(more, "line 10001: more than 10000 keys");
+        let comment = "#".repeat(FILE_BYTES_MAX);
+        assert!(lines(&comment).is_empty());
+        let large = refusal(&format!("{comment}#"));
+        assert_eq!(large, "it has more than 1048576 bytes");
+    }
+
+    fn entry() -> impl Strategy<Value = Entry> {
+        let sites = prop_oneof![
+            Just(Sites::All),
+            prop::collection::hash_set(any::<u128>().prop_map(Uuid::from_u128), 1..5)
+                .prop_map(Sites::Only),
+        ];
+        let rate = prop::option::of((1..=RATE_MAX, prop::option::of(1..=BURST_MAX)));
+        let role = prop_oneof![Just(Role::Write), Just(Role::Read)];
+        ("[a-z0-9]{4,32}", role, sites, "[0-9a-f]{64}", rate).prop_map(
+            |(id, role, sites, digits, rate)| Entry {
+                id,
+                role,
+                sites,
+                hash: Hash::parse(&format!("sha256:{digits}")).unwrap(),
+                rate: rate.map(|(rate, burst)| Rate::new(rate, burst).unwrap()),
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(entries in prop::collection::vec(entry(), 0..8)) {
+            let written: Vec<_> = entries.iter().map(Entry::to_string).collect();
+            let read = parse(written.join("\n").as_bytes()).unwrap();
+            prop_assert_eq!(read.len(), entries.len());
+            for (read, entry) in read.iter().zip(&entries) {
+                prop_assert_eq!(read.to_string(), entry.to_string());
+                prop_assert_eq!(&read.sites, &entry.sites);
+                prop_assert_eq!((read.role, read.rate), (entry.role, entry.rate));
+            }
+        }
+
+        #[test]
+        fn no_refusal_repeats_a_word_of_the_file(
+            entry in entry(), place in 0_usize..6, secret in "[0-9a-zA-Z_=,-]{20,70}",
+        ) {
+            let line = format!("{entry} rate");
+            let mut words: Vec<_> = line.split(' ').collect();
+            let place = place % words.len();
+            words[place] = &secret;
+            if let Err(reason) = parse(words.join(" ").as_bytes()) {
+                prop_assert!(!reason.contains(&secret), "{}", reason);
+            }
+        }
+
+        #[test]
+        fn nothing_makes_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&bytes);
+        }
+    }
+}

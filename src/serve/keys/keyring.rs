@@ -1,0 +1,348 @@
+//! The keys in force: read from their file at start, and again whenever it has changed.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use hyper::header::{AUTHORIZATION, HeaderMap};
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::file::FILE_BYTES_MAX;
+use super::sight::{Look, News, Sight};
+use super::text::Hash;
+use super::{Denied, Entry, Key, KeyText, parse};
+
+/// Between two looks at the file. It is taken when two in a row see the same, so a change is in force within two
+/// of them. The content is compared, not a date: Kubernetes swaps links, and copies keep dates.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The keys of a file.
+pub struct Keyring {
+    path: PathBuf,
+    keys: watch::Sender<Keys>,
+    current: AtomicBool,
+}
+
+/// Keys by their IDs, and the bytes that they were read from.
+struct Keys {
+    bytes: Vec<u8>,
+    by_id: HashMap<String, Arc<Key>>,
+}
+
+impl Keyring {
+    /// Reads a key file.
+    ///
+    /// # Errors
+    /// It cannot be read, or one of its lines cannot be taken.
+    pub fn open(path: PathBuf) -> anyhow::Result<Keyring> {
+        let context = || format!("cannot take the keys of {}", path.display());
+        let bytes = read(&path)
+            .map_err(anyhow::Error::msg)
+            .with_context(context)?;
+        let entries = parse(&bytes)
+            .map_err(anyhow::Error::msg)
+            .with_context(context)?;
+        let keyring = Keyring {
+            path,
+            keys: watch::Sender::new(Keys::new(bytes, entries, None)),
+            current: AtomicBool::new(true),
+        };
+        keyring.log("keys read");
+        Ok(keyring)
+    }
+
+    /// Takes up what changes in the file until `stop` is cancelled. A file that cannot be taken changes nothing:
+    /// the keys from before stay in force, and the reason is logged once.
+    pub async fn watch(&self, stop: CancellationToken) {
+        let mut sight = Sight::new(self.keys.borrow().bytes.clone());
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(LOOK_INTERVAL) => {}
+            }
+            let path = self.path.clone();
+            let look = tokio::task::spawn_blocking(move || read(&path)).await;
+            let look = look.unwrap_or_else(|_| Err("reading failed".to_string()));
+            if let Some(news) = sight.look(look) {
+                self.take(news);
+            }
+        }
+    }
+
+    /// Who sends a request, by its `Authorization: Bearer KEY`.
+    ///
+    /// # Errors
+    /// [`Denied`]. It takes as long whether there is no such ID or the secret is another.
+    pub fn identify(&self, headers: &HeaderMap) -> Result<Arc<Key>, Denied> {
+        let text = KeyText::parse(bearer(headers)?).ok_or(Denied::Malformed)?;
+        let key = self.keys.borrow().by_id.get(text.id()).cloned();
+        let hash = key.as_ref().map_or(&Hash::NONE, |key| &key.entry.hash);
+        let is_same = hash.is_same(&text.hash());
+        key.filter(|_| is_same).ok_or(Denied::Unknown)
+    }
+
+    /// A key as the file has it by now, for connections that stay: its sites or its role may have changed.
+    /// `None` if it was withdrawn.
+    pub fn renewed(&self, key: &Key) -> Option<Arc<Key>> {
+        let now = self.keys.borrow().by_id.get(key.id()).cloned();
+        now.filter(|now| now.entry.hash.is_same(&key.entry.hash))
+    }
+
+    /// How many keys are in force.
+    pub fn count(&self) -> usize {
+        self.keys.borrow().by_id.len()
+    }
+
+    /// Whether the keys in force are those of the file, as far as it could be read.
+    pub fn is_current(&self) -> bool {
+        self.current.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, news: News) {
+        self.current
+            .store(!matches!(news, News::Bad(_)), Ordering::Relaxed);
+        match news {
+            News::Same => self.log("the key file is good again, and as before"),
+            News::Keys(bytes, entries) => {
+                let keys = Keys::new(bytes, entries, Some(&self.keys.borrow()));
+                self.keys.send_replace(keys);
+                self.log("keys read again");
+            }
+            News::Bad(reason) => tracing::warn!(
+                file = %self.path.display(), %reason,
+                "the key file cannot be taken; the keys from before stay in force, also those that it no longer has"
+            ),
+        }
+    }
+
+    fn log(&self, message: &'static str) {
+        let (file, keys) = (self.path.display(), self.count());
+        match keys {
+            0 => {
+                tracing::warn!(%file, keys, "{message}: it has no key, so every request is denied")
+            }
+            _ => tracing::info!(%file, keys, "{message}"),
+        }
+    }
+}
+
+impl Keys {
+    /// The keys of a file; those that were there before keep their buckets.
+    fn new(bytes: Vec<u8>, entries: Vec<Entry>, before: Option<&Keys>) -> Keys {
+        let by_id = entries.into_iter().map(|entry| {
+            let before = before.and_then(|keys| keys.by_id.get(&entry.id));
+            let id = entry.id.clone();
+            (id, Arc::new(Key::new(entry, before.map(Arc::as_ref))))
+        });
+        let by_id = by_id.collect();
+        Keys { bytes, by_id }
+    }
+}
+
+/// The ID of the key that a request claims to have, known or not.
+pub fn claimed_id(headers: &HeaderMap) -> Option<&str> {
+    bearer(headers)
+        .ok()
+        .and_then(KeyText::parse)
+        .map(|key| key.id())
+}
+
+/// The one key that a request carries.
+fn bearer(headers: &HeaderMap) -> Result<&str, Denied> {
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let value = given.next().ok_or(Denied::Missing)?;
+    let (scheme, key) = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .ok_or(Denied::Malformed)?;
+    if given.next().is_some() || !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Denied::Malformed);
+    }
+    Ok(key.trim_matches(' '))
+}
+
+/// One byte more than a file may have is read, so that a larger one is noticed.
+fn read(path: &Path) -> Look {
+    let say = |err: std::io::Error| err.to_string().to_lowercase();
+    let kind = std::fs::metadata(path).map_err(say)?;
+    // A pipe can be read only once, and then it would look empty.
+    if !kind.is_file() {
+        return Err("not a regular file".to_string());
+    }
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
+        .map_err(say)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::keys::make;
+    use hyper::header::HeaderValue;
+
+    fn line(key: &str, rest: &str) -> String {
+        let text = KeyText::parse(key).unwrap();
+        format!("{} write * {} {rest}\n", text.id(), text.hash())
+    }
+
+    fn headers(values: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    fn bearing(key: &str) -> HeaderMap {
+        headers(&[&format!("Bearer {key}")])
+    }
+
+    fn keyring(text: &str) -> (Arc<Keyring>, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        std::fs::write(&path, text).unwrap();
+        (Arc::new(Keyring::open(path).unwrap()), folder)
+    }
+
+    fn open(text: &[u8]) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        std::fs::write(&path, text).unwrap();
+        let name = path.display().to_string();
+        let said = format!("{:#}", Keyring::open(path).err().unwrap());
+        said.replace(&name, "FILE")
+    }
+
+    #[test]
+    fn a_key_is_known_by_all_of_it() {
+        let (one, other) = (make().unwrap(), make().unwrap());
+        let (keyring, _folder) = keyring(&line(&one, ""));
+        let id = KeyText::parse(&one).unwrap().id();
+        for spelling in ["Bearer ", "bearer ", "BEARER  "] {
+            let found = keyring.identify(&headers(&[&format!("{spelling}{one}")]));
+            assert_eq!(found.ok().unwrap().id(), id);
+        }
+        let denied = |headers: &HeaderMap| keyring.identify(headers).err();
+        assert_eq!(denied(&bearing(&other)), Some(Denied::Unknown));
+        let flipped = if one.ends_with('0') { "1" } else { "0" };
+        let nearly = format!("{}{flipped}", &one[..one.len() - 1]);
+        assert_eq!(denied(&bearing(&nearly)), Some(Denied::Unknown));
+        let renamed = one.replace(id, "an0therid");
+        assert_eq!(denied(&bearing(&renamed)), Some(Denied::Unknown));
+    }
+
+    #[test]
+    fn what_is_no_key_is_told_from_no_key() {
+        let key = make().unwrap();
+        let (keyring, _folder) = keyring(&line(&key, ""));
+        assert_eq!(
+            keyring.identify(&HeaderMap::new()).err(),
+            Some(Denied::Missing)
+        );
+        let bearing = format!("Bearer {key}");
+        for values in [
+            &[""][..],
+            &["Bearer"],
+            &["Bearer "],
+            &[&key],
+            &[&format!("Basic {key}")],
+            &[&format!("Bearer{key}")],
+            &[&format!("Bearer {}", &key[..key.len() - 1])],
+            &[&format!("Bearer {key},{key}")],
+            &["Bearer captcha_ID_SECRET"],
+            &[&bearing, &bearing],
+        ] {
+            let denied = keyring.identify(&headers(values)).err();
+            assert_eq!(denied, Some(Denied::Malformed), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_taken_is_an_error_at_start() {
+        let missing = Keyring::open("/nowhere/keys".into()).err().unwrap();
+        assert_eq!(
+            format!("{missing:#}"),
+            "cannot take the keys of /nowhere/keys: no such file or directory (os error 2)"
+        );
+        let folder = Keyring::open("/".into()).err().unwrap();
+        assert!(format!("{folder:#}").ends_with("/: not a regular file"));
+        assert_eq!(
+            open(b"\nk3y"),
+            "cannot take the keys of FILE: line 2: an ID has 4 to 32 characters, a to z and 0 to 9"
+        );
+        let large = open("#".repeat(FILE_BYTES_MAX + 7).as_bytes());
+        assert!(large.ends_with("it has more than 1048576 bytes"), "{large}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_file_is_read_again_and_a_broken_one_changes_nothing() {
+        let (one, other) = (make().unwrap(), make().unwrap());
+        let (keyring, folder) = keyring(&line(&one, "rate=1 burst=5"));
+        let first = keyring.identify(&bearing(&one)).ok().unwrap();
+        first.take(5).unwrap();
+        let stop = CancellationToken::new();
+        let watched = Arc::clone(&keyring);
+        let watching = tokio::spawn({
+            let stop = stop.clone();
+            async move { watched.watch(stop).await }
+        });
+        // As Kubernetes does it: another folder under the same name.
+        let write = |text: String| {
+            let fresh = folder.path().join("fresh");
+            std::fs::write(&fresh, text).unwrap();
+            std::fs::rename(fresh, folder.path().join("keys")).unwrap();
+        };
+        let looked = || sleep(3 * LOOK_INTERVAL);
+
+        write(line(&one, "rate=1 burst=5") + &line(&other, ""));
+        looked().await;
+        assert_eq!(keyring.count(), 2);
+        assert!(keyring.identify(&bearing(&other)).is_ok());
+        let again = keyring.identify(&bearing(&one)).ok().unwrap();
+        assert!(!Arc::ptr_eq(&first, &again));
+        assert!(again.take(5).is_err(), "the bucket was filled");
+
+        write(line(&other, "rate=0"));
+        looked().await;
+        assert!(!keyring.is_current());
+        assert_eq!(keyring.count(), 2);
+        assert!(keyring.renewed(&first).is_some());
+
+        write(line(&other, ""));
+        looked().await;
+        assert!(keyring.is_current());
+        assert_eq!(
+            keyring.identify(&bearing(&one)).err(),
+            Some(Denied::Unknown)
+        );
+        assert!(keyring.renewed(&first).is_none());
+
+        write(String::new());
+        looked().await;
+        assert_eq!(keyring.count(), 0);
+        stop.cancel();
+        watching.await.unwrap();
+    }
+
+    #[test]
+    fn another_key_of_the_same_id_is_not_the_one_before() {
+        let one = make().unwrap();
+        let id = KeyText::parse(&one).unwrap().id();
+        let other = format!("captcha_{id}_{}", "0".repeat(64));
+        let (before, _folder) = keyring(&line(&one, ""));
+        let (after, _folder) = keyring(&line(&other, ""));
+        let key = before.identify(&bearing(&one)).ok().unwrap();
+        assert!(before.renewed(&key).is_some());
+        assert!(after.renewed(&key).is_none());
+    }
+}

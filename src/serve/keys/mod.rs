@@ -1,0 +1,283 @@
+//! API keys: who sends a request, what it may do, for which sites, and how much of it.
+
+mod bucket;
+mod file;
+mod keyring;
+mod rate;
+mod sight;
+mod text;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use self::bucket::Bucket;
+pub use self::file::{Entry, parse};
+pub use self::keyring::{Keyring, claimed_id};
+use self::rate::Unit;
+pub use self::rate::{BURST_MAX, RATE_MAX, Rate, RateLimited, RateState};
+pub use self::text::{KeyText, make};
+
+/// What a key is for; each has one role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Role {
+    /// Send events
+    Write,
+    /// Read reports
+    Read,
+}
+
+impl Role {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Write => "write",
+            Role::Read => "read",
+        }
+    }
+
+    fn unit(self) -> Unit {
+        match self {
+            Role::Write => Unit::Events,
+            Role::Read => Unit::Requests,
+        }
+    }
+}
+
+/// The sites that a key is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sites {
+    /// Every site, also those to come.
+    All,
+    /// These and no other; at least one.
+    Only(HashSet<Uuid>),
+}
+
+impl Sites {
+    /// Reads `*` or UUIDs with commas between them.
+    ///
+    /// # Errors
+    /// What is expected. What was given is not repeated: it may be a secret in the wrong place.
+    pub fn parse(text: &str) -> Result<Sites, String> {
+        if text == "*" {
+            return Ok(Sites::All);
+        }
+        let sites = text.split(',').enumerate().map(|(index, site)| {
+            Uuid::try_parse(site).map_err(|_| {
+                let number = index + 1;
+                format!("site {number} is no UUID; expected * or UUIDs with commas between them")
+            })
+        });
+        sites.collect::<Result<_, _>>().map(Sites::Only)
+    }
+
+    /// Them in order; none if that is all.
+    pub fn listed(&self) -> Vec<Uuid> {
+        match self {
+            Sites::All => Vec::new(),
+            Sites::Only(sites) => {
+                let mut sites: Vec<_> = sites.iter().copied().collect();
+                sites.sort_unstable();
+                sites
+            }
+        }
+    }
+
+    /// Whether a site is one of them.
+    pub fn contains(&self, site_id: &Uuid) -> bool {
+        match self {
+            Sites::All => true,
+            Sites::Only(sites) => sites.contains(site_id),
+        }
+    }
+}
+
+impl fmt::Display for Sites {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Sites::All => f.write_str("*"),
+            Sites::Only(_) => {
+                let sites: Vec<_> = self.listed().iter().map(Uuid::to_string).collect();
+                f.write_str(&sites.join(","))
+            }
+        }
+    }
+}
+
+/// A key of the key file. It does not hold the key's text, so nothing can print it.
+pub struct Key {
+    entry: Entry,
+    bucket: Option<Arc<Bucket>>,
+}
+
+impl Key {
+    /// A key of an entry. The bucket of the same key before is kept if its rate has not changed.
+    fn new(entry: Entry, before: Option<&Key>) -> Key {
+        let unit = entry.role.unit();
+        let bucket = entry.rate.map(|rate| {
+            let kept = before.and_then(|key| key.bucket.clone());
+            kept.filter(|bucket| bucket.is_for(rate, unit))
+                .unwrap_or_else(|| Arc::new(Bucket::new(rate, unit)))
+        });
+        Key { entry, bucket }
+    }
+
+    /// Its public name, for logs and metrics.
+    pub fn id(&self) -> &str {
+        &self.entry.id
+    }
+
+    /// Whether it may send events.
+    pub fn may_write(&self) -> bool {
+        self.entry.role == Role::Write
+    }
+
+    /// Whether it may read reports.
+    pub fn may_read(&self) -> bool {
+        self.entry.role == Role::Read
+    }
+
+    /// The sites that it may write or read.
+    pub fn sites(&self) -> &Sites {
+        &self.entry.sites
+    }
+
+    /// Takes events of its rate (a request, if it reads: then `count` is 1), all or none. `None`: it has no
+    /// rate, or nothing was asked for.
+    ///
+    /// # Errors
+    /// [`RateLimited`]: not now, or not ever.
+    pub fn take(&self, count: usize) -> Result<Option<RateState>, RateLimited> {
+        let Some(bucket) = &self.bucket else {
+            return Ok(None);
+        };
+        match u32::try_from(count).map(NonZeroU32::new) {
+            Ok(None) => Ok(None),
+            Ok(Some(count)) => bucket.take(count).map(Some),
+            Err(_) => Err(bucket.never(count)),
+        }
+    }
+}
+
+/// Why a request comes from nobody: 401.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// No key was sent.
+    Missing,
+    /// What was sent is no key.
+    Malformed,
+    /// There is no such key.
+    Unknown,
+}
+
+impl Denied {
+    /// The value of `WWW-Authenticate` (RFC 6750).
+    pub fn challenge(self) -> &'static str {
+        match self {
+            Denied::Missing => "Bearer realm=\"captcha\"",
+            Denied::Malformed | Denied::Unknown => {
+                "Bearer realm=\"captcha\", error=\"invalid_token\""
+            }
+        }
+    }
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Denied::Missing => "no key; send the header authorization: Bearer captcha_ID_SECRET",
+            Denied::Malformed => {
+                "the authorization header holds no key; expected one, Bearer captcha_ID_SECRET"
+            }
+            Denied::Unknown => "there is no such key; it may have been withdrawn",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SITE: &str = "6f1c1f2e-3d0b-4c5a-9b0e-2f4b8f3f7a01";
+    const OTHER: &str = "0b9c6a52-7d0e-4a7e-8d55-1f2a3b4c5d6e";
+
+    fn key(words: &str, before: Option<&Key>) -> Key {
+        let line = words.replace("HASH", &format!("sha256:{}", "0".repeat(64)));
+        let entry = parse(line.as_bytes()).unwrap().remove(0);
+        Key::new(entry, before)
+    }
+
+    #[test]
+    fn a_key_writes_or_reads() {
+        let key = |role: &str| key(&format!("k3y1 {role} * HASH"), None);
+        let (writer, reader) = (key("write"), key("read"));
+        assert_eq!((writer.may_write(), writer.may_read()), (true, false));
+        assert_eq!((reader.may_write(), reader.may_read()), (false, true));
+        assert_eq!(reader.id(), "k3y1");
+    }
+
+    #[test]
+    fn a_key_is_for_its_sites_alone() {
+        let [site, other] = [SITE, OTHER].map(|text| text.parse::<Uuid>().unwrap());
+        let bound = key(&format!("k3y1 write {SITE} HASH"), None);
+        assert!(bound.sites().contains(&site));
+        assert!(!bound.sites().contains(&other));
+        let free = key("k3y1 write * HASH", None);
+        assert!(free.sites().contains(&other));
+    }
+
+    #[test]
+    fn sites_are_read_whole_or_not_at_all() {
+        let both = Sites::parse(&format!("{SITE},{}", OTHER.to_uppercase())).unwrap();
+        assert_eq!(both.to_string(), format!("{OTHER},{SITE}"));
+        for text in [
+            "",
+            ",",
+            "all",
+            &format!("{SITE},"),
+            &format!("{SITE},*"),
+            &format!("{SITE};{OTHER}"),
+            &SITE[1..],
+        ] {
+            let refusal = Sites::parse(text).unwrap_err();
+            assert!(refusal.contains("is no UUID"), "{text}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_outlives_its_key_unless_the_rate_changes() {
+        let before = key("k3y1 write * HASH rate=1 burst=10", None);
+        before.take(10).unwrap();
+        let full = |words: &str| key(words, Some(&before)).take(10).is_ok();
+        assert!(!full("k3y1 write * HASH burst=10 rate=1"));
+        assert!(!full(&format!("k3y1 write {SITE} HASH rate=1 burst=10")));
+        assert!(full("k3y1 write * HASH rate=1 burst=11"));
+        assert!(full("k3y1 write * HASH rate=2 burst=10"));
+        assert!(full("k3y1 read * HASH rate=1 burst=10"));
+        assert!(full("k3y1 write * HASH"));
+    }
+
+    #[test]
+    fn a_rate_counts_what_is_asked_for() {
+        let free = key("k3y1 write * HASH", None);
+        assert_eq!(free.take(usize::MAX), Ok(None));
+        let rated = key("k3y1 write * HASH rate=1 burst=3", None);
+        assert_eq!(rated.take(0), Ok(None));
+        let left = rated.take(2).unwrap().map(|state| state.remaining());
+        assert_eq!(left, Some(1));
+        let (count, burst) = (usize::MAX, 3);
+        assert_eq!(rated.take(count), Err(RateLimited::Never { count, burst }));
+    }
+
+    #[test]
+    fn a_denial_says_how_to_ask() {
+        for denied in [Denied::Missing, Denied::Malformed, Denied::Unknown] {
+            assert!(denied.challenge().starts_with("Bearer "));
+            let is_wrong = denied != Denied::Missing;
+            assert_eq!(denied.challenge().contains("invalid_token"), is_wrong);
+        }
+    }
+}
