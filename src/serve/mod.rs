@@ -1,7 +1,9 @@
 //! `captcha serve`: events in over HTTP, confirmed once Kafka has them; statistics out of ClickHouse.
 
 mod api;
+mod documents;
 mod metrics;
+mod openapi;
 mod problem;
 mod report;
 mod request;
