@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::documents::Documents;
 use super::metrics::{self, Metrics};
 use super::problem::Problem;
 use super::report::ReportBody;
@@ -69,6 +70,7 @@ pub struct Api {
     parsing: Semaphore,
     drain: Drain,
     reports_failing: AtomicBool,
+    documents: Documents,
 }
 
 /// How the process ends.
@@ -119,6 +121,7 @@ impl Api {
             parsing: Semaphore::new(available_parallelism().map_or(1, NonZero::get)),
             drain,
             reports_failing: AtomicBool::new(false),
+            documents: Documents::new(),
         }
     }
 
@@ -149,7 +152,13 @@ impl Api {
                 no_parameters(&query)?;
                 Ok(json(&about()))
             }
-            (Route::Report | Route::About, _) => Err(Problem::MethodNotAllowed("GET, HEAD")),
+            (Route::Document(name), &Method::GET | &Method::HEAD) => {
+                no_parameters(&query)?;
+                Ok(self.documents.answer(name, request.headers()))
+            }
+            (Route::Report | Route::About | Route::Document(_), _) => {
+                Err(Problem::MethodNotAllowed("GET, HEAD"))
+            }
             (Route::Unknown, _) => Err(Problem::NotFound),
         }
     }

@@ -3,6 +3,7 @@
 use chrono::NaiveDate;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 
+use super::documents;
 use super::problem::{ParameterError, Problem};
 use crate::store::Filter;
 
@@ -18,6 +19,8 @@ pub enum Route {
     Events,
     /// Statistics go out.
     Report,
+    /// What the API promises.
+    Document(documents::Name),
     /// No such path.
     Unknown,
 }
@@ -30,6 +33,9 @@ impl Route {
             .iter()
             .filter_map(|version| path.strip_prefix(version))
             .find(|rest| rest.is_empty() || rest.starts_with('/'));
+        if let Some(name) = rest.and_then(documents::Name::of) {
+            return Route::Document(name);
+        }
         match rest.map(|rest| rest.trim_end_matches('/')) {
             Some("") => Route::About,
             Some("/events" | "/event") => Route::Events,
@@ -44,6 +50,7 @@ impl Route {
             Route::About => "about",
             Route::Events => "events",
             Route::Report => "report",
+            Route::Document(_) => "document",
             Route::Unknown => "other",
         }
     }
@@ -151,6 +158,7 @@ mod tests {
 
     #[test]
     fn all_spellings_of_the_paths() {
+        let document = |path| Route::Document(documents::Name::of(path).unwrap());
         for (path, route) in [
             ("/v1/events", Route::Events),
             ("/v1/events/", Route::Events),
@@ -162,6 +170,12 @@ mod tests {
             ("/v1/report", Route::Report),
             ("/V1/report", Route::Report),
             ("/latest/report", Route::Report),
+            ("/v1/docs", document("/docs")),
+            ("/latest/docs/", document("/docs/")),
+            ("/V1/openapi.json", document("/openapi.json")),
+            ("/v1/docs/page.js", document("/docs/page.js")),
+            ("/v1/docs/page.html", Route::Unknown),
+            ("/docs", Route::Unknown),
             ("/v1", Route::About),
             ("/v1/", Route::About),
             ("/latest/", Route::About),
