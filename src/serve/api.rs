@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::accept::Acceptor;
 use super::access::{AccessLog, Entry};
+use super::documents::Documents;
 use super::form::Form;
 use super::gate::Gate;
 use super::keys::RateState;
@@ -29,6 +30,7 @@ pub struct Api {
     reports: Reports,
     metrics: Metrics,
     gate: Gate,
+    documents: Documents,
     access: AccessLog,
     requests_max: usize,
     /// Requests that may still begin.
@@ -59,6 +61,7 @@ impl Api {
             reports,
             metrics,
             gate,
+            documents: Documents::new(),
             access,
             requests_max: requests_max as usize,
             free: Semaphore::new(requests_max as usize),
@@ -137,6 +140,10 @@ impl Api {
             (Route::About, &Method::GET | &Method::HEAD) => {
                 no_parameters(query(&request))?;
                 Ok(json(&about()))
+            }
+            (Route::Document(name), &Method::GET | &Method::HEAD) => {
+                no_parameters(query(&request))?;
+                Ok(self.documents.answer(name, request.headers()))
             }
             _ => Err(Problem::MethodNotAllowed(route.methods())),
         }

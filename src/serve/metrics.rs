@@ -53,7 +53,7 @@ impl Metrics {
             events_accepted: Counter::default(),
             bodies_refused: Counter::default(),
         };
-        for route in Route::ALL.map(Route::name) {
+        for route in Route::NAMES {
             drop(metrics.request_seconds.get_or_create(&OfRoute { route }));
             for status in STATUSES {
                 drop(metrics.requests.get_or_create(&Answered { route, status }));

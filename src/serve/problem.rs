@@ -13,7 +13,14 @@ use crate::http::{self, Answer};
 use crate::store::{Class, CountersError};
 
 /// What there is, as a path that there is not is told.
-pub const PATHS: [&str; 3] = ["POST /v1/events", "GET /v1/report", "GET /v1/"];
+pub const PATHS: [&str; 6] = [
+    "POST /v1/events",
+    "GET /v1/report",
+    "GET /v1/",
+    "GET /v1/docs",
+    "GET /v1/openapi.yaml",
+    "GET /v1/schema",
+];
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use chrono::NaiveDate;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
+use super::documents;
 use super::problem::{ParameterError, Problem};
 use crate::store::Filter;
 
@@ -14,7 +15,7 @@ const ERRORS_MAX: usize = 100;
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What a path stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
     /// What this is.
     About,
@@ -22,6 +23,8 @@ pub enum Route {
     Events,
     /// Statistics go out.
     Report,
+    /// What the API promises.
+    Document(documents::Name),
     /// No such path.
     Unknown,
 }
@@ -34,6 +37,9 @@ impl Route {
             .iter()
             .filter_map(|version| path.strip_prefix(version))
             .find(|rest| rest.is_empty() || rest.starts_with('/'));
+        if let Some(name) = rest.and_then(documents::Name::of) {
+            return Route::Document(name);
+        }
         match rest.map(|rest| rest.trim_end_matches('/')) {
             Some("") => Route::About,
             Some("/events" | "/event") => Route::Events,
@@ -42,14 +48,14 @@ impl Route {
         }
     }
 
-    /// All of them.
-    pub const ALL: [Route; 4] = [Route::About, Route::Events, Route::Report, Route::Unknown];
+    /// The names of all in metrics.
+    pub const NAMES: [&str; 5] = ["about", "document", "events", "other", "report"];
 
     /// The methods that it answers, as `Allow` lists them.
     pub fn methods(self) -> &'static str {
         match self {
             Route::Events => "POST, OPTIONS",
-            Route::About | Route::Report => "GET, HEAD, OPTIONS",
+            Route::About | Route::Report | Route::Document(_) => "GET, HEAD, OPTIONS",
             Route::Unknown => "",
         }
     }
@@ -60,6 +66,7 @@ impl Route {
             Route::About => "about",
             Route::Events => "events",
             Route::Report => "report",
+            Route::Document(_) => "document",
             Route::Unknown => "other",
         }
     }
@@ -181,6 +188,7 @@ mod tests {
 
     #[test]
     fn all_spellings_of_the_paths() {
+        let document = |path| Route::Document(documents::Name::of(path).unwrap());
         for (path, route) in [
             ("/v1/events", Route::Events),
             ("/v1/events/", Route::Events),
@@ -192,6 +200,12 @@ mod tests {
             ("/v1/report", Route::Report),
             ("/V1/report", Route::Report),
             ("/latest/report", Route::Report),
+            ("/v1/docs", document("/docs")),
+            ("/latest/docs/", document("/docs/")),
+            ("/V1/openapi.json", document("/openapi.json")),
+            ("/v1/docs/page.js", document("/docs/page.js")),
+            ("/v1/docs/page.html", Route::Unknown),
+            ("/docs", Route::Unknown),
             ("/v1", Route::About),
             ("/v1/", Route::About),
             ("/latest/", Route::About),
