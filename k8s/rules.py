@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 # Secrets that are made by hand, with the keys they must have.
-OUT_OF_BAND = {"captcha-clickhouse": {"password"}}
+OUT_OF_BAND = {"captcha-clickhouse": {"password"}, "captcha-keys": {"keys.txt"}}
 RESTRICTED_VOLUMES = {
     "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret",
 }
