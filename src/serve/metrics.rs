@@ -105,7 +105,7 @@ pub struct Level<F> {
 }
 
 impl<F: Fn() -> usize + Send + Sync + 'static> Level<F> {
-    /// Renders what `read` says with a registry.
+    /// Renders what `read` says with a registry. The help is a sentence with its full stop.
     pub fn register(
         registry: &mut Registry,
         name: &'static str,

@@ -168,7 +168,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         metrics::Level::register(
             &mut registry,
             "keys_file_taken",
-            "1 if the keys in force are those of the file",
+            "1 if the keys in force are those of the file.",
             None,
             move || usize::from(keys.is_current()),
         );
@@ -177,14 +177,14 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     metrics::Level::register(
         &mut registry,
         "http_requests_in_progress",
-        "Requests that are not answered yet",
+        "Requests that are not answered yet.",
         None,
         move || requests.in_progress(),
     );
     metrics::Level::register(
         &mut registry,
         "bodies",
-        "What the bodies in progress take",
+        "What the bodies in progress take.",
         Some(Unit::Bytes),
         move || bodies.bodies_bytes(),
     );

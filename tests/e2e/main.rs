@@ -20,6 +20,7 @@ mod fresh;
 mod holds;
 mod keys;
 mod logs;
+mod metrics;
 mod migrate;
 mod outages;
 mod process;
