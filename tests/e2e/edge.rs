@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use http_body_util::{BodyExt as _, Full};
-use hyper::client::conn::http2;
+use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject as _;
@@ -271,4 +271,76 @@ async fn too_many_requests_at_once_are_503() {
         (reply.status == 200).then_some(()).ok_or(reply.text())
     })
     .await;
+}
+
+/// Sends one event after the other on one connection until it is told that the connection ends; how many were accepted.
+async fn send_until_told(address: String) -> u64 {
+    let stream = TcpStream::connect(&address).await.unwrap();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut accepted = 0;
+    loop {
+        let answer = sender.send_request(one_event("/v1/events")).await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let ends = answer.headers().contains_key("connection");
+        answer.into_body().collect().await.unwrap();
+        accepted += 1;
+        if ends {
+            return accepted;
+        }
+    }
+}
+
+/// The same on HTTP/2, where a GOAWAY ends it: what it leaves unanswered was not begun.
+async fn send_until_goaway(address: String) -> u64 {
+    let stream = TcpStream::connect(&address).await.unwrap();
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+        .await
+        .unwrap();
+    let ended = tokio::spawn(connection);
+    let mut accepted = 0;
+    while sender.ready().await.is_ok() {
+        match sender
+            .send_request(one_event("http://localhost/v1/events"))
+            .await
+        {
+            Ok(answer) => {
+                assert_eq!(answer.status(), 200);
+                answer.into_body().collect().await.unwrap();
+                accepted += 1;
+            }
+            Err(_) => break,
+        }
+    }
+    ended.await.unwrap().unwrap();
+    accepted
+}
+
+fn one_event(target: &str) -> hyper::Request<Full<bytes::Bytes>> {
+    hyper::Request::post(target)
+        .header("host", "localhost")
+        .header("content-type", "application/json")
+        .body(Full::new(bytes::Bytes::from(events(1).to_string())))
+        .unwrap()
+}
+
+#[tokio::test]
+async fn sigterm_under_load_fails_no_request_of_a_kept_connection() {
+    let world = World::new("sigterm_kept");
+    let (mut serve, _consume) = world.all().await;
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        clients.spawn(send_until_told(serve.address.clone()));
+        clients.spawn(send_until_goaway(serve.address.clone()));
+    }
+    let accepted = "captcha_events_accepted_total";
+    eventually("a load", async || {
+        let count = serve.metric(accepted).await;
+        (count > 100.0).then_some(()).ok_or(count.to_string())
+    })
+    .await;
+    assert_eq!(serve.terminate().await.code(), Some(0));
+    let sent: u64 = clients.join_all().await.into_iter().sum();
+    world.await_counted(sent).await;
+    world.await_log(sent as i64).await;
 }
