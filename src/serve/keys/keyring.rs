@@ -62,18 +62,19 @@ impl Keyring {
     /// the keys from before stay in force, and the reason is logged once.
     pub async fn watch(&self, stop: CancellationToken) {
         let mut sight = Sight::new(self.keys.borrow().bytes.clone());
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = sleep(LOOK_INTERVAL) => {}
+        let looking = async {
+            loop {
+                sleep(LOOK_INTERVAL).await;
+                let path = self.path.clone();
+                // Away from the threads that answer: a disk may take its time.
+                let look = tokio::task::spawn_blocking(move || read(&path)).await;
+                let look = look.unwrap_or_else(|_| Err("reading failed".to_string()));
+                if let Some(news) = sight.look(look) {
+                    self.take(news);
+                }
             }
-            let path = self.path.clone();
-            let look = tokio::task::spawn_blocking(move || read(&path)).await;
-            let look = look.unwrap_or_else(|_| Err("reading failed".to_string()));
-            if let Some(news) = sight.look(look) {
-                self.take(news);
-            }
-        }
+        };
+        stop.run_until_cancelled(looking).await;
     }
 
     /// Who sends a request, by its `Authorization: Bearer KEY`.
@@ -296,10 +297,12 @@ mod tests {
             let stop = stop.clone();
             async move { watched.watch(stop).await }
         });
-        // As Kubernetes does it: another folder under the same name.
+        // As Kubernetes does it: each version has a folder, and a link is swapped.
         let write = |text: String| {
+            let version = tempfile::tempdir_in(folder.path()).unwrap().keep();
             let fresh = folder.path().join("fresh");
-            std::fs::write(&fresh, text).unwrap();
+            std::fs::write(version.join("keys"), text).unwrap();
+            std::os::unix::fs::symlink(version.join("keys"), &fresh).unwrap();
             std::fs::rename(fresh, folder.path().join("keys")).unwrap();
         };
         let looked = || sleep(3 * LOOK_INTERVAL);
