@@ -23,7 +23,7 @@ const NOTE_CHARS_MAX: usize = 200;
     after_long_help = "Examples:\n  \
         captcha serve new-key --role write --sites '*' --rate 100 --burst 10000 >> keys.txt\n  \
         captcha serve new-key --role read --sites 6f1c1f2e-3d0b-4c5a-9b0e-2f4b8f3f7a01 --note 'the shop' --key-out shop.key >> keys.txt\n\n\
-        Neither Kafka nor ClickHouse is needed. docs/edge.md says more."
+        Neither Kafka nor ClickHouse is needed. docs/keys.md says more."
 )]
 pub struct Args {
     /// What the key is for; a key has one role
