@@ -89,12 +89,12 @@ fn syntax(headers: &HeaderMap) -> Result<Syntax, Problem> {
     }
     let given = given.to_str().unwrap_or("something unreadable");
     let essence = given.split(';').next().unwrap_or_default().trim();
-    let charset = given.split(';').skip(1).find_map(|parameter| {
+    let mut charsets = given.split(';').skip(1).filter_map(|parameter| {
         let (name, value) = parameter.split_once('=')?;
         let is_charset = name.trim().eq_ignore_ascii_case("charset");
         is_charset.then(|| value.trim().trim_matches('"'))
     });
-    if charset.is_some_and(|charset| !charset.eq_ignore_ascii_case("utf-8")) {
+    if charsets.any(|charset| !charset.eq_ignore_ascii_case("utf-8")) {
         return refuse(format!("content-type {given}; JSON is UTF-8"));
     }
     let is = |name: &str| essence.eq_ignore_ascii_case(name);
@@ -241,6 +241,10 @@ mod tests {
             &[("content-type", "text/plain")],
             &[("content-type", "application/json-seq")],
             &[("content-type", "application/json; charset=latin1")],
+            &[(
+                "content-type",
+                "application/json; charset=utf-8; charset=latin1",
+            )],
             &[json, ("content-type", "text/plain")],
             &[json, json],
         ] {
