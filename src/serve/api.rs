@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use super::accept::Acceptor;
 use super::access::{AccessLog, Entry};
 use super::form::Form;
+use super::head;
 use super::metrics::Metrics;
 use super::pace::Pace;
 use super::problem::{PATHS, Problem};
@@ -105,6 +106,7 @@ impl Api {
     }
 
     async fn answer(&self, route: Route, request: Request<Incoming>) -> Result<Answer, Problem> {
+        head::check(&request)?;
         match (route, request.method()) {
             (Route::Unknown, &Method::OPTIONS) if request.uri().path() == "*" => {
                 Ok(options("GET, HEAD, POST, OPTIONS"))

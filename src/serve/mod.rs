@@ -5,6 +5,7 @@ mod access;
 mod api;
 mod body;
 mod form;
+mod head;
 mod limits;
 mod metrics;
 mod pace;

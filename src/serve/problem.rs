@@ -1,7 +1,7 @@
 //! Errors as the API tells them: problem details (RFC 9457), and the one place that maps causes to them.
 
 use hyper::StatusCode;
-use hyper::header::{ACCEPT_ENCODING, ALLOW, HeaderValue, RETRY_AFTER};
+use hyper::header::{ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderValue, RETRY_AFTER};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -15,6 +15,10 @@ pub const PATHS: [&str; 3] = ["POST /v1/events", "GET /v1/report", "GET /v1/"];
 /// Why a request is not answered with what it asked for.
 #[derive(Debug)]
 pub enum Problem {
+    /// 400: not one host, or one that is none.
+    Host,
+    /// 501: the body is in transfer codings that are not known.
+    TransferCoding,
     /// 404: no such path.
     NotFound,
     /// 405: the path answers other methods, named here.
@@ -85,6 +89,7 @@ impl Problem {
     pub fn into_answer(self, pace: impl FnOnce() -> u64) -> Answer {
         let retry_after = self.retry_after(pace);
         let accepts = matches!(self, Problem::Encoding(_));
+        let closes = matches!(self, Problem::Host | Problem::TransferCoding);
         let allow = match self {
             Problem::MethodNotAllowed(methods) => Some(methods),
             _ => None,
@@ -102,6 +107,10 @@ impl Problem {
         }
         if let Some(methods) = allow {
             headers.insert(ALLOW, HeaderValue::from_static(methods));
+        }
+        if closes {
+            // Whoever stands between may see other requests in what follows.
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if accepts {
             // RFC 9110 section 12.5.3: what a next request may be encoded with.
@@ -124,6 +133,16 @@ impl Problem {
     fn document(self) -> Document {
         let mut errors = None;
         let (status, title, detail) = match self {
+            Problem::Host => (
+                400,
+                "not one host",
+                "HTTP/1.1 asks for exactly one host header, with a name or address and perhaps a port".to_string(),
+            ),
+            Problem::TransferCoding => (
+                501,
+                "unknown transfer coding",
+                "a body may be chunked, once; expected transfer-encoding chunked or content-length".to_string(),
+            ),
             Problem::NotFound => (
                 404,
                 "no such path",
