@@ -13,6 +13,7 @@
 mod audit;
 mod client;
 mod consume;
+mod corpus;
 mod errors;
 mod forms;
 mod fresh;
