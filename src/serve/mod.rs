@@ -6,6 +6,7 @@ mod api;
 mod body;
 mod form;
 mod head;
+mod inflate;
 mod limits;
 mod metrics;
 mod pace;
