@@ -4,6 +4,8 @@ mod accept;
 mod access;
 mod api;
 mod body;
+#[cfg(test)]
+mod every_form;
 mod form;
 mod head;
 mod inflate;
