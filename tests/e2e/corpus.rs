@@ -1,6 +1,7 @@
 //! Requests that are wrong, or odd and right, byte by byte: each has the answer that it must have, and what is refused
 //! leaves nothing behind.
 
+mod bodies;
 mod encodings;
 mod script;
 mod wire;
@@ -69,70 +70,19 @@ async fn targets_and_methods_are_known_or_refused() {
     play("targets", script::cases("targets.http")).await;
 }
 
-/// A line of a file of bodies: `VERDICT | BODY`.
-fn bodies(file: &str, content_type: &str) -> Vec<Case> {
-    let text = script::read(file);
-    let cases = text
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with("##"));
-    let case = |line: &str| {
-        let (verdict, body) = line
-            .split_once(" | ")
-            .unwrap_or_else(|| panic!("{file}: {line}"));
-        script::body_case(&format!("{file}: {line}"), content_type, body, verdict)
-    };
-    cases.map(case).collect()
-}
-
 #[tokio::test]
 async fn json_is_judged_to_the_letter() {
-    play("json", bodies("json.txt", "application/json")).await;
+    play("json", bodies::cases("json.txt", "application/json")).await;
 }
 
 #[tokio::test]
 async fn lines_are_judged_one_by_one() {
-    play("lines", bodies("lines.txt", "application/x-ndjson")).await;
+    play("lines", bodies::cases("lines.txt", "application/x-ndjson")).await;
 }
 
-/// A line of the file of members: `MEMBER VERDICT VALUE`, where the verdict is good, bad or a status and pointers.
 #[tokio::test]
 async fn members_have_the_spellings_of_the_contract() {
-    let text = script::read("members.txt");
-    let cases = text
-        .lines()
-        .filter(|line| !line.is_empty() && !line.starts_with("##"));
-    let case = |line: &str| {
-        let mut words = line.splitn(3, ' ');
-        let [member, verdict, value] = [0; 3].map(|_| words.next().unwrap().trim());
-        let id = if verdict == "good" {
-            "\"<ID>\""
-        } else {
-            "\"<EVIL-ID>\""
-        };
-        let all = [
-            ("site_id", "\"<SITE>\""),
-            ("type", "\"serve\""),
-            ("correlation_id", id),
-            ("time", "\"2001-01-01T05:55:07\""),
-        ];
-        let pair = |(name, usual): (&str, &str)| {
-            let value = if name == member { value } else { usual };
-            format!("\"{name}\":{value}")
-        };
-        let body = format!("{{{}}}", all.map(pair).join(","));
-        let verdict = match verdict {
-            "good" => "200".to_string(),
-            "bad" => format!("422 /{member}"),
-            other => other.to_string(),
-        };
-        script::body_case(
-            &format!("members.txt: {line}"),
-            "application/json",
-            &body,
-            &verdict,
-        )
-    };
-    play("members", cases.map(case).collect()).await;
+    play("members", bodies::members()).await;
 }
 
 #[tokio::test]

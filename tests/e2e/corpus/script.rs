@@ -58,11 +58,10 @@ pub struct Case {
 
 /// Reads the cases of a file.
 pub fn cases(file: &str) -> Vec<Case> {
-    let text = read(file);
     let mut cases = Vec::new();
     let mut name = "";
     let mut lines: Vec<&str> = Vec::new();
-    for line in text.lines().filter(|line| !line.starts_with("##")) {
+    for line in read(file).lines().filter(|line| !line.starts_with("##")) {
         if let Some(begins) = line.strip_prefix("== ") {
             assert!(lines.iter().all(|line| line.is_empty()), "{name}: no -->");
             (name, lines) = (begins, Vec::new());
@@ -78,9 +77,17 @@ pub fn cases(file: &str) -> Vec<Case> {
 }
 
 /// The text of a file of the corpus.
-pub fn read(file: &str) -> String {
-    let path = format!("{}/tests/e2e/corpus/{file}", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read_to_string(&path).unwrap_or_else(|err| panic!("{path}: {err}"))
+pub fn read(file: &str) -> &'static str {
+    match file {
+        "chunks.http" => include_str!("chunks.http"),
+        "heads.http" => include_str!("heads.http"),
+        "lengths.http" => include_str!("lengths.http"),
+        "targets.http" => include_str!("targets.http"),
+        "json.txt" => include_str!("json.txt"),
+        "lines.txt" => include_str!("lines.txt"),
+        "members.txt" => include_str!("members.txt"),
+        _ => panic!("{file} is not in the corpus"),
+    }
 }
 
 impl Case {
