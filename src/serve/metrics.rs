@@ -12,7 +12,9 @@ use prometheus_client::registry::{Registry, Unit};
 use super::request::Route;
 
 /// Statuses that an answer may have.
-const STATUSES: [u16; 12] = [200, 204, 400, 404, 405, 408, 413, 415, 422, 429, 500, 503];
+const STATUSES: [u16; 13] = [
+    200, 204, 400, 404, 405, 408, 413, 415, 422, 429, 500, 501, 503,
+];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answered {
