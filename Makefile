@@ -12,6 +12,8 @@ TEST_THREADS ?= 6
 FAULTS ?= 100
 BROKERS ?= 1
 
+RUNS ?= 1000000
+
 CARGO_DENY := 0.20.2
 CARGO_MACHETE := 0.9.2
 
@@ -20,7 +22,7 @@ CAPTCHA_PORTS = --http-port $(HTTP_PORT) --admin-port $(ADMIN_PORT) --consume-ad
 TOOLS = .dev/tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test chaos check k8s-check fmt bench-visible bench-consume bench-bytes clean-data
+.PHONY: help run up down test chaos fuzz check k8s-check fmt bench-visible bench-consume bench-bytes clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -42,6 +44,13 @@ test: ## run every test against servers that are started for it
 
 chaos: ## kill, freeze and cut off everything under load, then count: FAULTS=200 SEED=7 BROKERS=3 DRY_RUN=1
 	@exec python3 chaos/chaos.py --faults $(FAULTS) --brokers $(BROKERS) $(if $(SEED),--seed $(SEED)) $(if $(DRY_RUN),--dry-run)
+
+fuzz: ## feed the decoders of bodies RUNS=1000000 inputs, guided by coverage from the corpus of the tests
+	@cd fuzz && target=$$(rustc --print host-tuple) && \
+	cargo build --locked --release --target $$target && bin=../target/fuzz/$$target/release && \
+	mkdir -p ../target/fuzz/found && $$bin/seeds ../target/fuzz/seeds && \
+	exec $$bin/decode -runs=$(RUNS) -max_len=8192 -timeout=10 -rss_limit_mb=1024 -dict=events.dict \
+		-artifact_prefix=../target/fuzz/ -print_final_stats=1 ../target/fuzz/found ../target/fuzz/seeds
 
 check: $(TOOLS)/cargo-deny-$(CARGO_DENY) $(TOOLS)/cargo-machete-$(CARGO_MACHETE) ## format, lints, docs, dependencies and Kubernetes files
 	cargo fmt --check

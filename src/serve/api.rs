@@ -16,6 +16,7 @@ use super::access::{AccessLog, Entry};
 use super::documents::Documents;
 use super::form::Form;
 use super::gate::Gate;
+use super::head;
 use super::keys::RateState;
 use super::metrics::Metrics;
 use super::pace::Pace;
@@ -124,6 +125,7 @@ impl Api {
     }
 
     async fn answer(&self, route: Route, request: Request<Incoming>) -> Result<Answer, Problem> {
+        head::check(&request)?;
         match (route, request.method()) {
             (Route::Unknown, &Method::OPTIONS) if request.uri().path() == "*" => {
                 Ok(options("GET, HEAD, POST, OPTIONS"))

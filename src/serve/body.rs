@@ -12,7 +12,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::form::{Coding, Form, InflateError, inflate};
+use super::form::Form;
+use super::inflate::{Coding, InflateError, inflate};
 use super::limits::Limits;
 use super::problem::Problem;
 use crate::event::Event;

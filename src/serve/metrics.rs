@@ -16,8 +16,8 @@ use prometheus_client::registry::{Registry, Unit};
 use super::request::Route;
 
 /// Statuses that an answer may have.
-const STATUSES: [u16; 14] = [
-    200, 204, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 503,
+const STATUSES: [u16; 15] = [
+    200, 204, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 501, 503,
 ];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -6,8 +6,12 @@ mod api;
 mod body;
 mod cors;
 mod documents;
+#[cfg(test)]
+mod every_form;
 mod form;
 mod gate;
+mod head;
+mod inflate;
 mod keys;
 mod limits;
 mod metrics;

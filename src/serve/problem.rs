@@ -2,7 +2,7 @@
 
 use hyper::StatusCode;
 use hyper::header::{
-    ACCEPT_ENCODING, ALLOW, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use serde::Serialize;
 use std::time::Duration;
@@ -33,6 +33,10 @@ pub enum Problem {
     ForeignEvents(Vec<FieldError>),
     /// 403: a report of sites that are not the key's.
     ForeignSites(Vec<ParameterError>),
+    /// 400: not one host, or one that is none.
+    Host,
+    /// 501: the body is in transfer codings that are not known.
+    TransferCoding,
     /// 404: no such path.
     NotFound,
     /// 405: the path answers other methods, named here.
@@ -126,6 +130,8 @@ impl Problem {
             Problem::MethodNotAllowed(methods) => drop(insert(ALLOW, methods)),
             // RFC 9110 section 12.5.3: what a next request may be encoded with.
             Problem::Encoding(_) => drop(insert(ACCEPT_ENCODING, "gzip, zstd")),
+            // Whoever stands between may see other requests in what follows.
+            Problem::Host | Problem::TransferCoding => drop(insert(CONNECTION, "close")),
             Problem::Denied(denied) => drop(insert(WWW_AUTHENTICATE, denied.challenge())),
             Problem::RateLimited(RateLimited::Wait { state, .. }) => state.write_to(headers),
             _ => {}
@@ -165,6 +171,16 @@ impl Problem {
             Problem::RateLimited(limited @ RateLimited::Never { .. }) => {
                 (413, "too many events", limited.to_string())
             }
+            Problem::Host => (
+                400,
+                "not one host",
+                "HTTP/1.1 asks for exactly one host header, with a name or address and perhaps a port".to_string(),
+            ),
+            Problem::TransferCoding => (
+                501,
+                "unknown transfer coding",
+                "a body may be chunked, once; expected transfer-encoding chunked or content-length".to_string(),
+            ),
             Problem::NotFound => (
                 404,
                 "no such path",

@@ -13,6 +13,7 @@
 mod audit;
 mod client;
 mod consume;
+mod corpus;
 mod edge;
 mod errors;
 mod forms;

@@ -149,7 +149,8 @@ async fn metrics_keep_to_the_conventions_and_are_there_from_the_start() {
     }
     let mut later = series(&get(&serve.admin, "/metrics").await.text());
     let mut before = from_the_start;
-    (before.sort_unstable(), later.sort_unstable());
+    before.sort_unstable();
+    later.sort_unstable();
     assert_eq!(before, later);
 
     consume.await_ready(200, "partition 0: ok").await;
