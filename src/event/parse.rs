@@ -282,6 +282,7 @@ fn push(errors: &mut Vec<FieldError>, pointer: &str, detail: impl Into<String>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::JSON_BYTES_MAX;
     use proptest::prelude::*;
 
     const SITE: &str = "7a6f0a3e-9d3c-4b0e-8a55-0a4f5b1c2d3e";
@@ -345,6 +346,7 @@ mod tests {
     fn canonical_json_reads_as_the_same_event() {
         let body = with("time", r#""2199-12-31T23:59:59.123456""#).replace("serve", "solve");
         let event = parse_body(body.as_bytes()).unwrap().remove(0);
+        assert_eq!(event.to_json().len(), JSON_BYTES_MAX);
         assert_eq!(parse_record(event.to_json().as_bytes()), Ok(event));
     }
 
