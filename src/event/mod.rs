@@ -1,6 +1,7 @@
 //! The captcha event: four fields that are its identity, read once at the edge and correct from then on.
 
 mod parse;
+mod plain;
 mod time;
 
 use std::fmt;
