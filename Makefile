@@ -22,7 +22,7 @@ CAPTCHA_PORTS = --http-port $(HTTP_PORT) --admin-port $(ADMIN_PORT) --consume-ad
 TOOLS = .dev/tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test chaos fuzz check k8s-check fmt bench-visible bench-consume bench-bytes clean-data
+.PHONY: help run up down test chaos fuzz check k8s-check fmt bench-visible bench-consume bench-bytes bench-serve clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -75,6 +75,9 @@ bench-consume: ## measure draining a backlog against ClickHouse's Kafka engine; 
 
 bench-bytes: ## measure the bytes stored for each event, by column; [EVENTS=10000000] [PROGRAM=FILE]
 	@exec python3 bench/stored.py $(PROGRAM:%=--program %) $(EVENTS:%=--events %)
+
+bench-serve: ## measure POST /v1/events against FastAPI and against librdkafka; [ROUNDS=3] [SECONDS=8] [PROGRAM=FILE]
+	@exec python3 bench/serve.py $(PROGRAM:%=--program %) $(ROUNDS:%=--rounds %) $(SECONDS:%=--seconds %)
 
 clean-data: ## remove the data of make run and make up
 	@exec python3 dev/stack.py clean-data

@@ -51,8 +51,10 @@ def options(doc, **numbers):
     return chosen
 
 
-def with_servers(program, bench):
-    """Runs bench(rig) between start and stop of the servers; the first signal ends all of it in order."""
+def with_servers(program, bench, prepare=lambda: None):
+    """Runs bench(rig) between start and stop of the servers; the first signal ends all of it in order.
+
+    `prepare` runs before the servers do, for what is to be built."""
     if not os.path.exists("/proc/self/stat"):
         raise Failure("what processes cost is read from /proc; run this on Linux")
     signals = supervise.Signals()
@@ -60,6 +62,7 @@ def with_servers(program, bench):
         process.die_with_parent(os.getppid())
         fetch.fetch()
         program = program.resolve() if program else stack.build()
+        prepare()
         with started(program, signals) as rig:
             bench(rig)
         return 0

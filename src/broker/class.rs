@@ -3,9 +3,7 @@
 //! `docs/errors.md` is the same for people, and a test holds the two together. No code is ever the fault of a
 //! record that is read: whether it is an event is decided from its own bytes.
 
-use std::error::Error as StdError;
-
-use rskafka::client::error::{Error, ProtocolError};
+use rskafka::protocol::error::Error as ProtocolError;
 
 /// What captcha does about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,15 +29,7 @@ pub fn class(error: ProtocolError) -> Class {
     meaning(error).map_or(Class::Hold, |known| known.class)
 }
 
-/// What the driver says, in words for people, with what they are to do.
-pub fn explain(err: &Error) -> String {
-    match protocol_error(err) {
-        Some((error, detail)) => explain_code(error, detail),
-        None => format!("{err}; {LOOK}"),
-    }
-}
-
-/// The same for what a broker says, with its own words if it has any.
+/// What a broker says, in words for people, with its own words if it has any, and what they are to do.
 pub fn explain_code(error: ProtocolError, detail: Option<&str>) -> String {
     let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));
     match meaning(error) {
@@ -48,23 +38,6 @@ pub fn explain_code(error: ProtocolError, detail: Option<&str>) -> String {
         }
         None => format!("error {error:?}{detail}; {LOOK}"),
     }
-}
-
-/// The broker's own error and words, however deep the driver has wrapped them.
-fn protocol_error(err: &Error) -> Option<(ProtocolError, Option<&str>)> {
-    let mut next: Option<&(dyn StdError + 'static)> = Some(err);
-    while let Some(err) = next {
-        if let Some(Error::ServerError {
-            protocol_error,
-            error_message,
-            ..
-        }) = err.downcast_ref()
-        {
-            return Some((*protocol_error, error_message.as_deref()));
-        }
-        next = err.source();
-    }
-    None
 }
 
 fn meaning(error: ProtocolError) -> Option<&'static Meaning> {
@@ -147,7 +120,6 @@ static KNOWN: [Meaning; 15] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rskafka::protocol::error::Error as Numbered;
 
     #[test]
     fn the_documentation_has_each_code_and_no_other() {
@@ -180,7 +152,7 @@ mod tests {
     #[test]
     fn codes_are_those_of_the_protocol() {
         for known in &KNOWN {
-            assert_eq!(Numbered::new(known.code), Some(known.error));
+            assert_eq!(ProtocolError::new(known.code), Some(known.error));
         }
     }
 }

@@ -3,13 +3,14 @@
 mod class;
 mod describe;
 mod fetch;
+mod lane;
 mod log;
 mod metadata;
-mod nodelay;
-mod partition;
 mod partitioner;
+mod produce;
 mod producer;
 mod reader;
+mod switch;
 mod topic;
 
 use std::fmt;
@@ -20,11 +21,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 pub use log::Log;
-pub use producer::{Outgoing, Producer, Receipt, SendError};
+pub use produce::Outgoing;
+pub use producer::{Producer, Receipt, SendError};
 pub use reader::Record;
-use rskafka::BackoffConfig;
-use rskafka::client::{Client, ClientBuilder};
 use rskafka::messenger::Messenger;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -166,34 +167,9 @@ impl Broker {
         self.watch_topic().partitions().await
     }
 
-    async fn partitions_known_to(&self, client: &Client) -> anyhow::Result<i32> {
-        // All topics, past every cache: this is what frees the driver from a leader that moved.
-        let topics = timeout(CALL_TIMEOUT, client.list_topics())
-            .await
-            .map_err(|_| self.silent(CALL_TIMEOUT))?
-            .map_err(|err| {
-                let (addresses, why) = (self.addresses(), class::explain(&err));
-                anyhow::anyhow!("cannot list the topics of kafka at {addresses}: {why}")
-            })?;
-        match topics
-            .iter()
-            .find(|topic| topic.name == self.topic.as_str())
-        {
-            Some(topic) => i32::try_from(topic.partitions.len()).context("too many partitions"),
-            None => Err(self.no_topic()),
-        }
-    }
-
     fn no_topic(&self) -> anyhow::Error {
         let (addresses, topic) = (self.addresses(), &self.topic);
         anyhow::anyhow!("kafka at {addresses} has no topic {topic}; run `captcha migrate`")
-    }
-
-    /// A new client on the first address that answers. One client for each address, because a client
-    /// that knows a hung broker stays with it for ever.
-    async fn connect(&self) -> anyhow::Result<Client> {
-        self.first_that_answers(|address| self.connect_to(address))
-            .await
     }
 
     /// A connection to ask about the topic, on the first address that answers.
@@ -225,38 +201,31 @@ impl Broker {
         Err(last.unwrap_or_else(|| anyhow::anyhow!("no kafka address")))
     }
 
-    async fn connect_to(&self, address: &str) -> anyhow::Result<Client> {
-        open(address).await?;
-        let client = ClientBuilder::new(vec![address.to_string()])
-            .client_id(CLIENT_ID)
-            .backoff_config(backoff())
-            .build();
-        let client = timeout(CONNECT_TIMEOUT, client)
-            .await
-            .map_err(|_| {
-                anyhow::anyhow!(
-                    "kafka at {address} did not answer within 1 s; check --kafka-brokers"
-                )
-            })?
-            .with_context(|| format!("cannot talk to kafka at {address}"))?;
-        nodelay::set_everywhere();
-        Ok(client)
+    /// The address that answered last will be the last to be asked.
+    fn prefer_another(&self) {
+        self.preferred.fetch_add(1, Ordering::Relaxed);
     }
 
     fn silent(&self, limit: Duration) -> anyhow::Error {
-        anyhow::anyhow!(
-            "kafka at {} did not answer within {} s; look at its load and its log",
-            self.addresses(),
-            limit.as_secs()
-        )
+        silent(&self.addresses(), limit)
     }
 }
 
-/// A plain connection, whose error says what is wrong; the driver's own says only that it gave up.
+fn silent(address: &str, limit: Duration) -> anyhow::Error {
+    let seconds = limit.as_secs();
+    anyhow::anyhow!(
+        "kafka at {address} did not answer within {seconds} s; look at its load and its log"
+    )
+}
+
+/// A plain connection, whose error says what is wrong.
 async fn open(address: &str) -> anyhow::Result<TcpStream> {
     const ADVICE: &str = "check --kafka-brokers, and that kafka runs";
     match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-        Ok(Ok(stream)) => Ok(stream),
+        Ok(Ok(stream)) => {
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        }
         Ok(Err(err)) => bail!("cannot connect to kafka at {address}: {err}; {ADVICE}"),
         Err(_) => bail!("cannot connect to kafka at {address} within 1 s; {ADVICE}"),
     }
@@ -264,8 +233,18 @@ async fn open(address: &str) -> anyhow::Result<TcpStream> {
 
 /// A connection that speaks Kafka's protocol and nothing more, for answers up to a size.
 async fn messenger(address: &str, answer_bytes_max: usize) -> anyhow::Result<Messenger<TcpStream>> {
-    let stream = open(address).await?;
-    stream.set_nodelay(true)?;
+    greeted(open(address).await?, address, answer_bytes_max).await
+}
+
+/// The same over a stream that is open.
+async fn greeted<S>(
+    stream: S,
+    address: &str,
+    answer_bytes_max: usize,
+) -> anyhow::Result<Messenger<S>>
+where
+    S: AsyncRead + AsyncWrite + Send + 'static,
+{
     let mut messenger = Messenger::new(stream, answer_bytes_max, CLIENT_ID.into());
     let greeted = timeout(CALL_TIMEOUT, messenger.sync_versions()).await;
     greeted
@@ -273,16 +252,6 @@ async fn messenger(address: &str, answer_bytes_max: usize) -> anyhow::Result<Mes
         .and_then(|versions| versions.map_err(anyhow::Error::from))
         .with_context(|| format!("cannot talk to kafka at {address}; check --kafka-brokers"))?;
     Ok(messenger)
-}
-
-/// How the driver retries inside one call. Without a deadline it would do so for ever.
-fn backoff() -> BackoffConfig {
-    BackoffConfig {
-        init_backoff: Duration::from_millis(50),
-        max_backoff: Duration::from_millis(500),
-        base: 2.0,
-        deadline: Some(Duration::from_secs(3)),
-    }
 }
 
 #[cfg(test)]

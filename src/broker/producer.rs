@@ -1,58 +1,43 @@
 //! Records in, receipts out, once they are on all in-sync replicas.
 //!
 //! ```text
-//! send() --> one lane for each partition --> produce, one request in flight --> Kafka
-//!   ^            (what gathers meanwhile is the next request)                     |
-//!   +------------------------------ offsets --------------------------------------+
+//! send() --> one lane for each broker that leads partitions --> produce, one request in flight --> Kafka
+//!   ^            (what gathers meanwhile is the next request)                                        |
+//!   +------------------------------------------- offsets -------------------------------------------+
 //! ```
 //! Batches need no timer: they grow by themselves with the load. What waits is bounded in bytes, how
-//! long it waits in time, and a lane that failed connects anew with a fresh client.
+//! long it waits in time, and a lane that failed connects anew. Who leads which partition is looked up once a
+//! second, and whenever a lane fails.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rskafka::client::partition::Compression;
-use rskafka::record::Record;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
-use super::partition::Partition;
+use super::Broker;
+use super::lane::{BATCH_BYTES_MAX, Job, Lane};
+use super::metadata::Described;
 use super::partitioner::partition_for;
-use super::{Broker, nodelay};
+use super::produce::{Arrived, Outgoing};
+use super::switch::{Lanes, Switch};
 
 /// Until [`Producer::send`] says that Kafka did not confirm. The contract promises an answer within 5 s.
 const CONFIRM_TIMEOUT: Duration = Duration::from_millis(4_500);
 
-/// Between two log lines about one partition whose reasons for failing change.
-const TELL_INTERVAL: Duration = Duration::from_secs(10);
-
-/// For one request to Kafka, connecting included; shorter than [`CONFIRM_TIMEOUT`], so that the reason
-/// of a failure reaches those who wait for it.
-const PRODUCE_TIMEOUT: Duration = Duration::from_secs(4);
-
-/// Bytes of one request. Kafka's default limit for a batch is 1,048,588 bytes.
-const REQUEST_BYTES_MAX: usize = 900_000;
-
 /// What a record costs beside its key and value: in Kafka's format 32 bytes, in memory about 100 more.
 const RECORD_OVERHEAD_BYTES: usize = 128;
 
-/// Between looks at the topic, which also serve readiness.
-const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Between looks at the topic, which also serve readiness; and when a lane has asked for one.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const LOOK_SOON: Duration = Duration::from_millis(25);
 
 /// Looks in a row that must find fewer partitions than before until that is believed: a broker that is behind
 /// the others may not know of new ones yet, and a repeat must not change its partition twice.
 const FEWER_LOOKS: u32 = 10;
-
-/// A record to be written.
-#[derive(Debug)]
-pub struct Outgoing {
-    /// Decides the partition.
-    pub key: String,
-    /// The value.
-    pub value: String,
-}
 
 /// Where a record came to lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,20 +64,30 @@ pub struct Producer {
     _probe: AbortOnDrop,
 }
 
-/// The lanes, once the number of partitions is known; until then why it is not.
-type Lanes = Result<Arc<[mpsc::UnboundedSender<Job>]>, Arc<str>>;
-
-type Wait = oneshot::Receiver<Result<Vec<i64>, Arc<str>>>;
-
-/// Records of one caller for one partition.
-struct Job {
-    records: Vec<Record>,
-    count: usize,
+/// Records for one partition, and the indexes that they had among all.
+struct Chunk {
+    partition: i32,
+    indexes: Vec<usize>,
+    records: Vec<Outgoing>,
     bytes: usize,
-    deadline: Instant,
-    reply: oneshot::Sender<Result<Vec<i64>, Arc<str>>>,
-    /// The bytes' share of what may wait; free again when the job is answered or dropped.
-    _permit: OwnedSemaphorePermit,
+}
+
+impl Chunk {
+    fn new(partition: i32) -> Chunk {
+        Chunk {
+            partition,
+            indexes: Vec::new(),
+            records: Vec::new(),
+            bytes: 0,
+        }
+    }
+}
+
+/// Where the offset of a job's first record comes, and the indexes of its records.
+struct Wait {
+    partition: i32,
+    indexes: Vec<usize>,
+    reply: oneshot::Receiver<Result<i64, Arc<str>>>,
 }
 
 struct AbortOnDrop(JoinHandle<()>);
@@ -112,11 +107,11 @@ impl Producer {
         waiting_bytes_max: u32,
         report: impl Fn(Result<(), String>) + Send + 'static,
     ) -> Producer {
-        let (lanes, watched) = watch::channel(Err(Arc::from("not connected to kafka yet")));
+        let switch = Arc::new(Switch::new());
         Producer {
-            lanes: watched,
+            lanes: switch.watch(),
             waiting: Arc::new(Semaphore::new(waiting_bytes_max as usize)),
-            _probe: AbortOnDrop(tokio::spawn(probe(broker, lanes, report))),
+            _probe: AbortOnDrop(tokio::spawn(probe(broker, switch, report))),
         }
     }
 
@@ -134,56 +129,55 @@ impl Producer {
         let lanes = self.lanes(deadline).await?;
         let count = records.len();
         let mut jobs = Vec::new();
-        for (partition, indexes, chunk) in chunks(records, lanes.len(), arrival) {
-            jobs.push((partition, indexes, self.admit(chunk, deadline)?));
+        for chunk in chunks(records, lanes.len()) {
+            jobs.push(self.admit(chunk, arrival.timestamp_millis(), deadline)?);
         }
-        let mut waits = Vec::new();
-        for (partition, indexes, (job, wait)) in jobs {
-            lanes[partition]
+        let mut waits = Vec::with_capacity(jobs.len());
+        for (job, wait) in jobs {
+            lanes[job.partition as usize]
+                .jobs
                 .send(job)
                 .map_err(|_| SendError::Unconfirmed("the producer has ended".into()))?;
-            waits.push((partition, indexes, wait));
+            waits.push(wait);
         }
-        let mut receipts = vec![None; count];
-        for (partition, indexes, wait) in waits {
-            let offsets = match timeout_at(deadline, wait).await {
-                Ok(Ok(answer)) => answer.map_err(SendError::Unconfirmed)?,
-                // A lane drops a job without an answer only when its deadline has passed.
-                Ok(Err(_)) | Err(_) => return Err(late()),
-            };
-            for (index, offset) in indexes.into_iter().zip(offsets) {
-                receipts[index] = Some(Receipt {
-                    partition: partition as i32,
-                    offset,
-                });
-            }
-        }
-        receipts.into_iter().collect::<Option<_>>().ok_or_else(late)
+        let receipts = timeout_at(deadline, receipts(waits, count)).await;
+        receipts.unwrap_or_else(|_| Err(late()))
     }
 
     /// Takes the records' share of what may wait.
-    fn admit(&self, records: Vec<Record>, deadline: Instant) -> Result<(Job, Wait), SendError> {
-        let bytes = records.iter().map(cost).sum();
-        let permit = u32::try_from(bytes)
+    fn admit(
+        &self,
+        chunk: Chunk,
+        millis: i64,
+        deadline: Instant,
+    ) -> Result<(Job, Wait), SendError> {
+        let permit = u32::try_from(chunk.bytes)
             .ok()
             .and_then(|bytes| self.waiting.clone().try_acquire_many_owned(bytes).ok())
             .ok_or(SendError::Overloaded)?;
-        let (reply, wait) = oneshot::channel();
+        let (reply, replied) = oneshot::channel();
+        let records = chunk.records;
         let job = Job {
-            count: records.len(),
-            records,
-            bytes,
+            partition: chunk.partition,
+            arrived: Arrived { millis, records },
+            bytes: chunk.bytes,
             deadline,
+            tries: 0,
             reply,
             _permit: permit,
+        };
+        let wait = Wait {
+            partition: chunk.partition,
+            indexes: chunk.indexes,
+            reply: replied,
         };
         Ok((job, wait))
     }
 
-    async fn lanes(
-        &self,
-        deadline: Instant,
-    ) -> Result<Arc<[mpsc::UnboundedSender<Job>]>, SendError> {
+    async fn lanes(&self, deadline: Instant) -> Result<Arc<[Lane]>, SendError> {
+        if let Ok(lanes) = &*self.lanes.borrow() {
+            return Ok(Arc::clone(lanes));
+        }
         let mut lanes = self.lanes.clone();
         // Within the first moments of a process the topic is being looked up; that is worth waiting for.
         let known = timeout_at(deadline, lanes.wait_for(Result::is_ok)).await;
@@ -199,240 +193,136 @@ fn late() -> SendError {
     SendError::Unconfirmed("kafka did not confirm in time".into())
 }
 
-/// Memory and wire cost of a record, in bytes.
-fn cost(record: &Record) -> usize {
-    record.approximate_size() + RECORD_OVERHEAD_BYTES
+/// The receipts of all records, in their order.
+async fn receipts(waits: Vec<Wait>, count: usize) -> Result<Vec<Receipt>, SendError> {
+    let mut receipts = vec![None; count];
+    for wait in waits {
+        // A lane drops a job without an answer only when its deadline has passed.
+        let replied = wait.reply.await.map_err(|_| late())?;
+        let first = replied.map_err(SendError::Unconfirmed)?;
+        for (offset, index) in (first..).zip(wait.indexes) {
+            receipts[index] = Some(Receipt {
+                partition: wait.partition,
+                offset,
+            });
+        }
+    }
+    receipts.into_iter().collect::<Option<_>>().ok_or_else(late)
 }
 
-/// Records by partition, cut into requests, each with the indexes that its records had.
-fn chunks(
-    records: Vec<Outgoing>,
-    partitions: usize,
-    arrival: DateTime<Utc>,
-) -> Vec<(usize, Vec<usize>, Vec<Record>)> {
+/// Memory and wire cost of a record, in bytes.
+fn cost(record: &Outgoing) -> usize {
+    record.key.len() + record.value.len() + RECORD_OVERHEAD_BYTES
+}
+
+/// Records by partition, cut so that each fits a request.
+fn chunks(records: Vec<Outgoing>, partitions: usize) -> Vec<Chunk> {
     let mut finished = Vec::new();
-    let mut open = vec![(0, Vec::new(), Vec::new()); partitions];
-    for (index, Outgoing { key, value }) in records.into_iter().enumerate() {
-        let partition = partition_for(key.as_bytes(), partitions as i32) as usize;
-        let record = Record {
-            key: Some(key.into_bytes()),
-            value: Some(value.into_bytes()),
-            headers: Default::default(),
-            timestamp: arrival,
-        };
-        let (bytes, indexes, chunk) = &mut open[partition];
-        if *bytes + cost(&record) > REQUEST_BYTES_MAX && !chunk.is_empty() {
-            finished.push((partition, std::mem::take(indexes), std::mem::take(chunk)));
-            *bytes = 0;
+    let mut open: Vec<_> = (0..partitions as i32).map(Chunk::new).collect();
+    for (index, record) in records.into_iter().enumerate() {
+        let partition = partition_for(record.key.as_bytes(), partitions as i32);
+        let chunk = &mut open[partition as usize];
+        let bytes = cost(&record);
+        if chunk.bytes + bytes > BATCH_BYTES_MAX && !chunk.records.is_empty() {
+            finished.push(std::mem::replace(chunk, Chunk::new(partition)));
         }
-        *bytes += cost(&record);
-        indexes.push(index);
-        chunk.push(record);
+        chunk.bytes += bytes;
+        chunk.indexes.push(index);
+        chunk.records.push(record);
     }
-    for (partition, (_, indexes, chunk)) in open.into_iter().enumerate() {
-        if !chunk.is_empty() {
-            finished.push((partition, indexes, chunk));
-        }
-    }
+    finished.extend(open.into_iter().filter(|chunk| !chunk.records.is_empty()));
     finished
 }
 
-/// Looks for the topic until it is found, starts the lanes, and goes on looking for readiness' sake.
-async fn probe(
-    broker: Broker,
-    lanes: watch::Sender<Lanes>,
-    report: impl Fn(Result<(), String>) + Send,
-) {
-    let mut client = None;
+/// Looks who leads which partition, once a second and when a lane asks, for as long as the producer lives.
+async fn probe(broker: Broker, switch: Arc<Switch>, report: impl Fn(Result<(), String>) + Send) {
+    let mut topic = broker.watch_topic();
     let mut fewer = 0;
     loop {
-        let found = look(&broker, &mut client).await;
-        match found {
-            Ok(count) => {
-                lanes.send_if_modified(|lanes| fit(lanes, &broker, count, &mut fewer));
+        match topic.described().await {
+            Ok(described) => {
+                fit(&switch, &broker, &described, &mut fewer);
                 report(Ok(()));
             }
             Err(err) => {
-                client = None;
+                broker.prefer_another();
                 let reason = format!("{err:#}");
-                lanes.send_if_modified(|lanes| {
-                    let unknown = lanes.is_err();
-                    if unknown {
-                        *lanes = Err(reason.as_str().into());
-                    }
-                    unknown
-                });
+                if switch.lanes().is_err() {
+                    switch.set(Err(reason.as_str().into()));
+                }
                 report(Err(reason));
             }
         }
-        // The driver reconnects silently, with sockets that are slow until this has reached them.
-        nodelay::set_everywhere();
-        tokio::time::sleep(PROBE_INTERVAL).await;
+        tokio::select! {
+            () = sleep(LOOK_INTERVAL) => {}
+            () = switch.asked_to_look() => {
+                // Maybe the broker that was asked is behind the others.
+                broker.prefer_another();
+                topic = broker.watch_topic();
+                sleep(LOOK_SOON).await;
+            }
+        }
     }
 }
 
-/// Makes as many lanes as there are partitions; those that are there stay. Says whether that changed any.
-/// `fewer` counts how often in a row there were fewer partitions than lanes.
-fn fit(lanes: &mut Lanes, broker: &Broker, count: i32, fewer: &mut u32) -> bool {
-    let known = lanes.as_deref().unwrap_or_default();
-    let are_fewer = known.len() > count as usize;
-    *fewer = if are_fewer { *fewer + 1 } else { 0 };
-    if known.len() == count as usize || (are_fewer && *fewer < FEWER_LOOKS) {
-        return false;
+/// Leads each partition to its leader. Lanes that are there stay. `fewer` counts how often in a row there were fewer
+/// partitions than before.
+fn fit(switch: &Arc<Switch>, broker: &Broker, described: &Described, fewer: &mut u32) {
+    let known = switch.lanes().unwrap_or_default();
+    let (before, count) = (known.len(), described.partitions.len());
+    *fewer = if before > count { *fewer + 1 } else { 0 };
+    if before > count && *fewer < FEWER_LOOKS {
+        return;
     }
-    if !known.is_empty() {
+    let addresses: Vec<_> = known.iter().map(|lane| &*lane.address).collect();
+    let wanted = leaders(described, &addresses);
+    // One has ended only if our own code failed in it; without another, its partitions would be refused for ever.
+    let all_run = known.iter().all(|lane| !lane.jobs.is_closed());
+    if wanted.is_empty() || (wanted == addresses && all_run) {
+        return;
+    }
+    if before != count && before != 0 {
         tracing::warn!(
-            from = known.len(),
+            from = before,
             to = count,
             "the number of partitions changed"
         );
     }
-    let lane = |number: i32| match known.get(number as usize) {
-        Some(lane) => lane.clone(),
-        None => start_lane(broker, number),
-    };
-    *lanes = Ok((0..count).map(lane).collect());
-    true
-}
-
-async fn look(
-    broker: &Broker,
-    client: &mut Option<rskafka::client::Client>,
-) -> anyhow::Result<i32> {
-    let connected = match client.take() {
-        Some(connected) => connected,
-        None => broker.connect().await?,
-    };
-    let count = broker.partitions_known_to(&connected).await?;
-    *client = Some(connected);
-    Ok(count)
-}
-
-fn start_lane(broker: &Broker, partition: i32) -> mpsc::UnboundedSender<Job> {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    tokio::spawn(run_lane(broker.clone(), partition, receiver));
-    sender
-}
-
-/// Ends when the producer is dropped and everything that was queued has been answered.
-async fn run_lane(broker: Broker, number: i32, mut jobs: mpsc::UnboundedReceiver<Job>) {
-    // Before there is anything to send, so that the first who sends need not wait for it.
-    let opened = timeout(PRODUCE_TIMEOUT, broker.partition(number)).await;
-    let mut partition = opened.ok().and_then(Result::ok);
-    let mut next = None;
-    let mut failing = None;
-    loop {
-        let first = match next.take() {
-            Some(job) => Some(job),
-            None => jobs.recv().await,
-        };
-        let Some(first) = first else {
-            return;
-        };
-        let mut batch = unexpired(gather(first, &mut jobs, &mut next));
-        if batch.is_empty() {
-            continue;
-        }
-        let records = batch
-            .iter_mut()
-            .flat_map(|job| std::mem::take(&mut job.records))
-            .collect();
-        let producing = produce(&broker, number, &mut partition, records);
-        let produced = timeout(PRODUCE_TIMEOUT, producing)
-            .await
-            .unwrap_or_else(|_| Err(broker.silent(PRODUCE_TIMEOUT)));
-        log_change(number, &mut failing, produced.as_ref().err());
-        answer(batch, produced);
+    let mut lanes: HashMap<&str, Lane> = HashMap::new();
+    for lane in known.iter().filter(|lane| !lane.jobs.is_closed()) {
+        lanes.insert(&lane.address, lane.clone());
     }
+    for address in &wanted {
+        let start = || Lane::start(broker, address, Arc::downgrade(switch));
+        lanes.entry(address).or_insert_with(start);
+    }
+    let lanes = wanted.iter().map(|address| lanes[address].clone());
+    switch.set(Ok(lanes.collect()));
 }
 
-/// What was said of a partition that fails, and when.
-type Said = Option<(String, Instant)>;
-
-/// Says once that a partition fails, now and then if for another reason, and once that it works again. The readiness
-/// of a process does not depend on it: without requests it would never get better.
-fn log_change(partition: i32, said: &mut Said, failure: Option<&anyhow::Error>) {
-    let Some(failure) = failure else {
-        if said.take().is_some() {
-            tracing::info!(partition, "kafka confirms again");
-        }
-        return;
+/// The address of each partition's leader, by number; empty if there is no broker at all. One without a leader stays
+/// with the broker that it had, or begins with any: that one will say what is wrong.
+fn leaders<'a>(described: &'a Described, known: &[&'a str]) -> Vec<&'a str> {
+    let brokers = described.brokers.iter();
+    let brokers: HashMap<i32, &str> = brokers.map(|(id, address)| (*id, &**address)).collect();
+    let partitions = described.partitions.iter();
+    let leaders: HashMap<i32, i32> = partitions.map(|at| (at.number, at.leader)).collect();
+    let any = described.brokers.first().map(|(_, address)| &**address);
+    let leader = |number: i32| {
+        let leader = leaders.get(&number).and_then(|id| brokers.get(id)).copied();
+        leader
+            .or_else(|| known.get(number as usize).copied())
+            .or(any)
     };
-    let reason = format!("{failure:#}");
-    let is_news = said
-        .as_ref()
-        .is_none_or(|(before, when)| *before != reason && when.elapsed() >= TELL_INTERVAL);
-    if is_news {
-        tracing::warn!(partition, %reason, "kafka does not confirm");
-        *said = Some((reason, Instant::now()));
-    }
-}
-
-/// Gives each job the offsets of its records, or the reason why there are none. Whoever stopped waiting
-/// does not mind.
-fn answer(batch: Vec<Job>, produced: anyhow::Result<Vec<i64>>) {
-    match produced {
-        Ok(offsets) => {
-            let mut offsets = offsets.into_iter();
-            for job in batch {
-                let own = offsets.by_ref().take(job.count).collect();
-                let _ = job.reply.send(Ok(own));
-            }
-        }
-        Err(err) => {
-            let reason: Arc<str> = format!("{err:#}").into();
-            for job in batch {
-                let _ = job.reply.send(Err(Arc::clone(&reason)));
-            }
-        }
-    }
-}
-
-/// The first job and what has gathered behind it, up to one request.
-fn gather(first: Job, jobs: &mut mpsc::UnboundedReceiver<Job>, next: &mut Option<Job>) -> Vec<Job> {
-    let mut bytes = first.bytes;
-    let mut batch = vec![first];
-    while let Ok(job) = jobs.try_recv() {
-        if bytes + job.bytes > REQUEST_BYTES_MAX {
-            *next = Some(job);
-            break;
-        }
-        bytes += job.bytes;
-        batch.push(job);
-    }
-    batch
-}
-
-/// The jobs that somebody still waits for.
-fn unexpired(mut batch: Vec<Job>) -> Vec<Job> {
-    let now = Instant::now();
-    batch.retain(|job| job.deadline > now && !job.reply.is_closed());
-    batch
-}
-
-async fn produce(
-    broker: &Broker,
-    number: i32,
-    partition: &mut Option<Partition>,
-    records: Vec<Record>,
-) -> anyhow::Result<Vec<i64>> {
-    // Taken out, so that a cancelled or failed call leaves none behind and the next one connects anew.
-    let connected = match partition.take() {
-        Some(connected) => connected,
-        None => broker.partition(number).await?,
-    };
-    let offsets = connected
-        .client()
-        .produce(records, Compression::NoCompression)
-        .await
-        .map_err(|err| connected.failed(err))?;
-    *partition = Some(connected);
-    Ok(offsets)
+    (0..described.partitions.len() as i32)
+        .map_while(leader)
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::metadata::DescribedPartition;
 
     fn outgoing(number: usize, bytes: usize) -> Outgoing {
         Outgoing {
@@ -445,15 +335,14 @@ mod tests {
     fn chunks_keep_every_record_once_in_its_partition_and_in_order() {
         let records = (0..1_000).map(|number| outgoing(number, 10)).collect();
         let mut seen = Vec::new();
-        for (partition, indexes, chunk) in chunks(records, 5, DateTime::UNIX_EPOCH) {
-            assert!(indexes.is_sorted());
-            assert_eq!(indexes.len(), chunk.len());
-            for (index, record) in indexes.iter().zip(&chunk) {
-                let key = record.key.as_deref().unwrap();
-                assert_eq!(partition_for(key, 5) as usize, partition);
-                assert_eq!(key, outgoing(*index, 0).key.as_bytes());
+        for chunk in chunks(records, 5) {
+            assert!(chunk.indexes.is_sorted());
+            assert_eq!(chunk.indexes.len(), chunk.records.len());
+            for (index, record) in chunk.indexes.iter().zip(&chunk.records) {
+                assert_eq!(partition_for(record.key.as_bytes(), 5), chunk.partition);
+                assert_eq!(record.key, outgoing(*index, 0).key);
             }
-            seen.extend(indexes);
+            seen.extend(chunk.indexes);
         }
         seen.sort_unstable();
         assert_eq!(seen, (0..1_000).collect::<Vec<_>>());
@@ -463,17 +352,77 @@ mod tests {
     fn chunks_fit_one_request_unless_one_record_is_larger() {
         let mut records: Vec<_> = (0..40).map(|number| outgoing(number, 100_000)).collect();
         records.push(outgoing(40, 2_000_000));
-        let chunks = chunks(records, 2, DateTime::UNIX_EPOCH);
-        for (_, _, chunk) in &chunks {
-            let bytes: usize = chunk.iter().map(cost).sum();
-            assert!(bytes <= REQUEST_BYTES_MAX || chunk.len() == 1, "{bytes}");
+        let mut count = 0;
+        for chunk in chunks(records, 2) {
+            let bytes: usize = chunk.records.iter().map(cost).sum();
+            assert_eq!(bytes, chunk.bytes);
+            assert!(
+                bytes <= BATCH_BYTES_MAX || chunk.records.len() == 1,
+                "{bytes}"
+            );
+            count += chunk.records.len();
         }
+        assert_eq!(count, 41);
+    }
+
+    fn described(brokers: &[i32], leaders: &[i32]) -> Described {
+        let numbered = leaders.iter().enumerate().rev();
+        Described {
+            brokers: brokers.iter().map(|id| (*id, format!("b{id}"))).collect(),
+            partitions: numbered
+                .map(|(number, leader)| DescribedPartition {
+                    number: number as i32,
+                    leader: *leader,
+                    copies: 1,
+                })
+                .collect(),
+            ..Described::default()
+        }
+    }
+
+    #[test]
+    fn each_partition_goes_to_its_leader_or_stays_while_there_is_none() {
+        let topic = described(&[7, 8], &[8, 7, 8]);
+        assert_eq!(leaders(&topic, &[]), ["b8", "b7", "b8"]);
+        assert_eq!(leaders(&topic, &["b1", "b1", "b1"]), ["b8", "b7", "b8"]);
+        let topic = described(&[7, 8], &[-1, 7, -1, 9]);
         assert_eq!(
-            chunks
-                .iter()
-                .map(|(_, _, chunk)| chunk.len())
-                .sum::<usize>(),
-            41
+            leaders(&topic, &["b1", "b8", "b8"]),
+            ["b1", "b7", "b8", "b7"]
         );
+        assert!(leaders(&described(&[], &[-1]), &[]).is_empty());
+    }
+
+    #[tokio::test]
+    async fn lanes_stay_unless_leaders_move_and_fewer_partitions_are_believed_late() {
+        let args = crate::broker::Args {
+            kafka_brokers: Vec::new(),
+            topic: crate::broker::TopicArgs {
+                kafka_topic: "captcha".parse().unwrap(),
+            },
+        };
+        let (broker, switch) = (Broker::new(args), Arc::new(Switch::new()));
+        let mut fewer = 0;
+        let mut look = |leaders: &[i32]| {
+            fit(&switch, &broker, &described(&[7, 8], leaders), &mut fewer);
+            switch.lanes().unwrap()
+        };
+        let first = look(&[7, 8, 7]);
+        assert!(
+            first[0].jobs.same_channel(&first[2].jobs),
+            "one lane for one broker"
+        );
+        assert!(!first[0].jobs.same_channel(&first[1].jobs));
+        let moved = look(&[8, 8, 7]);
+        assert!(
+            moved[0].jobs.same_channel(&first[1].jobs),
+            "the lane that was there"
+        );
+        assert!(moved[2].jobs.same_channel(&first[2].jobs));
+        for _ in 1..FEWER_LOOKS {
+            assert_eq!(look(&[8, 8]).len(), 3);
+        }
+        assert_eq!(look(&[8, 8]).len(), 2);
+        assert_eq!(look(&[8, 8, 8, 8]).len(), 4);
     }
 }

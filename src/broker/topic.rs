@@ -278,6 +278,11 @@ impl TopicWatch {
     /// # Errors
     /// No broker answers in time, or there is no such topic.
     pub async fn partitions(&mut self) -> anyhow::Result<i32> {
+        Ok(i32::try_from(self.described().await?.partitions.len())?)
+    }
+
+    /// All that a broker knows of the topic, in the same way.
+    pub(super) async fn described(&mut self) -> anyhow::Result<Described> {
         let kept = self.messenger.take();
         let ask = async {
             let messenger = match kept {
@@ -286,12 +291,12 @@ impl TopicWatch {
             };
             let described = self.broker.describe(&messenger).await?;
             let described = described.ok_or_else(|| self.broker.no_topic())?;
-            anyhow::Ok((messenger, i32::try_from(described.partitions.len())?))
+            anyhow::Ok((messenger, described))
         };
         let answer = timeout(CALL_TIMEOUT, ask).await;
-        let (messenger, count) = answer.map_err(|_| self.broker.silent(CALL_TIMEOUT))??;
+        let (messenger, described) = answer.map_err(|_| self.broker.silent(CALL_TIMEOUT))??;
         self.messenger = Some(messenger);
-        Ok(count)
+        Ok(described)
     }
 }
 

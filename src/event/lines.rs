@@ -3,9 +3,8 @@
 use serde_json::value::RawValue;
 
 use super::Event;
-use super::parse::{
-    ERRORS_MAX, FieldError, Rejection, all_or_none, parse_canonical, parse_event, push, utf8,
-};
+use super::parse::{ERRORS_MAX, FieldError, Rejection, all_or_none, parse_event, push, utf8};
+use super::plain::parse_canonical;
 
 /// Reads 1 to `events_max` events, one a line, all or none. Lines end with `\n` or `\r\n`, the last with or without;
 /// blank ones are skipped. A pointer begins with the number of the event, from 0.

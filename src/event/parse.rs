@@ -7,6 +7,7 @@ use serde::de::{Deserializer as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::plain::{parse_canonical, parse_plain};
 use super::{Event, Kind, Timestamp};
 
 /// Errors listed in one answer; a sender that gets these wrong gets the rest wrong the same way.
@@ -42,6 +43,14 @@ pub enum Rejection {
 /// # Errors
 /// [`Rejection`], with every field that is wrong.
 pub fn parse_body(body: &[u8], events_max: usize) -> Result<Vec<Event>, Rejection> {
+    match parse_plain(body, events_max) {
+        Some(events) => Ok(events),
+        None => parse_any(body, events_max),
+    }
+}
+
+/// The long way: takes every spelling that JSON has, and names everything wrong.
+fn parse_any(body: &[u8], events_max: usize) -> Result<Vec<Event>, Rejection> {
     let text = utf8(body)?;
     let raw: &RawValue =
         serde_json::from_str(text).map_err(|err| Rejection::NotJson(err.to_string()))?;
@@ -82,7 +91,7 @@ pub fn parse_record(value: &[u8]) -> Result<Event, String> {
     if value.trim_ascii_start().starts_with(b"[") {
         return Err("an array; a record holds one event".to_string());
     }
-    match parse_body(value, 1) {
+    match parse_any(value, 1) {
         Ok(mut events) => events.pop().ok_or_else(|| "no event".to_string()),
         Err(Rejection::NotJson(reason)) => Err(format!("not JSON: {reason}")),
         Err(Rejection::TooMany(max)) => Err(format!("more than {max} events")),
@@ -96,25 +105,6 @@ pub fn parse_record(value: &[u8]) -> Result<Event, String> {
             .collect::<Vec<_>>()
             .join("; ")),
     }
-}
-
-/// Reads the spelling of [`Event::to_json`]; `None` says nothing of what else the bytes may be.
-pub(super) fn parse_canonical(value: &[u8]) -> Option<Event> {
-    // What is read as UUIDs, kinds and times has neither quotes nor escapes, so the quotes here are those of JSON.
-    let rest = value.strip_prefix(br#"{"site_id":""#)?;
-    let (site_id, rest) = rest.split_at_checked(36)?;
-    let rest = rest.strip_prefix(br#"","type":""#)?;
-    let (kind, rest) = rest.split_at_checked(5)?;
-    let rest = rest.strip_prefix(br#"","correlation_id":""#)?;
-    let (correlation_id, rest) = rest.split_at_checked(36)?;
-    let rest = rest.strip_prefix(br#"","time":""#)?;
-    let time = std::str::from_utf8(rest.strip_suffix(br#""}"#)?).ok()?;
-    Some(Event {
-        site_id: Uuid::try_parse_ascii(site_id).ok()?,
-        kind: Kind::from_name(std::str::from_utf8(kind).ok()?)?,
-        correlation_id: Uuid::try_parse_ascii(correlation_id).ok()?,
-        time: Timestamp::parse(time).ok()?,
-    })
 }
 
 fn parse_array(
@@ -314,6 +304,7 @@ pub(super) fn push(errors: &mut Vec<FieldError>, pointer: &str, detail: impl Int
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::JSON_BYTES_MAX;
     use proptest::prelude::*;
 
     const EVENTS_MAX: usize = 1_000;
@@ -379,6 +370,7 @@ mod tests {
     fn canonical_json_reads_as_the_same_event() {
         let body = with("time", r#""2199-12-31T23:59:59.123456""#).replace("serve", "solve");
         let event = parse_body(body.as_bytes(), 1).unwrap().remove(0);
+        assert_eq!(event.to_json().len(), JSON_BYTES_MAX);
         assert_eq!(parse_record(event.to_json().as_bytes()), Ok(event));
     }
 
@@ -608,26 +600,75 @@ mod tests {
         }
     }
 
+    /// The event with its members in another order and white space wherever it may be.
+    fn respelt(event: &Event, order: &[usize], space: &str) -> String {
+        let json = event.to_json();
+        let members: Vec<_> = json.trim_matches(['{', '}']).split(',').collect();
+        let members = order.iter().map(|at| {
+            let (name, value) = members[*at].split_once(':').unwrap();
+            format!("{space}{name}{space}:{space}{value}{space}")
+        });
+        let members = members.collect::<Vec<_>>().join(",");
+        format!("{space}{{{members}}}{space}")
+    }
+
+    #[test]
+    fn the_short_way_leaves_to_the_long_way_what_only_that_may_judge() {
+        let twice = good().replace("}", ",\"type\":\"serve\"}");
+        for body in [
+            twice,
+            good().replace("serve", "\\u0073erve"),
+            good().replace("\"type\"", "\"t\\u0079pe\""),
+            good().replace("}", ",\"user\":\"x\"}"),
+            good().replace(r#""type":"serve","#, ""),
+            good().replace("}", ",}"),
+            good().replace(",", "\u{b},"),
+            format!("{}{}", good(), good()),
+            format!("[{},]", good()),
+            format!("[{}", good()),
+            format!("[[{}]]", good()),
+            "[]".to_string(),
+        ] {
+            assert_eq!(parse_plain(body.as_bytes(), EVENTS_MAX), None, "{body}");
+        }
+        let two = format!("[{},{}]", good(), good());
+        assert_eq!(parse_plain(two.as_bytes(), 1), None);
+        assert!(parse_plain(two.as_bytes(), 2).is_some());
+    }
+
     proptest! {
         /// What the short way reads is what the long way reads, whatever was done to the bytes.
         #[test]
         fn both_ways_of_reading_agree(
-            ids in any::<[u128; 2]>(),
-            is_solve in any::<bool>(),
+            ids in any::<[u128; 4]>(),
             micros in 0_i64..7_289_654_399_999_999,
             has_fraction in any::<bool>(),
+            order in Just([0, 1, 2, 3]).prop_shuffle(),
+            is_array in any::<bool>(),
+            space in "[ \t\r\n]{0,2}",
             at in any::<proptest::sample::Index>(),
             to in proptest::option::of(any::<u8>()),
             change in 0..4,
         ) {
-            let event = Event {
-                site_id: Uuid::from_u128(ids[0]),
-                kind: if is_solve { Kind::Solve } else { Kind::Serve },
-                correlation_id: Uuid::from_u128(ids[1]),
-                time: Timestamp::from_micros(if has_fraction { micros } else { micros / 1_000_000 * 1_000_000 }).unwrap(),
+            let time = if has_fraction { micros } else { micros / 1_000_000 * 1_000_000 };
+            let event = |site: u128, correlation: u128| Event {
+                site_id: Uuid::from_u128(site),
+                kind: if site.is_multiple_of(2) { Kind::Solve } else { Kind::Serve },
+                correlation_id: Uuid::from_u128(correlation),
+                time: Timestamp::from_micros(time).unwrap(),
             };
-            let mut bytes = event.to_json().into_bytes();
-            prop_assert_eq!(parse_canonical(&bytes), Some(event));
+            let mut events = vec![event(ids[0], ids[1])];
+            prop_assert_eq!(parse_canonical(events[0].to_json().as_bytes()), Some(events[0].clone()));
+            if is_array {
+                events.push(event(ids[2], ids[3]));
+            }
+            let written: Vec<_> = events.iter().map(|event| respelt(event, &order, &space)).collect();
+            let mut bytes = written.join(&format!("{space},")).into_bytes();
+            if is_array {
+                bytes = [b"[", &bytes[..], space.as_bytes(), b"]"].concat();
+            }
+            prop_assert_eq!(parse_plain(&bytes, EVENTS_MAX), Some(events.clone()));
+            prop_assert_eq!(parse_any(&bytes, EVENTS_MAX), Ok(events));
             let at = at.index(bytes.len());
             match change {
                 0 => bytes[at] = to.unwrap_or(b'"'),
@@ -635,8 +676,11 @@ mod tests {
                 2 => { bytes.remove(at); }
                 _ => bytes.truncate(at),
             }
+            if let Some(read) = parse_plain(&bytes, EVENTS_MAX) {
+                prop_assert_eq!(parse_any(&bytes, EVENTS_MAX), Ok(read));
+            }
             if let Some(read) = parse_canonical(&bytes) {
-                prop_assert_eq!(parse_body(&bytes, 1), Ok(vec![read]));
+                prop_assert_eq!(parse_any(&bytes, 1), Ok(vec![read]));
             }
         }
     }

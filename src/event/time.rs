@@ -64,12 +64,39 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.with_text(|text| f.write_str(text))
+    }
+}
+
+impl Timestamp {
+    /// Lends the text: `2001-01-01T05:55:07`, with six fractional digits unless they are zero. A formatter would take
+    /// longer for it than reading the event took.
+    pub(super) fn with_text<T>(self, take: impl FnOnce(&str) -> T) -> T {
         let time = DateTime::from_timestamp_micros(self.0).unwrap_or_default();
-        write!(f, "{}", time.format("%Y-%m-%dT%H:%M:%S"))?;
-        match time.nanosecond() / 1_000 {
-            0 => Ok(()),
-            micros => write!(f, ".{micros:06}"),
+        let micros = time.nanosecond() / 1_000;
+        let mut text = *b"0000-00-00T00:00:00.000000";
+        for (place, number) in [
+            (0..4, time.year() as u32),
+            (5..7, time.month()),
+            (8..10, time.day()),
+            (11..13, time.hour()),
+            (14..16, time.minute()),
+            (17..19, time.second()),
+            (20..26, micros),
+        ] {
+            write_digits(&mut text[place], number);
         }
+        let length = if micros == 0 { 19 } else { text.len() };
+        // Digits and separators are UTF-8.
+        take(std::str::from_utf8(&text[..length]).unwrap_or_default())
+    }
+}
+
+/// Fills the place with the last digits of a number.
+fn write_digits(place: &mut [u8], mut number: u32) {
+    for digit in place.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
     }
 }
 
