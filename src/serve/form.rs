@@ -54,6 +54,12 @@ pub enum InflateError {
 }
 
 impl Form {
+    /// JSON as it is, which is what comes without a head.
+    pub const JSON: Form = Form {
+        syntax: Syntax::Json,
+        coding: Coding::Identity,
+    };
+
     /// Reads the content type and encoding.
     ///
     /// # Errors

@@ -1,7 +1,9 @@
 //! Errors as the API tells them: problem details (RFC 9457), and the one place that maps causes to them.
 
 use hyper::StatusCode;
-use hyper::header::{ACCEPT_ENCODING, ALLOW, HeaderValue, RETRY_AFTER};
+use hyper::header::{
+    ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -10,7 +12,12 @@ use crate::http::{self, Answer};
 use crate::store::{Class, CountersError};
 
 /// What there is, as a path that there is not is told.
-pub const PATHS: [&str; 3] = ["POST /v1/events", "GET /v1/report", "GET /v1/"];
+pub const PATHS: [&str; 4] = [
+    "POST /v1/events",
+    "GET /v1/events/stream (WebSocket)",
+    "GET /v1/report",
+    "GET /v1/",
+];
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug)]
@@ -37,6 +44,12 @@ pub enum Problem {
     Body(Rejection),
     /// 422: parameters of the query, each with what is wrong.
     Query(Vec<ParameterError>),
+    /// 426: the path is for WebSocket alone; why this is none.
+    NoUpgrade(&'static str),
+    /// 426: a version of WebSocket that is not 13.
+    WebSocketVersion,
+    /// 400: a WebSocket handshake without a key.
+    WebSocketKey,
     /// 500: our own code failed.
     Bug,
     /// 503: too many requests are in progress.
@@ -69,6 +82,9 @@ struct Document {
     title: &'static str,
     status: u16,
     detail: String,
+    /// Seconds; only where there is no header for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<Errors>,
 }
@@ -85,6 +101,7 @@ impl Problem {
     pub fn into_answer(self, pace: impl FnOnce() -> u64) -> Answer {
         let retry_after = self.retry_after(pace);
         let accepts = matches!(self, Problem::Encoding(_));
+        let upgrade = matches!(self, Problem::NoUpgrade(_) | Problem::WebSocketVersion);
         let allow = match self {
             Problem::MethodNotAllowed(methods) => Some(methods),
             _ => None,
@@ -107,7 +124,21 @@ impl Problem {
             // RFC 9110 section 12.5.3: what a next request may be encoded with.
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip, zstd"));
         }
+        if upgrade {
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        }
         answer
+    }
+
+    /// The same as a status and a text that tells all of it, for where there are no headers.
+    pub fn into_text(self, pace: impl FnOnce() -> u64) -> (StatusCode, String) {
+        let retry_after = self.retry_after(pace);
+        let mut document = self.document();
+        document.retry_after = retry_after;
+        let status = StatusCode::from_u16(document.status).unwrap_or_default();
+        (status, http::json_line(&document))
     }
 
     fn retry_after(&self, pace: impl FnOnce() -> u64) -> Option<u64> {
@@ -182,6 +213,21 @@ impl Problem {
                 errors = Some(Errors::Parameters(parameters));
                 (422, "wrong query", detail)
             }
+            Problem::NoUpgrade(reason) => (
+                426,
+                "upgrade required",
+                format!("this path is for WebSocket: {reason}"),
+            ),
+            Problem::WebSocketVersion => (
+                426,
+                "upgrade required",
+                "sec-websocket-version is not 13, the only one that is known".to_string(),
+            ),
+            Problem::WebSocketKey => (
+                400,
+                "broken handshake",
+                "sec-websocket-key is not 16 bytes in base64".to_string(),
+            ),
             Problem::Bug => (
                 500,
                 "internal error",
@@ -218,6 +264,7 @@ impl Problem {
             title,
             status,
             detail,
+            retry_after: None,
             errors,
         }
     }
