@@ -11,14 +11,17 @@ use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use super::accept::Acceptor;
+use super::accept::{Accepted, Acceptor};
 use super::access::{AccessLog, Entry};
+use super::body::Body;
 use super::form::Form;
 use super::metrics::Metrics;
 use super::pace::Pace;
 use super::problem::{PATHS, Problem};
 use super::reports::Reports;
 use super::request::{REQUEST_ID, Route, no_parameters, parse_dry_run, parse_filter, request_id};
+use super::session::Terms;
+use super::stream::{self, Handshake};
 use crate::http::{self, Answer, Peer};
 
 /// Everything that answering takes.
@@ -31,6 +34,7 @@ pub struct Api {
     /// Requests that may still begin.
     free: Semaphore,
     pace: Pace,
+    streams: Terms,
 }
 
 #[derive(Serialize)]
@@ -42,13 +46,14 @@ struct About {
 }
 
 impl Api {
-    /// An API, which has at most `requests_max` requests in progress.
+    /// An API, which has at most `requests_max` requests and messages of streams in progress.
     pub fn new(
         acceptor: Acceptor,
         reports: Reports,
         metrics: Metrics,
         access: AccessLog,
         requests_max: u32,
+        streams: Terms,
     ) -> Api {
         Api {
             acceptor,
@@ -58,19 +63,26 @@ impl Api {
             requests_max: requests_max as usize,
             free: Semaphore::new(requests_max as usize),
             pace: Pace::new(),
+            streams,
         }
     }
 
     /// Answers one request.
-    pub async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: Arc<Peer>) -> Answer {
+    pub async fn handle(
+        self: Arc<Self>,
+        mut request: Request<Incoming>,
+        peer: Arc<Peer>,
+    ) -> Answer {
         let began = Instant::now();
         let route = Route::of(request.uri().path());
         let id = request_id(request.headers());
+        // A stream, which outlives this, finds its id where a client puts its own.
+        request.headers_mut().insert(REQUEST_ID, id.clone());
         let entry = self
             .access
             .is_sampled()
             .then(|| Entry::of(&request, &id, peer.address));
-        let answering = AssertUnwindSafe(self.answer_within_limit(route, request));
+        let answering = AssertUnwindSafe(self.answer_within_limit(route, request, peer));
         let answer = answering.catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(request_id = ?id, route = route.name(), "a request failed on a bug");
             Err(Problem::Bug)
@@ -89,22 +101,27 @@ impl Api {
         if matches!(problem, Problem::Body(_) | Problem::EncodingBroken(_)) {
             self.metrics.bodies_refused.inc();
         }
-        let in_progress = self.requests_max - self.free.available_permits();
-        problem.into_answer(|| self.pace.retry_after(in_progress))
+        problem.into_answer(|| self.pace.retry_after(self.in_progress()))
     }
 
     async fn answer_within_limit(
-        &self,
+        self: &Arc<Self>,
         route: Route,
         request: Request<Incoming>,
+        peer: Arc<Peer>,
     ) -> Result<Answer, Problem> {
         let _permit = self.free.try_acquire().map_err(|_| Problem::RequestsFull)?;
-        let answer = self.answer(route, request).await;
+        let answer = self.answer(route, request, peer).await;
         self.pace.done();
         answer
     }
 
-    async fn answer(&self, route: Route, request: Request<Incoming>) -> Result<Answer, Problem> {
+    async fn answer(
+        self: &Arc<Self>,
+        route: Route,
+        request: Request<Incoming>,
+        peer: Arc<Peer>,
+    ) -> Result<Answer, Problem> {
         match (route, request.method()) {
             (Route::Unknown, &Method::OPTIONS) if request.uri().path() == "*" => {
                 Ok(options("GET, HEAD, POST, OPTIONS"))
@@ -112,6 +129,7 @@ impl Api {
             (Route::Unknown, _) => Err(Problem::NotFound),
             (_, &Method::OPTIONS) => Ok(options(route.methods())),
             (Route::Events, &Method::POST) => self.accept(request).await,
+            (Route::Stream, &Method::GET) => self.open_stream(request, peer),
             (Route::Report, &Method::GET | &Method::HEAD) => {
                 let filter = parse_filter(query(&request)).map_err(Problem::Query)?;
                 self.reports.answer(&filter).await
@@ -131,11 +149,79 @@ impl Api {
         let asks_first = request.headers().contains_key(EXPECT);
         let bodies = self.acceptor.bodies();
         let body = bodies.read(request.into_body(), asks_first).await?;
+        let accepted = self.accept_body(body, form, dry_run).await?;
+        Ok(json(&accepted))
+    }
+
+    async fn accept_body(
+        &self,
+        body: Body,
+        form: Form,
+        dry_run: bool,
+    ) -> Result<Accepted, Problem> {
         let accepted = self.acceptor.accept(body, form, dry_run).await?;
         self.metrics
             .events_accepted
             .inc_by(accepted.accepted as u64);
-        Ok(json(&accepted))
+        Ok(accepted)
+    }
+
+    fn open_stream(
+        self: &Arc<Self>,
+        mut request: Request<Incoming>,
+        peer: Arc<Peer>,
+    ) -> Result<Answer, Problem> {
+        let handshake = Handshake::of(request.version(), request.headers())?;
+        let dry_run = parse_dry_run(query(&request))?;
+        let id = request_id(request.headers());
+        let upgrade = hyper::upgrade::on(&mut request);
+        let api = Arc::clone(self);
+        tokio::spawn(async move {
+            let (gauge, bodies) = (api.metrics.streams_open.clone(), api.acceptor.bodies());
+            let answer = |message| Arc::clone(&api).answer_message(message, dry_run, id.clone());
+            stream::run(upgrade, peer, gauge, bodies, &api.streams, answer).await;
+        });
+        Ok(handshake.answer())
+    }
+
+    /// Answers one message of a stream whose handshake had this id.
+    async fn answer_message(
+        self: Arc<Self>,
+        message: Result<Body, Problem>,
+        dry_run: bool,
+        id: HeaderValue,
+    ) -> String {
+        let answering = AssertUnwindSafe(self.accept_message(message, dry_run));
+        let answer = answering.catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(request_id = ?id, route = Route::Stream.name(), "a message failed on a bug");
+            Err(Problem::Bug)
+        });
+        let (status, text) = match answer {
+            Ok(accepted) => (StatusCode::OK, http::json_line(&accepted)),
+            Err(problem) => {
+                if matches!(problem, Problem::Body(_)) {
+                    self.metrics.bodies_refused.inc();
+                }
+                problem.into_text(|| self.pace.retry_after(self.in_progress()))
+            }
+        };
+        self.metrics.message_answered(status);
+        text
+    }
+
+    async fn accept_message(
+        &self,
+        message: Result<Body, Problem>,
+        dry_run: bool,
+    ) -> Result<Accepted, Problem> {
+        let _permit = self.free.try_acquire().map_err(|_| Problem::RequestsFull)?;
+        let accepted = self.accept_body(message?, Form::JSON, dry_run).await;
+        self.pace.done();
+        accepted
+    }
+
+    fn in_progress(&self) -> usize {
+        self.requests_max - self.free.available_permits()
     }
 }
 

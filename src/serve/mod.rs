@@ -12,6 +12,8 @@ mod problem;
 mod report;
 mod reports;
 mod request;
+mod session;
+mod stream;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -28,6 +30,7 @@ use self::body::Bodies;
 use self::limits::Limits;
 use self::metrics::Metrics;
 use self::reports::Reports;
+use self::session::Terms;
 use crate::broker::{self, Broker, Producer};
 use crate::http::{self, admin, tls};
 use crate::store::{self, Store};
@@ -133,6 +136,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         metrics,
         AccessLog::new(args.access_log_share),
         limits.requests_max,
+        Terms::new(&limits, stop.clone()),
     ));
 
     health.set("serving", Ok(()));

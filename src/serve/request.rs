@@ -20,6 +20,8 @@ pub enum Route {
     About,
     /// Events come in.
     Events,
+    /// Events come in as messages.
+    Stream,
     /// Statistics go out.
     Report,
     /// No such path.
@@ -37,19 +39,27 @@ impl Route {
         match rest.map(|rest| rest.trim_end_matches('/')) {
             Some("") => Route::About,
             Some("/events" | "/event") => Route::Events,
+            Some("/events/stream") => Route::Stream,
             Some("/report") => Route::Report,
             _ => Route::Unknown,
         }
     }
 
     /// All of them.
-    pub const ALL: [Route; 4] = [Route::About, Route::Events, Route::Report, Route::Unknown];
+    pub const ALL: [Route; 5] = [
+        Route::About,
+        Route::Events,
+        Route::Stream,
+        Route::Report,
+        Route::Unknown,
+    ];
 
     /// The methods that it answers, as `Allow` lists them.
     pub fn methods(self) -> &'static str {
         match self {
             Route::Events => "POST, OPTIONS",
             Route::About | Route::Report => "GET, HEAD, OPTIONS",
+            Route::Stream => "GET, OPTIONS",
             Route::Unknown => "",
         }
     }
@@ -59,6 +69,7 @@ impl Route {
         match self {
             Route::About => "about",
             Route::Events => "events",
+            Route::Stream => "stream",
             Route::Report => "report",
             Route::Unknown => "other",
         }
@@ -189,6 +200,10 @@ mod tests {
             ("/V1/events", Route::Events),
             ("/latest/events", Route::Events),
             ("/latest/event", Route::Events),
+            ("/v1/events/stream", Route::Stream),
+            ("/V1/events/stream/", Route::Stream),
+            ("/latest/events/stream", Route::Stream),
+            ("/v1/stream", Route::Unknown),
             ("/v1/report", Route::Report),
             ("/V1/report", Route::Report),
             ("/latest/report", Route::Report),

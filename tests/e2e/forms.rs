@@ -15,11 +15,18 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 
 async fn send(address: &str, path: &str, form: (&str, &str), body: Vec<u8>) -> Reply {
     let headers = [("content-type", form.0), ("content-encoding", form.1)];
-    request(address, "POST", path, &headers, body).await.unwrap()
+    request(address, "POST", path, &headers, body)
+        .await
+        .unwrap()
 }
 
 fn lines(events: &Value) -> Vec<u8> {
-    let lines: Vec<_> = events.as_array().unwrap().iter().map(Value::to_string).collect();
+    let lines: Vec<_> = events
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(Value::to_string)
+        .collect();
     lines.join("\n").into_bytes()
 }
 
@@ -62,7 +69,13 @@ async fn a_dry_run_judges_and_stores_nothing() {
     let serve = world.serve().await;
     let form = ("application/x-ndjson", "gzip");
     let body = gzip(&lines(&events(3)));
-    let reply = send(&serve.address, "/v1/events?dry_run=true", form, body.clone()).await;
+    let reply = send(
+        &serve.address,
+        "/v1/events?dry_run=true",
+        form,
+        body.clone(),
+    )
+    .await;
     let answer = reply.json();
     assert_eq!(
         (&answer["status"], &answer["valid"], &answer["accepted"]),
@@ -72,7 +85,10 @@ async fn a_dry_run_judges_and_stores_nothing() {
     let reply = send(&serve.address, "/v1/events?dry_run=true", form, wrong).await;
     assert_eq!(reply.status, 422);
     let reply = send(&serve.address, "/v1/events?dry_run=yes", form, body).await;
-    assert_eq!((reply.status.as_u16(), reply.places()), (422, vec!["dry_run".to_string()]));
+    assert_eq!(
+        (reply.status.as_u16(), reply.places()),
+        (422, vec!["dry_run".to_string()])
+    );
     for partition in 0..4 {
         assert!(world.records(partition).await.is_empty());
     }
