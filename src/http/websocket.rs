@@ -303,3 +303,178 @@ fn write(opcode: OpCode, payload: &[&[u8]], out: &mut Vec<u8>) {
     let _ = header.format(bytes as u64, out);
     payload.iter().for_each(|part| out.extend_from_slice(part));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MAX: usize = 300;
+
+    /// A frame as a client sends it: its first byte, and its payload in the clear.
+    fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mask = [1, 2, 3, 4];
+        let mut bytes = vec![first];
+        match payload.len() {
+            short @ 0..126 => bytes.push(0x80 | short as u8),
+            long => {
+                bytes.push(0x80 | 126);
+                bytes.extend((long as u16).to_be_bytes());
+            }
+        }
+        bytes.extend(mask);
+        bytes.extend(payload.iter().zip(mask.iter().cycle()).map(|(a, b)| a ^ b));
+        bytes
+    }
+
+    /// What comes of bytes that come in pieces of these sizes, and how it ends if it does.
+    fn decoded(bytes: &[u8], cuts: &[usize]) -> (Vec<Item>, Option<Ending>) {
+        let mut decoder = Decoder::new(MAX);
+        let (mut items, mut rest) = (Vec::new(), bytes);
+        for cut in cuts.iter().chain([&bytes.len()]) {
+            let (mut piece, after) = rest.split_at(rest.len().min(*cut));
+            rest = after;
+            loop {
+                match decoder.decode(&mut piece) {
+                    Ok(Some(item)) => items.push(item),
+                    Ok(None) => break,
+                    Err(ending) => return (items, Some(ending)),
+                }
+            }
+            assert!(piece.is_empty());
+        }
+        (items, None)
+    }
+
+    fn text(text: &str) -> Item {
+        Item::Text(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn messages_come_whole_with_control_frames_between_their_parts() {
+        let long = "x".repeat(MAX);
+        let bytes = [
+            frame(0x81, b"one"),
+            frame(0x81, b""),
+            frame(0x01, b"\xc3"),
+            frame(0x89, b"who"),
+            frame(0x00, b""),
+            frame(0x8a, b""),
+            frame(0x80, b"\xa4"),
+            frame(0x81, long.as_bytes()),
+            frame(0x88, &[&1000_u16.to_be_bytes()[..], b"bye"].concat()),
+            frame(0x88, b""),
+        ];
+        let items = [
+            text("one"),
+            text(""),
+            Item::Ping(b"who".to_vec()),
+            Item::Pong,
+            text("\u{e4}"),
+            text(&long),
+            Item::Close(Some(CloseCode::Normal)),
+            Item::Close(None),
+        ];
+        let bytes = bytes.concat();
+        assert_eq!(decoded(&bytes, &[]), (items.into(), None));
+        let one_by_one = vec![1; bytes.len()];
+        assert_eq!(decoded(&bytes, &one_by_one), decoded(&bytes, &[]));
+    }
+
+    #[test]
+    fn what_breaks_the_protocol_ends_with_a_code() {
+        let large = vec![b'x'; MAX];
+        let parts = |first: &[u8], second: &[u8]| {
+            let parts = [frame(0x01, first), frame(0x80, second)];
+            parts.concat()
+        };
+        let mut endless = vec![0x81, 0xff];
+        endless.extend(u64::MAX.to_be_bytes());
+        endless.extend([0; 4]);
+        for (bytes, code) in [
+            (frame(0x82, b"1"), 1003),
+            (frame(0x81, b"\xff"), 1007),
+            (parts(b"\xc3", b"x"), 1007),
+            (frame(0x81, &[&large[..], b"x"].concat()), 1009),
+            (parts(&large, b"x"), 1009),
+            (endless, 1009),
+            (vec![0x81, 0x01, b'x'], 1002),
+            (frame(0xc1, b"x"), 1002),
+            (frame(0x83, b"x"), 1002),
+            (frame(0x8b, b"x"), 1002),
+            (frame(0x80, b"x"), 1002),
+            ([frame(0x01, b"x"), frame(0x81, b"x")].concat(), 1002),
+            (frame(0x09, b"x"), 1002),
+            (frame(0x89, &[b'x'; 126]), 1002),
+            (frame(0x88, b"\x03"), 1002),
+            (frame(0x88, &1005_u16.to_be_bytes()), 1002),
+            (
+                frame(0x88, &[&1000_u16.to_be_bytes()[..], b"\xff"].concat()),
+                1007,
+            ),
+        ] {
+            let (items, ending) = decoded(&bytes, &[]);
+            let Ending(ended, reason) = ending.unwrap();
+            assert_eq!((items, u16::from(ended)), (vec![], code), "{bytes:?}");
+            assert!(reason.len() <= CONTROL_BYTES_MAX - 2, "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_is_forgotten_takes_nothing_and_ends_where_it_would() {
+        let mut decoder = Decoder::new(MAX);
+        let bytes = frame(0x01, &[b'x'; 100]);
+        assert_eq!(decoder.decode(&mut &bytes[..]), Ok(None));
+        assert_eq!(decoder.message_bytes(), 100);
+        decoder.forget_message();
+        let bytes = [frame(0x80, &[b'x'; 100]), frame(0x81, b"next")].concat();
+        let mut bytes = &bytes[..];
+        assert_eq!(decoder.decode(&mut bytes), Ok(Some(text(""))));
+        assert_eq!(decoder.decode(&mut bytes), Ok(Some(text("next"))));
+        assert!(!decoder.is_within());
+    }
+
+    #[test]
+    fn frames_are_written_as_a_client_reads_them() {
+        let mut out = Vec::new();
+        write_text(&"x".repeat(200), &mut out);
+        assert_eq!((&out[..4], out.len()), (&[0x81, 126, 0, 200][..], 204));
+        out.clear();
+        write_ping(&mut out);
+        write_pong(b"who", &mut out);
+        write_close(Some(CloseCode::Restart), "why", &mut out);
+        write_close(None, "", &mut out);
+        assert_eq!(
+            out,
+            [
+                &[0x89, 0, 0x8a, 3][..],
+                b"who",
+                &[0x88, 5, 0x03, 0xf4],
+                b"why",
+                &[0x88, 0]
+            ]
+            .concat()
+        );
+    }
+
+    proptest! {
+        /// However the bytes are cut, and whatever they are.
+        #[test]
+        fn the_same_bytes_say_the_same(
+            frames in proptest::collection::vec(
+                (prop_oneof![Just(0x81_u8), Just(0x01), Just(0x80), Just(0x89), any::<u8>()],
+                    proptest::collection::vec(b'a'..=b'e', 0..200)),
+                0..8,
+            ),
+            tail in proptest::collection::vec(any::<u8>(), 0..40),
+            cuts in proptest::collection::vec(1_usize..90, 0..40),
+        ) {
+            let mut bytes: Vec<u8> = Vec::new();
+            for (first, payload) in &frames {
+                bytes.extend(frame(*first, payload));
+            }
+            bytes.extend(tail);
+            prop_assert_eq!(decoded(&bytes, &cuts), decoded(&bytes, &[]));
+        }
+    }
+}

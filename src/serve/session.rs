@@ -372,3 +372,218 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+    use futures_util::{SinkExt as _, StreamExt as _};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
+    use tokio::time::sleep;
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+
+    #[derive(clap::Parser)]
+    struct Flags {
+        #[command(flatten)]
+        limits: Limits,
+    }
+
+    /// A stream's two ends; what it does with messages is up to `answer`.
+    async fn open<A, F>(flags: &[&str], answer: A) -> Ends
+    where
+        A: Fn(Result<Body, Problem>) -> F + Send + 'static,
+        F: Future<Output = String> + Send + 'static,
+    {
+        let limits = Flags::parse_from([&["serve"], flags].concat()).limits;
+        let stop = CancellationToken::new();
+        let terms = Terms::new(&limits, stop.clone());
+        let bodies = Bodies::new(&limits, stop.clone());
+        let (theirs, ours) = duplex(4096);
+        let session = tokio::spawn(async move { converse(ours, &bodies, &terms, answer).await });
+        let client = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
+        Ends {
+            client,
+            session,
+            stop,
+        }
+    }
+
+    struct Ends {
+        client: WebSocketStream<DuplexStream>,
+        session: JoinHandle<()>,
+        stop: CancellationToken,
+    }
+
+    impl Ends {
+        async fn send(&mut self, text: &str) {
+            self.client.send(Message::text(text)).await.unwrap();
+        }
+
+        /// The next message, or the code of a close as text.
+        async fn next(&mut self) -> String {
+            match self.client.next().await.unwrap().unwrap() {
+                Message::Close(Some(close)) => u16::from(close.code).to_string(),
+                Message::Ping(_) => "ping".to_string(),
+                message => message.into_text().unwrap().to_string(),
+            }
+        }
+    }
+
+    async fn done(message: Result<Body, Problem>) -> String {
+        message.map_or_else(|problem| problem.into_text(|| 1).1, |_| "done".to_string())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dead_peer_is_pinged_twice_and_left() {
+        let ends = open(&[], done).await;
+        let began = Instant::now();
+        // Nobody polls the client, so that no ping is answered.
+        ends.session.await.unwrap();
+        assert_eq!(began.elapsed(), PING * (PINGS_MAX + 1) + FAREWELL_TIMEOUT);
+        // Past the client, which would answer them.
+        let mut seen = Vec::new();
+        let socket = ends.client.into_inner();
+        socket.take(4096).read_to_end(&mut seen).await.unwrap();
+        assert_eq!(seen[..4], [0x89, 0, 0x89, 0]);
+        assert_eq!(seen[4..8], [0x88, 24, 0x03, 0xe9]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_lives_on_pings_until_it_is_idle_for_too_long() {
+        let mut ends = open(&["--stream-idle-seconds", "600"], done).await;
+        sleep(Duration::from_secs(19)).await;
+        ends.send("1").await;
+        assert_eq!(ends.next().await, "done");
+        let began = Instant::now();
+        let mut seen = Vec::new();
+        while seen.last().is_none_or(|last| last == "ping") {
+            seen.push(ends.next().await);
+        }
+        assert_eq!(began.elapsed().as_secs(), 600);
+        assert_eq!((seen.len(), seen[seen.len() - 1].as_str()), (30, "1001"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_does_not_end_is_not_waited_for() {
+        let mut ends = open(&["--body-seconds", "50"], done).await;
+        let began = Instant::now();
+        // A byte every second, after the header of a masked text frame of 100 bytes.
+        let socket = ends.client.get_mut();
+        socket
+            .write_all(&[0x81, 0x80 | 100, 0, 0, 0, 0])
+            .await
+            .unwrap();
+        while began.elapsed() < Duration::from_secs(60) && !ends.session.is_finished() {
+            sleep(Duration::from_secs(1)).await;
+            let _ = ends.client.get_mut().write_all(b"x").await;
+        }
+        assert_eq!(ends.next().await, "1008");
+        assert_eq!(began.elapsed().as_secs() / 5, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_does_not_read_is_left_and_holds_few_messages() {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let counting = Arc::clone(&begun);
+        let ends = open(&[], move |_| {
+            counting.fetch_add(1, Relaxed);
+            async { "x".repeat(1000) }
+        });
+        let mut ends = ends.await;
+        let began = Instant::now();
+        let sent = async {
+            loop {
+                if ends.client.send(Message::text("1")).await.is_err() {
+                    break;
+                }
+            }
+        };
+        sent.await;
+        ends.session.await.unwrap();
+        assert_eq!(began.elapsed(), WRITE_TIMEOUT);
+        assert!(begun.load(Relaxed) < 2000, "{begun:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_come_in_order_and_a_close_after_the_last() {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let counting = Arc::clone(&begun);
+        let answer = move |_| {
+            let number = counting.fetch_add(1, Relaxed);
+            async move {
+                // The first are done last.
+                sleep(Duration::from_millis(1000 - number as u64)).await;
+                number.to_string()
+            }
+        };
+        for stops in [true, false] {
+            begun.store(0, Relaxed);
+            let mut ends = open(&[], answer.clone()).await;
+            for _ in 0..5 {
+                ends.send("1").await;
+            }
+            while begun.load(Relaxed) < 5 {
+                sleep(Duration::from_millis(1)).await;
+            }
+            let code = if stops {
+                ends.stop.cancel();
+                "1012"
+            } else {
+                // Past the client, which would not hand out what comes after its close.
+                let close = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
+                ends.client.get_mut().write_all(&close).await.unwrap();
+                "1000"
+            };
+            for number in 0..5 {
+                assert_eq!(ends.next().await, number.to_string());
+            }
+            assert_eq!(ends.next().await, code);
+            drop(ends.client);
+            ends.session.await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn so_many_messages_are_answered_at_once_and_no_more() {
+        let begun = Arc::new(AtomicUsize::new(0));
+        let counting = Arc::clone(&begun);
+        let answer = move |_| {
+            counting.fetch_add(1, Relaxed);
+            async {
+                sleep(Duration::from_secs(100)).await;
+                String::new()
+            }
+        };
+        for (text_bytes, at_once) in [(1, IN_FLIGHT_MAX), (100 << 10, 3)] {
+            begun.store(0, Relaxed);
+            let mut ends = open(&[], answer.clone()).await;
+            let text = "1".repeat(text_bytes);
+            let send = async {
+                for _ in 0..2 * at_once {
+                    ends.client.feed(Message::text(text.clone())).await.unwrap();
+                }
+                ends.client.flush().await.unwrap();
+            };
+            let _ = timeout(Duration::from_secs(98), send).await;
+            sleep(Duration::from_secs(1)).await;
+            assert_eq!(begun.load(Relaxed), at_once);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_memory_a_message_is_refused_and_the_next_is_not() {
+        let mut ends = open(&["--bodies-bytes-max", "20000"], done).await;
+        for _ in 0..2 {
+            ends.send(&"x".repeat(30_000)).await;
+            let refused = ends.next().await;
+            assert!(refused.contains(r#""status":503"#), "{refused}");
+            assert!(refused.contains(r#""retry_after":1"#), "{refused}");
+            ends.send(&"x".repeat(20_000)).await;
+            assert_eq!(ends.next().await, "done");
+        }
+    }
+}

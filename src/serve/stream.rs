@@ -113,3 +113,66 @@ pub async fn run<A, F>(
     }
     drop(peer);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::HeaderName;
+
+    const GOOD: [(&str, &str); 4] = [
+        ("connection", "keep-alive, Upgrade"),
+        ("upgrade", "WebSocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+
+    fn read(version: Version, given: &[(&str, &str)]) -> Result<Answer, u16> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in given {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            headers.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        let handshake = Handshake::of(version, &headers);
+        let status = |problem: Problem| problem.into_text(|| 1).0.as_u16();
+        handshake.map(Handshake::answer).map_err(status)
+    }
+
+    #[test]
+    fn a_handshake_is_answered_as_the_rfc_does() {
+        let answer = read(Version::HTTP_11, &GOOD).unwrap();
+        assert_eq!(answer.status(), 101);
+        assert_eq!(
+            answer.headers()[SEC_WEBSOCKET_ACCEPT],
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        );
+    }
+
+    #[test]
+    fn every_part_of_a_handshake_is_needed() {
+        assert_eq!(read(Version::HTTP_2, &GOOD).err(), Some(426));
+        assert_eq!(read(Version::HTTP_10, &GOOD).err(), Some(426));
+        for (at, status) in [(0, 426), (1, 426), (2, 426), (3, 400)] {
+            let mut lacking = GOOD.to_vec();
+            let (name, value) = lacking.remove(at);
+            assert_eq!(
+                read(Version::HTTP_11, &lacking).err(),
+                Some(status),
+                "{name}"
+            );
+            lacking.push((name, "x"));
+            assert_eq!(
+                read(Version::HTTP_11, &lacking).err(),
+                Some(status),
+                "{name}"
+            );
+            if at >= 2 {
+                lacking.push((name, value));
+                assert_eq!(
+                    read(Version::HTTP_11, &lacking).err(),
+                    Some(status),
+                    "{name}"
+                );
+            }
+        }
+    }
+}
