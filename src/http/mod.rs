@@ -6,6 +6,7 @@ mod health;
 mod listen;
 pub mod tls;
 mod vigil;
+pub mod websocket;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -11,11 +11,12 @@ use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
-use super::accept::Acceptor;
+use super::accept::{Accepted, Acceptor};
 use super::access::{AccessLog, Entry};
+use super::body::Body;
 use super::documents::Documents;
 use super::form::Form;
-use super::gate::Gate;
+use super::gate::{Caller, Gate};
 use super::head;
 use super::keys::RateState;
 use super::metrics::Metrics;
@@ -23,6 +24,8 @@ use super::pace::Pace;
 use super::problem::{PATHS, Problem};
 use super::reports::Reports;
 use super::request::{REQUEST_ID, Route, no_parameters, parse_dry_run, parse_filter, request_id};
+use super::session::Terms;
+use super::stream::{self, Handshake};
 use crate::http::{self, Answer, Peer};
 
 /// Everything that answering takes.
@@ -37,6 +40,16 @@ pub struct Api {
     /// Requests that may still begin.
     free: Semaphore,
     pace: Pace,
+    streams: Terms,
+}
+
+/// What counts for all messages of a stream.
+#[derive(Clone)]
+struct MessageTerms {
+    caller: Caller,
+    dry_run: bool,
+    /// Of the handshake.
+    id: HeaderValue,
 }
 
 #[derive(Serialize)]
@@ -48,7 +61,7 @@ struct About {
 }
 
 impl Api {
-    /// An API, which has at most `requests_max` requests in progress.
+    /// An API, which has at most `requests_max` requests and messages of streams in progress.
     pub fn new(
         acceptor: Acceptor,
         reports: Reports,
@@ -56,6 +69,7 @@ impl Api {
         gate: Gate,
         access: AccessLog,
         requests_max: u32,
+        streams: Terms,
     ) -> Api {
         Api {
             acceptor,
@@ -67,6 +81,7 @@ impl Api {
             requests_max: requests_max as usize,
             free: Semaphore::new(requests_max as usize),
             pace: Pace::new(),
+            streams,
         }
     }
 
@@ -81,16 +96,22 @@ impl Api {
     }
 
     /// Answers one request.
-    pub async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: Arc<Peer>) -> Answer {
+    pub async fn handle(
+        self: Arc<Self>,
+        mut request: Request<Incoming>,
+        peer: Arc<Peer>,
+    ) -> Answer {
         let began = Instant::now();
         let route = Route::of(request.uri().path());
         let id = request_id(request.headers());
         let origin = request.headers().get(ORIGIN).cloned();
+        // A stream, which outlives this, finds its id where a client puts its own.
+        request.headers_mut().insert(REQUEST_ID, id.clone());
         let entry = self
             .access
             .is_sampled()
             .then(|| Entry::of(&request, &id, peer.address));
-        let answering = AssertUnwindSafe(self.answer_within_limit(route, request));
+        let answering = AssertUnwindSafe(self.answer_within_limit(route, request, peer));
         let answer = answering.catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(request_id = ?id, route = route.name(), "a request failed on a bug");
             Err(Problem::Bug)
@@ -114,17 +135,23 @@ impl Api {
     }
 
     async fn answer_within_limit(
-        &self,
+        self: &Arc<Self>,
         route: Route,
         request: Request<Incoming>,
+        peer: Arc<Peer>,
     ) -> Result<Answer, Problem> {
         let _permit = self.free.try_acquire().map_err(|_| Problem::RequestsFull)?;
-        let answer = self.answer(route, request).await;
+        let answer = self.answer(route, request, peer).await;
         self.pace.done();
         answer
     }
 
-    async fn answer(&self, route: Route, request: Request<Incoming>) -> Result<Answer, Problem> {
+    async fn answer(
+        self: &Arc<Self>,
+        route: Route,
+        request: Request<Incoming>,
+        peer: Arc<Peer>,
+    ) -> Result<Answer, Problem> {
         head::check(&request)?;
         match (route, request.method()) {
             (Route::Unknown, &Method::OPTIONS) if request.uri().path() == "*" => {
@@ -138,6 +165,7 @@ impl Api {
                 Ok(answer)
             }
             (Route::Events, &Method::POST) => self.accept(request).await,
+            (Route::Stream, &Method::GET) => self.open_stream(request, peer),
             (Route::Report, &Method::GET | &Method::HEAD) => self.report(&request).await,
             (Route::About, &Method::GET | &Method::HEAD) => {
                 no_parameters(query(&request))?;
@@ -167,12 +195,83 @@ impl Api {
         let asks_first = request.headers().contains_key(EXPECT);
         let bodies = self.acceptor.bodies();
         let body = bodies.read(request.into_body(), asks_first).await?;
-        let accepting = self.acceptor.accept(body, form, &caller, dry_run);
+        let accepting = self.accept_body(body, form, &caller, dry_run);
         let (accepted, rate) = accepting.await?;
+        Ok(with_rate(json(&accepted), rate))
+    }
+
+    async fn accept_body(
+        &self,
+        body: Body,
+        form: Form,
+        caller: &Caller,
+        dry_run: bool,
+    ) -> Result<(Accepted, Option<RateState>), Problem> {
+        let accepted = self.acceptor.accept(body, form, caller, dry_run).await?;
         self.metrics
             .events_accepted
-            .inc_by(accepted.accepted as u64);
-        Ok(with_rate(json(&accepted), rate))
+            .inc_by(accepted.0.accepted as u64);
+        Ok(accepted)
+    }
+
+    fn open_stream(
+        self: &Arc<Self>,
+        mut request: Request<Incoming>,
+        peer: Arc<Peer>,
+    ) -> Result<Answer, Problem> {
+        let handshake = Handshake::of(request.version(), request.headers())?;
+        self.gate.admit_page(request.headers())?;
+        let terms = MessageTerms {
+            caller: self.gate.writer(request.headers())?,
+            dry_run: parse_dry_run(query(&request))?,
+            id: request_id(request.headers()),
+        };
+        let upgrade = hyper::upgrade::on(&mut request);
+        let api = Arc::clone(self);
+        tokio::spawn(async move {
+            let (gauge, bodies) = (api.metrics.streams_open.clone(), api.acceptor.bodies());
+            let answer = |message| Arc::clone(&api).answer_message(message, terms.clone());
+            stream::run(upgrade, peer, gauge, bodies, &api.streams, answer).await;
+        });
+        Ok(handshake.answer())
+    }
+
+    /// Answers one message of a stream.
+    async fn answer_message(
+        self: Arc<Self>,
+        message: Result<Body, Problem>,
+        terms: MessageTerms,
+    ) -> String {
+        let answering = AssertUnwindSafe(self.accept_message(message, &terms));
+        let answer = answering.catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(request_id = ?terms.id, route = Route::Stream.name(), "a message failed on a bug");
+            Err(Problem::Bug)
+        });
+        let (status, text) = match answer {
+            Ok(accepted) => (StatusCode::OK, http::json_line(&accepted)),
+            Err(problem) => {
+                if matches!(problem, Problem::Body(_)) {
+                    self.metrics.bodies_refused.inc();
+                }
+                problem.into_text(|| self.pace.retry_after(self.in_progress()))
+            }
+        };
+        self.metrics.message_answered(status);
+        text
+    }
+
+    async fn accept_message(
+        &self,
+        message: Result<Body, Problem>,
+        terms: &MessageTerms,
+    ) -> Result<Accepted, Problem> {
+        let _permit = self.free.try_acquire().map_err(|_| Problem::RequestsFull)?;
+        // As the key file has it by now.
+        let caller = self.gate.renew(&terms.caller)?;
+        let accepted = self.accept_body(message?, Form::JSON, &caller, terms.dry_run);
+        let accepted = accepted.await;
+        self.pace.done();
+        Ok(accepted?.0)
     }
 }
 

@@ -34,6 +34,21 @@ pub struct Body {
     share: OwnedSemaphorePermit,
 }
 
+/// A share of all bodies in progress, for one that has not come to its end.
+pub struct Room {
+    share: OwnedSemaphorePermit,
+}
+
+impl Room {
+    /// The body that it was for.
+    pub fn body(self, bytes: impl Into<Bytes>) -> Body {
+        Body {
+            bytes: bytes.into(),
+            share: self.share,
+        }
+    }
+}
+
 /// Reads bodies.
 pub struct Bodies {
     body_bytes_max: usize,
@@ -77,16 +92,24 @@ impl Bodies {
         self.body_bytes_max
     }
 
-    /// Takes bytes that came some other way than as the body of a request.
+    /// Room for a body that comes some other way than as that of a request; none is taken yet.
     ///
     /// # Errors
-    /// [`Problem::BodyTooLarge`], [`Problem::BodiesFull`].
-    pub fn take(&self, bytes: Bytes) -> Result<Body, Problem> {
-        if bytes.len() > self.body_bytes_max {
-            return Err(Problem::BodyTooLarge(self.body_bytes_max));
-        }
-        let share = share(&self.free, bytes.len()).ok_or(Problem::BodiesFull)?;
-        Ok(Body { bytes, share })
+    /// [`Problem::BodiesFull`].
+    pub fn room(&self) -> Result<Room, Problem> {
+        let share = share(&self.free, 0).ok_or(Problem::BodiesFull)?;
+        Ok(Room { share })
+    }
+
+    /// Takes as much more room as so many bytes need.
+    ///
+    /// # Errors
+    /// [`Problem::BodiesFull`].
+    pub fn grow(&self, room: &mut Room, bytes: usize) -> Result<(), Problem> {
+        let more = bytes.saturating_sub(room.share.num_permits());
+        let more = share(&self.free, more).ok_or(Problem::BodiesFull)?;
+        room.share.merge(more);
+        Ok(())
     }
 
     /// Reads the body of a request. Who asked first whether to send it (`asks_first`) has not sent it, and is not made to.

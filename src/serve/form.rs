@@ -25,6 +25,12 @@ pub struct Form {
 }
 
 impl Form {
+    /// JSON as it is, which is what comes without a head.
+    pub const JSON: Form = Form {
+        syntax: Syntax::Json,
+        coding: Coding::Identity,
+    };
+
     /// Reads the content type and encoding.
     ///
     /// # Errors

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use hyper::header::{HeaderMap, HeaderValue};
+use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 use uuid::Uuid;
 
 use super::cors::Cors;
-use super::keys::{Key, Keyring, RateState};
+use super::keys::{Denied, Key, Keyring, RateState};
 use super::problem::{ParameterError, Problem};
 use crate::event::{Event, FieldError};
 use crate::store::Filter;
@@ -61,6 +61,42 @@ impl Gate {
                 let key = keys.identify(headers).map_err(Problem::Denied)?;
                 Ok(Caller(Some(key)))
             }
+        }
+    }
+
+    /// A caller as the key file has it by now, for connections that stay.
+    ///
+    /// # Errors
+    /// 401: its key was withdrawn. 403: its role has changed.
+    pub fn renew(&self, caller: &Caller) -> Result<Caller, Problem> {
+        let (Some(keys), Some(key)) = (&self.keys, &caller.0) else {
+            return Ok(caller.clone());
+        };
+        match keys.renewed(key) {
+            None => Err(Problem::Denied(Denied::Unknown)),
+            Some(key) if !key.may_write() => Err(Problem::WrongRole("reads reports")),
+            Some(key) => Ok(Caller(Some(key))),
+        }
+    }
+
+    /// Lets a WebSocket in, for which browsers do not ask first: of a page it has to be ours or an allowed one.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn admit_page(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let Some(origin) = headers.get(ORIGIN) else {
+            return Ok(());
+        };
+        let is_ours = || {
+            let authority = origin.to_str().ok()?.split_once("://")?.1;
+            let host = headers.get(HOST)?.to_str().ok()?;
+            Some(authority.eq_ignore_ascii_case(host))
+        };
+        let is_allowed = self.cors.as_ref().is_some_and(|cors| cors.allows(origin));
+        if is_allowed || is_ours() == Some(true) {
+            Ok(())
+        } else {
+            Err(Problem::ForeignPage)
         }
     }
 

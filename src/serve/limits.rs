@@ -52,6 +52,10 @@ pub struct Limits {
     #[arg(long, env = "CAPTCHA_IDLE_SECONDS", value_name = "SECONDS", default_value_t = 75, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub idle_seconds: u32,
 
+    /// Seconds that a WebSocket stream may stay open without a message, though it answers pings: one that was forgotten keeps a connection from others
+    #[arg(long, env = "CAPTCHA_STREAM_IDLE_SECONDS", value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..=604_800))]
+    pub stream_idle_seconds: u32,
+
     /// Seconds that requests in flight may take to finish after SIGTERM
     #[arg(long, env = "CAPTCHA_GRACE_SECONDS", value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub grace_seconds: u32,
@@ -73,6 +77,11 @@ impl Limits {
     /// For a body, from its head to its last byte.
     pub fn body_time(&self) -> Duration {
         seconds(self.body_seconds)
+    }
+
+    /// For a stream without messages.
+    pub fn stream_idle(&self) -> Duration {
+        seconds(self.stream_idle_seconds)
     }
 
     /// For requests in flight after SIGTERM.

@@ -9,16 +9,19 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::request::Route;
 
 /// Statuses that an answer may have.
-const STATUSES: [u16; 15] = [
-    200, 204, 400, 401, 403, 404, 405, 408, 413, 415, 422, 429, 500, 501, 503,
+const STATUSES: [u16; 17] = [
+    101, 200, 204, 400, 401, 403, 404, 405, 408, 413, 415, 422, 426, 429, 500, 501, 503,
 ];
+
+/// Those of a message in a stream.
+const MESSAGE_STATUSES: [u16; 9] = [200, 400, 401, 403, 413, 422, 429, 500, 503];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Answered {
@@ -31,10 +34,18 @@ struct OfRoute {
     route: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfStatus {
+    status: u16,
+}
+
 /// Handles to the metrics.
 pub struct Metrics {
     requests: Family<Answered, Counter>,
     request_seconds: Family<OfRoute, Histogram>,
+    messages: Family<OfStatus, Counter>,
+    /// Open streams.
+    pub streams_open: Gauge,
     /// Events that Kafka confirmed.
     pub events_accepted: Counter,
     /// Bodies that hold no events.
@@ -50,6 +61,8 @@ impl Metrics {
             request_seconds: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.001, 2.0, 14))
             }),
+            messages: Family::default(),
+            streams_open: Gauge::default(),
             events_accepted: Counter::default(),
             bodies_refused: Counter::default(),
         };
@@ -59,6 +72,19 @@ impl Metrics {
                 drop(metrics.requests.get_or_create(&Answered { route, status }));
             }
         }
+        for status in MESSAGE_STATUSES {
+            drop(metrics.messages.get_or_create(&OfStatus { status }));
+        }
+        registry.register(
+            "stream_messages",
+            "Answered WebSocket messages",
+            metrics.messages.clone(),
+        );
+        registry.register(
+            "streams_open",
+            "Open WebSocket streams",
+            metrics.streams_open.clone(),
+        );
         registry.register(
             "http_requests",
             "Answered requests",
@@ -81,6 +107,12 @@ impl Metrics {
             metrics.bodies_refused.clone(),
         );
         metrics
+    }
+
+    /// A message of a stream was answered.
+    pub fn message_answered(&self, status: StatusCode) {
+        let status = status.as_u16();
+        self.messages.get_or_create(&OfStatus { status }).inc();
     }
 
     /// A request was answered.

@@ -22,6 +22,8 @@ mod problem;
 mod report;
 mod reports;
 mod request;
+mod session;
+mod stream;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -41,6 +43,7 @@ use self::keys::Keyring;
 use self::limits::Limits;
 use self::metrics::Metrics;
 use self::reports::Reports;
+use self::session::Terms;
 use crate::broker::{self, Broker, Producer};
 use crate::http::{self, admin, tls};
 use crate::store::{self, Store};
@@ -166,6 +169,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         Gate::new(keys, args.cors_origins),
         AccessLog::new(args.access_log_share),
         limits.requests_max,
+        Terms::new(&limits, stop.clone()),
     ));
 
     if let Some(keys) = keys_in_force {

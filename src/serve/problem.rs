@@ -2,7 +2,8 @@
 
 use hyper::StatusCode;
 use hyper::header::{
-    ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderMap, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION,
+    UPGRADE, WWW_AUTHENTICATE,
 };
 use serde::Serialize;
 use std::time::Duration;
@@ -13,8 +14,9 @@ use crate::http::{self, Answer};
 use crate::store::{Class, CountersError};
 
 /// What there is, as a path that there is not is told.
-pub const PATHS: [&str; 6] = [
+pub const PATHS: [&str; 7] = [
     "POST /v1/events",
+    "GET /v1/events/stream (WebSocket)",
     "GET /v1/report",
     "GET /v1/",
     "GET /v1/docs",
@@ -29,6 +31,8 @@ pub enum Problem {
     Denied(Denied),
     /// 403: the key is for something else, which is named here.
     WrongRole(&'static str),
+    /// 403: a WebSocket of a page that may not call.
+    ForeignPage,
     /// 403: events of sites that are not the key's.
     ForeignEvents(Vec<FieldError>),
     /// 403: a report of sites that are not the key's.
@@ -61,6 +65,12 @@ pub enum Problem {
     Query(Vec<ParameterError>),
     /// 429: over the key's rate; or 413, if it can never be within.
     RateLimited(RateLimited),
+    /// 426: the path is for WebSocket alone; why this is none.
+    NoUpgrade(&'static str),
+    /// 426: a version of WebSocket that is not 13.
+    WebSocketVersion,
+    /// 400: a WebSocket handshake without a key.
+    WebSocketKey,
     /// 500: our own code failed.
     Bug,
     /// 503: too many requests are in progress.
@@ -93,6 +103,9 @@ struct Document {
     title: &'static str,
     status: u16,
     detail: String,
+    /// Seconds; only where there is no header for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     errors: Option<Errors>,
 }
@@ -123,6 +136,15 @@ impl Problem {
         answer
     }
 
+    /// The same as a status and a text that tells all of it, for where there are no headers.
+    pub fn into_text(self, pace: impl FnOnce() -> u64) -> (StatusCode, String) {
+        let retry_after = self.retry_after(pace);
+        let mut document = self.document();
+        document.retry_after = retry_after;
+        let status = StatusCode::from_u16(document.status).unwrap_or_default();
+        (status, http::json_line(&document))
+    }
+
     /// The headers that go with some statuses.
     fn write_to(&self, headers: &mut HeaderMap) {
         let mut insert = |name, value| headers.insert(name, HeaderValue::from_static(value));
@@ -134,6 +156,11 @@ impl Problem {
             Problem::Host | Problem::TransferCoding => drop(insert(CONNECTION, "close")),
             Problem::Denied(denied) => drop(insert(WWW_AUTHENTICATE, denied.challenge())),
             Problem::RateLimited(RateLimited::Wait { state, .. }) => state.write_to(headers),
+            Problem::NoUpgrade(_) | Problem::WebSocketVersion => {
+                insert(UPGRADE, "websocket");
+                insert(CONNECTION, "upgrade");
+                insert(SEC_WEBSOCKET_VERSION, "13");
+            }
             _ => {}
         }
     }
@@ -155,6 +182,11 @@ impl Problem {
         let (status, title, detail) = match self {
             Problem::Denied(denied) => (401, "no access", denied.to_string()),
             Problem::WrongRole(role) => (403, "forbidden", format!("this key {role} and nothing else")),
+            Problem::ForeignPage => (
+                403,
+                "not your page",
+                "pages of this origin may not call; --cors-origins lists those that may".to_string(),
+            ),
             Problem::ForeignEvents(fields) => {
                 let detail = format!("nothing was accepted: {}", described(fields.len()));
                 errors = Some(Errors::Fields(fields));
@@ -239,6 +271,21 @@ impl Problem {
                 errors = Some(Errors::Parameters(parameters));
                 (422, "wrong query", detail)
             }
+            Problem::NoUpgrade(reason) => (
+                426,
+                "upgrade required",
+                format!("this path is for WebSocket: {reason}"),
+            ),
+            Problem::WebSocketVersion => (
+                426,
+                "upgrade required",
+                "sec-websocket-version is not 13, the only one that is known".to_string(),
+            ),
+            Problem::WebSocketKey => (
+                400,
+                "broken handshake",
+                "sec-websocket-key is not 16 bytes in base64".to_string(),
+            ),
             Problem::Bug => (
                 500,
                 "internal error",
@@ -275,6 +322,7 @@ impl Problem {
             title,
             status,
             detail,
+            retry_after: None,
             errors,
         }
     }

@@ -21,6 +21,8 @@ pub enum Route {
     About,
     /// Events come in.
     Events,
+    /// Events come in as messages.
+    Stream,
     /// Statistics go out.
     Report,
     /// What the API promises.
@@ -43,19 +45,21 @@ impl Route {
         match rest.map(|rest| rest.trim_end_matches('/')) {
             Some("") => Route::About,
             Some("/events" | "/event") => Route::Events,
+            Some("/events/stream") => Route::Stream,
             Some("/report") => Route::Report,
             _ => Route::Unknown,
         }
     }
 
     /// The names of all in metrics.
-    pub const NAMES: [&str; 5] = ["about", "document", "events", "other", "report"];
+    pub const NAMES: [&str; 6] = ["about", "document", "events", "other", "report", "stream"];
 
     /// The methods that it answers, as `Allow` lists them.
     pub fn methods(self) -> &'static str {
         match self {
             Route::Events => "POST, OPTIONS",
             Route::About | Route::Report | Route::Document(_) => "GET, HEAD, OPTIONS",
+            Route::Stream => "GET, OPTIONS",
             Route::Unknown => "",
         }
     }
@@ -65,6 +69,7 @@ impl Route {
         match self {
             Route::About => "about",
             Route::Events => "events",
+            Route::Stream => "stream",
             Route::Report => "report",
             Route::Document(_) => "document",
             Route::Unknown => "other",
@@ -197,6 +202,10 @@ mod tests {
             ("/V1/events", Route::Events),
             ("/latest/events", Route::Events),
             ("/latest/event", Route::Events),
+            ("/v1/events/stream", Route::Stream),
+            ("/V1/events/stream/", Route::Stream),
+            ("/latest/events/stream", Route::Stream),
+            ("/v1/stream", Route::Unknown),
             ("/v1/report", Route::Report),
             ("/V1/report", Route::Report),
             ("/latest/report", Route::Report),

@@ -26,4 +26,5 @@ mod migrate;
 mod outages;
 mod process;
 mod serve;
+mod stream;
 mod world;

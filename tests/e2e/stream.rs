@@ -1,0 +1,397 @@
+//! `/v1/events/stream`: messages in, answers out in order, and how a stream ends.
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::Request;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+use crate::client::{SITE, event, events, get, post, request, served, try_post};
+use crate::process::{PATIENCE, Process, eventually};
+use crate::world::World;
+
+const PATH: &str = "/v1/events/stream";
+
+/// A client's end of a stream.
+struct Stream(WebSocketStream<TcpStream>);
+
+impl Stream {
+    async fn open(address: &str) -> Stream {
+        Stream::try_open(address, PATH).await.unwrap()
+    }
+
+    /// # Errors
+    /// The handshake was refused.
+    async fn try_open(address: &str, path: &str) -> Result<Stream, Error> {
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let (stream, _) = client_async(format!("ws://{address}{path}"), tcp).await?;
+        Ok(Stream(stream))
+    }
+
+    async fn send(&mut self, text: impl ToString) {
+        self.0.send(Message::text(text.to_string())).await.unwrap();
+    }
+
+    /// The next message that is no ping.
+    async fn next(&mut self) -> Message {
+        loop {
+            let message = tokio::time::timeout(PATIENCE, self.0.next()).await;
+            match message.expect("the stream hung").unwrap().unwrap() {
+                Message::Ping(_) | Message::Pong(_) => {}
+                message => return message,
+            }
+        }
+    }
+
+    async fn answer(&mut self) -> Value {
+        match self.next().await {
+            Message::Text(text) => serde_json::from_str(&text).unwrap(),
+            other => panic!("no answer: {other:?}"),
+        }
+    }
+
+    /// That it ends with this code and nothing before.
+    async fn assert_closed(&mut self, code: CloseCode) {
+        match self.next().await {
+            Message::Close(Some(frame)) => assert_eq!(frame.code, code, "{frame}"),
+            other => panic!("no close: {other:?}"),
+        }
+    }
+}
+
+fn receipts(answer: &Value) -> &[Value] {
+    assert_eq!(answer["status"], "accepted", "{answer}");
+    answer["receipts"].as_array().unwrap()
+}
+
+#[tokio::test]
+async fn streamed_events_are_receipted_in_order_and_counted() {
+    let world = World::new("streamed");
+    world.migrate(&["--partitions", "1"]).await;
+    let (serve, _consume) = (world.serve().await, world.consume(&[]).await);
+    for path in [PATH, "/latest/events/stream", "/V1/events/stream/"] {
+        let mut stream = Stream::try_open(&serve.address, path).await.unwrap();
+        stream
+            .send(event(SITE, "solve", "2001-01-01T05:55:07"))
+            .await;
+        assert_eq!(receipts(&stream.answer().await).len(), 1, "{path}");
+    }
+    let mut stream = Stream::open(&serve.address).await;
+    // All are on their way before the first answer is read.
+    let counts: Vec<usize> = (0..300).map(|at| 1 + at % 3).collect();
+    for count in &counts {
+        stream.send(events(*count)).await;
+    }
+    for count in &counts {
+        let answer = stream.answer().await;
+        assert_eq!(receipts(&answer).len(), *count);
+        assert_eq!(answer["accepted"], *count);
+    }
+    world.await_counted(603).await;
+    world.await_log(603).await;
+    assert_eq!(serve.metric("captcha_events_accepted_total").await, 603.0);
+    let messages = "captcha_stream_messages_total{status=\"200\"}";
+    assert_eq!(serve.metric(messages).await, 303.0);
+    stream.0.close(None).await.unwrap();
+    await_open(&serve, 0).await;
+}
+
+async fn await_open(serve: &Process, streams: u32) {
+    eventually(&format!("{streams} streams to be open"), async || {
+        let open = serve.metric("captcha_streams_open").await;
+        (open == f64::from(streams))
+            .then_some(())
+            .ok_or(open.to_string())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refused_message_says_why_and_the_stream_goes_on() {
+    let world = World::new("stream_refused");
+    let (serve, _consume) = world.all().await;
+    let mut stream = Stream::open(&serve.address).await;
+    let mut half = events(3);
+    half[1]["time"] = json!("2024-01-01");
+    half[2]["site_id"] = json!(null);
+    for (text, status, pointers) in [
+        (half.to_string(), 422, &["/1/time", "/2/site_id"][..]),
+        ("[]".to_string(), 422, &[""]),
+        (String::new(), 400, &[]),
+        ("{".to_string(), 400, &[]),
+        (json!(vec![1; 10_001]).to_string(), 413, &[]),
+    ] {
+        stream.send(&text).await;
+        let problem = stream.answer().await;
+        assert_eq!(problem["status"], status, "{problem}");
+        let posted = request(
+            &serve.address,
+            "POST",
+            "/v1/events",
+            &[("content-type", "application/json")],
+            text,
+        );
+        assert_eq!(problem, posted.await.unwrap().json());
+        let errors = problem["errors"].as_array().cloned().unwrap_or_default();
+        let named: Vec<_> = errors
+            .iter()
+            .map(|error| error["pointer"].clone())
+            .collect();
+        assert_eq!(named, pointers);
+        stream.send(served("2024-01-01T00:00:00")).await;
+        assert_eq!(receipts(&stream.answer().await).len(), 1);
+    }
+    let refused = "captcha_stream_messages_total{status=\"422\"}";
+    assert_eq!(serve.metric(refused).await, 2.0);
+    assert_eq!(serve.metric("captcha_bodies_refused_total").await, 10.0);
+
+    let path = format!("{PATH}?dry_run=true");
+    let mut dry = Stream::try_open(&serve.address, &path).await.unwrap();
+    dry.send(events(2)).await;
+    let answer = dry.answer().await;
+    assert_eq!(
+        (&answer["status"], &answer["valid"]),
+        (&json!("valid"), &json!(2))
+    );
+    world.await_counted(5).await;
+    world.await_log(5).await;
+}
+
+#[tokio::test]
+async fn what_is_no_handshake_is_told_what_one_is() {
+    let world = World::new("stream_handshakes");
+    world.migrate(&[]).await;
+    let serve = world.serve().await;
+    let address = serve.address.as_str();
+    let reply = get(address, PATH).await;
+    assert_eq!(reply.status, 426, "{}", reply.text());
+    assert_eq!(reply.header("content-type"), "application/problem+json");
+    assert_eq!(reply.header("upgrade"), "websocket");
+    assert_eq!(reply.header("connection"), "upgrade");
+    let good = [
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let mut version = good;
+    version[2].1 = "8";
+    let reply = request(address, "GET", PATH, &version, "").await.unwrap();
+    assert_eq!(
+        (reply.status.as_u16(), reply.header("sec-websocket-version")),
+        (426, "13")
+    );
+    let mut key = good;
+    key[3].1 = "short";
+    assert_eq!(
+        request(address, "GET", PATH, &key, "")
+            .await
+            .unwrap()
+            .status,
+        400
+    );
+    let odd = format!("{PATH}?dry=1");
+    let reply = request(address, "GET", &odd, &good, "").await.unwrap();
+    assert_eq!(
+        (reply.status.as_u16(), reply.places()),
+        (422, vec!["dry".to_string()])
+    );
+    let reply = request(address, "POST", PATH, &good, "").await.unwrap();
+    assert_eq!(
+        (reply.status.as_u16(), reply.header("allow")),
+        (405, "GET, OPTIONS")
+    );
+
+    let tcp = TokioIo::new(TcpStream::connect(address).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), tcp)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let uri = format!("http://{address}{PATH}");
+    let asked = Request::get(uri).body(Empty::<Bytes>::new()).unwrap();
+    let answer = sender.send_request(asked).await.unwrap();
+    assert_eq!(answer.status(), 426);
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert!(
+        String::from_utf8_lossy(&body).contains("HTTP/1.1 only"),
+        "{body:?}"
+    );
+    let refused = "captcha_http_requests_total{route=\"stream\",status=\"426\"}";
+    assert_eq!(serve.metric(refused).await, 3.0);
+}
+
+#[tokio::test]
+async fn what_is_no_message_closes_the_stream_after_the_answers_before() {
+    let world = World::new("stream_codes");
+    world.migrate(&[]).await;
+    let serve = world.serve_with(&["--body-bytes-max", "1000"]).await;
+    let binary = Message::binary(served("2024-01-01T00:00:00").to_string());
+    let large = Message::text("x".repeat(1001));
+    for (message, code) in [(binary, CloseCode::Unsupported), (large, CloseCode::Size)] {
+        let mut stream = Stream::open(&serve.address).await;
+        stream.send(served("2024-01-01T00:00:00")).await;
+        stream.0.send(message).await.unwrap();
+        assert_eq!(receipts(&stream.answer().await).len(), 1);
+        stream.assert_closed(code).await;
+    }
+    for (bytes, code) in [
+        // In the clear; not UTF-8; a terabyte is announced.
+        (&[0x81, 1, b'x'][..], CloseCode::Protocol),
+        (&[0x81, 0x81, 0, 0, 0, 0, 0xff], CloseCode::Invalid),
+        (
+            &[0x81, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            CloseCode::Size,
+        ),
+    ] {
+        let mut stream = Stream::open(&serve.address).await;
+        stream.send(served("2024-01-01T00:00:00")).await;
+        stream.0.get_mut().write_all(bytes).await.unwrap();
+        assert_eq!(receipts(&stream.answer().await).len(), 1);
+        stream.assert_closed(code).await;
+    }
+    await_open(&serve, 0).await;
+}
+
+#[tokio::test]
+async fn sigterm_closes_streams_after_the_last_answer_and_loses_nothing() {
+    let world = World::new("stream_sigterm");
+    let (mut serve, _consume) = world.all().await;
+    let mut idle = Stream::open(&serve.address).await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let stream = Stream::open(&serve.address).await;
+        clients.push(tokio::spawn(send_until_closed(stream)));
+    }
+    eventually("events to flow", async || {
+        let accepted = serve.metric("captcha_events_accepted_total").await;
+        (accepted > 1000.0)
+            .then_some(())
+            .ok_or(accepted.to_string())
+    })
+    .await;
+    assert_eq!(serve.terminate().await.code(), Some(0));
+    idle.assert_closed(CloseCode::Restart).await;
+    let mut accepted = 0;
+    for client in clients {
+        accepted += client.await.unwrap();
+    }
+    world.await_log(accepted as i64).await;
+    world.await_counted(accepted).await;
+}
+
+/// Sends one event after the other without waiting for answers, and counts those until the close.
+async fn send_until_closed(stream: Stream) -> u64 {
+    let (mut sink, mut source) = stream.0.split();
+    let sending = tokio::spawn(async move {
+        let text = || Message::text(served("2024-01-01T00:00:00").to_string());
+        while sink.send(text()).await.is_ok() {}
+    });
+    let mut accepted = 0;
+    let closed = loop {
+        match source.next().await.expect("the stream broke off") {
+            Ok(Message::Text(text)) => {
+                let answer = serde_json::from_str(&text).unwrap();
+                accepted += receipts(&answer).len() as u64;
+            }
+            Ok(Message::Close(close)) => break close.unwrap().code,
+            other => panic!("no answer: {other:?}"),
+        }
+    };
+    assert_eq!(closed, CloseCode::Restart);
+    sending.abort();
+    accepted
+}
+
+#[tokio::test]
+async fn streams_and_their_messages_count_for_the_limits() {
+    let world = World::new("stream_limits");
+    world.migrate(&[]).await;
+    let limits = ["--connections-max", "2", "--requests-max", "1"];
+    let serve = world.serve_with(&limits).await;
+    let mut stream = Stream::open(&serve.address).await;
+    // A request whose body does not come, though it may.
+    let mut silent = TcpStream::connect(&serve.address).await.unwrap();
+    let head = "POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\nexpect: 100-continue\r\n\r\n";
+    silent.write_all(head.as_bytes()).await.unwrap();
+    let mut told = [0; 12];
+    silent.read_exact(&mut told).await.unwrap();
+    assert_eq!(&told, b"HTTP/1.1 100");
+    stream.send(served("2024-01-01T00:00:00")).await;
+    let answer = stream.answer().await;
+    assert_eq!(answer["status"], 503, "{answer}");
+    let seconds = answer["retry_after"].as_u64().unwrap();
+    assert!((1..=30).contains(&seconds), "{answer}");
+    post(&serve.address, &events(1)).await.assert_away();
+    drop(silent);
+    eventually("a place for one request", async || {
+        let reply = try_post(&serve.address, &events(1)).await?;
+        (reply.status == 200).then_some(()).ok_or(reply.text())
+    })
+    .await;
+    eventually("the stream to be alone", async || {
+        let open = serve.metric("captcha_connections_open").await;
+        (open == 1.0).then_some(()).ok_or(open.to_string())
+    })
+    .await;
+    let held = TcpStream::connect(&serve.address).await.unwrap();
+    post(&serve.address, &events(1)).await.assert_away();
+    drop(stream);
+    eventually("the place of the stream", async || {
+        let reply = try_post(&serve.address, &events(1)).await?;
+        (reply.status == 200).then_some(()).ok_or(reply.text())
+    })
+    .await;
+    drop(held);
+}
+
+/// Memory that a process takes, in KiB.
+fn memory_kib(serve: &Process) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", serve.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let words = line.unwrap().split_whitespace().next();
+    words.unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn clients_that_never_read_are_left_and_take_little_memory() {
+    const CLIENTS: usize = 10;
+    let world = World::new("stream_unread");
+    world.migrate(&[]).await;
+    let serve = world.serve().await;
+    // A kilobyte that is answered with ten.
+    let bad = json!(vec![json!({"a": 1}); 120]).to_string();
+    let before = memory_kib(&serve);
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(16 << 10).unwrap();
+        let tcp = socket
+            .connect(serve.address.parse().unwrap())
+            .await
+            .unwrap();
+        let (mut stream, _) = client_async(format!("ws://{}{PATH}", serve.address), tcp)
+            .await
+            .unwrap();
+        let bad = bad.clone();
+        clients.push(tokio::spawn(async move {
+            while stream.send(Message::text(bad.clone())).await.is_ok() {}
+        }));
+    }
+    await_open(&serve, CLIENTS as u32).await;
+    let mut most = 0;
+    for client in &mut clients {
+        while client.now_or_never().is_none() {
+            most = most.max(memory_kib(&serve));
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    }
+    await_open(&serve, 0).await;
+    let more = most.saturating_sub(before);
+    assert!(more < 32 << 10, "{more} KiB more for {CLIENTS} clients");
+}
