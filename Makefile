@@ -20,7 +20,7 @@ CAPTCHA_PORTS = --http-port $(HTTP_PORT) --admin-port $(ADMIN_PORT) --consume-ad
 TOOLS = .dev/tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test chaos check k8s-check fmt bench-visible bench-consume bench-bytes clean-data
+.PHONY: help run up down test chaos check k8s-check docs-check openapi fmt bench-visible bench-consume bench-bytes clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -54,6 +54,13 @@ check: $(TOOLS)/cargo-deny-$(CARGO_DENY) $(TOOLS)/cargo-machete-$(CARGO_MACHETE)
 k8s-check: ## check the Kubernetes files
 	cargo build --locked
 	python3 k8s/check.py
+
+docs-check: ## look at the docs page in Chromium; [SCREENSHOTS=FOLDER]
+	cargo build --locked
+	@exec python3 tests/documents/page.py $(SCREENSHOTS:%=--screenshots %)
+
+openapi: ## make openapi.json of openapi.yaml
+	UPDATE_OPENAPI=1 cargo test --locked --bin captcha openapi_json_is_openapi_yaml
 
 fmt: ## format the Rust code
 	cargo fmt
