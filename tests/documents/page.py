@@ -18,6 +18,7 @@ import ready
 import supervise
 from command import Failure, run, say
 
+NO_SERVERS = {"kafka_brokers": "127.0.0.1:1", "clickhouse_addr": "127.0.0.1:1"}
 PREFIX = "/some/prefix"
 PAGE_SIZE = 1280, 1400
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
@@ -41,7 +42,7 @@ def carry_out(options, signals):
     folder = Path(tempfile.mkdtemp(prefix="captcha-docs-"))
     try:
         with (
-            serving.serving(options.program, folder / "serve.log", signals) as port,
+            serving.serving(options.program, folder / "serve.log", signals, **NO_SERVERS) as port,
             gateway(PREFIX, port) as gateway_port,
             Chromium(folder / "chromium") as browser,
         ):

@@ -1,4 +1,4 @@
-"""Runs `captcha serve` on free ports for as long as a check needs it."""
+"""Runs captcha's commands on free ports for as long as a check needs them."""
 
 import json
 import os
@@ -12,7 +12,6 @@ import supervise
 from command import ROOT, Failure
 
 PROGRAM = ROOT / "target" / "debug" / "captcha"
-NOWHERE = "127.0.0.1:1"
 
 
 def add_program(parser):
@@ -26,24 +25,30 @@ def environment(**settings):
 
 
 @contextmanager
-def serving(program, log, signals, kafka=NOWHERE, clickhouse=NOWHERE, **settings):
-    """Yields the port of a `captcha serve`; without servers it still has its documents."""
+def running(command, program, log, signals, **settings):
+    """Runs a command of captcha, which must not end by itself."""
     if not os.access(program, os.X_OK):
         raise Failure(f"{program} is no executable; build it with cargo build")
-    settings |= {"kafka_brokers": kafka, "clickhouse_addr": clickhouse}
-    settings |= {"listen": "127.0.0.1:0", "admin_listen": "127.0.0.1:0"}
-    child = supervise.launch("captcha serve", [program, "serve"], log, env=environment(**settings))
+    environ = environment(admin_listen="127.0.0.1:0", **settings)
+    child = supervise.launch(f"captcha {command}", [program, command], log, env=environ)
     try:
-        supervise.wait_ready(child, lambda: None if address(log) else "it has not said where it listens")
-        yield int(address(log).rpartition(":")[2])
+        yield child
         supervise.need_alive([child])
     finally:
         supervise.stop([[child]], signals)
 
 
-def address(log):
-    """Where the server listens, from its log."""
-    for line in log.read_text().splitlines():
+@contextmanager
+def serving(program, log, signals, **settings):
+    """Yields the port of a `captcha serve`. It serves its documents wherever Kafka and ClickHouse are."""
+    with running("serve", program, log, signals, listen="127.0.0.1:0", **settings) as child:
+        supervise.wait_ready(child, lambda: None if address(child) else "it has not said where it listens")
+        yield int(address(child).rpartition(":")[2])
+
+
+def address(child):
+    """Where the server listens, from what it has said since it was started."""
+    for line in child.log.read_bytes()[child.position :].splitlines():
         try:
             said = json.loads(line)
         except ValueError:
