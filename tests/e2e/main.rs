@@ -13,6 +13,7 @@
 mod audit;
 mod client;
 mod consume;
+mod documents;
 mod errors;
 mod fresh;
 mod holds;
