@@ -20,9 +20,10 @@ CARGO_MACHETE := 0.9.2
 SERVER_PORTS = --kafka-port $(KAFKA_PORT) --clickhouse-port $(CLICKHOUSE_PORT)
 CAPTCHA_PORTS = --http-port $(HTTP_PORT) --admin-port $(ADMIN_PORT) --consume-admin-port $(CONSUME_ADMIN_PORT)
 TOOLS = .dev/tools/bin
+SCHEMATHESIS = .dev/venv-schemathesis
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test chaos fuzz check k8s-check fmt bench-visible bench-consume bench-bytes bench-serve clean-data
+.PHONY: help run up down test contract chaos fuzz check k8s-check docs-check openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -37,10 +38,15 @@ up: ## start Kafka and ClickHouse in the background: eval "$(make -s up)"
 down: ## stop what make up started
 	@exec python3 dev/stack.py down
 
-test: ## run every test against servers that are started for it
+test: $(SCHEMATHESIS)/stamp ## run every test against servers that are started for it
 	cargo test --locked --no-run
 	python3 dev/stack.py with -- env RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked
+	python3 dev/stack.py with -- $(SCHEMATHESIS)/bin/python tests/documents/contract.py
 	@exec python3 chaos/chaos.py --faults 20 --program target/debug/captcha
+
+contract: $(SCHEMATHESIS)/stamp ## hold the API against openapi.yaml with schemathesis; [CASES=500] [SEED=6]
+	cargo build --locked
+	@exec python3 dev/stack.py with -- $(SCHEMATHESIS)/bin/python tests/documents/contract.py $(CASES:%=--cases %) $(SEED:%=--seed %)
 
 chaos: ## kill, freeze and cut off everything under load, then count: FAULTS=200 SEED=7 BROKERS=3 DRY_RUN=1
 	@exec python3 chaos/chaos.py --faults $(FAULTS) --brokers $(BROKERS) $(if $(SEED),--seed $(SEED)) $(if $(DRY_RUN),--dry-run)
@@ -64,6 +70,13 @@ k8s-check: ## check the Kubernetes files
 	cargo build --locked
 	python3 k8s/check.py
 
+docs-check: ## look at the docs page in Chromium; [SCREENSHOTS=FOLDER]
+	cargo build --locked
+	@exec python3 tests/documents/page.py $(SCREENSHOTS:%=--screenshots %)
+
+openapi: ## make openapi.json of openapi.yaml
+	UPDATE_OPENAPI=1 cargo test --locked --bin captcha openapi_json_is_openapi_yaml
+
 fmt: ## format the Rust code
 	cargo fmt
 
@@ -85,6 +98,12 @@ clean-data: ## remove the data of make run and make up
 # Built once; the version in the name makes a newer pin build again.
 $(TOOLS)/cargo-deny-$(CARGO_DENY): ; @$(call install,cargo-deny,$(CARGO_DENY))
 $(TOOLS)/cargo-machete-$(CARGO_MACHETE): ; @$(call install,cargo-machete,$(CARGO_MACHETE))
+
+# Made anew when a pin changes; what is not whole has no stamp.
+$(SCHEMATHESIS)/stamp: tests/documents/requirements.txt
+	python3 -m venv --clear $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
 
 define install
 echo "install $(1) $(2) (once, a few minutes)" >&2 && \

@@ -99,10 +99,13 @@ impl Filter {
     /// One short phrase that says what is expected.
     pub fn parse_date(text: &str) -> Result<NaiveDate, &'static str> {
         const SHAPE: &str = "not a date like 2001-01-31";
-        let four_digit_year = text.len() == 10 && text.starts_with(|c: char| c.is_ascii_digit());
-        let date = four_digit_year
-            .then(|| text.parse::<NaiveDate>().ok())
-            .flatten();
+        // chrono alone takes other years, and spaces in place of zeros.
+        let is_shaped = |(at, byte): (usize, u8)| match at {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        };
+        let shaped = text.len() == 10 && text.bytes().enumerate().all(is_shaped);
+        let date = shaped.then(|| text.parse::<NaiveDate>().ok()).flatten();
         date.ok_or(SHAPE)
     }
 
@@ -228,6 +231,24 @@ mod tests {
 
     fn date(text: &str) -> NaiveDate {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_day_has_one_spelling() {
+        assert_eq!(Filter::parse_date("2004-02-29"), Ok(date("2004-02-29")));
+        for text in [
+            "2001- 1- 1",
+            " 2001-1-1",
+            "2001-1-01",
+            "2001-01-1 ",
+            "+2001-01-1",
+            "2001-02-29",
+            "2001/01/01",
+            "2001-01-\u{661}",
+            "",
+        ] {
+            assert!(Filter::parse_date(text).is_err(), "{text}");
+        }
     }
 
     #[test]

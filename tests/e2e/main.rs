@@ -14,6 +14,7 @@ mod audit;
 mod client;
 mod consume;
 mod corpus;
+mod documents;
 mod edge;
 mod errors;
 mod forms;

@@ -1,0 +1,58 @@
+"""Runs captcha's commands on free ports for as long as a check needs them."""
+
+import json
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "dev"))
+
+import supervise
+from command import ROOT, Failure
+
+PROGRAM = ROOT / "target" / "debug" / "captcha"
+
+
+def add_program(parser):
+    parser.add_argument("--program", type=Path, default=PROGRAM, help="captcha (default: target/debug/captcha)")
+
+
+def environment(**settings):
+    """The environment with these settings of captcha alone, whatever the caller's own CAPTCHA_ variables say."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("CAPTCHA_")}
+    return environ | {f"CAPTCHA_{name.upper()}": value for name, value in settings.items()}
+
+
+@contextmanager
+def running(command, program, log, signals, **settings):
+    """Runs a command of captcha, which must not end by itself."""
+    if not os.access(program, os.X_OK):
+        raise Failure(f"{program} is no executable; build it with cargo build")
+    environ = environment(admin_listen="127.0.0.1:0", **settings)
+    child = supervise.launch(f"captcha {command}", [program, command], log, env=environ)
+    try:
+        yield child
+        supervise.need_alive([child])
+    finally:
+        supervise.stop([[child]], signals)
+
+
+@contextmanager
+def serving(program, log, signals, **settings):
+    """Yields the port of a `captcha serve`. It serves its documents wherever Kafka and ClickHouse are."""
+    with running("serve", program, log, signals, listen="127.0.0.1:0", **settings) as child:
+        supervise.wait_ready(child, lambda: None if address(child) else "it has not said where it listens")
+        yield int(address(child).rpartition(":")[2])
+
+
+def address(child):
+    """Where the server listens, from what it has said since it was started."""
+    for line in child.log.read_bytes()[child.position :].splitlines():
+        try:
+            said = json.loads(line)
+        except ValueError:
+            continue
+        if said.get("message") == "serving":
+            return said["address"]
+    return None
