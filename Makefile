@@ -22,7 +22,7 @@ CAPTCHA_PORTS = --http-port $(HTTP_PORT) --admin-port $(ADMIN_PORT) --consume-ad
 TOOLS = .dev/tools/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test chaos fuzz check k8s-check fmt bench-visible bench-consume bench-bytes clean-data
+.PHONY: help run up down test attacks chaos fuzz check k8s-check fmt bench-visible bench-consume bench-bytes clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -41,6 +41,9 @@ test: ## run every test against servers that are started for it
 	cargo test --locked --no-run
 	python3 dev/stack.py with -- env RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked
 	@exec python3 chaos/chaos.py --faults 20 --program target/debug/captcha
+
+attacks: ## attack the public port in every known way, and print what each takes in memory; some minutes
+	@python3 dev/stack.py with -- cargo test --locked --test e2e -- attacks:: --ignored --nocapture --test-threads 1
 
 chaos: ## kill, freeze and cut off everything under load, then count: FAULTS=200 SEED=7 BROKERS=3 DRY_RUN=1
 	@exec python3 chaos/chaos.py --faults $(FAULTS) --brokers $(BROKERS) $(if $(SEED),--seed $(SEED)) $(if $(DRY_RUN),--dry-run)
