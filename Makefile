@@ -23,7 +23,7 @@ TOOLS = .dev/tools/bin
 SCHEMATHESIS = .dev/venv-schemathesis
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test contract chaos fuzz check k8s-check docs-check openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
+.PHONY: help run up down test contract attacks chaos fuzz check k8s-check docs-check openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -47,6 +47,9 @@ test: $(SCHEMATHESIS)/stamp ## run every test against servers that are started f
 contract: $(SCHEMATHESIS)/stamp ## hold the API against openapi.yaml with schemathesis; [CASES=500] [SEED=6]
 	cargo build --locked
 	@exec python3 dev/stack.py with -- $(SCHEMATHESIS)/bin/python tests/documents/contract.py $(CASES:%=--cases %) $(SEED:%=--seed %)
+
+attacks: ## attack the public port in every known way, and print what each takes in memory; some minutes
+	@python3 dev/stack.py with -- cargo test --locked --test e2e -- attacks:: --ignored --nocapture --test-threads 1
 
 chaos: ## kill, freeze and cut off everything under load, then count: FAULTS=200 SEED=7 BROKERS=3 DRY_RUN=1
 	@exec python3 chaos/chaos.py --faults $(FAULTS) --brokers $(BROKERS) $(if $(SEED),--seed $(SEED)) $(if $(DRY_RUN),--dry-run)

@@ -73,7 +73,11 @@ def schemathesis(base, options, log):
     seconds = SECONDS_MAX * max(1.0, options.cases / CASES)
     with open(log, "w") as output:
         try:
-            code = subprocess.run(command, env=environ, stdout=output, stderr=output, timeout=seconds).returncode
+            # It leaves a folder where it runs.
+            done = subprocess.run(
+                command, env=environ, stdout=output, stderr=output, timeout=seconds, cwd=log.parent
+            )
+            code = done.returncode
         except subprocess.TimeoutExpired:
             raise Failure(f"schemathesis did not end in {seconds:.0f} s; its log is {shown(log)}") from None
     text = log.read_text()

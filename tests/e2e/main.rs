@@ -10,6 +10,7 @@
     reason = "a test that fails is to say where and with what"
 )]
 
+mod attacks;
 mod audit;
 mod client;
 mod consume;

@@ -1,0 +1,148 @@
+//! Many connections, slow heads, and heads that are too large.
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use super::{GET, Siege, connections, pour, status, to_the_end};
+
+async fn open(address: &str, count: usize, first: &[u8]) -> Vec<TcpStream> {
+    let mut streams = Vec::new();
+    for _ in 0..count {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(first).await.unwrap();
+        streams.push(stream);
+    }
+    streams
+}
+
+#[tokio::test]
+#[ignore = "minutes: make attacks"]
+async fn heads_that_come_byte_by_byte() {
+    let siege = Siege::begin("5,000 heads, byte by byte", &["--head-seconds", "3"], true).await;
+    let count = connections(5_000);
+    let streams = open(
+        &siege.serve.address,
+        count,
+        b"POST /v1/events HTTP/1.1\r\nx: ",
+    )
+    .await;
+    while siege.refused("head late").await < count as f64 {
+        for stream in &streams {
+            let _ = stream.try_write(b"y");
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    drop(streams);
+    siege.end(60, "--head-seconds").await;
+}
+
+#[tokio::test]
+#[ignore = "minutes: make attacks"]
+async fn connections_that_say_nothing() {
+    let siege = Siege::begin("5,000 silent connections", &["--head-seconds", "3"], true).await;
+    let count = connections(5_000);
+    let streams = open(&siege.serve.address, count, b"").await;
+    siege.await_bystander().await;
+    siege.await_refused("head late", count).await;
+    drop(streams);
+    siege.end(60, "--head-seconds").await;
+}
+
+#[tokio::test]
+#[ignore = "minutes: make attacks"]
+async fn connections_that_idle_after_a_request() {
+    let siege = Siege::begin("5,000 idle connections", &["--idle-seconds", "3"], true).await;
+    let count = connections(5_000);
+    let streams = open(&siege.serve.address, count, GET).await;
+    siege.await_bystander().await;
+    for stream in streams {
+        let came = to_the_end(stream).await;
+        assert_eq!(status(&came), 200);
+    }
+    siege.end(180, "--idle-seconds").await;
+}
+
+#[tokio::test]
+#[ignore = "minutes: make attacks"]
+async fn more_connections_than_there_may_be() {
+    let flags = ["--connections-max", "100", "--head-seconds", "3600"];
+    let siege = Siege::begin("3,000 connections, 100 allowed", &flags, false).await;
+    let count = connections(3_000);
+    let streams = open(&siege.serve.address, count, b"GET").await;
+    siege.await_refused("too many", count - 99).await;
+    siege.await_bystander().await;
+    let mut told = 0;
+    for stream in streams.into_iter().rev().take(count - 99) {
+        let came = to_the_end(stream).await;
+        // Those that leave have a limit as well; past it a connection is closed without a word.
+        assert!([0, 503].contains(&status(&came)), "{came:?}");
+        told += usize::from(status(&came) == 503);
+    }
+    assert!(told > 0);
+    siege
+        .end(40, &format!("--connections-max; {told} were answered 503"))
+        .await;
+}
+
+#[tokio::test]
+#[ignore = "minutes: make attacks"]
+async fn heads_without_end() {
+    let siege = Siege::begin("500 heads without end", &[], true).await;
+    for head in [
+        &b"GET /v1/ HTTP/1.1\r\n"[..],
+        b"GET /",
+        b"GET /v1/ HTTP/1.1\r\nx: ",
+    ] {
+        let streams = open(&siege.serve.address, 500, head).await;
+        // Headers, a target, a value.
+        let more = if head.ends_with(b"\n") {
+            "x: y\r\n"
+        } else {
+            "yyyyyy"
+        };
+        let more = more.repeat(1_000).into_bytes();
+        let poured: Vec<_> = streams
+            .into_iter()
+            .map(|stream| {
+                let more = more.clone();
+                tokio::spawn(async move { pour(stream, &more).await })
+            })
+            .collect();
+        for poured in poured {
+            let (came, _) = poured.await.unwrap();
+            assert!(
+                [0, 431].contains(&status(&came)),
+                "{:?}",
+                String::from_utf8_lossy(&came)
+            );
+        }
+    }
+    siege.end(60, "--head-bytes-max").await;
+}
+
+#[tokio::test]
+#[ignore = "minutes: make attacks"]
+async fn requests_whose_answers_are_not_read() {
+    let siege = Siege::begin("100 connections that never read", &[], true).await;
+    let mut streams = open(&siege.serve.address, 100, b"").await;
+    let requests = GET.repeat(1_000);
+    let mut sent = 0;
+    for stream in &mut streams {
+        // Until the server reads no more, because nobody takes what it has to say.
+        loop {
+            let write = stream.write(&requests);
+            match tokio::time::timeout(std::time::Duration::from_millis(200), write).await {
+                Ok(Ok(bytes)) => sent += bytes,
+                _ => break,
+            }
+        }
+    }
+    siege.await_bystander().await;
+    drop(streams);
+    siege
+        .end(
+            60,
+            &format!("TCP's own window, after {} MB of requests", sent >> 20),
+        )
+        .await;
+}
