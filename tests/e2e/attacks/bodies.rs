@@ -139,24 +139,24 @@ async fn bodies_without_end_and_huge_ones() {
     let siege = Siege::begin("200 endless and huge bodies", &[], true).await;
     let chunk = [&b"10000\r\n"[..], &[b' '; 0x10000], b"\r\n"].concat();
     let blanks = vec![b' '; 0x10000];
-    let mut poured = Vec::new();
-    for number in 0..200 {
-        let (headers, bytes) = match number % 2 {
-            0 => ("transfer-encoding: chunked\r\n", &chunk),
-            _ => ("content-length: 10000000000\r\n", &blanks),
-        };
-        let stream = send(&siege.serve.address, headers, b"").await;
-        let bytes = bytes.clone();
-        poured.push(tokio::spawn(async move { pour(stream, &bytes).await }));
+    // So few at once that there is room for others.
+    for _ in 0..10 {
+        let mut poured = Vec::new();
+        for number in 0..20 {
+            let (headers, bytes) = match number % 2 {
+                0 => ("transfer-encoding: chunked\r\n", &chunk),
+                _ => ("content-length: 10000000000\r\n", &blanks),
+            };
+            let stream = send(&siege.serve.address, headers, b"").await;
+            let bytes = bytes.clone();
+            poured.push(tokio::spawn(async move { pour(stream, &bytes).await }));
+        }
+        for poured in poured {
+            let (came, sent) = poured.await.unwrap();
+            let answer = String::from_utf8_lossy(&came);
+            assert!([413, 0].contains(&status(&came)), "{answer}");
+            assert!(sent < 64 << 20, "{sent} bytes were taken");
+        }
     }
-    for poured in poured {
-        let (came, sent) = poured.await.unwrap();
-        assert!(
-            [413, 503, 0].contains(&status(&came)),
-            "{}",
-            String::from_utf8_lossy(&came)
-        );
-        assert!(sent < 64 << 20, "{sent} bytes were taken");
-    }
-    siege.end(128 + 40, "--body-bytes-max").await;
+    siege.end(3 * 40 + 40, "--body-bytes-max").await;
 }

@@ -17,6 +17,9 @@ const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
+/// RFC 9113 section 7: enough of it.
+const ENHANCE_YOUR_CALM: u32 = 11;
+
 /// Connections of each attack.
 const CONNECTIONS: usize = 20;
 
@@ -115,6 +118,7 @@ async fn flood(siege: &Siege, make: fn() -> Box<dyn FnMut() -> Vec<u8> + Send>) 
         assert!(sent < BYTES_MAX, "{sent} bytes, and no end");
         error = goaway(&came).unwrap_or(error);
     }
+    assert_eq!(error, ENHANCE_YOUR_CALM);
     error
 }
 
