@@ -31,8 +31,8 @@ const HEADERS_MAX: usize = 64;
 /// From the first byte of a connection to the end of its TLS handshake, a few round trips.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Requests at once on one HTTP/2 connection. Each may hold [`STREAM_WINDOW_BYTES`].
-const STREAMS_MAX: u32 = 128;
+/// Requests at once on one HTTP/2 connection, as few as RFC 9113 advises. Each may hold [`STREAM_WINDOW_BYTES`].
+const STREAMS_MAX: u32 = 100;
 
 /// Bytes of one HTTP/2 request that may come before they are read.
 const STREAM_WINDOW_BYTES: u32 = 64 << 10;

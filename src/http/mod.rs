@@ -1,6 +1,7 @@
 //! The noun HTTP client: listeners, connections with limits, and an orderly end.
 
 pub mod admin;
+mod body;
 mod connection;
 mod health;
 mod listen;
@@ -8,24 +9,22 @@ pub mod tls;
 mod vigil;
 pub mod websocket;
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 
+pub use body::Body;
 use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 pub use listen::{Counts, Door, Limits, Peer, bind, connections_within_limit};
 use serde::Serialize;
 pub use vigil::Patience;
 
-/// An answer; its body is whole, or made while it is sent.
-pub type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+/// An answer.
+pub type Answer = Response<Body>;
 
 /// A whole answer of one type.
 pub fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()).boxed_unsync());
+    let mut answer = Response::new(Body::whole(body));
     *answer.status_mut() = status;
     let content_type = HeaderValue::from_static(content_type);
     answer.headers_mut().insert(CONTENT_TYPE, content_type);

@@ -9,9 +9,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::combinators::UnsyncBoxBody;
 use hyper::Version;
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
+
+use super::Body;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
@@ -130,7 +131,7 @@ pub struct Request {
 
 impl Request {
     /// Makes the body of its answer one that is watched.
-    pub fn answer(mut self, body: UnsyncBoxBody<Bytes, Infallible>) -> Watched {
+    pub fn answer(mut self, body: Body) -> Watched {
         self.sending = true;
         if self.vigil.sending.fetch_add(1, Relaxed) == 0 {
             self.vigil.sendings.fetch_add(1, Relaxed);
@@ -154,11 +155,11 @@ impl Drop for Request {
 
 /// The body of an answer.
 pub struct Watched {
-    body: UnsyncBoxBody<Bytes, Infallible>,
+    body: Body,
     request: Request,
 }
 
-impl Body for Watched {
+impl HttpBody for Watched {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -301,7 +302,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Telling<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::{BodyExt as _, Full};
+    use http_body_util::BodyExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
     use tokio::time::{advance, sleep};
 
@@ -322,8 +323,8 @@ mod tests {
         }
     }
 
-    fn body(bytes: usize) -> UnsyncBoxBody<Bytes, Infallible> {
-        Full::new(Bytes::from(vec![0; bytes])).boxed_unsync()
+    fn body(bytes: usize) -> Body {
+        Body::whole(vec![0; bytes])
     }
 
     #[tokio::test(start_paused = true)]

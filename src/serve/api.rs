@@ -38,7 +38,7 @@ pub struct Api {
     access: AccessLog,
     requests_max: usize,
     /// Requests that may still begin.
-    free: Semaphore,
+    free: Arc<Semaphore>,
     pace: Pace,
     streams: Terms,
 }
@@ -79,7 +79,7 @@ impl Api {
             documents: Documents::new(),
             access,
             requests_max: requests_max as usize,
-            free: Semaphore::new(requests_max as usize),
+            free: Arc::new(Semaphore::new(requests_max as usize)),
             pace: Pace::new(),
             streams,
         }
@@ -111,7 +111,14 @@ impl Api {
             .access
             .is_sampled()
             .then(|| Entry::of(&request, &id, peer.address));
-        let answering = AssertUnwindSafe(self.answer_within_limit(route, request, peer));
+        let place = Arc::clone(&self.free).try_acquire_owned();
+        let is_full = place.is_err();
+        let answering = AssertUnwindSafe(async {
+            match is_full {
+                true => Err(Problem::RequestsFull),
+                false => self.answer(route, request, peer).await,
+            }
+        });
         let answer = answering.catch_unwind().await.unwrap_or_else(|_| {
             tracing::error!(request_id = ?id, route = route.name(), "a request failed on a bug");
             Err(Problem::Bug)
@@ -121,6 +128,11 @@ impl Api {
             .answered(route, answer.status(), began.elapsed());
         if let Some(entry) = entry {
             entry.log(answer.status(), began.elapsed());
+        }
+        if let Ok(place) = place {
+            self.pace.done();
+            // An answer that nobody reads is in progress too.
+            answer.body_mut().hold(place);
         }
         self.gate.decorate(origin.as_ref(), answer.headers_mut());
         answer.headers_mut().insert(REQUEST_ID, id);
@@ -132,18 +144,6 @@ impl Api {
             self.metrics.bodies_refused.inc();
         }
         problem.into_answer(|| self.pace.retry_after(self.in_progress()))
-    }
-
-    async fn answer_within_limit(
-        self: &Arc<Self>,
-        route: Route,
-        request: Request<Incoming>,
-        peer: Arc<Peer>,
-    ) -> Result<Answer, Problem> {
-        let _permit = self.free.try_acquire().map_err(|_| Problem::RequestsFull)?;
-        let answer = self.answer(route, request, peer).await;
-        self.pace.done();
-        answer
     }
 
     async fn answer(

@@ -144,7 +144,7 @@ impl Bodies {
     async fn collect(&self, body: &mut Incoming) -> Result<Body, Problem> {
         let mut whole = Whole::Empty;
         let mut len = 0;
-        let mut all = share(&self.free, 0).ok_or(Problem::BodiesFull)?;
+        let mut room = self.room()?;
         while let Some(frame) = body.frame().await {
             // Trailers are no data, and nobody asked for them.
             let Ok(data) = frame.map_err(|_| Problem::BodyBroken)?.into_data() else {
@@ -154,13 +154,11 @@ impl Bodies {
             if len > self.body_bytes_max {
                 return Err(Problem::BodyTooLarge(self.body_bytes_max));
             }
-            all.merge(share(&self.free, data.len()).ok_or(Problem::BodiesFull)?);
             whole = whole.and(data);
+            // Its memory, of which what has come fills half at least.
+            self.grow(&mut room, whole.capacity())?;
         }
-        Ok(Body {
-            bytes: whole.freeze(),
-            share: all,
-        })
+        Ok(room.body(whole.freeze()))
     }
 
     /// Makes something of the events of a body, told whether pointers number them.
@@ -213,6 +211,14 @@ impl Whole {
                 bytes.extend_from_slice(&data);
                 Whole::Many(bytes)
             }
+        }
+    }
+
+    fn capacity(&self) -> usize {
+        match self {
+            Whole::Empty => 0,
+            Whole::One(bytes) => bytes.len(),
+            Whole::Many(bytes) => bytes.capacity(),
         }
     }
 

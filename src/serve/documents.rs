@@ -8,7 +8,6 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use http_body_util::{BodyExt as _, Full};
 use hyper::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
     HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY,
@@ -19,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::Source::{Page, SwaggerUi, Text};
 use super::openapi;
-use crate::http::Answer;
+use crate::http::{Answer, Body};
 
 /// Nothing from elsewhere, nothing inline, no frames. Swagger UI's style sheet has its icons as `data:` images.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -97,7 +96,7 @@ impl Documents {
             (false, true) => document.gzip.clone(),
             (false, false) => document.plain(),
         };
-        let mut answer = Response::new(Full::new(body).boxed_unsync());
+        let mut answer = Response::new(Body::whole(body));
         let headers = answer.headers_mut();
         for (name, value) in COMMON {
             headers.insert(name, HeaderValue::from_static(value));
@@ -242,6 +241,7 @@ fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http_body_util::BodyExt as _;
 
     const BUNDLE: &str = "/docs/swagger-ui-bundle.js";
 

@@ -65,6 +65,7 @@ fn read_all(
         if !take(room) {
             return Err(InflateError::Overloaded);
         }
+        all.reserve_exact(room);
         let read = reader.by_ref().take(room as u64).read_to_end(&mut all);
         let read = read.map_err(|err| InflateError::Broken(err.to_string()))?;
         if all.len() > bytes_max {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::BodyExt as _;
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use tokio::sync::Semaphore;
@@ -12,7 +11,7 @@ use tokio::time::timeout;
 use super::pace::{Change, Outage, Pace};
 use super::problem::Problem;
 use super::report::ReportBody;
-use crate::http::Answer;
+use crate::http::{Answer, Body};
 use crate::store::{self, Counters, CountersError, Filter, ROWS_MAX, Store};
 
 /// Reports asked of ClickHouse at once; more are answered 503.
@@ -71,7 +70,7 @@ impl Reports {
         let share = Arc::clone(all)
             .try_acquire_many_owned(rows as u32)
             .map_err(|_| full())?;
-        let mut answer = Response::new(ReportBody::new(counters, share).boxed_unsync());
+        let mut answer = Response::new(Body::made(ReportBody::new(counters, share)));
         let json = HeaderValue::from_static("application/json");
         answer.headers_mut().insert(CONTENT_TYPE, json);
         Ok(answer)

@@ -328,7 +328,7 @@ async fn answers_without_a_window() {
     siege.await_bystander().await;
     drop(streams);
     // Some 10 kB for each stream of a debug build, until the connection is given up for not reading.
-    siege.end(200, "128 streams for each connection").await;
+    siege.end(200, "100 streams for each connection").await;
 }
 
 #[tokio::test]
@@ -339,7 +339,7 @@ async fn bodies_on_every_stream_that_never_end() {
     let mut streams = Vec::new();
     for _ in 0..CONNECTIONS {
         let mut stream = connect(&siege.serve.address, &[]).await;
-        for number in 0..128 {
+        for number in 0..100 {
             let id = 2 * number + 1;
             let _ = stream
                 .write_all(&frame(HEADERS, END_HEADERS, id, &post()))
@@ -348,7 +348,7 @@ async fn bodies_on_every_stream_that_never_end() {
         }
         streams.push(stream);
     }
-    let count = (CONNECTIONS * 128) as f64;
+    let count = (CONNECTIONS * 100) as f64;
     let name = "captcha_http_requests_total{route=\"events\",status=\"408\"}";
     crate::process::eventually("every body to be given up", async || {
         let late = siege.serve.metric(name).await;
