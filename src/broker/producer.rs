@@ -217,6 +217,15 @@ fn cost(record: &Outgoing) -> usize {
 
 /// Records by partition, cut so that each fits a request.
 fn chunks(records: Vec<Outgoing>, partitions: usize) -> Vec<Chunk> {
+    // Most requests have one event.
+    if let [only] = &records[..] {
+        return vec![Chunk {
+            partition: partition_for(only.key.as_bytes(), partitions as i32),
+            indexes: vec![0],
+            bytes: cost(only),
+            records,
+        }];
+    }
     let mut finished = Vec::new();
     let mut open: Vec<_> = (0..partitions as i32).map(Chunk::new).collect();
     for (index, record) in records.into_iter().enumerate() {
@@ -333,19 +342,22 @@ mod tests {
 
     #[test]
     fn chunks_keep_every_record_once_in_its_partition_and_in_order() {
-        let records = (0..1_000).map(|number| outgoing(number, 10)).collect();
-        let mut seen = Vec::new();
-        for chunk in chunks(records, 5) {
-            assert!(chunk.indexes.is_sorted());
-            assert_eq!(chunk.indexes.len(), chunk.records.len());
-            for (index, record) in chunk.indexes.iter().zip(&chunk.records) {
-                assert_eq!(partition_for(record.key.as_bytes(), 5), chunk.partition);
-                assert_eq!(record.key, outgoing(*index, 0).key);
+        for count in [1, 2, 1_000] {
+            let records = (0..count).map(|number| outgoing(number, 10)).collect();
+            let mut seen = Vec::new();
+            for chunk in chunks(records, 5) {
+                assert!(chunk.indexes.is_sorted());
+                assert_eq!(chunk.bytes, chunk.records.iter().map(cost).sum::<usize>());
+                assert_eq!(chunk.indexes.len(), chunk.records.len());
+                for (index, record) in chunk.indexes.iter().zip(&chunk.records) {
+                    assert_eq!(partition_for(record.key.as_bytes(), 5), chunk.partition);
+                    assert_eq!(record.key, outgoing(*index, 0).key);
+                }
+                seen.extend(chunk.indexes);
             }
-            seen.extend(chunk.indexes);
+            seen.sort_unstable();
+            assert_eq!(seen, (0..count).collect::<Vec<_>>());
         }
-        seen.sort_unstable();
-        assert_eq!(seen, (0..1_000).collect::<Vec<_>>());
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! Servers that stop, freeze and come back: a clear answer meanwhile, and nothing lost or doubled after.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use crate::client::{Reply, accept, events, get, try_post};
 use crate::process::{Server, eventually, shared};
 use crate::world::World;
@@ -119,6 +123,36 @@ async fn too_few_replicas_are_503() {
     .await;
     second.start();
     accept_in_the_end(&serve.address).await;
+}
+
+#[tokio::test]
+async fn leaders_that_move_refuse_nobody() {
+    let first = Server::started("kafka").await;
+    let mut second = Server::second_broker(&first);
+    second.start_and_listen().await;
+    let world = World::on("leaders", &first.address(), &shared(SHARED_CLICKHOUSE));
+    migrate_in_the_end(&world, &["--replication-factor", "2", "--partitions", "4"]).await;
+    let serve = world.serve().await;
+    accept_in_the_end(&serve.address).await;
+    let mut sent = 1;
+    let mut post = async || {
+        accept(&serve.address, &events(20)).await;
+        sent += 20;
+    };
+    post().await;
+    let mut stopping = pin!(second.stop());
+    let mut goes_on =
+        async || poll_fn(|cx| Poll::Ready(stopping.as_mut().poll(cx).is_pending())).await;
+    while goes_on().await {
+        post().await;
+    }
+    for _ in 0..5 {
+        post().await;
+    }
+    let reasons = serve.logged("kafka does not confirm", "reason");
+    assert!(reasons.is_empty(), "{reasons:?}");
+    let _consume = world.consume(&[]).await;
+    world.await_counted(sent).await;
 }
 
 #[tokio::test]

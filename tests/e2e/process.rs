@@ -387,6 +387,11 @@ impl Server {
         self.process.take().unwrap().kill();
     }
 
+    /// SIGTERM, and it is gone once it has handed over what it led.
+    pub async fn stop(&mut self) {
+        self.process.take().unwrap().terminate().await;
+    }
+
     /// Alters the configuration of a topic.
     pub async fn configure_topic(&self, topic: &str, setting: &str) {
         configure_topic(&self.address(), topic, setting).await;

@@ -52,7 +52,11 @@ impl Events {
 
 fn event(number: usize) -> String {
     let site = Uuid::from_u128(0x6f1c_1f2e_3d0b_4c5a_9b0e_2f4b_8f3f_7a00 + number as u128 % SITES);
-    let kind = if number % 2 == 0 { "serve" } else { "solve" };
+    let kind = if number.is_multiple_of(2) {
+        "serve"
+    } else {
+        "solve"
+    };
     let id = Uuid::nil();
     format!(r#"{{"site_id":"{site}","type":"{kind}","correlation_id":"{id}","time":"{TIME}"}}"#)
 }

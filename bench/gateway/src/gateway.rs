@@ -26,7 +26,8 @@ const BODY_BYTES_MAX: usize = 2 << 20;
 const EVENTS_MAX: usize = 10_000;
 
 /// What captcha promises too: all in-sync replicas, an answer within 5 s, the partitions of Java's clients. Records go
-/// uncompressed. 1 ms of linger was the best of 0, 1 and 5, see the note in bench/serve.py.
+/// uncompressed. With 0 ms of linger nearly every event is a request of its own: 6,500 events/s at 64 connections
+/// instead of 28,000.
 const SETTINGS: [(&str, &str); 7] = [
     ("acks", "all"),
     ("enable.idempotence", "false"),
