@@ -1,7 +1,7 @@
 //! `/v1/events/stream`: messages in, answers out in order, and how a stream ends.
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use futures_util::{SinkExt as _, StreamExt as _};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -384,14 +384,12 @@ async fn clients_that_never_read_are_left_and_take_little_memory() {
         }));
     }
     await_open(&serve, CLIENTS as u32).await;
-    let mut most = 0;
-    for client in &mut clients {
-        while client.now_or_never().is_none() {
-            most = most.max(memory_kib(&serve));
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
-    }
+    eventually("the clients to be left", async || {
+        let more = memory_kib(&serve).saturating_sub(before);
+        assert!(more < 32 << 10, "{more} KiB more for {CLIENTS} clients");
+        let left = clients.iter().filter(|client| client.is_finished()).count();
+        (left == CLIENTS).then_some(()).ok_or(format!("{left} are"))
+    })
+    .await;
     await_open(&serve, 0).await;
-    let more = most.saturating_sub(before);
-    assert!(more < 32 << 10, "{more} KiB more for {CLIENTS} clients");
 }
