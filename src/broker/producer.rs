@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -126,11 +126,15 @@ impl Producer {
         arrival: DateTime<Utc>,
     ) -> Result<Vec<Receipt>, SendError> {
         let deadline = Instant::now() + CONFIRM_TIMEOUT;
+        // Before anything is waited for, so that what waits for Kafka itself is bounded too.
+        let mut share = self.share(&records)?;
         let lanes = self.lanes(deadline).await?;
         let count = records.len();
         let mut jobs = Vec::new();
         for chunk in chunks(records, lanes.len()) {
-            jobs.push(self.admit(chunk, arrival.timestamp_millis(), deadline)?);
+            // The chunks' bytes are those of the records, so that there is enough for each.
+            let permit = share.split(chunk.bytes).ok_or(SendError::Overloaded)?;
+            jobs.push(job(chunk, arrival.timestamp_millis(), deadline, permit));
         }
         let mut waits = Vec::with_capacity(jobs.len());
         for (job, wait) in jobs {
@@ -145,33 +149,12 @@ impl Producer {
     }
 
     /// Takes the records' share of what may wait.
-    fn admit(
-        &self,
-        chunk: Chunk,
-        millis: i64,
-        deadline: Instant,
-    ) -> Result<(Job, Wait), SendError> {
-        let permit = u32::try_from(chunk.bytes)
+    fn share(&self, records: &[Outgoing]) -> Result<OwnedSemaphorePermit, SendError> {
+        let bytes = u32::try_from(records.iter().map(cost).sum::<usize>());
+        let share = bytes
             .ok()
-            .and_then(|bytes| self.waiting.clone().try_acquire_many_owned(bytes).ok())
-            .ok_or(SendError::Overloaded)?;
-        let (reply, replied) = oneshot::channel();
-        let records = chunk.records;
-        let job = Job {
-            partition: chunk.partition,
-            arrived: Arrived { millis, records },
-            bytes: chunk.bytes,
-            deadline,
-            tries: 0,
-            reply,
-            _permit: permit,
-        };
-        let wait = Wait {
-            partition: chunk.partition,
-            indexes: chunk.indexes,
-            reply: replied,
-        };
-        Ok((job, wait))
+            .and_then(|bytes| self.waiting.clone().try_acquire_many_owned(bytes).ok());
+        share.ok_or(SendError::Overloaded)
     }
 
     async fn lanes(&self, deadline: Instant) -> Result<Arc<[Lane]>, SendError> {
@@ -187,6 +170,26 @@ impl Producer {
         let reason = self.lanes.borrow().clone().err();
         Err(reason.map_or_else(late, SendError::Unconfirmed))
     }
+}
+
+fn job(chunk: Chunk, millis: i64, deadline: Instant, permit: OwnedSemaphorePermit) -> (Job, Wait) {
+    let (reply, replied) = oneshot::channel();
+    let records = chunk.records;
+    let job = Job {
+        partition: chunk.partition,
+        arrived: Arrived { millis, records },
+        bytes: chunk.bytes,
+        deadline,
+        tries: 0,
+        reply,
+        _permit: permit,
+    };
+    let wait = Wait {
+        partition: chunk.partition,
+        indexes: chunk.indexes,
+        reply: replied,
+    };
+    (job, wait)
 }
 
 fn late() -> SendError {

@@ -12,6 +12,9 @@ use super::lane::{Job, Lane};
 /// Between two log lines about one partition whose reasons for failing change.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Without a failure for so long, and without a success because nothing was sent, the next failure is a new one.
+const FORGET_AFTER: Duration = Duration::from_secs(30);
+
 /// The way to the leader of each partition, by number, once they are known; until then why they are not.
 pub(super) type Lanes = Result<Arc<[Lane]>, Arc<str>>;
 
@@ -25,6 +28,7 @@ pub(super) struct Switch {
 /// A partition that fails: since when, and what was said of it when.
 struct Trouble {
     since: Instant,
+    last: Instant,
     said: Option<(Arc<str>, Instant)>,
 }
 
@@ -82,11 +86,18 @@ impl Switch {
 
     /// Since when a partition fails; from now on, if it did not before.
     pub fn failing_since(&self, partition: i32) -> Instant {
-        let fresh = || Trouble {
-            since: Instant::now(),
+        let now = Instant::now();
+        let mut troubles = self.troubles();
+        let trouble = troubles.entry(partition).or_insert(Trouble {
+            since: now,
+            last: now,
             said: None,
-        };
-        self.troubles().entry(partition).or_insert_with(fresh).since
+        });
+        if now - trouble.last > FORGET_AFTER {
+            trouble.since = now;
+        }
+        trouble.last = now;
+        trouble.since
     }
 
     /// Says once that a partition fails, and now and then if for another reason. The readiness of a process does not

@@ -11,7 +11,7 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Request, Response, Version};
+use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -127,7 +127,13 @@ where
         let stop = stop.clone();
         async move {
             let (mut head, body) = answer.await.into_parts();
-            if stop.is_cancelled() && version != Version::HTTP_2 {
+            // Those two speak of an upgrade there, and a stream that begins now is told by itself.
+            let upgrades = [
+                StatusCode::SWITCHING_PROTOCOLS,
+                StatusCode::UPGRADE_REQUIRED,
+            ];
+            let is_http1 = version != Version::HTTP_2;
+            if stop.is_cancelled() && is_http1 && !upgrades.contains(&head.status) {
                 let close = HeaderValue::from_static("close");
                 head.headers.insert(CONNECTION, close);
             }

@@ -11,9 +11,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Between looks at the files. Kubernetes swaps links, so that neither a time nor an inode tells; the files are
+/// Between looks at the files; what two in a row see alike is taken. Kubernetes swaps links, so that neither a time nor an inode tells; the files are
 /// small and are read.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What connections are greeted with; a new certificate counts for the connections that come after it.
 pub type Feed = watch::Receiver<Arc<ServerConfig>>;
@@ -26,7 +26,7 @@ pub struct Files {
 }
 
 /// What the files hold.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Pem {
     certificate: Vec<u8>,
     key: Vec<u8>,
@@ -55,9 +55,18 @@ impl Files {
 
     async fn look_again(self, mut current: Pem, feed: watch::Sender<Arc<ServerConfig>>) {
         let mut failing = false;
+        let mut last = None;
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
-            let newer = self.read().and_then(|pem| {
+            let look = self.read();
+            // The first look at something new may have met a writer at work, and half a chain is a chain too.
+            let seen = look.as_ref().ok().cloned();
+            let is_settled = seen == last;
+            last = seen;
+            if !is_settled {
+                continue;
+            }
+            let newer = look.and_then(|pem| {
                 let config = (pem != current).then(|| self.config(&pem)).transpose()?;
                 Ok(config.map(|config| (pem, config)))
             });

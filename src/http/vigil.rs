@@ -4,7 +4,10 @@ use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -101,7 +104,7 @@ impl Vigil {
 
     /// Between two requests: when it is too late for the rest of a head, or for a head at all.
     pub fn deadline(&self, patience: Patience) -> Option<(Instant, GivenUp)> {
-        if self.open.load(Relaxed) > 0 {
+        if self.open.load(Acquire) > 0 {
             return None;
         }
         Some(match self.head_since.load(Relaxed) {
@@ -149,7 +152,8 @@ impl Drop for Request {
             self.vigil.sending.fetch_sub(1, Relaxed);
         }
         self.vigil.idle_since.store(self.vigil.now(), Relaxed);
-        self.vigil.open.fetch_sub(1, Relaxed);
+        // Whoever sees that no request is open sees since when.
+        self.vigil.open.fetch_sub(1, Release);
     }
 }
 

@@ -22,6 +22,9 @@ use crate::event::Event;
 /// others want to be answered. So is one that is to be inflated, which may become large.
 const PARSE_INLINE_BYTES_MAX: usize = 128 << 10;
 
+/// How long a body may wait for such a thread: what has waited longer stands behind more than can be done in time.
+const TURN_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How much of a body that is too large is still read, so that its sender gets to read the answer.
 const DISCARD_BYTES_MAX: usize = 4 << 20;
 
@@ -59,7 +62,7 @@ pub struct Bodies {
     /// Bytes that bodies in progress may still take.
     free: Arc<Semaphore>,
     /// One for each processor.
-    parsing: Semaphore,
+    parsing: Arc<Semaphore>,
     stop: CancellationToken,
     /// How long bodies may still take once `stop` is cancelled.
     stop_time: Duration,
@@ -69,6 +72,7 @@ impl Bodies {
     /// Bodies within these limits. Once `stop` is cancelled they have half of what requests in flight have.
     pub fn new(limits: &Limits, stop: CancellationToken) -> Bodies {
         let all_bytes_max = limits.bodies_bytes_max as usize;
+        let processors = available_parallelism().map_or(1, NonZero::get);
         Bodies {
             body_bytes_max: limits.body_bytes_max as usize,
             inflated_bytes_max: limits.inflated_bytes_max as usize,
@@ -76,7 +80,7 @@ impl Bodies {
             body_time: limits.body_time(),
             all_bytes_max,
             free: Arc::new(Semaphore::new(all_bytes_max)),
-            parsing: Semaphore::new(available_parallelism().map_or(1, NonZero::get)),
+            parsing: Arc::new(Semaphore::new(processors)),
             stop,
             stop_time: limits.grace() / 2,
         }
@@ -179,13 +183,19 @@ impl Bodies {
         if form.coding == Coding::Identity && body.bytes.len() <= PARSE_INLINE_BYTES_MAX {
             return parse(&body.bytes);
         }
-        let _turn = self.parsing.acquire().await;
+        let turn = Arc::clone(&self.parsing).acquire_owned();
+        let turn = timeout(TURN_TIMEOUT, turn).await;
+        let turn = turn.map_err(|_| Problem::BodiesFull)?;
         let (free, inflated_bytes_max) = (Arc::clone(&self.free), self.inflated_bytes_max);
-        let work = move || match form.coding {
-            Coding::Identity => parse(&body.bytes),
-            coding => {
-                let inflated = inflated(body, coding, inflated_bytes_max, &free)?;
-                parse(&inflated.bytes)
+        let work = move || {
+            // Held to the end of the work, which goes on when its request is cancelled.
+            let _turn = turn;
+            match form.coding {
+                Coding::Identity => parse(&body.bytes),
+                coding => {
+                    let inflated = inflated(body, coding, inflated_bytes_max, &free)?;
+                    parse(&inflated.bytes)
+                }
             }
         };
         match tokio::task::spawn_blocking(work).await {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use anyhow::bail;
+
 use crate::http::{self, Patience};
 
 /// What requests and connections may take.
@@ -72,6 +74,22 @@ impl Limits {
                 idle: seconds(self.idle_seconds),
             },
         }
+    }
+
+    /// Checks that what one request may have fits what all may have: otherwise some would be told to come back for ever.
+    ///
+    /// # Errors
+    /// What is too small.
+    pub fn check(&self) -> anyhow::Result<()> {
+        // A body that comes in pieces may take twice its size, as its buffer grows.
+        let least = 2 * self.body_bytes_max;
+        if self.bodies_bytes_max < least.max(self.inflated_bytes_max) {
+            bail!(
+                "--bodies-bytes-max {} is less than one request may take; give it twice --body-bytes-max and at least --inflated-bytes-max",
+                self.bodies_bytes_max
+            );
+        }
+        Ok(())
     }
 
     /// For a body, from its head to its last byte.

@@ -129,6 +129,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         return new_key::run(&args);
     }
     let limits = args.limits;
+    limits.check()?;
     let files = args.tls_certificate_file.zip(args.tls_key_file);
     let tls = files
         .map(|(certificate, key)| tls::Files::new(certificate, key).watch(stop.clone()))

@@ -194,8 +194,9 @@ where
             biased;
             () = self.terms.stop.cancelled(), if self.ending.is_none() => Happened::Stopped,
             answer = answered => Happened::Answered(answer),
-            came = read(&mut self.stream), if reads => Happened::Came(came),
+            // Before reading, so that who always has something to say is told the time too.
             () = sleep_until(deadline), if reads => Happened::TimeUp,
+            came = read(&mut self.stream), if reads => Happened::Came(came),
         }
     }
 

@@ -21,6 +21,9 @@ use self::rate::Unit;
 pub use self::rate::{BURST_MAX, RATE_MAX, Rate, RateLimited, RateState};
 pub use self::text::{KeyText, make};
 
+/// Sites of one key. A report names all of them to ClickHouse, 40 bytes each, whose queries have 256 KiB at most.
+const SITES_MAX: usize = 5_000;
+
 /// What a key is for; each has one role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Role {
@@ -64,6 +67,11 @@ impl Sites {
     pub fn parse(text: &str) -> Result<Sites, String> {
         if text == "*" {
             return Ok(Sites::All);
+        }
+        if text.split(',').count() > SITES_MAX {
+            return Err(format!(
+                "more than {SITES_MAX} sites; make several keys, or one for *"
+            ));
         }
         let sites = text.split(',').enumerate().map(|(index, site)| {
             Uuid::try_parse(site).map_err(|_| {
