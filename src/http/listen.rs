@@ -28,7 +28,7 @@ use super::connection::{converse, greet, protocol, turn_away};
 use super::tls::Feed;
 use super::vigil::{GivenUp, Patience};
 
-/// Descriptors that are not for connections: two for each partition's lane, some for reports and the
+/// Descriptors that are not for connections: one for each broker that leads partitions, some for reports and the
 /// admin port.
 const DESCRIPTORS_KEPT: u32 = 256;
 

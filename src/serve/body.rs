@@ -133,6 +133,8 @@ impl Bodies {
             sleep(self.stop_time).await;
         };
         let whole = tokio::select! {
+            // Most bodies have come with their heads, and need no timer.
+            biased;
             whole = self.collect(&mut body) => whole,
             () = sleep(self.body_time) => Err(Problem::BodyLate(self.body_time)),
             () = stopped => Err(Problem::BodyLate(self.body_time)),
