@@ -37,7 +37,15 @@ async fn posted_events_come_back_in_the_report() {
         (200, "application/json")
     );
     assert_eq!(counters(&http.json()), all);
-    assert_eq!(http.text(), world.ok(&["report", "--format", "json"]).await);
+    // The same text, but for how far it is complete, which may go on in between.
+    let text = world.ok(&["report", "--format", "json"]).await;
+    let without = |text: &str| {
+        text.split_once(",\"complete_through\":")
+            .unwrap()
+            .0
+            .to_string()
+    };
+    assert_eq!(without(&http.text()), without(&text));
 
     let one_day = format!("/latest/report?site_id={SITE}&from=2001-01-01&to=2001-01-02");
     assert_eq!(
@@ -53,10 +61,8 @@ async fn posted_events_come_back_in_the_report() {
     let both = format!("/V1/report?site_id={SITE}&site_id={OTHER_SITE}&from=2001-01-02");
     assert_eq!(counters(&get(&serve.address, &both).await.json()), all[1..]);
     let none = "/v1/report?site_id=00000000-0000-4000-8000-0000000000ff";
-    assert_eq!(
-        get(&serve.address, none).await.text(),
-        "{\"counters\":[],\"complete_through\":null}\n"
-    );
+    let empty = get(&serve.address, none).await.text();
+    assert_eq!(without(&empty), "{\"counters\":[]");
 
     let csv = world.ok(&["report", "--format", "csv"]).await;
     assert_eq!(
