@@ -79,7 +79,7 @@ impl Files {
                 Ok(None) if failing => tracing::info!("the certificate's files are as they were"),
                 Ok(None) => {}
                 Err(err) if !failing => {
-                    tracing::warn!(reason = %format!("{err:#}"), "the old certificate stays in force");
+                    tracing::warn!(reason = %format!("{err:#}"), "the new certificate cannot be taken, so the old certificate stays in force");
                     failing = true;
                     continue;
                 }
@@ -111,7 +111,10 @@ impl Files {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(chain, key)
-            .with_context(|| format!("{file} and {} do not fit", self.key.display()))?;
+            .with_context(|| {
+                let key = self.key.display();
+                format!("{key} is not the key of {file}; give the two that were made together")
+            })?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }

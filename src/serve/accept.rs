@@ -69,6 +69,7 @@ impl Acceptor {
         });
         let records = records.await?;
         if dry_run {
+            caller.check_burst(records.len())?;
             return Ok((self.valid(records.len()), None));
         }
         let rate = caller.take(records.len())?;

@@ -141,6 +141,15 @@ impl Caller {
         }
     }
 
+    /// Checks that so many events may ever come at once, and takes none of the rate.
+    ///
+    /// # Errors
+    /// 413.
+    pub fn check_burst(&self, count: usize) -> Result<(), Problem> {
+        let checked = self.0.as_ref().map(|key| key.check_burst(count));
+        checked.unwrap_or(Ok(())).map_err(Problem::RateLimited)
+    }
+
     /// Takes events, or one request, of the caller's rate.
     ///
     /// # Errors

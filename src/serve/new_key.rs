@@ -62,7 +62,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Some(path) => save(path, &key)?,
         None if io::stderr().is_terminal() => show(&key, &mut io::stderr())?,
         None => bail!(
-            "stderr is no terminal, and a key does not belong into a log; name a new file for it with --key-out FILE"
+            "stderr is no terminal, and a key does not belong in a log; name a new file for it with --key-out FILE"
         ),
     }
     let written = writeln!(io::stdout(), "{line}").and_then(|()| io::stdout().flush());

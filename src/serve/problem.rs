@@ -14,13 +14,14 @@ use crate::http::{self, Answer};
 use crate::store::{Class, CountersError};
 
 /// What there is, as a path that there is not is told.
-pub const PATHS: [&str; 7] = [
+pub const PATHS: [&str; 8] = [
     "POST /v1/events",
     "GET /v1/events/stream (WebSocket)",
     "GET /v1/report",
     "GET /v1/",
     "GET /v1/docs",
     "GET /v1/openapi.yaml",
+    "GET /v1/openapi.json",
     "GET /v1/schema",
 ];
 

@@ -225,6 +225,17 @@ async fn a_rate_is_kept_and_told() {
     let seconds: u64 = reply.header("retry-after").parse().unwrap();
     assert!((800..=890).contains(&seconds), "{seconds}");
     assert!(reply.header("ratelimit").starts_with("\"events\";r="));
+    let headers = [
+        ("content-type", "application/json"),
+        ("authorization", key.as_str()),
+    ];
+    for (count, status) in [(1_000, 200), (1_001, 413)] {
+        let (path, body) = ("/v1/events?dry_run=true", events(count).to_string());
+        let reply = request(&serve.address, "POST", path, &headers, body)
+            .await
+            .unwrap();
+        assert_eq!(reply.status, status, "{}", reply.text());
+    }
     let reply = send(&serve, &key, &events(1_001)).await;
     assert_eq!(
         (reply.status.as_u16(), reply.header("retry-after")),

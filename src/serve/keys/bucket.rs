@@ -66,6 +66,11 @@ impl<C: Clock> Bucket<C> {
         }
     }
 
+    /// As many as may come at once.
+    pub fn burst(&self) -> usize {
+        self.rate.burst().get() as usize
+    }
+
     /// What is said of more than may ever come at once.
     pub fn never(&self, count: usize) -> RateLimited {
         let burst = self.rate.burst().get();

@@ -153,6 +153,17 @@ impl Key {
         &self.entry.sites
     }
 
+    /// Checks that so many could ever be taken at once, and takes none.
+    ///
+    /// # Errors
+    /// [`RateLimited::Never`].
+    pub fn check_burst(&self, count: usize) -> Result<(), RateLimited> {
+        match &self.bucket {
+            Some(bucket) if count > bucket.burst() => Err(bucket.never(count)),
+            _ => Ok(()),
+        }
+    }
+
     /// Takes events of its rate (a request, if it reads: then `count` is 1), all or none. `None`: it has no
     /// rate, or nothing was asked for.
     ///
