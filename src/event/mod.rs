@@ -8,7 +8,7 @@ mod time;
 use std::fmt;
 
 pub use lines::parse_lines;
-pub use parse::{FieldError, Rejection, parse_body, parse_record};
+pub use parse::{ERRORS_MAX, FieldError, Rejection, parse_body, parse_record};
 pub use time::Timestamp;
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;

@@ -11,7 +11,7 @@ use super::plain::{parse_canonical, parse_plain};
 use super::{Event, Kind, Timestamp};
 
 /// Errors listed in one answer; a sender that gets these wrong gets the rest wrong the same way.
-pub(super) const ERRORS_MAX: usize = 100;
+pub const ERRORS_MAX: usize = 100;
 
 /// Characters of a sender's own field name that an error repeats.
 const NAME_CHARS_MAX: usize = 64;

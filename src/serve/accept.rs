@@ -1,6 +1,7 @@
 //! Accepting events: from bytes to receipts, whatever way they came.
 
 use chrono::Utc;
+use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
 
 use super::body::{Bodies, Body};
@@ -17,17 +18,18 @@ pub struct Acceptor {
     topic: TopicName,
     producer: Producer,
     bodies: Bodies,
+    /// Events that Kafka confirmed.
+    confirmed: Counter,
     outage: Outage,
 }
 
 /// What a sender gets.
 #[derive(Debug, Serialize)]
-pub struct Accepted {
+pub struct Accepted<'a> {
     status: &'static str,
-    topic: String,
+    topic: &'a str,
     message: &'static str,
-    /// Events that Kafka confirmed.
-    pub accepted: usize,
+    accepted: usize,
     /// Events that would have been accepted, of a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     valid: Option<usize>,
@@ -35,12 +37,18 @@ pub struct Accepted {
 }
 
 impl Acceptor {
-    /// Takes events for one topic.
-    pub fn new(topic: TopicName, producer: Producer, bodies: Bodies) -> Acceptor {
+    /// Takes events for one topic, and counts those that Kafka confirmed.
+    pub fn new(
+        topic: TopicName,
+        producer: Producer,
+        bodies: Bodies,
+        confirmed: Counter,
+    ) -> Acceptor {
         Acceptor {
             topic,
             producer,
             bodies,
+            confirmed,
             outage: Outage::none(),
         }
     }
@@ -61,7 +69,7 @@ impl Acceptor {
         form: Form,
         caller: &Caller,
         dry_run: bool,
-    ) -> Result<(Accepted, Option<RateState>), Problem> {
+    ) -> Result<(Accepted<'_>, Option<RateState>), Problem> {
         let checked = caller.clone();
         let records = self.bodies.events(body, form, move |events, is_array| {
             checked.check(&events, is_array)?;
@@ -83,9 +91,10 @@ impl Acceptor {
             SendError::Overloaded => Problem::KafkaFull,
             SendError::Unconfirmed(_) => Problem::Unconfirmed(self.outage.retry_after()),
         })?;
+        self.confirmed.inc_by(receipts.len() as u64);
         let accepted = Accepted {
             status: "accepted",
-            topic: self.topic.as_str().to_string(),
+            topic: self.topic.as_str(),
             message: "every event is on all in-sync replicas and will be counted once",
             accepted: receipts.len(),
             valid: None,
@@ -94,10 +103,10 @@ impl Acceptor {
         Ok((accepted, rate))
     }
 
-    fn valid(&self, count: usize) -> Accepted {
+    fn valid(&self, count: usize) -> Accepted<'_> {
         Accepted {
             status: "valid",
-            topic: self.topic.as_str().to_string(),
+            topic: self.topic.as_str(),
             message: "a dry run: every event would be accepted, none was",
             accepted: 0,
             valid: Some(count),

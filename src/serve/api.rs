@@ -96,34 +96,28 @@ impl Api {
     }
 
     /// Answers one request.
-    pub async fn handle(
-        self: Arc<Self>,
-        mut request: Request<Incoming>,
-        peer: Arc<Peer>,
-    ) -> Answer {
+    pub async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: Arc<Peer>) -> Answer {
         let began = Instant::now();
         let route = Route::of(request.uri().path());
         let id = request_id(request.headers());
         let origin = request.headers().get(ORIGIN).cloned();
-        // A stream, which outlives this, finds its id where a client puts its own.
-        request.headers_mut().insert(REQUEST_ID, id.clone());
         let entry = self
             .access
             .is_sampled()
             .then(|| Entry::of(&request, &id, peer.address));
         let place = Arc::clone(&self.free).try_acquire_owned();
         let is_full = place.is_err();
-        let answering = AssertUnwindSafe(async {
+        let answering = async {
             match is_full {
                 true => Err(Problem::RequestsFull),
-                false => self.answer(route, request, peer).await,
+                false => self.answer(route, request, peer, &id).await,
             }
+        };
+        let answer = surviving(&id, route, answering).await;
+        let mut answer = answer.unwrap_or_else(|problem| {
+            self.note(&problem);
+            problem.into_answer(|| self.retry_after())
         });
-        let answer = answering.catch_unwind().await.unwrap_or_else(|_| {
-            tracing::error!(request_id = ?id, route = route.name(), "a request failed on a bug");
-            Err(Problem::Bug)
-        });
-        let mut answer = answer.unwrap_or_else(|problem| self.refuse(problem));
         self.metrics
             .answered(route, answer.status(), began.elapsed());
         if let Some(entry) = entry {
@@ -139,11 +133,16 @@ impl Api {
         answer
     }
 
-    fn refuse(&self, problem: Problem) -> Answer {
+    /// Counts bodies and messages that hold no events.
+    fn note(&self, problem: &Problem) {
         if matches!(problem, Problem::Body(_) | Problem::EncodingBroken(_)) {
             self.metrics.bodies_refused.inc();
         }
-        problem.into_answer(|| self.pace.retry_after(self.in_progress()))
+    }
+
+    /// Seconds until what is in progress now will be done.
+    fn retry_after(&self) -> u64 {
+        self.pace.retry_after(self.in_progress())
     }
 
     async fn answer(
@@ -151,6 +150,7 @@ impl Api {
         route: Route,
         request: Request<Incoming>,
         peer: Arc<Peer>,
+        id: &HeaderValue,
     ) -> Result<Answer, Problem> {
         head::check(&request)?;
         match (route, request.method()) {
@@ -165,7 +165,7 @@ impl Api {
                 Ok(answer)
             }
             (Route::Events, &Method::POST) => self.accept(request).await,
-            (Route::Stream, &Method::GET) => self.open_stream(request, peer),
+            (Route::Stream, &Method::GET) => self.open_stream(request, peer, id),
             (Route::Report, &Method::GET | &Method::HEAD) => self.report(&request).await,
             (Route::About, &Method::GET | &Method::HEAD) => {
                 no_parameters(query(&request))?;
@@ -195,36 +195,23 @@ impl Api {
         let asks_first = request.headers().contains_key(EXPECT);
         let bodies = self.acceptor.bodies();
         let body = bodies.read(request.into_body(), asks_first).await?;
-        let accepting = self.accept_body(body, form, &caller, dry_run);
+        let accepting = self.acceptor.accept(body, form, &caller, dry_run);
         let (accepted, rate) = accepting.await?;
         Ok(with_rate(json(&accepted), rate))
-    }
-
-    async fn accept_body(
-        &self,
-        body: Body,
-        form: Form,
-        caller: &Caller,
-        dry_run: bool,
-    ) -> Result<(Accepted, Option<RateState>), Problem> {
-        let accepted = self.acceptor.accept(body, form, caller, dry_run).await?;
-        self.metrics
-            .events_accepted
-            .inc_by(accepted.0.accepted as u64);
-        Ok(accepted)
     }
 
     fn open_stream(
         self: &Arc<Self>,
         mut request: Request<Incoming>,
         peer: Arc<Peer>,
+        id: &HeaderValue,
     ) -> Result<Answer, Problem> {
         let handshake = Handshake::of(request.version(), request.headers())?;
         self.gate.admit_page(request.headers())?;
         let terms = MessageTerms {
             caller: self.gate.writer(request.headers())?,
             dry_run: parse_dry_run(query(&request))?,
-            id: request_id(request.headers()),
+            id: id.clone(),
         };
         let upgrade = hyper::upgrade::on(&mut request);
         let api = Arc::clone(self);
@@ -242,18 +229,12 @@ impl Api {
         message: Result<Body, Problem>,
         terms: MessageTerms,
     ) -> String {
-        let answering = AssertUnwindSafe(self.accept_message(message, &terms));
-        let answer = answering.catch_unwind().await.unwrap_or_else(|_| {
-            tracing::error!(request_id = ?terms.id, route = Route::Stream.name(), "a message failed on a bug");
-            Err(Problem::Bug)
-        });
-        let (status, text) = match answer {
+        let answering = self.accept_message(message, &terms);
+        let (status, text) = match surviving(&terms.id, Route::Stream, answering).await {
             Ok(accepted) => (StatusCode::OK, http::json_line(&accepted)),
             Err(problem) => {
-                if matches!(problem, Problem::Body(_)) {
-                    self.metrics.bodies_refused.inc();
-                }
-                problem.into_text(|| self.pace.retry_after(self.in_progress()))
+                self.note(&problem);
+                problem.into_text(|| self.retry_after())
             }
         };
         self.metrics.message_answered(status);
@@ -264,15 +245,30 @@ impl Api {
         &self,
         message: Result<Body, Problem>,
         terms: &MessageTerms,
-    ) -> Result<Accepted, Problem> {
+    ) -> Result<Accepted<'_>, Problem> {
         let _permit = self.free.try_acquire().map_err(|_| Problem::RequestsFull)?;
         // As the key file has it by now.
         let caller = self.gate.renew(&terms.caller)?;
-        let accepted = self.accept_body(message?, Form::JSON, &caller, terms.dry_run);
-        let accepted = accepted.await;
+        let accepting = self
+            .acceptor
+            .accept(message?, Form::JSON, &caller, terms.dry_run);
+        let accepted = accepting.await;
         self.pace.done();
         Ok(accepted?.0)
     }
+}
+
+/// Turns a panic of our own code, which the log has under the request's id, into an answer.
+async fn surviving<T>(
+    id: &HeaderValue,
+    route: Route,
+    answering: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Problem> {
+    let answered = AssertUnwindSafe(answering).catch_unwind().await;
+    answered.unwrap_or_else(|_| {
+        tracing::error!(request_id = ?id, route = route.name(), "a request failed on a bug");
+        Err(Problem::Bug)
+    })
 }
 
 fn query(request: &Request<Incoming>) -> &str {

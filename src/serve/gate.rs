@@ -8,11 +8,8 @@ use uuid::Uuid;
 use super::cors::Cors;
 use super::keys::{Denied, Key, Keyring, RateState};
 use super::problem::{ParameterError, Problem};
-use crate::event::{Event, FieldError};
+use crate::event::{ERRORS_MAX, Event, FieldError};
 use crate::store::Filter;
-
-/// Errors listed in one answer, as many as of a body.
-const ERRORS_MAX: usize = 100;
 
 /// Lets requests in.
 pub struct Gate {

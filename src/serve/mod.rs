@@ -163,8 +163,9 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let producer = Producer::start(broker, limits.waiting_bytes_max, move |status| {
         report.set("kafka", status)
     });
+    let bodies = Bodies::new(&limits, stop.clone());
     let api = Arc::new(Api::new(
-        Acceptor::new(topic, producer, Bodies::new(&limits, stop.clone())),
+        Acceptor::new(topic, producer, bodies, metrics.events_accepted.clone()),
         Reports::new(store),
         metrics,
         Gate::new(keys, args.cors_origins),

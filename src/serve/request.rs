@@ -8,10 +8,8 @@ use uuid::Uuid;
 
 use super::documents;
 use super::problem::{ParameterError, Problem};
+use crate::event::ERRORS_MAX;
 use crate::store::Filter;
-
-/// Errors listed in one answer, as many as of a body.
-const ERRORS_MAX: usize = 100;
 
 /// The id of a request, in and out.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -1,17 +1,9 @@
 //! The forms that events may come in, and protocols: NDJSON, gzip, zstd, dry runs, HTTP/2, TLS.
 
-use std::io::Write as _;
-
 use serde_json::{Value, json};
 
-use crate::client::{Reply, events, request};
+use crate::client::{Reply, events, gzip, request};
 use crate::world::World;
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
 
 async fn send(address: &str, path: &str, form: (&str, &str), body: Vec<u8>) -> Reply {
     let headers = [("content-type", form.0), ("content-encoding", form.1)];

@@ -6,6 +6,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::{Siege, connections, pour, status, to_the_end};
+use crate::client::gzip;
 
 const HEAD: &str =
     "POST /v1/events HTTP/1.1\r\nhost: captcha\r\ncontent-type: application/json\r\n";
@@ -47,12 +48,6 @@ async fn bombard(name: &'static str, coding: &str, bomb: Vec<u8>) {
     siege
         .end(3 * 32 + 32, "--inflated-bytes-max, --bodies-bytes-max")
         .await;
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }
 
 #[tokio::test]

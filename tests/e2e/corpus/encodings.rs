@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use super::script::{Case, Step, body_case, event};
+use crate::client::gzip;
 
 const JSON: &str = "application/json";
 
@@ -51,12 +52,6 @@ const CODINGS: [(&str, &str); 14] = [
     ("\"gzip\"", "415"),
     ("*", "415"),
 ];
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
 
 fn zlib(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
