@@ -5,6 +5,7 @@ mod body;
 mod connection;
 mod health;
 mod listen;
+pub mod sight;
 pub mod tls;
 mod vigil;
 pub mod websocket;

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rustls::ServerConfig;
@@ -11,9 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Between looks at the files; what two in a row see alike is taken. Kubernetes swaps links, so that neither a time nor an inode tells; the files are
-/// small and are read.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+use super::sight::{self, News};
 
 /// What connections are greeted with; a new certificate counts for the connections that come after it.
 pub type Feed = watch::Receiver<Arc<ServerConfig>>;
@@ -39,53 +36,33 @@ impl Files {
     }
 
     /// Reads them, and again whenever they change, until `stop` is cancelled. Files that are wrong by then
-    /// leave the old certificate in force; that is logged once.
+    /// leave the old certificate in force; each reason is logged once.
     ///
     /// # Errors
     /// A file cannot be read, or holds no certificate or no key, or one does not fit the other.
     pub fn watch(self, stop: CancellationToken) -> anyhow::Result<Feed> {
         let pem = self.read()?;
         let (sender, feed) = watch::channel(self.config(&pem)?);
+        let files = self.clone();
+        let reading = move || files.read().map_err(in_words);
         tokio::spawn(async move {
-            let looking = self.look_again(pem, sender);
-            stop.run_until_cancelled(looking).await;
+            let judge = |pem: &Pem| self.config(pem).map_err(in_words);
+            sight::watch(pem, reading, judge, |news| self.take(news, &sender), stop).await;
         });
         Ok(feed)
     }
 
-    async fn look_again(self, mut current: Pem, feed: watch::Sender<Arc<ServerConfig>>) {
-        let mut failing = false;
-        let mut last = None;
-        loop {
-            tokio::time::sleep(LOOK_INTERVAL).await;
-            let look = self.read();
-            // The first look at something new may have met a writer at work, and half a chain is a chain too.
-            let seen = look.as_ref().ok().cloned();
-            let is_settled = seen == last;
-            last = seen;
-            if !is_settled {
-                continue;
+    fn take(&self, news: News<Arc<ServerConfig>>, feed: &watch::Sender<Arc<ServerConfig>>) {
+        match news {
+            News::New(config) => {
+                feed.send_replace(config);
+                tracing::info!(file = %self.certificate.display(), "a new certificate is in force");
             }
-            let newer = look.and_then(|pem| {
-                let config = (pem != current).then(|| self.config(&pem)).transpose()?;
-                Ok(config.map(|config| (pem, config)))
-            });
-            match newer {
-                Ok(Some((pem, config))) => {
-                    current = pem;
-                    feed.send_replace(config);
-                    tracing::info!(file = %self.certificate.display(), "a new certificate is in force");
-                }
-                Ok(None) if failing => tracing::info!("the certificate's files are as they were"),
-                Ok(None) => {}
-                Err(err) if !failing => {
-                    tracing::warn!(reason = %format!("{err:#}"), "the new certificate cannot be taken, so the old certificate stays in force");
-                    failing = true;
-                    continue;
-                }
-                Err(_) => continue,
-            }
-            failing = false;
+            News::Same => tracing::info!("the certificate's files are as they were"),
+            News::Bad(reason) => tracing::warn!(
+                reason,
+                "the new certificate cannot be taken, so the old certificate stays in force"
+            ),
         }
     }
 
@@ -122,4 +99,8 @@ impl Files {
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+fn in_words(err: anyhow::Error) -> String {
+    format!("{err:#}")
 }

@@ -6,35 +6,28 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use tokio::sync::watch;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::file::FILE_BYTES_MAX;
-use super::sight::{Look, News, Sight};
 use super::text::Hash;
 use super::{Denied, Entry, Key, KeyText, parse};
-
-/// Between two looks at the file. It is taken when two in a row see the same, so a change is in force within two
-/// of them. The content is compared, not a date: Kubernetes swaps links, and copies keep dates.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+use crate::http::sight::{self, Look, News};
 
 /// The keys of a file.
 pub struct Keyring {
     path: PathBuf,
+    /// What the file held when it was opened.
+    opened: Vec<u8>,
     keys: watch::Sender<Keys>,
     current: AtomicBool,
 }
 
-/// Keys by their IDs, and the bytes that they were read from.
-struct Keys {
-    bytes: Vec<u8>,
-    by_id: HashMap<String, Arc<Key>>,
-}
+/// Keys by their IDs.
+type Keys = HashMap<String, Arc<Key>>;
 
 impl Keyring {
     /// Reads a key file.
@@ -51,7 +44,8 @@ impl Keyring {
             .with_context(context)?;
         let keyring = Keyring {
             path,
-            keys: watch::Sender::new(Keys::new(bytes, entries, None)),
+            opened: bytes,
+            keys: watch::Sender::new(by_id(entries, &Keys::new())),
             current: AtomicBool::new(true),
         };
         keyring.log("keys read");
@@ -61,20 +55,17 @@ impl Keyring {
     /// Takes up what changes in the file until `stop` is cancelled. A file that cannot be taken changes nothing:
     /// the keys from before stay in force, and the reason is logged once.
     pub async fn watch(&self, stop: CancellationToken) {
-        let mut sight = Sight::new(self.keys.borrow().bytes.clone());
-        let looking = async {
-            loop {
-                sleep(LOOK_INTERVAL).await;
-                let path = self.path.clone();
-                // Away from the threads that answer: a disk may take its time.
-                let look = tokio::task::spawn_blocking(move || read(&path)).await;
-                let look = look.unwrap_or_else(|_| Err("reading failed".to_string()));
-                if let Some(news) = sight.look(look) {
-                    self.take(news);
-                }
-            }
-        };
-        stop.run_until_cancelled(looking).await;
+        let path = self.path.clone();
+        let reading = move || read(&path);
+        let judge = |bytes: &Vec<u8>| parse(bytes);
+        sight::watch(
+            self.opened.clone(),
+            reading,
+            judge,
+            |news| self.take(news),
+            stop,
+        )
+        .await;
     }
 
     /// Who sends a request, by its `Authorization: Bearer KEY`.
@@ -83,7 +74,7 @@ impl Keyring {
     /// [`Denied`]. It takes as long whether there is no such ID or the secret is another.
     pub fn identify(&self, headers: &HeaderMap) -> Result<Arc<Key>, Denied> {
         let text = KeyText::parse(bearer(headers)?).ok_or(Denied::Malformed)?;
-        let key = self.keys.borrow().by_id.get(text.id()).cloned();
+        let key = self.keys.borrow().get(text.id()).cloned();
         let hash = key.as_ref().map_or(&Hash::NONE, |key| &key.entry.hash);
         let is_same = hash.is_same(&text.hash());
         key.filter(|_| is_same).ok_or(Denied::Unknown)
@@ -92,13 +83,13 @@ impl Keyring {
     /// A key as the file has it by now, for connections that stay: its sites or its role may have changed.
     /// `None` if it was withdrawn.
     pub fn renewed(&self, key: &Key) -> Option<Arc<Key>> {
-        let now = self.keys.borrow().by_id.get(key.id()).cloned();
+        let now = self.keys.borrow().get(key.id()).cloned();
         now.filter(|now| now.entry.hash.is_same(&key.entry.hash))
     }
 
     /// How many keys are in force.
     pub fn count(&self) -> usize {
-        self.keys.borrow().by_id.len()
+        self.keys.borrow().len()
     }
 
     /// Whether the keys in force are those of the file, as far as it could be read.
@@ -106,13 +97,13 @@ impl Keyring {
         self.current.load(Ordering::Relaxed)
     }
 
-    fn take(&self, news: News) {
+    fn take(&self, news: News<Vec<Entry>>) {
         self.current
             .store(!matches!(news, News::Bad(_)), Ordering::Relaxed);
         match news {
             News::Same => self.log("the key file is good again, and as before"),
-            News::Keys(bytes, entries) => {
-                let keys = Keys::new(bytes, entries, Some(&self.keys.borrow()));
+            News::New(entries) => {
+                let keys = by_id(entries, &self.keys.borrow());
                 self.keys.send_replace(keys);
                 self.log("keys read again");
             }
@@ -134,17 +125,13 @@ impl Keyring {
     }
 }
 
-impl Keys {
-    /// The keys of a file; those that were there before keep their buckets.
-    fn new(bytes: Vec<u8>, entries: Vec<Entry>, before: Option<&Keys>) -> Keys {
-        let by_id = entries.into_iter().map(|entry| {
-            let before = before.and_then(|keys| keys.by_id.get(&entry.id));
-            let id = entry.id.clone();
-            (id, Arc::new(Key::new(entry, before.map(Arc::as_ref))))
-        });
-        let by_id = by_id.collect();
-        Keys { bytes, by_id }
-    }
+/// The keys of a file; those that were there before keep their buckets.
+fn by_id(entries: Vec<Entry>, before: &Keys) -> Keys {
+    let keys = entries.into_iter().map(|entry| {
+        let before = before.get(&entry.id).map(Arc::as_ref);
+        (entry.id.clone(), Arc::new(Key::new(entry, before)))
+    });
+    keys.collect()
 }
 
 /// The ID of the key that a request claims to have, known or not.
@@ -171,7 +158,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Denied> {
 }
 
 /// One byte more than a file may have is read, so that a larger one is noticed.
-fn read(path: &Path) -> Look {
+fn read(path: &Path) -> Look<Vec<u8>> {
     let say = |err: std::io::Error| err.to_string().to_lowercase();
     let kind = std::fs::metadata(path).map_err(say)?;
     // A pipe can be read only once, and then it would look empty.
@@ -305,7 +292,7 @@ mod tests {
             std::os::unix::fs::symlink(version.join("keys"), &fresh).unwrap();
             std::fs::rename(fresh, folder.path().join("keys")).unwrap();
         };
-        let looked = || sleep(3 * LOOK_INTERVAL);
+        let looked = || tokio::time::sleep(3 * sight::LOOK_INTERVAL);
 
         write(line(&one, "rate=1 burst=5") + &line(&other, ""));
         looked().await;

@@ -4,7 +4,6 @@ mod bucket;
 mod file;
 mod keyring;
 mod rate;
-mod sight;
 mod text;
 
 use std::collections::HashSet;
