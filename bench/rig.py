@@ -23,7 +23,7 @@ import ready
 import stack
 import supervise
 import throwaway
-from command import Failure, say
+from command import Failure, captcha_environment, say
 
 PARTITIONS = 4
 SENDERS = 4
@@ -114,14 +114,13 @@ class Rig:
 
     def start(self, command, database, **settings):
         """Starts a captcha command with the servers' addresses, whatever the caller's own CAPTCHA_ variables say."""
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("CAPTCHA_")}
-        environ |= {
-            "CAPTCHA_KAFKA_BROKERS": f"127.0.0.1:{self.kafka_port}",
-            "CAPTCHA_CLICKHOUSE_ADDR": f"127.0.0.1:{self.clickhouse_port}",
-            "CAPTCHA_CLICKHOUSE_DATABASE": database,
-            "CAPTCHA_ADMIN_LISTEN": "127.0.0.1:0",
-            **{f"CAPTCHA_{name.upper()}": str(value) for name, value in settings.items()},
+        own = {
+            "kafka_brokers": f"127.0.0.1:{self.kafka_port}",
+            "clickhouse_addr": f"127.0.0.1:{self.clickhouse_port}",
+            "clickhouse_database": database,
+            "admin_listen": "127.0.0.1:0",
         }
+        environ = captcha_environment(**own | settings)
         log = self.folder / "logs" / f"{command}.log"
         child = supervise.launch(f"captcha {command}", [self.program, command], log, env=environ)
         self.programs.append(child)

@@ -4,7 +4,6 @@ Every event that a client was promised must be counted once, every other at most
 their effect does not: a run with the same seed does the same to the system, at nearly the same moments."""
 
 import argparse
-import os
 import random
 import shutil
 import sys
@@ -14,7 +13,6 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parent.parent / "dev"))
 
 import fetch  # noqa: E402
-import process  # noqa: E402
 import stack  # noqa: E402
 import supervise  # noqa: E402
 import throwaway  # noqa: E402
@@ -197,13 +195,7 @@ def main():
         for fault in plan.plan(options.seed, options.faults, options.brokers):
             print(plan.shown(fault))
         return 0
-    signals = supervise.Signals()
-    try:
-        process.die_with_parent(os.getppid())
-        return carry_out(options, signals)
-    except supervise.Stopped as stopped:
-        say("chaos.py: interrupted")
-        return 128 + stopped.number
+    return supervise.to_the_end(lambda signals: carry_out(options, signals))
 
 
 if __name__ == "__main__":

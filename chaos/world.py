@@ -1,6 +1,5 @@
 """The processes of a run: servers behind links, captcha's processes, and where each of them listens."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import process
 import ready
 import supervise
 import wire
-from command import DEV, Failure, say
+from command import DEV, Failure, captcha_environment, say
 from link import Links
 from plan import CONSUMES, SERVES, brokers_named, link_of
 
@@ -38,11 +37,10 @@ class World:
         self.link = {}
         self.port = self.choose_ports()
         self.argv = self.commands()
-        self.environ = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("CAPTCHA_")},
-            "CAPTCHA_KAFKA_BROKERS": ",".join(f"127.0.0.1:{self.port[link_of(name)]}" for name in self.brokers),
-            "CAPTCHA_CLICKHOUSE_ADDR": f"127.0.0.1:{self.port[link_of('clickhouse')]}",
-        }
+        self.environ = captcha_environment(
+            kafka_brokers=",".join(f"127.0.0.1:{self.port[link_of(name)]}" for name in self.brokers),
+            clickhouse_addr=f"127.0.0.1:{self.port[link_of('clickhouse')]}",
+        )
 
     def choose_ports(self):
         servers = (*self.brokers, "clickhouse")

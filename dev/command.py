@@ -114,6 +114,12 @@ def last_words(log):
     return "; ".join(telling[:2] or lines[-1:] or ["it printed nothing"])
 
 
+def captcha_environment(**settings):
+    """The environment with these settings of captcha alone, whatever the caller's own CAPTCHA_ variables say."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("CAPTCHA_")}
+    return environ | {f"CAPTCHA_{name.upper()}": str(value) for name, value in settings.items()}
+
+
 def run(main):
     """Ends the program with main's exit code, or with one line for foreseeable trouble."""
     name = Path(sys.argv[0]).name

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import ports
 import process
@@ -49,6 +50,17 @@ class Signals:
     @property
     def hurried(self):
         return self.count > 1
+
+
+def to_the_end(work):
+    """The exit code of work(signals), which ends with the caller; a signal to stop is told in one line."""
+    signals = Signals()
+    try:
+        process.die_with_parent(os.getppid())
+        return work(signals)
+    except Stopped as stopped:
+        say(f"{Path(sys.argv[0]).name}: interrupted")
+        return 128 + stopped.number
 
 
 class Child:

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import serving  # first: it makes the modules of dev/ found
 
-import process
 import supervise
-from command import Failure, run, say, shown
+from command import Failure, captcha_environment, run, say, shown
 
 HERE = Path(__file__).resolve().parent
 CASES = 500
@@ -57,7 +56,7 @@ def shared(name):
 
 
 def migrate(program, settings):
-    done = subprocess.run([program, "migrate"], env=serving.environment(**settings), capture_output=True, text=True)
+    done = subprocess.run([program, "migrate"], env=captcha_environment(**settings), capture_output=True, text=True)
     if done.returncode:
         raise Failure(f"captcha migrate failed: {done.stderr.strip()}")
 
@@ -69,7 +68,7 @@ def schemathesis(base, options, log):
         *("--config-file", HERE / "schemathesis.toml", "run", f"{base}/v1/openapi.json", "--url", base),
         *("--seed", str(options.seed), "--max-examples", str(options.cases)),
     ]
-    environ = serving.environment() | {"SCHEMATHESIS_HOOKS": "contract_hooks", "PYTHONPATH": str(HERE)}
+    environ = captcha_environment() | {"SCHEMATHESIS_HOOKS": "contract_hooks", "PYTHONPATH": str(HERE)}
     seconds = SECONDS_MAX * max(1.0, options.cases / CASES)
     with open(log, "w") as output:
         try:
@@ -93,13 +92,7 @@ def schemathesis(base, options, log):
 
 def main():
     options = arguments()
-    signals = supervise.Signals()
-    try:
-        process.die_with_parent(os.getppid())
-        return carry_out(options, signals)
-    except supervise.Stopped as stopped:
-        say("contract.py: interrupted")
-        return 128 + stopped.number
+    return supervise.to_the_end(lambda signals: carry_out(options, signals))
 
 
 if __name__ == "__main__":

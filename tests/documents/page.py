@@ -3,9 +3,7 @@ clean, no request fails, and none goes elsewhere. Under /v1, /latest and a gatew
 
 import argparse
 import json
-import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
@@ -13,7 +11,6 @@ import serving  # first: it makes the modules of dev/ found
 from chromium import Chromium
 from gateway import gateway
 
-import process
 import ready
 import supervise
 from command import Failure, run, say
@@ -99,13 +96,7 @@ def try_about(page):
 
 def main():
     options = arguments()
-    signals = supervise.Signals()
-    try:
-        process.die_with_parent(os.getppid())
-        return carry_out(options, signals)
-    except supervise.Stopped as stopped:
-        say("page.py: interrupted")
-        return 128 + stopped.number
+    return supervise.to_the_end(lambda signals: carry_out(options, signals))
 
 
 if __name__ == "__main__":

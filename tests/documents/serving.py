@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "dev"))
 
 import supervise
-from command import ROOT, Failure
+from command import ROOT, Failure, captcha_environment
 
 PROGRAM = ROOT / "target" / "debug" / "captcha"
 
@@ -18,18 +18,12 @@ def add_program(parser):
     parser.add_argument("--program", type=Path, default=PROGRAM, help="captcha (default: target/debug/captcha)")
 
 
-def environment(**settings):
-    """The environment with these settings of captcha alone, whatever the caller's own CAPTCHA_ variables say."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("CAPTCHA_")}
-    return environ | {f"CAPTCHA_{name.upper()}": value for name, value in settings.items()}
-
-
 @contextmanager
 def running(command, program, log, signals, **settings):
     """Runs a command of captcha, which must not end by itself."""
     if not os.access(program, os.X_OK):
         raise Failure(f"{program} is no executable; build it with cargo build")
-    environ = environment(admin_listen="127.0.0.1:0", **settings)
+    environ = captcha_environment(admin_listen="127.0.0.1:0", **settings)
     child = supervise.launch(f"captcha {command}", [program, command], log, env=environ)
     try:
         yield child
