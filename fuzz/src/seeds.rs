@@ -9,6 +9,8 @@ mod client {
 #[allow(dead_code, reason = "the tests' own modules, which have answers too")]
 #[path = "../../tests/e2e/corpus/bodies.rs"]
 mod bodies;
+#[path = "../../tests/e2e/coding.rs"]
+mod coding;
 #[path = "../../tests/e2e/corpus/encodings.rs"]
 mod encodings;
 #[allow(dead_code, reason = "the tests' own modules, which have answers too")]

@@ -1,6 +1,5 @@
 //! HTTP as a client sees it, and the events that it sends.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -134,12 +133,6 @@ pub async fn accept(address: &str, body: &Value) -> Vec<String> {
         .iter()
         .map(|receipt| receipt.as_str().unwrap().to_string())
         .collect()
-}
-
-pub fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
 }
 
 pub const SITE: &str = "7a6f0a3e-9d3c-4b0e-8a55-0a4f5b1c2d3e";

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::client::{Reply, events, gzip, request};
+use crate::client::{Reply, events, request};
+use crate::coding::gzip;
 use crate::world::World;
 
 async fn send(address: &str, path: &str, form: (&str, &str), body: Vec<u8>) -> Reply {

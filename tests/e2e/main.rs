@@ -13,6 +13,7 @@
 mod attacks;
 mod audit;
 mod client;
+mod coding;
 mod consume;
 mod corpus;
 mod documents;

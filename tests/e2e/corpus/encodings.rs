@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use super::script::{Case, Step, body_case, event};
-use crate::client::gzip;
+use crate::coding::gzip;
 
 const JSON: &str = "application/json";
 
