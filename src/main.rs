@@ -9,6 +9,7 @@ mod process;
 mod report;
 mod serve;
 mod store;
+mod trust;
 
 use std::io::Write as _;
 use std::process::ExitCode;

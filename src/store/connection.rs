@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::class::{self, Class, UNKNOWN_TABLE};
 use super::login;
+use crate::trust::{Tls, Wire};
 
 /// For a question whose answer is small. With connecting it keeps an HTTP report that
 /// ClickHouse does not answer under the 10 seconds that the contract promises.
@@ -97,6 +98,7 @@ impl Connection {
     /// Nobody listens at the address, or the login is refused.
     pub(super) async fn open(
         address: &str,
+        tls: Option<&Tls>,
         user: &str,
         password: &str,
         database: &str,
@@ -110,7 +112,19 @@ impl Connection {
         let stream = TcpStream::connect(address).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
         let hang_up = HangUp(SockRef::from(&stream).try_clone().map_err(failed)?);
-        let (read, write) = stream.into_split();
+        let stream = match tls {
+            None => Wire::Left(stream),
+            Some(tls) => {
+                let (host, _port) = address.rsplit_once(':').unwrap_or((address, ""));
+                tls.greet(host, stream).await.map_err(|err| {
+                    Error::Connection(format!(
+                        "cannot connect to clickhouse at {address} with tls: {err:#}; \
+                         check --clickhouse-addr and --clickhouse-ca-file"
+                    ))
+                })?
+            }
+        };
+        let (read, write) = tokio::io::split(stream);
         let (read, transcript) = login::transcribe(read);
         let options = ClientOptions {
             username: user.to_string(),

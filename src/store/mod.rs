@@ -32,6 +32,8 @@ pub use insert::{Content, Insert, RAW_BYTES_LEAST, RAW_BYTES_MAX, Row, arrival_m
 use tokio::time::timeout;
 pub use topics::TopicFacts;
 
+use crate::trust::{Password, Secret, Tls};
+
 /// To connect and to log in, for each address. A server on the same network answers in milliseconds.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -76,6 +78,37 @@ pub struct Args {
     /// File that holds the password, read again for each connection; a final line break is not part of it
     #[arg(long, env = "CAPTCHA_CLICKHOUSE_PASSWORD_FILE", value_name = "FILE")]
     clickhouse_password_file: Option<PathBuf>,
+
+    /// Connect with TLS; the port is another then, often 9440
+    #[arg(long, env = "CAPTCHA_CLICKHOUSE_TLS")]
+    clickhouse_tls: bool,
+
+    /// Authorities that may sign the server's certificate, PEM [default: the system's]
+    #[arg(
+        long,
+        env = "CAPTCHA_CLICKHOUSE_CA_FILE",
+        value_name = "FILE",
+        requires = "clickhouse_tls"
+    )]
+    clickhouse_ca_file: Option<PathBuf>,
+
+    /// Our own certificate chain for a server that asks for one, PEM
+    #[arg(
+        long,
+        env = "CAPTCHA_CLICKHOUSE_CLIENT_CERTIFICATE_FILE",
+        value_name = "FILE",
+        requires_all = ["clickhouse_tls", "clickhouse_client_key_file"]
+    )]
+    clickhouse_client_certificate_file: Option<PathBuf>,
+
+    /// Its private key, PEM; read again for each connection, as the certificates are
+    #[arg(
+        long,
+        env = "CAPTCHA_CLICKHOUSE_CLIENT_KEY_FILE",
+        value_name = "FILE",
+        requires = "clickhouse_client_certificate_file"
+    )]
+    clickhouse_client_key_file: Option<PathBuf>,
 }
 
 /// A name that needs no quoting in SQL: letters, digits and `_`, not a digit first, at most 64.
@@ -103,24 +136,6 @@ impl fmt::Display for Identifier {
     }
 }
 
-/// A value that no log line, error or debug output shows.
-#[derive(Clone)]
-pub struct Secret(String);
-
-impl FromStr for Secret {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Secret(text.to_string()))
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
 fn parse_address(text: &str) -> Result<String, String> {
     if text.contains(';') {
         return Err("`;` between shards is not supported yet".to_string());
@@ -139,16 +154,25 @@ fn parse_address(text: &str) -> Result<String, String> {
 #[derive(Debug, Clone)]
 pub struct Store {
     args: Args,
+    tls: Option<Tls>,
 }
 
 impl Store {
     /// Checks what can be checked without a connection.
     ///
     /// # Errors
-    /// The password file cannot be read.
+    /// A file of a password or of certificates cannot be read, or is not what it should be.
     pub fn new(args: Args) -> anyhow::Result<Store> {
-        let store = Store { args };
+        let client = args.clickhouse_client_certificate_file.clone();
+        let tls = args.clickhouse_tls.then(|| Tls {
+            ca_file: args.clickhouse_ca_file.clone(),
+            client: client.zip(args.clickhouse_client_key_file.clone()),
+        });
+        let store = Store { args, tls };
         store.password()?;
+        if let Some(tls) = &store.tls {
+            tls.check().context("clickhouse")?;
+        }
         Ok(store)
     }
 
@@ -233,8 +257,9 @@ impl Store {
                 CONNECT_TIMEOUT,
                 Connection::open(
                     address,
+                    self.tls.as_ref(),
                     &self.args.clickhouse_user,
-                    &password.0,
+                    password.reveal(),
                     &self.database().0,
                 ),
             )
@@ -255,17 +280,13 @@ impl Store {
     }
 
     fn password(&self) -> anyhow::Result<Secret> {
-        let Some(file) = &self.args.clickhouse_password_file else {
-            let inline = self.args.clickhouse_password.clone();
-            return Ok(inline.unwrap_or(Secret(String::new())));
+        let args = &self.args;
+        let password = match (&args.clickhouse_password_file, &args.clickhouse_password) {
+            (Some(file), _) => Password::File(file.clone()),
+            (None, Some(given)) => Password::Given(given.clone()),
+            (None, None) => return Ok(Secret::default()),
         };
-        let text = std::fs::read_to_string(file).with_context(|| {
-            format!(
-                "cannot read the clickhouse password from {}",
-                file.display()
-            )
-        })?;
-        Ok(Secret(text.trim_end_matches(['\r', '\n']).to_string()))
+        password.read().context("clickhouse")
     }
 }
 
@@ -307,10 +328,5 @@ mod tests {
     #[test]
     fn literals_keep_their_quotes_inside() {
         assert_eq!(quote(r"a'b\c"), r"'a\'b\\c'");
-    }
-
-    #[test]
-    fn secrets_are_not_shown() {
-        assert_eq!(format!("{:?}", Secret("swordfish".to_string())), "***");
     }
 }

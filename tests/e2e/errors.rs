@@ -101,7 +101,7 @@ async fn files_and_ports() {
                 "/nonexistent/password",
             ])
             .await;
-        let start = "captcha: cannot read the clickhouse password from /nonexistent/password: ";
+        let start = "captcha: clickhouse: cannot read the password from /nonexistent/password: ";
         assert!(line.starts_with(start), "{line}");
     }
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

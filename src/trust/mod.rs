@@ -1,0 +1,7 @@
+//! Who is who on connections to servers: TLS and passwords, from files that are read again for each connection.
+
+mod secret;
+mod tls;
+
+pub use secret::{Password, Secret};
+pub use tls::{Tls, Wire};

@@ -1,0 +1,195 @@
+//! TLS towards a server: which authorities are believed, who we say we are, and what a failure means to people.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
+
+/// A connection to a server, in the clear or under TLS.
+pub type Wire = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+/// How connections to a server are secured. The files are read again for each connection, so that a rotated certificate
+/// is in force with the next one.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// PEM file of the authorities that may sign a server's certificate; `None` asks the system's.
+    pub ca_file: Option<PathBuf>,
+    /// PEM files of our own certificate chain and its key, for servers that ask for one.
+    pub client: Option<(PathBuf, PathBuf)>,
+}
+
+impl Tls {
+    /// Reads all files once, so that a wrong one is found before anything is connected.
+    ///
+    /// # Errors
+    /// A file cannot be read, or is not what it should be.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.config().map(drop)
+    }
+
+    /// Greets a server over a connection that is open. May take for ever: the caller limits it.
+    ///
+    /// # Errors
+    /// The files are wrong by now, or the server is not who it should be: one line without address or advice.
+    pub async fn greet(&self, host: &str, stream: TcpStream) -> anyhow::Result<Wire> {
+        let files = self.clone();
+        // Away from the threads that answer: a disk may take its time.
+        let config = tokio::task::spawn_blocking(move || files.config()).await??;
+        let literal = host.trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(literal.to_string())
+            .with_context(|| format!("{host} is no name that a certificate could have"))?;
+        let greeted = TlsConnector::from(config).connect(name, stream).await;
+        let stream = greeted.map_err(|err| match in_words(&err) {
+            Some(reason) => anyhow::anyhow!(self.with_authorities(reason)),
+            None => anyhow::Error::from(err).context("tls handshake failed"),
+        })?;
+        Ok(Either::Right(Box::new(stream)))
+    }
+
+    fn with_authorities(&self, reason: String) -> String {
+        match &self.ca_file {
+            Some(file) if reason == UNKNOWN_ISSUER => format!("{reason} in {}", file.display()),
+            None if reason == UNKNOWN_ISSUER => format!("{reason} of this system"),
+            _ => reason,
+        }
+    }
+
+    fn config(&self) -> anyhow::Result<Arc<ClientConfig>> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(self.roots()?);
+        let Some((certificate, key)) = &self.client else {
+            return Ok(Arc::new(config.with_no_client_auth()));
+        };
+        let chain = certificates(certificate)?;
+        let key_name = key.display();
+        let key = PrivateKeyDer::from_pem_slice(&read(key)?)
+            .with_context(|| format!("{key_name} holds no private key in PEM"))?;
+        let config = config.with_client_auth_cert(chain, key).with_context(|| {
+            let file = certificate.display();
+            format!("{key_name} is not the key of {file}; give the two that were made together")
+        })?;
+        Ok(Arc::new(config))
+    }
+
+    fn roots(&self) -> anyhow::Result<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        if let Some(file) = &self.ca_file {
+            for certificate in certificates(file)? {
+                let refused = || format!("{} holds a certificate that is none", file.display());
+                roots.add(certificate).with_context(refused)?;
+            }
+            return Ok(roots);
+        }
+        let found = rustls_native_certs::load_native_certs();
+        roots.add_parsable_certificates(found.certs);
+        if roots.is_empty() {
+            bail!("this system has no certificates of authorities; give them in a PEM file");
+        }
+        Ok(roots)
+    }
+}
+
+fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let pem = read(file)?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let chain = chain.with_context(|| format!("{} is no PEM file", file.display()))?;
+    if chain.is_empty() {
+        bail!("{} holds no certificate; expected PEM", file.display());
+    }
+    Ok(chain)
+}
+
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+    std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
+}
+
+const UNKNOWN_ISSUER: &str = "its certificate is signed by none of the authorities";
+
+/// What a failure of TLS means to people, if it was TLS that failed: in the handshake, or later, because with TLS 1.3 a
+/// server refuses a client's certificate only after it.
+pub fn in_words(err: &io::Error) -> Option<String> {
+    let err = err.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let words = match err {
+        rustls::Error::InvalidCertificate(certificate) => match certificate {
+            CertificateError::UnknownIssuer => UNKNOWN_ISSUER,
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "its certificate has expired"
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "its certificate is not valid yet; look at both clocks"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "its certificate is for other names"
+            }
+            other => return Some(format!("its certificate is wrong: {other}")),
+        },
+        rustls::Error::InvalidMessage(_) => "it does not speak tls; is it a port without?",
+        rustls::Error::AlertReceived(alert) => match alert {
+            AlertDescription::CertificateRequired => "it asks for a client certificate",
+            AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::UnknownCA => {
+                return Some(format!("it refuses the client certificate: {alert:?}"));
+            }
+            other => return Some(format!("it refused the tls handshake: {other:?}")),
+        },
+        other => return Some(format!("tls: {other}")),
+    };
+    Some(words.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn file(content: &str) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        file
+    }
+
+    fn refusal(tls: &Tls) -> String {
+        format!("{:#}", tls.check().unwrap_err())
+    }
+
+    #[test]
+    fn wrong_files_are_found_before_connecting() {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
+        let (pem, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let other = rcgen::generate_simple_self_signed(["localhost".to_string()]).unwrap();
+        let (certificate, key) = (file(&pem), file(&key));
+        let other = file(&other.signing_key.serialize_pem());
+        let empty = file("");
+        let path = |file: &tempfile::NamedTempFile| file.path().to_path_buf();
+        let trusting = |ca| Tls {
+            ca_file: Some(ca),
+            client: None,
+        };
+        let shown = |key| Tls {
+            ca_file: Some(path(&certificate)),
+            client: Some((path(&certificate), key)),
+        };
+
+        trusting(path(&certificate)).check().unwrap();
+        shown(path(&key)).check().unwrap();
+        assert!(refusal(&trusting("/nowhere".into())).starts_with("cannot read /nowhere: "));
+        assert!(refusal(&trusting(path(&empty))).ends_with("holds no certificate; expected PEM"));
+        assert!(refusal(&shown(path(&empty))).contains("holds no private key in PEM"));
+        assert!(refusal(&shown(path(&other))).contains("is not the key of "));
+    }
+}
