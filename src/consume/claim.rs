@@ -157,15 +157,16 @@ impl Claims {
     }
 }
 
-/// Reads the clock and writes claims until the process is to stop.
+/// Reads the clock of a shard and writes claims of its partitions until the process is to stop.
 pub async fn write(
     claims: Claims,
     broker: Broker,
     store: Store,
     health: Health,
+    check: String,
     stop: CancellationToken,
 ) {
-    health.expect_turns("claims");
+    health.expect_turns(&check);
     let mut writer = Writer {
         claims,
         topic: broker.watch_topic(),
@@ -176,8 +177,8 @@ pub async fn write(
         // May be cancelled in the middle of writing: a claim that is written late is as true.
         let round = async {
             match writer.round().await {
-                Ok(()) => health.set("claims", Ok(())),
-                Err(err) => health.failed("claims", format!("cannot write claims: {err:#}")),
+                Ok(()) => health.set(&check, Ok(())),
+                Err(err) => health.failed(&check, format!("cannot write claims: {err:#}")),
             }
             sleep(CLAIM_INTERVAL).await;
         };

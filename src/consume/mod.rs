@@ -21,6 +21,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures_util::future::try_join_all;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +31,7 @@ use self::claim::Claims;
 use self::worker::{Shared, Worker};
 use crate::broker::{self, Broker};
 use crate::http::{self, admin};
-use crate::store::{self, Store, TopicFacts};
+use crate::store::{self, Shard, Shards, Store, TopicFacts};
 
 /// Between looks for a schema or a topic that is not there yet.
 const WAIT: Duration = Duration::from_secs(1);
@@ -99,6 +100,18 @@ impl Share {
     fn owns(self, partition: i32) -> bool {
         partition % self.of == self.index
     }
+
+    /// Whether any partition can be of this share and in that shard of ClickHouse.
+    fn meets(self, shard: Shard) -> bool {
+        (self.index - shard.index) % common_divisor(self.of, shard.of) == 0
+    }
+}
+
+fn common_divisor(one: i32, other: i32) -> i32 {
+    match other {
+        0 => one,
+        _ => common_divisor(other, one % other),
+    }
 }
 
 /// Consumes until `stop` is cancelled, then finishes the insert in hand.
@@ -106,16 +119,23 @@ impl Share {
 /// # Errors
 /// The admin port cannot be listened on, or a file cannot be read. A server that is away is no error.
 pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
-    let store = Store::new(args.store)?;
+    let shards = Shards::new(args.store)?;
     let broker = Broker::new(args.broker);
     let listener = http::bind(args.admin_listen, "--admin-listen").await?;
     let admin_address = listener
         .local_addr()
         .context("cannot tell the address of the admin port")?;
     tracing::info!(%admin_address, kafka = broker.addresses(), topic = %broker.topic(),
-        clickhouse = store.addresses(), replica = format!("{}/{}", args.replica.index, args.replica.of), "consuming");
+        clickhouse = shards.addresses(), replica = format!("{}/{}", args.replica.index, args.replica.of), "consuming");
 
-    let health = admin::Health::awaiting(["schema", "topic"]);
+    let consumed: Vec<&Store> = shards
+        .iter()
+        .filter(|store| args.replica.meets(store.shard()))
+        .collect();
+    let checks = consumed
+        .iter()
+        .flat_map(|store| [check("schema", store), check("topic", store)]);
+    let health = admin::Health::awaiting(checks);
     let (metrics, registry) = metrics::Metrics::new();
     let admin_stop = CancellationToken::new();
     let admin = tokio::spawn(admin::serve(
@@ -125,35 +145,43 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         admin_stop.clone(),
     ));
 
-    let facts = tokio::select! {
-        () = stop.cancelled() => None,
-        facts = wait_for("schema", &health, || schema_facts(&store, &broker)) => Some(facts),
-    };
-    let outcome = match facts {
-        None => Ok(()),
-        Some(facts) => {
-            let shared = Shared {
-                broker,
-                store,
-                health,
-                metrics,
-                stop,
-                insert_interval: Duration::from_millis(args.insert_interval_ms.into()),
-                facts,
-                bounds: Bounds::new(),
-                claims: Claims::default(),
-            };
-            work(args.replica, &shared).await
-        }
-    };
+    let bounds = Bounds::new();
+    let each = consumed.into_iter().map(async |store| {
+        let schema = check("schema", store);
+        let facts = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            facts = wait_for(&schema, &health, || schema_facts(store, &broker)) => facts,
+        };
+        let shared = Shared {
+            broker: broker.clone(),
+            store: store.clone(),
+            health: health.clone(),
+            metrics: metrics.clone(),
+            stop: stop.clone(),
+            insert_interval: Duration::from_millis(args.insert_interval_ms.into()),
+            facts,
+            bounds: bounds.clone(),
+            claims: Claims::default(),
+        };
+        work(args.replica, &shared).await
+    });
+    let outcome = try_join_all(each).await;
     admin_stop.cancel();
     admin.await.context("the admin port failed")?;
     tracing::info!("stopped");
-    outcome
+    outcome.map(drop)
 }
 
-/// Keeps a worker for each partition of a share, those that are added later too, until the process is to
-/// stop; then waits for them to end.
+/// The name of a check in `/readyz`, with the shard where there are several.
+fn check(name: &str, store: &Store) -> String {
+    match store.shard() {
+        Shard { of: 1, .. } => name.to_string(),
+        shard => format!("{name} of {shard}"),
+    }
+}
+
+/// Keeps a worker for each partition of a share that is in one shard of ClickHouse, those that are added later too,
+/// until the process is to stop; then waits for them to end.
 async fn work(share: Share, shared: &Shared) -> anyhow::Result<()> {
     let mut workers = JoinSet::new();
     let claiming = tokio::spawn(claim::write(
@@ -161,6 +189,7 @@ async fn work(share: Share, shared: &Shared) -> anyhow::Result<()> {
         shared.broker.clone(),
         shared.store.clone(),
         shared.health.clone(),
+        check("claims", &shared.store),
         shared.stop.clone(),
     ));
     let mut known = 0;
@@ -168,7 +197,10 @@ async fn work(share: Share, shared: &Shared) -> anyhow::Result<()> {
     loop {
         let look = async {
             sleep(wait).await;
-            wait_for("topic", &shared.health, || shared.broker.partitions()).await
+            wait_for(&check("topic", &shared.store), &shared.health, || {
+                shared.broker.partitions()
+            })
+            .await
         };
         tokio::select! {
             () = shared.stop.cancelled() => break,
@@ -193,16 +225,18 @@ fn start_workers(share: Share, added: Range<i32>, shared: &Shared, workers: &mut
         return;
     }
     let partitions = added.end;
-    for number in added.filter(|number| share.owns(*number)) {
+    let shard = shared.store.shard();
+    for number in added.filter(|number| share.owns(*number) && shard.holds(*number)) {
         workers.spawn(Worker::new(number, shared).run());
     }
     if workers.is_empty() {
         tracing::warn!(
             partitions,
+            %shard,
             "no partition for this share; fewer replicas would do"
         );
     } else {
-        tracing::info!(owned = workers.len(), partitions, "partitions taken");
+        tracing::info!(owned = workers.len(), partitions, %shard, "partitions taken");
     }
 }
 
@@ -243,6 +277,26 @@ mod tests {
                     shares.iter().filter(|share| share.owns(partition)).count(),
                     1
                 );
+            }
+        }
+    }
+
+    #[test]
+    fn a_share_meets_the_shards_that_hold_some_of_its_partitions() {
+        for (share_of, shard_of) in [(1, 1), (1, 3), (2, 2), (2, 3), (4, 6), (6, 4), (5, 1)] {
+            for (index, at) in
+                (0..share_of).flat_map(|index| (0..shard_of).map(move |at| (index, at)))
+            {
+                let share = Share {
+                    index,
+                    of: share_of,
+                };
+                let shard = Shard {
+                    index: at,
+                    of: shard_of,
+                };
+                let meet = (0..share_of * shard_of).any(|n| share.owns(n) && shard.holds(n));
+                assert_eq!(share.meets(shard), meet, "{share:?} {shard:?}");
             }
         }
     }

@@ -46,9 +46,11 @@ enum News {
 
 impl Health {
     /// Not ready until every one of these checks has been set.
-    pub fn awaiting<const N: usize>(names: [&str; N]) -> Health {
+    pub fn awaiting(names: impl IntoIterator<Item = impl AsRef<str>>) -> Health {
         let health = Health::default();
-        names.into_iter().for_each(|name| health.expect(name));
+        names
+            .into_iter()
+            .for_each(|name| health.expect(name.as_ref()));
         health
     }
 

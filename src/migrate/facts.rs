@@ -4,7 +4,7 @@ use anyhow::bail;
 use uuid::Uuid;
 
 use super::say;
-use crate::store::{Connection, TopicFacts};
+use crate::store::{Connection, Shard, TopicFacts};
 
 /// N unless it is said otherwise: at 100 events a second for each partition, the last 2 h 46 min.
 const REPEAT_WINDOW_RECORDS: i64 = 1_000_000;
@@ -20,6 +20,8 @@ pub struct Wish {
     pub repeat_window_records: Option<i64>,
     /// Whether it was said that the topic is another one of the same name.
     pub made_anew: bool,
+    /// Which shard the server is to be.
+    pub shard: Shard,
 }
 
 /// Records it unless it is recorded already, or says what would be recorded; whether there is anything.
@@ -76,8 +78,18 @@ pub fn wanted(
             topic_id: wish.topic_id.unwrap_or_default(),
             partitions: wish.partitions,
             repeat_window_records: window.unwrap_or(REPEAT_WINDOW_RECORDS),
+            shard: wish.shard,
         }));
     };
+    // A partition's head is where its rows are: elsewhere it would begin at 0 and count everything again.
+    if known.shard != wish.shard {
+        bail!(
+            "it is {} for topic {topic} and cannot become {}; give all shards, in their order, `;` between them, and for \
+             another number of shards begin with a new topic and a new database",
+            known.shard,
+            wish.shard
+        );
+    }
     // A consumer that runs has the recorded one; with another, the table would be by two rules.
     if let Some(window) = window.filter(|window| *window != known.repeat_window_records) {
         bail!(
@@ -108,6 +120,7 @@ pub fn wanted(
         topic_id: wish.topic_id.unwrap_or(known.topic_id),
         partitions: wish.partitions,
         repeat_window_records: known.repeat_window_records,
+        shard: known.shard,
     };
     let is_new = TopicFacts {
         revision: known.revision,
@@ -155,6 +168,7 @@ mod tests {
             topic_id: ONE,
             partitions: 4,
             repeat_window_records: 20,
+            shard: Shard::default(),
         }
     }
 
@@ -217,6 +231,19 @@ mod tests {
         let other = wanted("t", Some(&known()), anew(TWO)).unwrap().unwrap();
         assert_eq!((other.log.as_str(), other.topic_id), ("t@4", TWO));
         assert!(other.log.parse::<crate::broker::TopicName>().is_err());
+    }
+
+    #[test]
+    fn a_shard_stays_what_it_is() {
+        let second = Shard { index: 1, of: 2 };
+        let wish = Wish {
+            shard: second,
+            ..wish(ONE, 4)
+        };
+        assert_eq!(wanted("t", None, wish).unwrap().unwrap().shard, second);
+        let err = wanted("t", Some(&known()), wish).unwrap_err().to_string();
+        let start = "it is shard 0 of 1 for topic t and cannot become shard 1 of 2; ";
+        assert!(err.starts_with(start), "{err}");
     }
 
     #[test]

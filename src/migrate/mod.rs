@@ -13,8 +13,8 @@ use self::facts::Wish;
 use self::plan::{Migration, plan};
 use self::topic::TopicArgs;
 use crate::broker::{self, Broker};
-use crate::store::schema::{Applied, FILES, VERSION};
-use crate::store::{self, Store, TopicFacts};
+use crate::store::schema::{Applied, FILES, VERSION, misfit};
+use crate::store::{self, Shard, Shards, Store, TopicFacts};
 
 /// Make the ClickHouse schema and the Kafka topic what this captcha needs
 #[derive(Debug, clap::Args)]
@@ -59,48 +59,55 @@ pub struct Args {
 /// # Errors
 /// A server is away or refuses, the topic is not fit for events, or migrations are not what was applied.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let store = Store::new(args.store.clone())?;
+    let shards = Shards::new(args.store.clone())?;
     let broker = Broker::new(args.broker.clone());
-    let applied = applied(&store).await?;
     if args.status {
-        return show_status(&applied.unwrap_or_default());
+        for store in shards.iter() {
+            let found = Found::look(store, &broker).await?;
+            found.head()?;
+            show_status(found.applied.as_deref().unwrap_or_default())?;
+        }
+        return Ok(());
+    }
+    let mut all = Vec::new();
+    for store in shards.iter() {
+        all.push(Found::look(store, &broker).await?);
     }
     if args.retire_topic {
-        return retire(&broker, &store).await;
+        return retire(&broker, &all).await;
     }
-    let todo = plan(FILES, applied.as_deref().unwrap_or_default())?;
+    let plans = all.iter().map(Found::plan);
+    let plans: Vec<_> = plans.collect::<anyhow::Result<_>>()?;
 
     // Before anything is made: what is wished may contradict what is known.
-    let known = known_facts(&store, broker.topic().as_str()).await?;
     let state = broker.topic_state().await?;
+    let known = || all.iter().filter_map(|found| found.facts.as_ref());
     let wish = Wish {
         topic_id: state.as_ref().map(|state| state.id),
         partitions: state.as_ref().map_or(1, |state| state.partitions),
-        repeat_window_records: args.repeat_window_records,
+        // A shard that is new, or was forgotten by a migrate that was killed, follows the others.
+        repeat_window_records: args
+            .repeat_window_records
+            .or_else(|| known().map(|facts| facts.repeat_window_records).next()),
         made_anew: args.topic_made_anew,
+        ..Wish::default()
     };
-    facts::wanted(broker.topic().as_str(), known.as_ref(), wish)?;
+    for found in &all {
+        found.wanted(&broker, wish)?;
+    }
 
-    let recorded = known.map(|facts| facts.partitions);
+    let recorded = known().map(|facts| facts.partitions).max();
     let recorded = recorded.filter(|partitions| *partitions > 0);
     let topic_done = topic::migrate(&args.topic, &broker, state, recorded, args.dry_run).await?;
-    let mut done = topic_done.made;
-    if args.dry_run {
-        done |= applied.is_none() || !todo.is_empty();
-        show_plan(&store, applied.is_none(), &todo).await?;
-    } else {
-        done |= schema::migrate(&store, applied.is_none(), !todo.is_empty()).await?;
-    }
     let wish = Wish {
         topic_id: topic_done.id,
         partitions: topic_done.partitions,
         ..wish
     };
-    // Before the first run there is nothing to look into.
-    if !args.dry_run || todo.is_empty() {
-        let connection = store.connect().await?;
-        let topic = broker.topic().as_str();
-        done |= facts::record(topic, &connection, wish, args.dry_run).await?;
+    let mut done = topic_done.made;
+    for (found, todo) in all.iter().zip(&plans) {
+        found.head()?;
+        done |= found.migrate(&broker, todo, wish, args.dry_run).await?;
     }
     if !done {
         say(format_args!("nothing to do: schema version {VERSION}"))?;
@@ -108,31 +115,97 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is recorded of the topic; nothing while the schema is older than that, or not there.
-async fn known_facts(store: &Store, topic: &str) -> anyhow::Result<Option<TopicFacts>> {
-    match store.connect_to_schema().await {
-        Ok(connection) => Ok(connection.topic_facts(topic).await?),
-        Err(store::Error::Schema(_)) => Ok(None),
-        Err(err) => Err(err.into()),
+/// What a shard has already.
+struct Found<'a> {
+    store: &'a Store,
+    /// The recorded migrations; `None` while there is no database.
+    applied: Option<Vec<Applied>>,
+    /// What is recorded of the topic; nothing while the schema is older than that, or not there.
+    facts: Option<TopicFacts>,
+}
+
+impl<'a> Found<'a> {
+    async fn look(store: &'a Store, broker: &Broker) -> anyhow::Result<Found<'a>> {
+        let mut found = Found {
+            store,
+            applied: None,
+            facts: None,
+        };
+        let connection = match store.connect().await {
+            Err(err) if err.class() == store::Class::SchemaMissing => return Ok(found),
+            other => other?,
+        };
+        let applied = connection.applied().await?;
+        if misfit(&applied).is_none() {
+            found.facts = connection.topic_facts(broker.topic().as_str()).await?;
+        }
+        found.applied = Some(applied);
+        Ok(found)
+    }
+
+    /// Says which shard comes now, where there are several.
+    fn head(&self) -> anyhow::Result<()> {
+        match self.store.shard() {
+            Shard { of: 1, .. } => Ok(()),
+            shard => say(format_args!("{shard}, {}:", self.store.addresses())),
+        }
+    }
+
+    fn plan(&self) -> anyhow::Result<Vec<Migration>> {
+        Ok(plan(FILES, self.applied.as_deref().unwrap_or_default())?)
+    }
+
+    fn wanted(&self, broker: &Broker, wish: Wish) -> anyhow::Result<Option<TopicFacts>> {
+        let wish = self.placed(wish);
+        facts::wanted(broker.topic().as_str(), self.facts.as_ref(), wish)
+            .with_context(|| format!("clickhouse at {}", self.store.addresses()))
+    }
+
+    fn placed(&self, wish: Wish) -> Wish {
+        Wish {
+            shard: self.store.shard(),
+            ..wish
+        }
+    }
+
+    /// Makes the schema and records the topic, or shows it; whether there was anything to do.
+    async fn migrate(
+        &self,
+        broker: &Broker,
+        todo: &[Migration],
+        wish: Wish,
+        dry_run: bool,
+    ) -> anyhow::Result<bool> {
+        let (store, database_missing) = (self.store, self.applied.is_none());
+        let mut done = database_missing || !todo.is_empty();
+        if dry_run {
+            show_plan(store, database_missing, todo).await?;
+        } else {
+            done = schema::migrate(store, database_missing, !todo.is_empty()).await?;
+        }
+        // Before the first run there is nothing to look into.
+        if !dry_run || todo.is_empty() {
+            done |= self.record(broker, wish, dry_run).await?;
+        }
+        Ok(done)
+    }
+
+    async fn record(&self, broker: &Broker, wish: Wish, dry_run: bool) -> anyhow::Result<bool> {
+        let connection = self.store.connect().await?;
+        let topic = broker.topic().as_str();
+        facts::record(topic, &connection, self.placed(wish), dry_run).await
     }
 }
 
-async fn retire(broker: &Broker, store: &Store) -> anyhow::Result<()> {
-    let connection = store.connect_to_schema().await?;
-    let topic = broker.topic().as_str();
-    if !facts::record(topic, &connection, Wish::default(), false).await? {
-        say(format_args!("topic {} is retired already", broker.topic()))?;
+async fn retire(broker: &Broker, all: &[Found<'_>]) -> anyhow::Result<()> {
+    for found in all {
+        found.store.connect_to_schema().await?;
+        found.head()?;
+        if !found.record(broker, Wish::default(), false).await? {
+            say(format_args!("topic {} is retired already", broker.topic()))?;
+        }
     }
     Ok(())
-}
-
-/// The recorded migrations; `None` while there is no database.
-async fn applied(store: &Store) -> anyhow::Result<Option<Vec<Applied>>> {
-    match store.connect().await {
-        Ok(connection) => Ok(Some(connection.applied().await?)),
-        Err(err) if err.class() == store::Class::SchemaMissing => Ok(None),
-        Err(err) => Err(err.into()),
-    }
 }
 
 fn show_status(applied: &[Applied]) -> anyhow::Result<()> {

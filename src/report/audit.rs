@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{print, table};
 use crate::broker::{self, Broker, Log, Record};
-use crate::store::{self, Connection, Held, Place, Row, Span, Store, TopicFacts};
+use crate::store::{self, Connection, Held, Place, Row, Shards, Span, Store, TopicFacts};
 
 /// Bytes of one fetch.
 const FETCH_BYTES_MAX: i32 = 4 << 20;
@@ -137,8 +137,8 @@ impl Line {
 /// A server is away, the schema is not there, or [`Damage`].
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let broker = Broker::new(args.broker);
-    let store = Store::new(args.store)?;
-    let report = audit(&broker, &store, &args.span).await?;
+    let shards = Shards::new(args.store)?;
+    let report = audit(&broker, &shards, &args.span).await?;
     let mut page = Vec::new();
     match args.format {
         Format::Json => {
@@ -154,7 +154,19 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
-async fn audit(broker: &Broker, store: &Store, span: &Span) -> anyhow::Result<Report> {
+async fn audit(broker: &Broker, shards: &Shards, span: &Span) -> anyhow::Result<Report> {
+    let mut partitions = Vec::new();
+    for shard in shards.iter() {
+        partitions.extend(audit_shard(broker, shard, span).await?);
+    }
+    Ok(Report {
+        damage: partitions.iter().map(Line::damage).sum(),
+        topic: broker.topic().to_string(),
+        partitions,
+    })
+}
+
+async fn audit_shard(broker: &Broker, store: &Store, span: &Span) -> anyhow::Result<Vec<Line>> {
     let topic = broker.topic().as_str();
     let (connection, facts) = store.connect_for(topic).await?;
     progress(format_args!("reading what ClickHouse stores"));
@@ -165,14 +177,20 @@ async fn audit(broker: &Broker, store: &Store, span: &Span) -> anyhow::Result<Re
     let stored = held.last().map_or(0, |last| last.partition + 1);
     let mut partitions = Vec::new();
     for number in 0..count.max(stored) {
-        progress(format_args!("comparing partition {number} of {count}"));
         let found = held.iter().find(|held| held.partition == number);
         let found = found.copied().unwrap_or(Held {
             partition: number,
             ..Held::default()
         });
         let mut line = Line::of(&facts.log, &found);
+        if !store.shard().holds(number) {
+            // What does not belong here stands in its own shard too.
+            line.overlaps += line.events + line.repeats + line.dead_letters + line.gaps;
+            partitions.extend((line.overlaps > 0).then_some(line));
+            continue;
+        }
         if number < count {
+            progress(format_args!("comparing partition {number} of {count}"));
             compare(broker, &connection, &facts, &found, &mut line).await?;
         } else {
             line.beyond_log = line.head.max(0) as u64;
@@ -184,11 +202,7 @@ async fn audit(broker: &Broker, store: &Store, span: &Span) -> anyhow::Result<Re
         let held = connection.audit(&log, facts.repeat_window_records, span);
         partitions.extend(held.await?.iter().map(|held| Line::of(&log, held)));
     }
-    Ok(Report {
-        damage: partitions.iter().map(Line::damage).sum(),
-        topic: topic.to_string(),
-        partitions,
-    })
+    Ok(partitions)
 }
 
 /// Compares each record that Kafka still holds with its row.

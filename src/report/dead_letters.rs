@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{print, table};
 use crate::broker::TopicArgs;
-use crate::store::{self, DeadLetter, Span, Store};
+use crate::store::{self, DeadLetter, Shards, Span};
 
 /// Rows of a table unless it is said otherwise; people read no more.
 const TABLE_ROWS: u64 = 100;
@@ -77,28 +77,30 @@ impl<'a> Line<'a> {
 /// # Errors
 /// ClickHouse is away, or the schema is not there.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let store = Store::new(args.store)?;
+    let shards = Shards::new(args.store)?;
     let limit = args.limit.unwrap_or(match args.format {
         Format::Table => TABLE_ROWS,
         Format::Ndjson => i64::MAX as u64,
     });
     let mut rows = Vec::new();
     let mut written = Ok(());
-    let take = |letter: DeadLetter| match args.format {
-        Format::Table => {
-            rows.push(cells(&letter));
-            true
+    let mut left = limit;
+    let mut take = |letter: DeadLetter| {
+        left -= 1;
+        match args.format {
+            Format::Table => rows.push(cells(&letter)),
+            Format::Ndjson => written = write_line(&letter),
         }
-        Format::Ndjson => {
-            written = write_line(&letter);
-            written.is_ok()
-        }
+        left > 0 && written.is_ok()
     };
-    let connection = store.connect_to_schema().await?;
     let topic = args.topic.name().as_str();
-    connection
-        .dead_letters(topic, &args.span, limit, take)
-        .await?;
+    for shard in shards.iter() {
+        let connection = shard.connect_to_schema().await?;
+        let more = connection.dead_letters(topic, &args.span, limit, &mut take);
+        if !more.await? {
+            break;
+        }
+    }
     super::unless_closed(written)?;
     if args.format == Format::Table {
         let header = ["partition", "offset", "arrival", "reason", "record"];

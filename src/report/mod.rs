@@ -12,7 +12,7 @@ use clap::error::ErrorKind;
 use comfy_table::{CellAlignment, Table, presets};
 use uuid::Uuid;
 
-use crate::store::{self, Counters, Filter, Freshness, Store};
+use crate::store::{self, Counters, Filter, Freshness, Shards};
 
 /// Show how many challenges each site served and solved on each day (UTC)
 #[derive(Debug, clap::Args)]
@@ -74,7 +74,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn run_counters(args: Args) -> anyhow::Result<()> {
-    let store = Store::new(args.store)?;
+    let shards = Shards::new(args.store)?;
     let filter = Filter {
         site_ids: args.site_id,
         from: args.from,
@@ -87,7 +87,7 @@ async fn run_counters(args: Args) -> anyhow::Result<()> {
         )
         .exit();
     }
-    let counters = ask(&store, &filter).await?;
+    let counters = shards.counters(&filter).await?;
     let mut page = Vec::new();
     write(&mut page, &counters, args.format).context("cannot write the report")?;
     print(&page)?;
@@ -95,11 +95,6 @@ async fn run_counters(args: Args) -> anyhow::Result<()> {
         let _ = writeln!(io::stderr(), "no events match");
     }
     Ok(())
-}
-
-async fn ask(store: &Store, filter: &Filter) -> anyhow::Result<Counters> {
-    let connection = store.connect_to_schema().await?;
-    Ok(connection.counters(filter).await?)
 }
 
 /// Writes a page to stdout.

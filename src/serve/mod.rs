@@ -46,7 +46,7 @@ use self::reports::Reports;
 use self::session::Terms;
 use crate::broker::{self, Broker, Producer};
 use crate::http::{self, admin, tls};
-use crate::store::{self, Store};
+use crate::store::{self, Shards};
 
 /// Accept captcha events over HTTP and answer with statistics
 #[derive(Debug, clap::Args)]
@@ -136,7 +136,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         .transpose()?;
     let keys = args.keys_file.map(|file| start_keys(file, &stop));
     let keys = keys.transpose()?;
-    let store = Store::new(args.store)?;
+    let store = Shards::new(args.store)?;
     let broker = Broker::new(args.broker);
     let listener = http::bind(args.listen, "--listen").await?;
     let admin_listener = http::bind(args.admin_listen, "--admin-listen").await?;

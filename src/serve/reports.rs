@@ -12,7 +12,7 @@ use super::pace::{Change, Outage, Pace};
 use super::problem::Problem;
 use super::report::ReportBody;
 use crate::http::{Answer, Body};
-use crate::store::{self, Counters, CountersError, Filter, ROWS_MAX, Store};
+use crate::store::{self, Counters, CountersError, Filter, ROWS_MAX, Shards};
 
 /// Reports asked of ClickHouse at once; more are answered 503.
 const REPORTS_MAX: usize = 4;
@@ -29,7 +29,7 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// Reports of one database.
 pub struct Reports {
-    store: Store,
+    store: Shards,
     asking: Semaphore,
     large_rows: Arc<Semaphore>,
     small_rows: Arc<Semaphore>,
@@ -39,7 +39,7 @@ pub struct Reports {
 
 impl Reports {
     /// Reports of one database.
-    pub fn new(store: Store) -> Reports {
+    pub fn new(store: Shards) -> Reports {
         Reports {
             store,
             asking: Semaphore::new(REPORTS_MAX),
@@ -77,7 +77,7 @@ impl Reports {
     }
 
     async fn counters(&self, filter: &Filter) -> Result<Counters, CountersError> {
-        self.store.connect_to_schema().await?.counters(filter).await
+        self.store.counters(filter).await
     }
 
     /// Says once that reports fail, and once that they work again.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::DateTime;
 use klickhouse::Value;
 
 use super::connection::unexpected;
-use super::{Connection, Error, quote};
+use super::{Connection, Error, Freshness, Shard, quote};
 
 /// That every event of a partition which was confirmed before a moment is in the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,28 @@ pub struct Claim {
     pub partition: i32,
     /// The moment, by ClickHouse's clock, in milliseconds since 1970.
     pub through_millis: i64,
+}
+
+/// How far something is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Through {
+    /// No partition is consumed into it.
+    Nothing,
+    /// Some partition was never read to its end.
+    Unknown,
+    /// Every event that was confirmed before this moment is in it, in milliseconds since 1970.
+    Millis(i64),
+}
+
+impl Through {
+    /// How far both are.
+    fn and(self, other: Through) -> Through {
+        match (self, other) {
+            (Through::Nothing, through) | (through, Through::Nothing) => through,
+            (Through::Millis(one), Through::Millis(other)) => Through::Millis(one.min(other)),
+            (Through::Unknown, _) | (_, Through::Unknown) => Through::Unknown,
+        }
+    }
 }
 
 /// What is known of one log.
@@ -67,12 +89,11 @@ impl Connection {
         .await
     }
 
-    /// The moment before which every confirmed event is in the table, whatever its partition; `None`
-    /// while any partition was never read to its end. Ask before the events are counted.
+    /// How far the partitions of a shard are complete. Ask before the events are counted.
     ///
     /// # Errors
     /// No answer, or the tables are not there.
-    pub async fn complete_through(&self) -> Result<Option<DateTime<Utc>>, Error> {
+    pub(super) async fn complete_through(&self, shard: Shard) -> Result<Through, Error> {
         // A negative partition marks what migrate recorded of a whole log.
         let sql = "SELECT argMax(log, revision) AS log, toInt32(-1) AS partition, toInt64(0) AS millis, \
              argMax(partitions, revision) AS partitions FROM topics GROUP BY topic \
@@ -97,20 +118,31 @@ impl Connection {
                 known.through_millis.insert(*partition, *millis);
             }
         }
-        Ok(least(logs.values()).and_then(DateTime::from_timestamp_millis))
+        Ok(least(logs.values(), shard))
     }
 }
 
-/// The least of the newest claims over all partitions of all logs that are still consumed.
-fn least<'a>(logs: impl Iterator<Item = &'a Known>) -> Option<i64> {
-    let mut least = None;
+/// The least of the newest claims over all partitions of a shard, of all logs that are still consumed.
+fn least<'a>(logs: impl Iterator<Item = &'a Known>, shard: Shard) -> Through {
+    let mut least = Through::Nothing;
     for log in logs.filter(|log| log.recorded > 0) {
-        for partition in 0..log.recorded.max(log.claimed) {
-            let through = *log.through_millis.get(&partition)?;
-            least = Some(least.map_or(through, |least: i64| least.min(through)));
+        let partitions = 0..log.recorded.max(log.claimed);
+        for partition in partitions.filter(|partition| shard.holds(*partition)) {
+            let claim = log.through_millis.get(&partition);
+            least = least.and(claim.map_or(Through::Unknown, |millis| Through::Millis(*millis)));
         }
     }
     least
+}
+
+/// How far shards are complete together.
+pub(super) fn freshness(shards: &[Through]) -> Freshness {
+    let all = shards.iter().copied();
+    let complete_through = match all.fold(Through::Nothing, Through::and) {
+        Through::Millis(millis) => DateTime::from_timestamp_millis(millis),
+        Through::Nothing | Through::Unknown => None,
+    };
+    Freshness { complete_through }
 }
 
 #[cfg(test)]
@@ -125,25 +157,53 @@ mod tests {
         }
     }
 
+    const ALL: Shard = Shard { index: 0, of: 1 };
+
     #[test]
     fn the_slowest_partition_decides() {
-        assert_eq!(least([log(2, 2, &[(0, 7), (1, 5)])].iter()), Some(5));
+        let one = [log(2, 2, &[(0, 7), (1, 5)])];
+        assert_eq!(least(one.iter(), ALL), Through::Millis(5));
         let two = [log(1, 1, &[(0, 9)]), log(2, 2, &[(0, 7), (1, 8)])];
-        assert_eq!(least(two.iter()), Some(7));
+        assert_eq!(least(two.iter(), ALL), Through::Millis(7));
     }
 
     #[test]
     fn a_partition_that_nobody_claims_leaves_it_open() {
-        assert_eq!(least([].iter()), None);
-        assert_eq!(least([log(2, 2, &[(0, 7)])].iter()), None);
+        assert_eq!(least([].iter(), ALL), Through::Nothing);
         // Claims know of a partition that migrate has not recorded yet.
-        assert_eq!(least([log(1, 2, &[(0, 7)])].iter()), None);
-        assert_eq!(least([log(2, 1, &[(0, 7)])].iter()), None);
+        for open in [
+            log(2, 2, &[(0, 7)]),
+            log(1, 2, &[(0, 7)]),
+            log(2, 1, &[(0, 7)]),
+        ] {
+            assert_eq!(least([open].iter(), ALL), Through::Unknown);
+        }
+    }
+
+    #[test]
+    fn a_shard_answers_for_its_own_partitions() {
+        let shard = |index| Shard { index, of: 2 };
+        let logs = [log(3, 3, &[(0, 7), (2, 9)])];
+        assert_eq!(least(logs.iter(), shard(0)), Through::Millis(7));
+        assert_eq!(least(logs.iter(), shard(1)), Through::Unknown);
+        assert_eq!(least([log(1, 1, &[])].iter(), shard(1)), Through::Nothing);
+    }
+
+    #[test]
+    fn shards_are_as_fresh_as_the_slowest() {
+        let through = |shards: &[Through]| {
+            let instant = freshness(shards).complete_through;
+            instant.map(|instant| instant.timestamp_millis())
+        };
+        let (five, seven) = (Through::Millis(5), Through::Millis(7));
+        assert_eq!(through(&[seven, five, Through::Nothing]), Some(5));
+        assert_eq!(through(&[seven, Through::Unknown]), None);
+        assert_eq!(through(&[Through::Nothing]), None);
     }
 
     #[test]
     fn logs_that_are_not_consumed_any_more_do_not_count() {
         let logs = [log(0, 4, &[(0, 1)]), log(1, 1, &[(0, 9)])];
-        assert_eq!(least(logs.iter()), Some(9));
+        assert_eq!(least(logs.iter(), ALL), Through::Millis(9));
     }
 }

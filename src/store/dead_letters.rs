@@ -31,7 +31,7 @@ pub struct DeadLetter {
 
 impl Connection {
     /// Hands over the dead letters of a topic that arrived on some days, by log, partition and offset, until
-    /// `take` has had enough and says `false`.
+    /// `take` has had enough and says `false`; whether it would take more.
     ///
     /// # Errors
     /// No answer, or the tables are not there.
@@ -41,7 +41,7 @@ impl Connection {
         span: &Span,
         limit: u64,
         mut take: impl FnMut(DeadLetter) -> bool,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let sql = format!(
             "SELECT partition, offset, toUnixTimestamp64Milli(arrival), reason, raw FROM dead_letters \
              WHERE (topic = {} OR startsWith(topic, {})){} \
@@ -51,7 +51,7 @@ impl Connection {
             quote(&format!("{topic}@")),
             span.condition()
         );
-        let mut wanted = true;
+        let mut wanted = limit > 0;
         self.each_block(&sql, DEAD_LETTERS_TIMEOUT, |block| {
             for row in rows_of(block) {
                 let letter = dead_letter(row).ok_or_else(|| unexpected("the dead letters"))?;
@@ -59,7 +59,8 @@ impl Connection {
             }
             Ok(())
         })
-        .await
+        .await?;
+        Ok(wanted)
     }
 }
 

@@ -13,6 +13,7 @@ mod login;
 mod once;
 mod packed;
 pub mod schema;
+mod shards;
 mod topics;
 
 use std::fmt;
@@ -29,6 +30,7 @@ pub use counters::{Counter, Counters, CountersError, Filter, Freshness, ROWS_MAX
 pub use dead_letters::DeadLetter;
 pub use events::{Head, Place};
 pub use insert::{Content, Insert, RAW_BYTES_LEAST, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};
+pub use shards::{Addresses, Shard, Shards};
 use tokio::time::timeout;
 pub use topics::TopicFacts;
 
@@ -42,9 +44,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 #[group(skip)]
 #[command(next_help_heading = "ClickHouse")]
 pub struct Args {
-    /// ClickHouse, native protocol: host:port, `,` between replicas of the same data
-    #[arg(long, env = "CAPTCHA_CLICKHOUSE_ADDR", value_name = "HOST:PORT,...", value_delimiter = ',', default_value = "127.0.0.1:9000", value_parser = parse_address)]
-    clickhouse_addr: Vec<String>,
+    /// ClickHouse, native protocol: host:port, `,` between replicas of the same data, `;` between shards: Kafka
+    /// partition P is in shard P modulo their number, which is fixed by the first migration
+    #[arg(
+        long,
+        env = "CAPTCHA_CLICKHOUSE_ADDR",
+        value_name = "HOST:PORT,...;...",
+        default_value = "127.0.0.1:9000"
+    )]
+    clickhouse_addr: Addresses,
 
     /// Database of the tables
     #[arg(
@@ -136,24 +144,14 @@ impl fmt::Display for Identifier {
     }
 }
 
-fn parse_address(text: &str) -> Result<String, String> {
-    if text.contains(';') {
-        return Err("`;` between shards is not supported yet".to_string());
-    }
-    match text.rsplit_once(':') {
-        Some((host, port))
-            if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) =>
-        {
-            Ok(text.to_string())
-        }
-        _ => Err("expected host:port".to_string()),
-    }
-}
-
-/// ClickHouse as configured; connects anew whenever it is asked to.
+/// One shard of ClickHouse as configured; connects anew whenever it is asked to.
 #[derive(Debug, Clone)]
 pub struct Store {
-    args: Args,
+    addresses: Vec<String>,
+    shard: Shard,
+    database: Identifier,
+    user: String,
+    password: Option<Password>,
     tls: Option<Tls>,
 }
 
@@ -162,13 +160,22 @@ impl Store {
     ///
     /// # Errors
     /// A file of a password or of certificates cannot be read, or is not what it should be.
-    pub fn new(args: Args) -> anyhow::Result<Store> {
+    fn new(args: &Args, addresses: Vec<String>, shard: Shard) -> anyhow::Result<Store> {
         let client = args.clickhouse_client_certificate_file.clone();
         let tls = args.clickhouse_tls.then(|| Tls {
             ca_file: args.clickhouse_ca_file.clone(),
             client: client.zip(args.clickhouse_client_key_file.clone()),
         });
-        let store = Store { args, tls };
+        let file = args.clickhouse_password_file.clone().map(Password::File);
+        let given = args.clickhouse_password.clone().map(Password::Given);
+        let store = Store {
+            addresses,
+            shard,
+            database: args.clickhouse_database.clone(),
+            user: args.clickhouse_user.clone(),
+            password: file.or(given),
+            tls,
+        };
         store.password()?;
         if let Some(tls) = &store.tls {
             tls.check().context("clickhouse")?;
@@ -178,12 +185,17 @@ impl Store {
 
     /// The addresses as given, for messages.
     pub fn addresses(&self) -> String {
-        self.args.clickhouse_addr.join(",")
+        self.addresses.join(",")
+    }
+
+    /// Which shard it is.
+    pub fn shard(&self) -> Shard {
+        self.shard
     }
 
     /// The database as given.
     pub fn database(&self) -> &Identifier {
-        &self.args.clickhouse_database
+        &self.database
     }
 
     /// Connects to the first address that answers and enters the database.
@@ -218,10 +230,17 @@ impl Store {
         if applied.is_empty() {
             return Err(nothing());
         }
-        match schema::misfit(&applied) {
-            None => Ok(connection),
-            Some(reason) => Err(Error::Schema(format!(
+        if let Some(reason) = schema::misfit(&applied) {
+            return Err(Error::Schema(format!(
                 "database {database} of clickhouse at {addresses} has {reason}"
+            )));
+        }
+        let (recorded, configured) = (connection.recorded_shards().await?, self.shard);
+        match recorded.iter().find(|recorded| **recorded != configured) {
+            None => Ok(connection),
+            Some(recorded) => Err(Error::Schema(format!(
+                "clickhouse at {addresses} is {recorded}, and --clickhouse-addr has it as {configured}; \
+                 give all shards, in their order, `;` between them"
             ))),
         }
     }
@@ -252,13 +271,13 @@ impl Store {
             .password()
             .map_err(|err| Error::Connection(format!("{err:#}")))?;
         let mut last = Error::Connection("no clickhouse address".to_string());
-        for address in &self.args.clickhouse_addr {
+        for address in &self.addresses {
             match timeout(
                 CONNECT_TIMEOUT,
                 Connection::open(
                     address,
                     self.tls.as_ref(),
-                    &self.args.clickhouse_user,
+                    &self.user,
                     password.reveal(),
                     &self.database().0,
                 ),
@@ -280,13 +299,10 @@ impl Store {
     }
 
     fn password(&self) -> anyhow::Result<Secret> {
-        let args = &self.args;
-        let password = match (&args.clickhouse_password_file, &args.clickhouse_password) {
-            (Some(file), _) => Password::File(file.clone()),
-            (None, Some(given)) => Password::Given(given.clone()),
-            (None, None) => return Ok(Secret::default()),
-        };
-        password.read().context("clickhouse")
+        match &self.password {
+            Some(password) => password.read().context("clickhouse"),
+            None => Ok(Secret::default()),
+        }
     }
 }
 
@@ -298,24 +314,6 @@ fn quote(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_host_and_port() {
-        for good in ["127.0.0.1:9000", "clickhouse-0.svc:9440", "[::1]:9000"] {
-            assert_eq!(parse_address(good).as_deref(), Ok(good));
-        }
-        for bad in [
-            "",
-            "localhost",
-            ":9000",
-            "host:",
-            "host:0",
-            "host:65536",
-            "a:1;b:2",
-        ] {
-            assert!(parse_address(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn identifiers_need_no_quoting() {

@@ -38,13 +38,14 @@ pub const FILES: &[File] = files![
     "V4__recode_events.sql" since 1,
     "V5__create_claims.sql" since 5,
     "V6__name_logs.sql" since 6,
+    "V7__place_shards.sql" since 6,
 ];
 
 /// The newest schema version that this binary knows: the number of the last file.
 pub const VERSION: u32 = FILES.len() as u32;
 
 /// The oldest schema version that has everything `serve`, `consume` and `report` ask for.
-pub const NEEDED: u32 = 6;
+pub const NEEDED: u32 = 7;
 
 const _: () = assert!(NEEDED <= VERSION);
 

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::connection::{text, unexpected};
 use super::once::RowOnce;
-use super::{Connection, Error, quote};
+use super::{Connection, Error, Shard, quote};
 
 /// What `captcha migrate` recorded of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub struct TopicFacts {
     pub partitions: i32,
     /// N: an event sent again within the next N records of its partition is counted once.
     pub repeat_window_records: i64,
+    /// Which shard of how many the server is.
+    pub shard: Shard,
 }
 
 impl TopicFacts {
@@ -36,7 +38,7 @@ impl Connection {
     /// No answer, or the tables are not there.
     pub async fn topic_facts(&self, topic: &str) -> Result<Option<TopicFacts>, Error> {
         let sql = format!(
-            "SELECT revision, log, topic_id, partitions, repeat_window_records FROM topics WHERE topic = {} \
+            "SELECT revision, log, topic_id, partitions, repeat_window_records, shard, shards FROM topics WHERE topic = {} \
              ORDER BY revision DESC LIMIT 1",
             quote(topic)
         );
@@ -49,6 +51,8 @@ impl Connection {
                     Value::Uuid(topic_id),
                     Value::Int32(partitions),
                     Value::Int64(window),
+                    Value::Int32(index),
+                    Value::Int32(of),
                 ],
             ) => Ok(Some(TopicFacts {
                 revision: *revision,
@@ -56,9 +60,26 @@ impl Connection {
                 topic_id: *topic_id,
                 partitions: *partitions,
                 repeat_window_records: *window,
+                shard: Shard {
+                    index: *index,
+                    of: *of,
+                },
             })),
             Some(_) => Err(unexpected("a topic")),
         }
+    }
+
+    /// As which shard migrate recorded this server: one, or none before a topic is recorded.
+    ///
+    /// # Errors
+    /// No answer, or the tables are not there.
+    pub(super) async fn recorded_shards(&self) -> Result<Vec<Shard>, Error> {
+        let sql = "SELECT shard, shards FROM topics GROUP BY shard, shards";
+        let shard = |row: &Vec<Value>| match row[..] {
+            [Value::Int32(index), Value::Int32(of)] => Ok(Shard { index, of }),
+            _ => Err(unexpected("its shard")),
+        };
+        self.rows(sql).await?.iter().map(shard).collect()
     }
 
     /// The names under which records of a topic stood before it was made anew.
@@ -89,12 +110,13 @@ impl Connection {
             topic_id,
             partitions,
             repeat_window_records,
+            shard: Shard { index, of },
         } = facts;
         let (name, log) = (quote(topic), quote(log));
         self.insert_once(&RowOnce {
-            table: "topics (topic, log, topic_id, revision, partitions, repeat_window_records)",
+            table: "topics (topic, log, topic_id, revision, partitions, repeat_window_records, shard, shards)",
             values: format!(
-                "{name}, {log}, '{topic_id}', {revision}, {partitions}, {repeat_window_records}"
+                "{name}, {log}, '{topic_id}', {revision}, {partitions}, {repeat_window_records}, {index}, {of}"
             ),
             is_there: format!("FROM topics WHERE topic = {name} AND revision = {revision}"),
             token: format!("topic:{topic}:{revision}"),

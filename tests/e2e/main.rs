@@ -29,5 +29,6 @@ mod migrate;
 mod outages;
 mod process;
 mod serve;
+mod shards;
 mod stream;
 mod world;

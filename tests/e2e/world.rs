@@ -39,6 +39,16 @@ impl World {
         }
     }
 
+    /// The same topic and database on other ClickHouse servers.
+    pub fn beside(&self, clickhouse: &str) -> World {
+        World {
+            name: self.name.clone(),
+            kafka: self.kafka.clone(),
+            clickhouse: clickhouse.to_string(),
+            logs: self.logs.clone(),
+        }
+    }
+
     /// A command line of captcha, with this world's servers, topic and database.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_captcha"));
