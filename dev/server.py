@@ -43,6 +43,13 @@ def arguments():
     kafka.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="add or replace a broker property"
     )
+    kafka.add_argument(
+        "--scram",
+        action="append",
+        default=[],
+        metavar="MECHANISM=[name=NAME,password=PASSWORD]",
+        help="a user that is there from the first start on",
+    )
     clickhouse = kinds.choices["clickhouse"]
     clickhouse.add_argument(
         "--http-port", type=int, help="port of the HTTP interface (default: a free one, then kept in DIR)"
@@ -164,6 +171,7 @@ def format_data(options, jars, properties, data, log):
             identity,
             "-c",
             file,
+            *(word for user in options.scram for word in ("--add-scram", user)),
         ],
         stdin=subprocess.DEVNULL,
         stdout=log,

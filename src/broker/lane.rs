@@ -8,14 +8,14 @@ use anyhow::Context as _;
 use rskafka::messenger::Messenger;
 use rskafka::protocol::error::Error as ProtocolError;
 use tokio::io::BufStream;
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::class::explain_code;
 use super::produce::{Arrived, Produce, Produced};
 use super::switch::Switch;
-use super::{Broker, greeted, open, silent};
+use super::{Broker, silent};
+use crate::trust::Wire;
 
 /// For one request to Kafka, connecting included; shorter than senders wait, so that the reason of a failure
 /// reaches them.
@@ -89,7 +89,7 @@ impl Lane {
     }
 }
 
-type Connection = Messenger<BufStream<TcpStream>>;
+type Connection = Messenger<BufStream<Wire>>;
 
 /// Jobs of one partition in one request.
 #[derive(Default)]
@@ -142,9 +142,11 @@ impl Runner {
     }
 
     async fn connect(&self) -> anyhow::Result<Connection> {
-        let stream = open(&self.address).await?;
-        let stream = BufStream::with_capacity(READ_BYTES, WRITE_BYTES, stream);
-        greeted(stream, &self.address, ANSWER_BYTES_MAX).await
+        let buffered = |wire| BufStream::with_capacity(READ_BYTES, WRITE_BYTES, wire);
+        let connector = &self.broker.connector;
+        connector
+            .messenger_over(&self.address, ANSWER_BYTES_MAX, buffered)
+            .await
     }
 
     async fn produce(

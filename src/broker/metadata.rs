@@ -75,7 +75,11 @@ impl<R: Read> ReadVersionedType<R> for Described {
             let port = Int32::read(reader)?.0;
             CompactNullableString::read(reader)?; // rack
             TaggedFields::read(reader)?;
-            answer.brokers.push((number, format!("{host}:{port}")));
+            let address = match host.contains(':') {
+                true => format!("[{host}]:{port}"),
+                false => format!("{host}:{port}"),
+            };
+            answer.brokers.push((number, address));
         }
         CompactNullableString::read(reader)?; // cluster
         Int32::read(reader)?; // controller

@@ -1,6 +1,7 @@
 //! The noun Kafka: clients that give up in bounded time, partitions to read, a producer that confirms.
 
 mod class;
+mod connector;
 mod describe;
 mod fetch;
 mod lane;
@@ -19,20 +20,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use connector::{Connector, SecurityArgs};
 pub use log::Log;
 pub use produce::Outgoing;
 pub use producer::{Producer, Receipt, SendError};
 pub use reader::Record;
-use rskafka::messenger::Messenger;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use rskafka::messenger::{Messenger, RequestError};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 pub use topic::{Retention, TopicSpec, TopicState, TopicWatch, min_insync_replicas};
 
-/// To reach one broker, each time it is tried.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+use crate::trust::Wire;
 
 /// Partitions that are connected to at once. A process with many would otherwise ask the same broker for
 /// all of them in the same moment, and time out on its own queue.
@@ -45,8 +42,6 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 /// partitions a few hundred.
 const TOPIC_BYTES_MAX: usize = 4 << 20;
 
-const CLIENT_ID: &str = concat!("captcha/", env!("CARGO_PKG_VERSION"));
-
 /// Where Kafka is and which topic holds the events.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
@@ -58,6 +53,9 @@ pub struct Args {
 
     #[command(flatten)]
     topic: TopicArgs,
+
+    #[command(flatten)]
+    security: SecurityArgs,
 }
 
 /// Which topic holds the events.
@@ -115,9 +113,10 @@ impl fmt::Display for TopicName {
 
 fn parse_address(text: &str) -> Result<String, String> {
     match text.rsplit_once(':') {
-        // The driver splits at the first colon, so an IPv6 literal would lose its address.
-        Some((host, _)) if host.contains(':') => {
-            Err("IPv6 literals are not supported; use a host name".to_string())
+        Some((host, _))
+            if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) =>
+        {
+            Err("expected host:port, an IPv6 address in brackets".to_string())
         }
         Some((host, port))
             if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) =>
@@ -133,20 +132,25 @@ fn parse_address(text: &str) -> Result<String, String> {
 pub struct Broker {
     addresses: Arc<[String]>,
     topic: TopicName,
+    connector: Arc<Connector>,
     /// The address that answered last: tried first, so that a dead one costs its second only once.
     preferred: Arc<AtomicUsize>,
     opening: Arc<Semaphore>,
 }
 
 impl Broker {
-    /// Takes the configuration as it is; nothing is connected.
-    pub fn new(args: Args) -> Broker {
-        Broker {
+    /// Checks what can be checked without a connection.
+    ///
+    /// # Errors
+    /// A file of a password or of certificates cannot be read, or is not what it should be.
+    pub fn new(args: Args) -> anyhow::Result<Broker> {
+        Ok(Broker {
             addresses: args.kafka_brokers.into(),
             topic: args.topic.kafka_topic,
+            connector: Arc::new(Connector::new(args.security)?),
             preferred: Arc::default(),
             opening: Arc::new(Semaphore::new(OPENING_MAX)),
-        }
+        })
     }
 
     /// The addresses as given, for messages.
@@ -173,9 +177,13 @@ impl Broker {
     }
 
     /// A connection to ask about the topic, on the first address that answers.
-    async fn messenger(&self) -> anyhow::Result<Messenger<TcpStream>> {
-        self.first_that_answers(|address| messenger(address, TOPIC_BYTES_MAX))
+    async fn messenger(&self) -> anyhow::Result<Messenger<Wire>> {
+        self.first_that_answers(|address| self.connector.messenger(address, TOPIC_BYTES_MAX))
             .await
+    }
+
+    fn unanswered(&self, err: RequestError) -> anyhow::Error {
+        self.connector.unanswered(&self.addresses(), err)
     }
 
     /// Begins with the address that answered last.
@@ -218,42 +226,6 @@ fn silent(address: &str, limit: Duration) -> anyhow::Error {
     )
 }
 
-/// A plain connection, whose error says what is wrong.
-async fn open(address: &str) -> anyhow::Result<TcpStream> {
-    const ADVICE: &str = "check --kafka-brokers, and that kafka runs";
-    match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-        Ok(Ok(stream)) => {
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        }
-        Ok(Err(err)) => bail!("cannot connect to kafka at {address}: {err}; {ADVICE}"),
-        Err(_) => bail!("cannot connect to kafka at {address} within 1 s; {ADVICE}"),
-    }
-}
-
-/// A connection that speaks Kafka's protocol and nothing more, for answers up to a size.
-async fn messenger(address: &str, answer_bytes_max: usize) -> anyhow::Result<Messenger<TcpStream>> {
-    greeted(open(address).await?, address, answer_bytes_max).await
-}
-
-/// The same over a stream that is open.
-async fn greeted<S>(
-    stream: S,
-    address: &str,
-    answer_bytes_max: usize,
-) -> anyhow::Result<Messenger<S>>
-where
-    S: AsyncRead + AsyncWrite + Send + 'static,
-{
-    let mut messenger = Messenger::new(stream, answer_bytes_max, CLIENT_ID.into());
-    let greeted = timeout(CALL_TIMEOUT, messenger.sync_versions()).await;
-    greeted
-        .map_err(|_| anyhow::anyhow!("no answer within {} s", CALL_TIMEOUT.as_secs()))
-        .and_then(|versions| versions.map_err(anyhow::Error::from))
-        .with_context(|| format!("cannot talk to kafka at {address}; check --kafka-brokers"))?;
-    Ok(messenger)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,6 +243,7 @@ mod tests {
     #[test]
     fn addresses_are_host_and_port() {
         assert!(parse_address("kafka-0.kafka:9092").is_ok());
+        assert!(parse_address("[::1]:9092").is_ok());
         for bad in [
             "",
             "kafka",
@@ -278,7 +251,7 @@ mod tests {
             ":9092",
             "kafka:0",
             "kafka:99999",
-            "[::1]:9092",
+            "::1:9092",
         ] {
             assert!(parse_address(bad).is_err(), "{bad}");
         }

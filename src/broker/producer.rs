@@ -415,8 +415,9 @@ mod tests {
             topic: crate::broker::TopicArgs {
                 kafka_topic: "captcha".parse().unwrap(),
             },
+            security: Default::default(),
         };
-        let (broker, switch) = (Broker::new(args), Arc::new(Switch::new()));
+        let (broker, switch) = (Broker::new(args).unwrap(), Arc::new(Switch::new()));
         let mut fewer = 0;
         let mut look = |leaders: &[i32]| {
             fit(&switch, &broker, &described(&[7, 8], leaders), &mut fewer);

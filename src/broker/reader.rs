@@ -9,13 +9,13 @@ use rskafka::protocol::messages::{
     IsolationLevel, ListOffsetsRequest, ListOffsetsRequestPartition, ListOffsetsRequestTopic,
 };
 use rskafka::protocol::primitives::{Int32, Int64, String_};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::class::{Class, class, explain_code};
 use super::fetch::{Fetch, NO_REPLICA};
-use super::{Broker, CALL_TIMEOUT, messenger};
+use super::{Broker, CALL_TIMEOUT};
+use crate::trust::Wire;
 
 /// How long a broker may hold a fetch open while there is nothing new.
 const FETCH_WAIT_MS: i32 = 500;
@@ -66,7 +66,7 @@ pub enum FetchError {
 pub struct Reader {
     broker: Broker,
     topic_id: Uuid,
-    leader: Messenger<TcpStream>,
+    leader: Messenger<Wire>,
     number: i32,
 }
 
@@ -82,7 +82,7 @@ impl Broker {
         let (topic_id, address) = found.map_err(|_| self.silent(CALL_TIMEOUT))??;
         // A leader that hangs takes its time now, and not from others.
         drop(turn);
-        let leader = messenger(&address, ANSWER_BYTES_MAX).await;
+        let leader = self.connector.messenger(&address, ANSWER_BYTES_MAX).await;
         let leader = leader
             .with_context(|| format!("cannot reach the leader of {}:{number}", self.topic()))?;
         Ok(Reader {

@@ -10,7 +10,6 @@ use rskafka::messenger::Messenger;
 use rskafka::protocol::error::Error as ProtocolError;
 use rskafka::protocol::messages::{CreateTopicConfig, CreateTopicRequest, CreateTopicsRequest};
 use rskafka::protocol::primitives::{Boolean, Int16, Int32, NullableString, String_};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -18,6 +17,7 @@ use super::class::explain_code;
 use super::describe::DescribeTopicConfig;
 use super::metadata::{DescribeTopic, Described};
 use super::{Broker, CALL_TIMEOUT};
+use crate::trust::Wire;
 
 /// For all requests of one look or one creation.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -149,11 +149,12 @@ impl Broker {
     /// The topic's id, its partitions and who leads them; `None` if there is no such topic.
     pub(super) async fn describe(
         &self,
-        messenger: &Messenger<TcpStream>,
+        messenger: &Messenger<Wire>,
     ) -> anyhow::Result<Option<Described>> {
         let described = messenger
             .request(DescribeTopic(self.topic.to_string()))
-            .await?;
+            .await
+            .map_err(|err| self.unanswered(err))?;
         match described.error {
             Some(ProtocolError::UnknownTopicOrPartition) => Ok(None),
             Some(error) => bail!(
@@ -167,11 +168,12 @@ impl Broker {
 
     async fn describe_config(
         &self,
-        messenger: &Messenger<TcpStream>,
+        messenger: &Messenger<Wire>,
     ) -> anyhow::Result<BTreeMap<String, String>> {
         let answer = messenger
             .request(DescribeTopicConfig(self.topic.to_string()))
-            .await?;
+            .await
+            .map_err(|err| self.unanswered(err))?;
         if let Some(err) = answer.error {
             bail!(
                 "kafka does not tell the configuration of topic {}: {err}",
@@ -218,7 +220,7 @@ impl Broker {
     /// Asks for the topic; the answer is its replication factor, `None` if the topic is there already.
     async fn request_creation(
         &self,
-        messenger: &Messenger<TcpStream>,
+        messenger: &Messenger<Wire>,
         spec: TopicSpec,
         replication_factor: i16,
         configs: Vec<CreateTopicConfig>,
@@ -237,7 +239,8 @@ impl Broker {
             validate_only: Some(Boolean(validate_only)),
             tagged_fields: None,
         };
-        let answer = messenger.request(request).await?;
+        let answer = messenger.request(request).await;
+        let answer = answer.map_err(|err| self.unanswered(err))?;
         let topic = answer
             .topics
             .into_iter()
@@ -258,8 +261,9 @@ impl Broker {
                     .and_then(|text| text.0)
                     .unwrap_or_default();
                 bail!(
-                    "kafka refuses to make topic {}: {err}: {detail}",
-                    self.topic
+                    "kafka refuses to make topic {}: {err:?}: {}; look at kafka's rights and log, or make the topic by hand",
+                    self.topic,
+                    detail.trim_end_matches('.')
                 )
             }
         }
@@ -269,7 +273,7 @@ impl Broker {
 /// A connection to ask about the topic.
 pub struct TopicWatch {
     broker: Broker,
-    messenger: Option<Messenger<TcpStream>>,
+    messenger: Option<Messenger<Wire>>,
 }
 
 impl TopicWatch {

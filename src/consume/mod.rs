@@ -120,7 +120,7 @@ fn common_divisor(one: i32, other: i32) -> i32 {
 /// The admin port cannot be listened on, or a file cannot be read. A server that is away is no error.
 pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let shards = Shards::new(args.store)?;
-    let broker = Broker::new(args.broker);
+    let broker = Broker::new(args.broker)?;
     let listener = http::bind(args.admin_listen, "--admin-listen").await?;
     let admin_address = listener
         .local_addr()

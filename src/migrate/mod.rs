@@ -60,7 +60,7 @@ pub struct Args {
 /// A server is away or refuses, the topic is not fit for events, or migrations are not what was applied.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let shards = Shards::new(args.store.clone())?;
-    let broker = Broker::new(args.broker.clone());
+    let broker = Broker::new(args.broker.clone())?;
     if args.status {
         for store in shards.iter() {
             let found = Found::look(store, &broker).await?;

@@ -136,7 +136,7 @@ impl Line {
 /// # Errors
 /// A server is away, the schema is not there, or [`Damage`].
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let broker = Broker::new(args.broker);
+    let broker = Broker::new(args.broker)?;
     let shards = Shards::new(args.store)?;
     let report = audit(&broker, &shards, &args.span).await?;
     let mut page = Vec::new();

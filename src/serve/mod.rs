@@ -137,7 +137,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let keys = args.keys_file.map(|file| start_keys(file, &stop));
     let keys = keys.transpose()?;
     let store = Shards::new(args.store)?;
-    let broker = Broker::new(args.broker);
+    let broker = Broker::new(args.broker)?;
     let listener = http::bind(args.listen, "--listen").await?;
     let admin_listener = http::bind(args.admin_listen, "--admin-listen").await?;
     let address = listener

@@ -47,19 +47,66 @@ impl Tls {
         let name = ServerName::try_from(literal.to_string())
             .with_context(|| format!("{host} is no name that a certificate could have"))?;
         let greeted = TlsConnector::from(config).connect(name, stream).await;
-        let stream = greeted.map_err(|err| match in_words(&err) {
-            Some(reason) => anyhow::anyhow!(self.with_authorities(reason)),
+        let stream = greeted.map_err(|err| match self.in_words(&err) {
+            Some(reason) => anyhow::anyhow!(reason),
+            None if err.kind() == io::ErrorKind::UnexpectedEof => {
+                anyhow::anyhow!("it hung up in the tls handshake; is it a port without?")
+            }
             None => anyhow::Error::from(err).context("tls handshake failed"),
         })?;
         Ok(Either::Right(Box::new(stream)))
     }
 
-    fn with_authorities(&self, reason: String) -> String {
-        match &self.ca_file {
-            Some(file) if reason == UNKNOWN_ISSUER => format!("{reason} in {}", file.display()),
-            None if reason == UNKNOWN_ISSUER => format!("{reason} of this system"),
-            _ => reason,
-        }
+    /// What a failure means to people, if it was TLS that failed: in the handshake, or later, because with TLS 1.3 a
+    /// server refuses a client's certificate only after it.
+    pub fn in_words(&self, err: &io::Error) -> Option<String> {
+        let err = err.get_ref()?.downcast_ref::<rustls::Error>()?;
+        Some(match err {
+            rustls::Error::InvalidCertificate(certificate) => self.wrong_certificate(certificate),
+            rustls::Error::InvalidMessage(_) => {
+                "it does not speak tls; is it a port without?".to_string()
+            }
+            rustls::Error::AlertReceived(alert) => match alert {
+                AlertDescription::CertificateRequired
+                | AlertDescription::BadCertificate
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::UnknownCA => match self.client {
+                    None => "it asks for a client certificate".to_string(),
+                    Some(_) => format!("it refuses the client certificate: {alert:?}"),
+                },
+                other => format!("it refused the tls handshake: {other:?}"),
+            },
+            other => format!("tls: {other}"),
+        })
+    }
+
+    fn wrong_certificate(&self, wrong: &CertificateError) -> String {
+        let words = match wrong {
+            // The second one if the authority has the same name and another key.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                let authorities = match &self.ca_file {
+                    Some(file) => format!("in {}", file.display()),
+                    None => "of this system".to_string(),
+                };
+                return format!(
+                    "its certificate is signed by none of the authorities {authorities}"
+                );
+            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+                "its certificate has expired"
+            }
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+                "its certificate is not valid yet; look at both clocks"
+            }
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                "its certificate is for other names"
+            }
+            other => return format!("its certificate is wrong: {other}"),
+        };
+        words.to_string()
     }
 
     fn config(&self) -> anyhow::Result<Arc<ClientConfig>> {
@@ -111,44 +158,6 @@ fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
-}
-
-const UNKNOWN_ISSUER: &str = "its certificate is signed by none of the authorities";
-
-/// What a failure of TLS means to people, if it was TLS that failed: in the handshake, or later, because with TLS 1.3 a
-/// server refuses a client's certificate only after it.
-pub fn in_words(err: &io::Error) -> Option<String> {
-    let err = err.get_ref()?.downcast_ref::<rustls::Error>()?;
-    let words = match err {
-        rustls::Error::InvalidCertificate(certificate) => match certificate {
-            CertificateError::UnknownIssuer => UNKNOWN_ISSUER,
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                "its certificate has expired"
-            }
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                "its certificate is not valid yet; look at both clocks"
-            }
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                "its certificate is for other names"
-            }
-            other => return Some(format!("its certificate is wrong: {other}")),
-        },
-        rustls::Error::InvalidMessage(_) => "it does not speak tls; is it a port without?",
-        rustls::Error::AlertReceived(alert) => match alert {
-            AlertDescription::CertificateRequired => "it asks for a client certificate",
-            AlertDescription::BadCertificate
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::UnknownCA => {
-                return Some(format!("it refuses the client certificate: {alert:?}"));
-            }
-            other => return Some(format!("it refused the tls handshake: {other:?}")),
-        },
-        other => return Some(format!("tls: {other}")),
-    };
-    Some(words.to_string())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 
 mod attacks;
 mod audit;
+mod authority;
 mod client;
 mod coding;
 mod consume;
@@ -28,6 +29,8 @@ mod metrics;
 mod migrate;
 mod outages;
 mod process;
+mod secure_clickhouse;
+mod secure_kafka;
 mod serve;
 mod shards;
 mod stream;

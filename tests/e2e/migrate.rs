@@ -27,11 +27,11 @@ async fn a_second_run_changes_nothing_and_says_so() {
         .await;
     assert_eq!(
         world.migrate(&[]).await,
-        "nothing to do: schema version 6\n"
+        "nothing to do: schema version 7\n"
     );
     assert_eq!(
         world.migrate(&["--dry-run"]).await,
-        "nothing to do: schema version 6\n"
+        "nothing to do: schema version 7\n"
     );
     assert!(
         world
@@ -59,14 +59,14 @@ async fn many_at_once_are_safe() {
     let recorded = world
         .sql("SELECT toString(count()), toString(uniqExact(version)) FROM migrations")
         .await;
-    assert_eq!(recorded, [["6", "6"]]);
+    assert_eq!(recorded, [["7", "7"]]);
     assert_eq!(
         world.sql("SELECT toString(count()) FROM topics").await,
         [["1"]]
     );
     assert_eq!(
         world.migrate(&[]).await,
-        "nothing to do: schema version 6\n"
+        "nothing to do: schema version 7\n"
     );
 }
 
@@ -161,7 +161,7 @@ async fn burnt_tokens_do_not_stop_it() {
     assert!(world.migrate(&[]).await.starts_with("nothing to do"));
     let rows =
         "SELECT toString((SELECT count() FROM migrations)), toString((SELECT count() FROM topics))";
-    assert_eq!(world.sql(rows).await, [["6", "1"]]);
+    assert_eq!(world.sql(rows).await, [["7", "1"]]);
 }
 
 #[tokio::test]
@@ -232,6 +232,8 @@ async fn killed_with_the_lock_it_is_followed_by_the_next() {
         ["done", "V5__create_claims.sql"],
         ["begin", "V6__name_logs.sql"],
         ["done", "V6__name_logs.sql"],
+        ["begin", "V7__place_shards.sql"],
+        ["done", "V7__place_shards.sql"],
         ["unlock", ""],
     ];
     assert_eq!(steps, wanted);
@@ -262,7 +264,7 @@ async fn killed_anywhere_it_goes_on_where_it_was() {
         "{said}"
     );
     let facts = "SELECT toString(count()), toString(uniqExact(version)), toString(max(version)) FROM migrations";
-    assert_eq!(world.sql(facts).await, [["6", "6", "6"]]);
+    assert_eq!(world.sql(facts).await, [["7", "7", "7"]]);
     assert!(world.migrate(&[]).await.starts_with("nothing to do"));
 }
 
@@ -294,7 +296,7 @@ async fn an_older_schema_is_named_and_a_newer_one_may_do() {
     let world = World::new("gate");
     world.migrate(&[]).await;
     forget_after(&world, 4).await;
-    let lacking = "has schema version 4, without V5__create_claims.sql, V6__name_logs.sql; run `captcha migrate`";
+    let lacking = "has schema version 4, without V5__create_claims.sql, V6__name_logs.sql, V7__place_shards.sql; run `captcha migrate`";
     let line = world.refused(&["report"]).await;
     assert!(line.contains(lacking), "{line}");
     let serve = world.serve().await;
@@ -312,16 +314,16 @@ async fn an_older_schema_is_named_and_a_newer_one_may_do() {
              SELECT {version}, 'V{version}__future.sql', 'x', {since}"
         )
     };
-    world.sql(&newer(7, 6)).await;
+    world.sql(&newer(8, 7)).await;
     world.ok(&["report"]).await;
     let beside = world.consume(&[]).await;
     beside.await_ready(200, "schema: ok").await;
     let line = world.refused(&["migrate"]).await;
     assert!(
-        line.contains("V7__future.sql is applied, but this captcha does not have it"),
+        line.contains("V8__future.sql is applied, but this captcha does not have it"),
         "{line}"
     );
-    world.sql(&newer(8, 8)).await;
+    world.sql(&newer(9, 9)).await;
     let line = world.refused(&["report"]).await;
     assert!(line.contains("use a newer captcha"), "{line}");
 }

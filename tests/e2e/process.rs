@@ -322,6 +322,11 @@ impl Server {
         }
     }
 
+    /// More words for its command line.
+    pub fn set_args(&mut self, args: Vec<String>) {
+        self.args = args;
+    }
+
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
@@ -422,7 +427,7 @@ impl Server {
 
 /// Below the range of outgoing connections, which could take a port before the server does, and apart from
 /// the range in which `dev/ports.py` looks.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static TAKEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
     let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
     let taken = taken.get_or_insert_with(HashSet::new);
