@@ -1,19 +1,24 @@
 #!/usr/bin/env python3
 """Checks the Kubernetes manifests: they render, fit the schemas of two Kubernetes versions, and fit together.
 
-    python3 k8s/check.py [--dir k8s/base] [--binary target/debug/captcha] [--self-test]
+    python3 k8s/check.py [--dir FOLDER] [--binary target/debug/captcha] [--self-test]
 
-One line per group, then one line per problem; exit 1 when there is one. Needs kubectl (or kustomize), the built captcha
-executable (it is asked which settings it knows) and, the first time, PyPI for the pinned packages in k8s/requirements.txt.
+Without a folder it checks the base, every overlay, and the base with each component and each pair of them. One line for
+each, then one line per problem; exit 1 when there is one. Needs kubectl (or kustomize), the built captcha executable (it is
+asked which settings it knows) and, the first time, PyPI for the pinned packages in k8s/requirements.txt. The definitions of
+custom resources are read from $CRDS, or from ../shared/k8s/crds beside the checkout; where there are none it says so, and
+fails in CI.
 """
 
 import argparse
 import hashlib
+import itertools
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 import venv
 from pathlib import Path
@@ -23,6 +28,17 @@ VENV = ROOT / ".dev" / "venv"
 REQUIREMENTS = ROOT / "k8s" / "requirements.txt"
 KUBERNETES = ("1.32", "1.37")  # the oldest that the manifests are meant for, and a new one
 SUBCOMMANDS = ("serve", "consume", "migrate")
+SELF_TESTED = ROOT / "k8s" / "overlays" / "prod-ha"  # it has everything
+# Components in the order in which they are named, with those that they need.
+COMPONENTS = {
+    "certs": [],
+    "kafka": [],
+    "clickhouse": ["certs"],
+    "clickhouse-ha": ["certs", "clickhouse"],
+    "gateway": [],
+    "monitoring": [],
+    "autoscaling": [],
+}
 
 
 def give_up(line):
@@ -66,10 +82,28 @@ def render(folder):
     return [d for d in yaml.safe_load_all(done.stdout) if d]
 
 
+def targets():
+    """What is checked: (its name, its documents)."""
+    k8s = ROOT / "k8s"
+    for folder in [k8s / "base", *sorted((k8s / "overlays").iterdir())]:
+        yield str(folder.relative_to(ROOT)), render(folder)
+    for chosen in [*itertools.combinations(COMPONENTS, 1), *itertools.combinations(COMPONENTS, 2)]:
+        needed = {c for name in chosen for c in [name, *COMPONENTS[name]]}
+        components = [name for name in COMPONENTS if name in needed]
+        # Beside the others, because a kustomization is named from another by a relative path.
+        with tempfile.TemporaryDirectory(prefix=".check-", dir=k8s) as folder:
+            lines = ["namespace: captcha", "resources: [../base]", "components:", *(f"  - ../components/{c}" for c in components)]
+            (Path(folder) / "kustomization.yaml").write_text("\n".join(lines) + "\n")
+            yield f"base with {', '.join(components)}", render(Path(folder))
+
+
 def schema_problems(docs, version):
     """What the strict schemas of one Kubernetes version say, a kind that they do not know included."""
     import kubernetes_validate as kv
+    import crds
     for d in docs:
+        if crds.is_custom(d):
+            continue
         at = f"{d.get('kind')}/{d.get('metadata', {}).get('name')}"
         try:
             used = kv.validate(d, version, strict=True)
@@ -81,8 +115,16 @@ def schema_problems(docs, version):
             yield f"schema {version}: {at}: Kubernetes {version} has no {d.get('kind')} in {d.get('apiVersion')}"
 
 
-def all_schema_problems(docs):
-    return [p for version in KUBERNETES for p in schema_problems(docs, version)]
+def definitions():
+    """The schemas of custom resources; None where there are none, which is a problem in CI."""
+    import crds
+    found = crds.folder()
+    if found is None:
+        if os.environ.get("CI"):
+            give_up(f"no definitions of custom resources in {crds.DEFAULT}; name their folder in CRDS")
+        print("custom resources are not checked: there are no definitions beside the checkout; name their folder in CRDS")
+        return None
+    return crds.load(found)
 
 
 def newest_binary():
@@ -109,36 +151,49 @@ def known_settings(binary):
     return known
 
 
+def check(label, world, schemas):
+    """All problems of one set of documents, and one line about it."""
+    import rules
+    problems, checks = list(schemas(world.docs)), len(world.docs) * len(KUBERNETES)
+    for group, found in rules.facts(world).items():
+        problems += [f"{group}: {f.where}: not so: {f.rule}{f' ({f.detail})' if f.detail else ''}" for f in found if not f.ok]
+        checks += len(found)
+    print(f"{label:45} {len(world.docs)} documents, {checks} checks")
+    return [f"{label}: {p}" for p in problems], checks
+
+
 def main():
     sys.dont_write_bytecode = True
     options = argparse.ArgumentParser(description=first_line(__doc__))
-    options.add_argument("--dir", type=Path, default=ROOT / "k8s" / "base", help="the kustomization to check")
+    options.add_argument("--dir", type=Path, help="check this kustomization alone")
     options.add_argument("--binary", type=Path, help="the captcha executable [default: the newest in target/]")
     options.add_argument("--self-test", action="store_true", help="only damage the documents and see that each rule complains")
     args = options.parse_args()
     enter_venv()
+    import crds
     import rules
     import selftest
 
-    docs = render(args.dir)
     version = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
-    world = rules.World(docs, version, known_settings(args.binary or newest_binary()))
+    known, custom = known_settings(args.binary or newest_binary()), definitions()
+
+    def schemas(docs):
+        found = [p for version in KUBERNETES for p in schema_problems(docs, version)]
+        return found + list(crds.problems(docs, custom) if custom else [])
+
     problems, checks = [], 0
     if not args.self_test:
-        problems += all_schema_problems(docs)
-        checks += len(docs) * len(KUBERNETES)
-        print(f"{'schemas':11} {len(docs)} documents, each against Kubernetes {' and '.join(KUBERNETES)}, strict")
-        for group, found in rules.facts(world).items():
-            problems += [f"{group}: {f.where}: not so: {f.rule}{f' ({f.detail})' if f.detail else ''}" for f in found if not f.ok]
-            checks += len(found)
-            print(f"{group:11} {len(found)} checks of {len({f.rule for f in found})} rules")
-        secrets = ", ".join(f"{s} (key {', '.join(sorted(k))})" for s, k in rules.OUT_OF_BAND.items())
-        print(f"{'by hand':11} these secrets must be made before the pods start: {secrets}")
+        chosen = [(str(args.dir), render(args.dir))] if args.dir else targets()
+        for label, docs in chosen:
+            found, count = check(label, rules.World(docs, version, known), schemas)
+            problems, checks = problems + found, checks + count
+        secrets = ", ".join(f"{s} (keys {', '.join(sorted(k))})" for s, k in rules.OUT_OF_BAND.items())
+        print(f"secrets to be made by hand: {secrets}")
     if not problems:
-        lines, damages = selftest.run(world, all_schema_problems)
-        problems += lines
-        checks += damages
-        print(f"{'self-test':11} {damages} damages to the documents, {len(lines)} unnoticed")
+        world = rules.World(render(SELF_TESTED), version, known)
+        lines, damages = selftest.run(world, schemas, custom is not None)
+        problems, checks = lines, checks + damages
+        print(f"self-test: {damages} damages to the documents, {len(lines)} unnoticed")
     sys.stdout.flush()
     for p in problems:
         print(f"k8s-check: {p}", file=sys.stderr)

@@ -4,7 +4,10 @@ import re
 from typing import NamedTuple
 
 # Secrets that are made by hand, with the keys they must have.
-OUT_OF_BAND = {"captcha-clickhouse": {"password"}, "captcha-keys": {"keys.txt"}}
+OUT_OF_BAND = {
+    "captcha-clickhouse": {"serve", "consume", "migrate", "report"},
+    "captcha-keys": {"keys.txt"},
+}
 RESTRICTED_VOLUMES = {
     "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret",
 }
@@ -94,12 +97,21 @@ def expand(text, container):
     return re.sub(r"\$\(([A-Za-z0-9_]+)\)", value, text)
 
 
+def operated(docs):
+    """The secrets that operators make of the documents, with their keys."""
+    made = {name(d): {"password"} for d in kind(docs, "KafkaUser")}
+    made |= {f"{name(d)}-cluster-ca-cert": {"ca.crt"} for d in kind(docs, "Kafka")}
+    made |= {d["spec"]["secretName"]: {"ca.crt", "tls.crt", "tls.key"} for d in kind(docs, "Certificate")}
+    return made
+
+
 # -- the rules --
 
 def references(w):
     accounts = {name(d) for d in kind(w.docs, "ServiceAccount")}
     configs = {name(d) for d in kind(w.docs, "ConfigMap")}
     secrets = {name(d): set(d.get("data", {})) | set(d.get("stringData", {})) for d in kind(w.docs, "Secret")} | OUT_OF_BAND
+    secrets |= operated(w.docs)
     namespaces = {name(d) for d in kind(w.docs, "Namespace")}
     for d in w.docs:
         if d["kind"] != "Namespace":
@@ -119,6 +131,7 @@ def references(w):
         mounted = {m["name"] for c in pod(d)["containers"] for m in c.get("volumeMounts", [])}
         for v in pod(d).get("volumes", []):
             yield Fact(v["name"] in mounted, "volume is used", where(d), v["name"])
+    data = {name(d): d.get("data", {}) for d in kind(w.docs, "ConfigMap")}
     for _, spec, c, at in containers(w.docs):
         volumes = {v["name"]: v for v in spec.get("volumes", [])}
         files = set()
@@ -131,6 +144,9 @@ def references(w):
         for e in c.get("envFrom", []):
             config = e.get("configMapRef", {}).get("name")
             yield Fact(config in configs, "environment comes from a config map that exists", at, config)
+            for key, value in data.get(config, {}).items():
+                if key.endswith("_FILE"):
+                    yield Fact(value in files, "file of the config is in a mounted secret", at, value)
         for key, e in env(c).items():
             if key.endswith("_FILE"):
                 yield Fact(e.get("value") in files, "file of a _FILE variable is in a mounted secret", at, e.get("value"))
@@ -269,7 +285,8 @@ def keys(w):
             readers.setdefault(e.get("configMapRef", {}).get("name"), set()).update(variables)
     for n, data in config.items():
         for key in data:
-            yield Fact(not re.search("PASSWORD|SECRET|TOKEN", key), "config map holds no secret", f"ConfigMap/{n}", key)
+            secret = re.search("PASSWORD|SECRET|TOKEN", key) and not key.endswith("_FILE")
+            yield Fact(not secret, "config map holds no secret", f"ConfigMap/{n}", key)
             yield Fact(key in readers.get(n, ()), "config key is known to a subcommand that reads it", f"ConfigMap/{n}", key)
 
 
@@ -277,4 +294,5 @@ GROUPS = [references, selectors, probes, security, resources, shares, versions, 
 
 
 def facts(world):
-    return {group.__name__: list(group(world)) for group in GROUPS}
+    import servers  # which takes its words from here
+    return {group.__name__: list(group(world)) for group in GROUPS + servers.GROUPS}

@@ -85,6 +85,42 @@ DAMAGES = [
     ("flag is known to the subcommand", CONSUME, C + "args 1", "--share=$(POD_INDEX)/$(CONSUME_REPLICAS)"),
     ("config key is known to a subcommand that reads it", "ConfigMap/captcha", "data CAPTCHA_KAFKA_BROKER", "kafka:9092"),
     ("config map holds no secret", "ConfigMap/captcha", "data CAPTCHA_CLICKHOUSE_PASSWORD", "hunter2"),
+    ("file of the config is in a mounted secret", "ConfigMap/captcha", "data CAPTCHA_KAFKA_CA_FILE", "/other"),
+    ("everything is denied unless it is allowed", "NetworkPolicy/default-deny", "spec policyTypes", ["Ingress"]),
+    ("everything is denied unless it is allowed", "NetworkPolicy/default-deny", "spec egress", [{}]),
+    ("network policy selects some pods", "NetworkPolicy/captcha-serve", "spec podSelector matchLabels " + LABEL, "other"),
+    ("pods may ask for names", "NetworkPolicy/dns", "spec egress", []),
+    ("pods may reach the servers of the config", "NetworkPolicy/captcha-to-kafka", "spec egress 0 ports 0 port", 9092),
+    ("pods may reach the servers of the config", "NetworkPolicy/captcha-to-clickhouse",
+     "spec podSelector matchExpressions 1 values", ["serve", "consume"]),
+    ("admin port is open to some pods at most", "NetworkPolicy/captcha-metrics", "spec ingress 0 from", DELETE),
+    ("http port is open", "NetworkPolicy/captcha-serve", "spec ingress", []),
+    ("topic of the config is made", "KafkaTopic/captcha", "spec topicName", "other"),
+    ("resource of Kafka names its cluster", "KafkaUser/captcha-serve", "metadata labels strimzi.io/cluster", "other"),
+    ("topic has no more copies than there are brokers", "KafkaNodePool/brokers", "spec replicas", 2),
+    ("one broker may be away and none may lie", "KafkaTopic/captcha", "spec config min.insync.replicas", 1),
+    ("no consume pod is without a partition", "KafkaTopic/captcha", "spec partitions", 3),
+    ("rights are for the topic alone", "KafkaUser/captcha-consume", "spec authorization acls 0 resource name", "*"),
+    ("process has a user of Kafka", "KafkaUser/captcha-migrate", "metadata name", "other"),
+    ("process has a user of its own", SERVE, "metadata labels " + LABEL, "other"),
+    ("addresses are those of all shards and replicas", "ClickHouseInstallation/captcha",
+     "spec configuration clusters 0 layout shardsCount", 3),
+    ("process has a user of ClickHouse", "ClickHouseInstallation/captcha",
+     "spec configuration users captcha_serve/grants/query", DELETE),
+    ("tables are replicated where there are replicas", "ClickHouseInstallation/captcha",
+     "spec configuration clusters 0 layout replicasCount", 1),
+    ("keeper exists", "ClickHouseKeeperInstallation/captcha", "metadata name", "other"),
+    ("issuer exists", "Certificate/captcha-clickhouse", "spec issuerRef name", "other"),
+    ("certificate is for the host", "Certificate/captcha-clickhouse", "spec dnsNames", ["*.svc", "captcha.svc"]),
+    ("https listener has a certificate", "Gateway/captcha", "spec listeners 1 tls certificateRefs", []),
+    ("route hangs on a listener", "HTTPRoute/captcha", "spec parentRefs 0 sectionName", "tls"),
+    ("nothing is served without TLS", "HTTPRoute/captcha", "spec parentRefs 0 sectionName", "http"),
+    ("route leads to a service", "HTTPRoute/captcha", "spec rules 0 backendRefs 0 port", 8000),
+    ("autoscaler has a target", "HorizontalPodAutoscaler/captcha-serve", "spec scaleTargetRef name", "other"),
+    ("target leaves its number to the autoscaler", SERVE, "spec replicas", 2),
+    ("autoscaler keeps two pods", "HorizontalPodAutoscaler/captcha-serve", "spec minReplicas", 1),
+    ("pod monitor selects serve and consume", "PodMonitor/captcha", "spec selector matchExpressions", []),
+    ("scraped port is there", "PodMonitor/captcha", "spec podMetricsEndpoints 0 port", "metrics"),
 ]
 
 # The same for the schemas: (what is wrong, document, path, value).
@@ -95,6 +131,19 @@ SCHEMA_DAMAGES = [
     ("a number where a text belongs", CONSUME, C + "env 1 value", 2),
     ("a required field left out", "PodDisruptionBudget/captcha-serve", "spec selector matchLabels", ["captcha"]),
     ("a job without a template", MIGRATE, "spec template", DELETE),
+]
+
+# And for the definitions of custom resources.
+CUSTOM_DAMAGES = [
+    ("a version that is gone", "Kafka/captcha", "apiVersion", "kafka.strimzi.io/v1beta1"),
+    ("a field that does not exist", "Kafka/captcha", "spec kafka listeners 0 tsl", True),
+    ("a value that is not allowed", "KafkaUser/captcha-serve", "spec authentication type", "scram-sha-256"),
+    ("a text where a number belongs", "KafkaTopic/captcha", "spec partitions", "many"),
+    ("a required field left out", "KafkaNodePool/brokers", "spec roles", DELETE),
+    ("a field of ClickHouse that does not exist", "ClickHouseInstallation/captcha", "spec configuration user", {}),
+    ("a route without a shape", "HTTPRoute/captcha", "spec rules 0 matches 0 path type", "Prefix"),
+    ("a certificate without a secret", "Certificate/captcha-clickhouse", "spec secretName", DELETE),
+    ("a pod monitor without endpoints", "PodMonitor/captcha", "spec podMetricsEndpoints", "admin"),
 ]
 
 
@@ -113,7 +162,7 @@ def damaged(docs, document, path, value):
     return docs
 
 
-def run(world, schema_problems):
+def run(world, schema_problems, with_custom):
     """All lines that say which damage went unnoticed or which rule no damage has tripped; and the number of damages."""
     lines, tripped = [], set()
     for rule, *damage in DAMAGES:
@@ -124,7 +173,8 @@ def run(world, schema_problems):
             lines.append(f"damage went unnoticed: {damage[0]}: {damage[1]}: wanted '{rule}'")
     for group, found in rules.facts(world).items():
         lines += [f"no damage for the rule '{rule}' ({group})" for rule in sorted({f.rule for f in found} - tripped)]
-    for what, *damage in SCHEMA_DAMAGES:
+    schema_damages = SCHEMA_DAMAGES + (CUSTOM_DAMAGES if with_custom else [])
+    for what, *damage in schema_damages:
         if not schema_problems(damaged(world.docs, *damage)):
             lines.append(f"damage went unnoticed by the schemas: {what}: {damage[0]}: {damage[1]}")
-    return lines, len(DAMAGES) + len(SCHEMA_DAMAGES)
+    return lines, len(DAMAGES) + len(schema_damages)

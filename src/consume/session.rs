@@ -10,6 +10,8 @@ use crate::store::{Connection, Head, Place, Store};
 pub struct Session {
     /// ClickHouse.
     pub store: Connection,
+    /// Whether its table is one of several replicas.
+    pub is_replicated: bool,
     /// Kafka.
     log: Log,
     /// The partition, under the name that its log has now.
@@ -43,6 +45,7 @@ impl Session {
             );
         }
         let mut session = Session {
+            is_replicated: store.is_replicated().await?,
             store,
             log,
             place,

@@ -345,7 +345,9 @@ impl Worker {
                     attempt.head_is(head.map(|head| head.next))
                 }
                 Step::LookAgain => {
-                    let is_running = session.store.is_inserting(&token).await?;
+                    // Of the inserts of other replicas nothing is seen here, and their tokens do not burn.
+                    let is_running =
+                        session.is_replicated || session.store.is_inserting(&token).await?;
                     head = session.store.head(&self.place).await?;
                     attempt.looked(is_running, head.map(|head| head.next))
                 }

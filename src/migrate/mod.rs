@@ -14,7 +14,7 @@ use self::plan::{Migration, plan};
 use self::topic::TopicArgs;
 use crate::broker::{self, Broker};
 use crate::store::schema::{Applied, FILES, VERSION, misfit};
-use crate::store::{self, Shard, Shards, Store, TopicFacts};
+use crate::store::{self, Identifier, Shard, Shards, Store, TopicFacts};
 
 /// Make the ClickHouse schema and the Kafka topic what this captcha needs
 #[derive(Debug, clap::Args)]
@@ -44,6 +44,11 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["topic_made_anew", "dry_run", "status"])]
     retire_topic: bool,
 
+    /// Make tables that are the same on all replicas of a ClickHouse cluster, each of which is in --clickhouse-addr, and
+    /// has the macros `shard` and `replica`. The name is a part of their path in Keeper [default: tables of one server]
+    #[arg(long, env = "CAPTCHA_CLICKHOUSE_CLUSTER", value_name = "NAME")]
+    clickhouse_cluster: Option<Identifier>,
+
     #[command(flatten)]
     topic: TopicArgs,
 
@@ -59,7 +64,7 @@ pub struct Args {
 /// # Errors
 /// A server is away or refuses, the topic is not fit for events, or migrations are not what was applied.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let shards = Shards::new(args.store.clone())?;
+    let shards = Shards::new(args.store.clone())?.replicated(args.clickhouse_cluster.clone());
     let broker = Broker::new(args.broker.clone())?;
     if args.status {
         for store in shards.iter() {

@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep};
 
 use super::plan::{Migration, plan};
 use super::say;
-use crate::store::lock::{Lock, SILENCE_MAX, Step, Term};
-use crate::store::schema::FILES;
+use crate::store::lock::{CREATE_LOG, Lock, SILENCE_MAX, Step, Term};
+use crate::store::schema::{CREATE_HISTORY, FILES, MEND_HISTORY};
 use crate::store::{Connection, Store};
 
 /// Between looks at a lock that somebody else has.
@@ -53,9 +53,9 @@ pub async fn migrate(
 }
 
 async fn apply_all(store: &Store, connection: &Connection) -> anyhow::Result<()> {
-    connection.create_migration_log().await?;
+    store.define(connection, CREATE_LOG).await?;
     let lock = take_lock(store, connection).await?;
-    let done = apply_each(connection, &lock).await;
+    let done = apply_each(store, connection, &lock).await;
     // Also after a failure, so that the next one need not wait; if this fails too, it has to.
     let unlocked = lock.note(connection, &Step::Unlock).await;
     done?;
@@ -63,11 +63,12 @@ async fn apply_all(store: &Store, connection: &Connection) -> anyhow::Result<()>
     Ok(())
 }
 
-async fn apply_each(connection: &Connection, lock: &Lock) -> anyhow::Result<()> {
-    connection.create_history().await?;
+async fn apply_each(store: &Store, connection: &Connection, lock: &Lock) -> anyhow::Result<()> {
+    store.define(connection, CREATE_HISTORY).await?;
+    store.define(connection, MEND_HISTORY).await?;
     // Whoever had the lock before may have done some of it.
     for migration in plan(FILES, &connection.applied().await?)? {
-        apply(connection, lock, &migration)
+        apply(store, connection, lock, &migration)
             .await
             .with_context(|| format!("cannot apply {}", migration.name))?;
         say(format_args!("applied {}", migration.name))?;
@@ -76,7 +77,12 @@ async fn apply_each(connection: &Connection, lock: &Lock) -> anyhow::Result<()> 
 }
 
 /// Killed anywhere in here, the next one does the same again: a statement can run twice, and is recorded once.
-async fn apply(connection: &Connection, lock: &Lock, migration: &Migration) -> anyhow::Result<()> {
+async fn apply(
+    store: &Store,
+    connection: &Connection,
+    lock: &Lock,
+    migration: &Migration,
+) -> anyhow::Result<()> {
     await_mutations(connection).await?;
     if let Some(table) = &migration.rewrites {
         let bytes = connection.table_bytes(table).await?;
@@ -87,7 +93,7 @@ async fn apply(connection: &Connection, lock: &Lock, migration: &Migration) -> a
         ))?;
     }
     lock.note(connection, &Step::Begin(&migration.name)).await?;
-    connection.run_migration(&migration.sql).await?;
+    store.define(connection, &migration.sql).await?;
     await_mutations(connection).await?;
     connection
         .record_migration(

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::class::{self, Class, UNKNOWN_TABLE};
-use super::login;
+use super::{Identifier, login};
 use crate::trust::{Tls, Wire};
 
 /// For a question whose answer is small. With connecting it keeps an HTTP report that
@@ -27,9 +27,17 @@ pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
 ///
 /// `log_queries_cut_to_length`: how much of a query others see in `system.processes`. They look for the token at its
 /// end, and a profile could cut that off; this is ClickHouse's own default.
-const SETTINGS: [[&str; 2]; 2] = [
+///
+/// The others are for replicated tables, and a table of one server does not mind them: an insert is on a majority of the
+/// replicas before it is answered, one after the other; a question is refused by a replica that lacks what was confirmed,
+/// so that a head is never older than the last confirmed insert; what changes a table has changed all replicas.
+const SETTINGS: [[&str; 2]; 6] = [
     ["interactive_delay", "3600000000"],
     ["log_queries_cut_to_length", "100000"],
+    ["insert_quorum", "auto"],
+    ["insert_quorum_parallel", "0"],
+    ["select_sequential_consistency", "1"],
+    ["alter_sync", "2"],
 ];
 
 /// Why ClickHouse did not do what it was asked.
@@ -153,6 +161,11 @@ impl Connection {
                 )),
             }),
         }
+    }
+
+    /// Questions are about this database from now on.
+    pub(super) async fn enter(&self, database: &Identifier) -> Result<(), Error> {
+        self.execute(&format!("USE {database}")).await
     }
 
     pub(super) async fn execute(&self, sql: &str) -> Result<(), Error> {

@@ -21,6 +21,13 @@ const ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 /// Without one for so long, by ClickHouse's clock, a holder counts as dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(12);
 
+/// Makes the table of terms and steps.
+pub const CREATE_LOG: &str = "CREATE TABLE IF NOT EXISTS migration_log (term UInt64, \
+     at DateTime64(6, 'UTC') DEFAULT now64(6), owner String, \
+     step LowCardinality(String), name String) ENGINE = MergeTree ORDER BY (term, at) \
+     SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, \
+     fsync_part_directory = 1";
+
 /// The newest term.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Term {
@@ -136,25 +143,10 @@ async fn keep_alive(store: Store, term: u64, owner: String) {
 }
 
 impl Connection {
-    /// Makes the table of terms and steps.
-    ///
-    /// # Errors
-    /// No answer, or no right to.
-    pub async fn create_migration_log(&self) -> Result<(), Error> {
-        self.execute(
-            "CREATE TABLE IF NOT EXISTS migration_log (term UInt64, \
-             at DateTime64(6, 'UTC') DEFAULT now64(6), owner String, \
-             step LowCardinality(String), name String) ENGINE = MergeTree ORDER BY (term, at) \
-             SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, \
-             fsync_part_directory = 1",
-        )
-        .await
-    }
-
     /// The newest term.
     ///
     /// # Errors
-    /// No answer, or [`Connection::create_migration_log`] was not called.
+    /// No answer, or the table is not there.
     pub async fn term(&self) -> Result<Term, Error> {
         let rows = self
             .rows(

@@ -12,6 +12,7 @@ pub mod lock;
 mod login;
 mod once;
 mod packed;
+mod replicas;
 pub mod schema;
 mod shards;
 mod topics;
@@ -153,6 +154,8 @@ pub struct Store {
     user: String,
     password: Option<Password>,
     tls: Option<Tls>,
+    /// Whose replicas have the same tables.
+    cluster: Option<Identifier>,
 }
 
 impl Store {
@@ -175,6 +178,7 @@ impl Store {
             user: args.clickhouse_user.clone(),
             password: file.or(given),
             tls,
+            cluster: None,
         };
         store.password()?;
         if let Some(tls) = &store.tls {
@@ -205,9 +209,7 @@ impl Store {
     /// ([`Class::SchemaMissing`]). Takes at most 3 seconds for each address and 6 more.
     pub async fn connect(&self) -> Result<Connection, Error> {
         let connection = self.connect_outside().await?;
-        connection
-            .execute(&format!("USE {}", self.database()))
-            .await?;
+        connection.enter(&self.database).await?;
         Ok(connection)
     }
 
@@ -267,35 +269,34 @@ impl Store {
     /// # Errors
     /// As [`Store::connect`], without the database.
     pub async fn connect_outside(&self) -> Result<Connection, Error> {
-        let password = self
-            .password()
-            .map_err(|err| Error::Connection(format!("{err:#}")))?;
         let mut last = Error::Connection("no clickhouse address".to_string());
         for address in &self.addresses {
-            match timeout(
-                CONNECT_TIMEOUT,
-                Connection::open(
-                    address,
-                    self.tls.as_ref(),
-                    &self.user,
-                    password.reveal(),
-                    &self.database().0,
-                ),
-            )
-            .await
-            {
-                Ok(Ok(connection)) => return Ok(connection),
-                Ok(Err(err)) => last = err,
-                Err(_) => {
-                    last = Error::Connection(format!(
-                        "clickhouse at {address} did not answer within {} s; see whether it is overloaded, and \
-                         --clickhouse-addr: the port of the native protocol (9000), not that of HTTP (8123)",
-                        CONNECT_TIMEOUT.as_secs()
-                    ));
-                }
+            match self.connect_to(address).await {
+                Ok(connection) => return Ok(connection),
+                Err(err) => last = err,
             }
         }
         Err(last)
+    }
+
+    async fn connect_to(&self, address: &str) -> Result<Connection, Error> {
+        let password = self
+            .password()
+            .map_err(|err| Error::Connection(format!("{err:#}")))?;
+        let open = Connection::open(
+            address,
+            self.tls.as_ref(),
+            &self.user,
+            password.reveal(),
+            &self.database.0,
+        );
+        timeout(CONNECT_TIMEOUT, open).await.unwrap_or_else(|_| {
+            Err(Error::Connection(format!(
+                "clickhouse at {address} did not answer within {} s; see whether it is overloaded, and \
+                 --clickhouse-addr: the port of the native protocol (9000), not that of HTTP (8123)",
+                CONNECT_TIMEOUT.as_secs()
+            )))
+        })
     }
 
     fn password(&self) -> anyhow::Result<Secret> {

@@ -1,12 +1,10 @@
 //! The schema: the migrations that are built in, those that are recorded, and whether this captcha can work with them.
 
-use std::time::Duration;
-
 use klickhouse::Value;
 
 use super::connection::{text, unexpected};
 use super::once::RowOnce;
-use super::{Class, Connection, Error, Identifier, Store, quote};
+use super::{Class, Connection, Error, quote};
 
 /// A migration file that is built into the binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +50,16 @@ const _: () = assert!(NEEDED <= VERSION);
 /// What the migrations make.
 const TABLES: [&str; 4] = ["events", "dead_letters", "topics", "claims"];
 
-/// For one statement of a migration, which may rewrite data.
-const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+/// Makes the table that records migrations.
+pub const CREATE_HISTORY: &str = "CREATE TABLE IF NOT EXISTS migrations (version UInt32, name String, checksum String, \
+     applied_at DateTime64(3, 'UTC') DEFAULT now64(3), \
+     compatible_since UInt32 DEFAULT version) ENGINE = MergeTree ORDER BY version \
+     SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, \
+     fsync_part_directory = 1";
+
+/// Adds what the table lacks if an older captcha made it.
+pub const MEND_HISTORY: &str =
+    "ALTER TABLE migrations ADD COLUMN IF NOT EXISTS compatible_since UInt32 DEFAULT version";
 
 /// A migration as the table `migrations` records it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,20 +98,6 @@ pub fn misfit(applied: &[Applied]) -> Option<String> {
     ))
 }
 
-impl Store {
-    /// Makes the database unless it is there.
-    ///
-    /// # Errors
-    /// No connection, or no right to.
-    pub async fn create_database(&self) -> Result<(), Error> {
-        let outside = self.connect_outside().await?;
-        let database: &Identifier = self.database();
-        outside
-            .execute(&format!("CREATE DATABASE IF NOT EXISTS {database}"))
-            .await
-    }
-}
-
 impl Connection {
     /// The recorded migrations by version; none before the first run.
     ///
@@ -136,33 +128,6 @@ impl Connection {
             !there.iter().any(|row| row.first() == Some(&name))
         };
         Ok(TABLES.into_iter().filter(is_lost).collect())
-    }
-
-    /// Makes the table that records migrations, or what it lacks.
-    ///
-    /// # Errors
-    /// No answer, or no right to.
-    pub async fn create_history(&self) -> Result<(), Error> {
-        self.execute(
-            "CREATE TABLE IF NOT EXISTS migrations (version UInt32, name String, checksum String, \
-             applied_at DateTime64(3, 'UTC') DEFAULT now64(3), \
-             compatible_since UInt32 DEFAULT version) ENGINE = MergeTree ORDER BY version \
-             SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, \
-             fsync_part_directory = 1",
-        )
-        .await?;
-        self.execute(
-            "ALTER TABLE migrations ADD COLUMN IF NOT EXISTS compatible_since UInt32 DEFAULT version",
-        )
-        .await
-    }
-
-    /// Runs the statement of a migration.
-    ///
-    /// # Errors
-    /// The server refused it, or no answer.
-    pub async fn run_migration(&self, sql: &str) -> Result<(), Error> {
-        self.each_block(sql, MIGRATION_TIMEOUT, |_| Ok(())).await
     }
 
     /// Records a migration as applied, once.

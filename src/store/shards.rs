@@ -6,7 +6,7 @@ use std::str::FromStr;
 use futures_util::future::try_join_all;
 
 use super::counters::ROWS_MAX;
-use super::{Args, Counter, Counters, CountersError, Error, Filter, Store, claims};
+use super::{Args, Counter, Counters, CountersError, Error, Filter, Identifier, Store, claims};
 
 /// Shards that may be configured: each costs every process some connections.
 const SHARDS_MAX: usize = 64;
@@ -90,6 +90,14 @@ impl Shards {
         };
         let shards = (0..).zip(args.clickhouse_addr.0.clone()).map(shard);
         Ok(Shards(shards.collect::<anyhow::Result<_>>()?))
+    }
+
+    /// Tables that are made from now on are the same on all replicas of a cluster.
+    pub fn replicated(mut self, cluster: Option<Identifier>) -> Shards {
+        for store in &mut self.0 {
+            store.cluster = cluster.clone();
+        }
+        self
     }
 
     /// Each of them, in order.

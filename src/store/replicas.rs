@@ -1,0 +1,127 @@
+//! Tables that are the same on several servers: what is different for them. Written from ClickHouse's documentation; no
+//! test has run it, because the engine under test has no Keeper.
+//!
+//! A statement of a migration is run on each replica, with the engine of the same name that replicates. Everything else is
+//! settings of each connection (`connection.rs`), which a table of one server does not mind, and one rule: a token is
+//! never taken for burnt, because Keeper takes a part and its token together.
+
+use std::time::Duration;
+
+use klickhouse::Value;
+use tokio::time::timeout;
+
+use super::connection::unexpected;
+use super::{Connection, Error, Identifier, Store};
+
+/// For one statement of a migration, which may rewrite data.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Inserts and seconds for which Keeper remembers tokens, in place of the window of a single server.
+const REMEMBERED: &str =
+    "replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 31536000";
+
+impl Store {
+    /// Runs a statement that makes or changes tables: on each replica where a cluster is named.
+    ///
+    /// # Errors
+    /// A server refused it or did not answer. What some replicas have done already is done again by the next try.
+    pub async fn define(&self, connection: &Connection, statement: &str) -> Result<(), Error> {
+        let Some(cluster) = &self.cluster else {
+            return connection.define(statement).await;
+        };
+        let statement = replicated(statement, cluster);
+        for address in &self.addresses {
+            let replica = self.connect_to(address).await?;
+            replica.enter(&self.database).await?;
+            replica.define(&statement).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the database unless it is there: on each replica where a cluster is named.
+    ///
+    /// # Errors
+    /// No connection, or no right to.
+    pub async fn create_database(&self) -> Result<(), Error> {
+        let statement = format!("CREATE DATABASE IF NOT EXISTS {}", self.database);
+        if self.cluster.is_none() {
+            return self.connect_outside().await?.define(&statement).await;
+        }
+        for address in &self.addresses {
+            self.connect_to(address).await?.define(&statement).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Connection {
+    async fn define(&self, statement: &str) -> Result<(), Error> {
+        let run = self.each_block(statement, STATEMENT_TIMEOUT, |_| Ok(()));
+        // The limit of the question alone is not enough: its answer is looked for after it.
+        let ran = timeout(2 * STATEMENT_TIMEOUT, run).await;
+        ran.unwrap_or_else(|_| Err(self.failed("did not end a statement")))
+    }
+
+    /// Whether the table `events` is one of several replicas.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn is_replicated(&self) -> Result<bool, Error> {
+        let sql = "SELECT toUInt8(startsWith(engine, 'Replicated')) FROM system.tables \
+             WHERE database = currentDatabase() AND name = 'events'";
+        match self.rows(sql).await?.first().map(Vec::as_slice) {
+            Some([Value::UInt8(replicated)]) => Ok(*replicated == 1),
+            _ => Err(unexpected("the engine of events")),
+        }
+    }
+}
+
+/// The statement for a table of several replicas. `{shard}` and `{replica}` are macros that every server of a cluster has;
+/// `{database}` and `{table}` are ClickHouse's own.
+fn replicated(statement: &str, cluster: &Identifier) -> String {
+    let place = format!("'/clickhouse/{cluster}/{{shard}}/{{database}}/{{table}}', '{{replica}}'");
+    statement
+        .replace(
+            "ENGINE = ReplacingMergeTree(",
+            &format!("ENGINE = ReplicatedReplacingMergeTree({place}, "),
+        )
+        .replace(
+            "ENGINE = MergeTree",
+            &format!("ENGINE = ReplicatedMergeTree({place})"),
+        )
+        .replace("non_replicated_deduplication_window = 100000", REMEMBERED)
+        .replace("non_replicated_deduplication_window = 10000", REMEMBERED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::schema::{self, FILES};
+
+    #[test]
+    fn every_table_is_replicated_and_nothing_else_changes() {
+        let cluster = "main".parse().unwrap();
+        let own = [schema::CREATE_HISTORY, super::super::lock::CREATE_LOG];
+        let statements = FILES.iter().map(|file| file.sql).chain(own);
+        let mut tables = 0;
+        for statement in statements {
+            let made = replicated(statement, &cluster);
+            if !statement.contains("ENGINE") {
+                assert_eq!(made, statement);
+                continue;
+            }
+            tables += 1;
+            assert!(
+                made.contains(
+                    "MergeTree('/clickhouse/main/{shard}/{database}/{table}', '{replica}'"
+                ),
+                "{made}"
+            );
+            assert!(!made.contains("non_replicated"), "{made}");
+            assert!(!made.contains("ENGINE = MergeTree"), "{made}");
+        }
+        assert_eq!(tables, 5);
+        let claims = replicated("ENGINE = ReplacingMergeTree(through)", &cluster);
+        assert!(claims.ends_with("'{replica}', through)"), "{claims}");
+    }
+}
