@@ -6,14 +6,9 @@
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 COPY . .
-# Naming the target, even the host's own, keeps crt-static away from build scripts and procedural macros.
-# glibc 2.34 and later resolve names without loading a library, so the static binary needs nothing beside it.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target,sharing=locked \
-    host="$(rustc -vV | sed -n 's/^host: //p')" \
-    && RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --bin captcha --target "$host" \
-    && cp "target/$host/release/captcha" /captcha \
-    && /captcha --help > /dev/null
+    dev/static.sh /captcha
 
 FROM scratch
 ARG VERSION=unknown

@@ -14,6 +14,7 @@ BROKERS ?= 1
 
 RUNS ?= 1000000
 
+CARGO_CYCLONEDX := 0.5.7
 CARGO_DENY := 0.20.2
 CARGO_MACHETE := 0.9.2
 
@@ -23,7 +24,7 @@ TOOLS = .dev/tools/bin
 SCHEMATHESIS = .dev/venv-schemathesis
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test contract attacks chaos fuzz check k8s-check docs-check openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
+.PHONY: help run up down test contract attacks chaos fuzz check k8s-check image docs-check openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -73,6 +74,9 @@ k8s-check: ## check the Kubernetes files
 	cargo build --locked
 	python3 k8s/check.py
 
+image: $(TOOLS)/cargo-cyclonedx-$(CARGO_CYCLONEDX) ## build the container image with buildah, without a daemon, and the list of what is in it
+	@dev/image.sh $<
+
 docs-check: ## look at the docs page in Chromium; [SCREENSHOTS=FOLDER]
 	cargo build --locked
 	@exec python3 tests/documents/page.py $(SCREENSHOTS:%=--screenshots %)
@@ -99,6 +103,7 @@ clean-data: ## remove the data of make run and make up
 	@exec python3 dev/stack.py clean-data
 
 # Built once; the version in the name makes a newer pin build again.
+$(TOOLS)/cargo-cyclonedx-$(CARGO_CYCLONEDX): ; @$(call install,cargo-cyclonedx,$(CARGO_CYCLONEDX))
 $(TOOLS)/cargo-deny-$(CARGO_DENY): ; @$(call install,cargo-deny,$(CARGO_DENY))
 $(TOOLS)/cargo-machete-$(CARGO_MACHETE): ; @$(call install,cargo-machete,$(CARGO_MACHETE))
 

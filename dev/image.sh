@@ -1,0 +1,50 @@
+#!/bin/sh
+# Builds the container image without a daemon, and a list of what is in it: target/image/captcha-VERSION.oci.tar and .cdx.json.
+# Needs buildah, and cargo-cyclonedx as its first argument. The executable is built here; the last stage of the Dockerfile makes
+# the image of it, so that labels, user and entry point stand in one place. The same commit on the same system gives the same
+# bytes: every time in the image is that of the commit.
+set -eu
+
+cyclonedx=$(realpath "$1")
+cd "$(dirname "$0")/.."
+if ! command -v buildah >/dev/null; then
+    echo "image: there is no buildah; install it (Debian: buildah), or use \`docker build .\`" >&2
+    exit 1
+fi
+authorities=/etc/ssl/certs/ca-certificates.crt
+if ! [ -s "$authorities" ]; then
+    echo "image: there is no $authorities; install ca-certificates" >&2
+    exit 1
+fi
+
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+revision=$(git rev-parse HEAD)
+if [ -n "$(git status --porcelain)" ]; then
+    revision=$revision-dirty
+fi
+out=$PWD/target/image
+archive=$out/captcha-$version.oci.tar
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT INT TERM
+
+mkdir -p "$scratch/root/etc/ssl/certs"
+dev/static.sh "$scratch/root/captcha"
+cp "$authorities" "$scratch/root$authorities"
+chmod -R u=rwX,go=rX "$scratch/root"
+chmod 755 "$scratch/root/captcha"
+
+mkdir -p "$out"
+rm -f "$archive"
+storage="--storage-driver vfs --root $scratch/store --runroot $scratch/run"
+# shellcheck disable=SC2086 # words of options
+buildah $storage build --quiet --isolation chroot --format oci --build-context "build=$scratch/root" \
+    --timestamp "$(git log -1 --format=%ct)" --build-arg "VERSION=$version" --build-arg "REVISION=$revision" \
+    --tag "captcha:$version" --file Dockerfile "$scratch/root" >"$scratch/id"
+# shellcheck disable=SC2086
+buildah $storage push --quiet "captcha:$version" "oci-archive:$archive:captcha:$version"
+
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) "$cyclonedx" cyclonedx --format json --override-filename image >/dev/null
+mv image.cdx.json "$out/captcha-$version.cdx.json"
+
+echo "image: $archive, $(wc -c <"$archive") bytes, sha256 $(sha256sum "$archive" | cut -d ' ' -f 1)"
+echo "what is in it: $out/captcha-$version.cdx.json"
