@@ -43,7 +43,7 @@ buildah $storage build --quiet --isolation chroot --format oci --build-context "
 # shellcheck disable=SC2086
 buildah $storage push --quiet "captcha:$version" "oci-archive:$archive:captcha:$version"
 
-SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) "$cyclonedx" cyclonedx --format json --override-filename image >/dev/null
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) "$cyclonedx" cyclonedx --format json --override-filename image.cdx >/dev/null
 mv image.cdx.json "$out/captcha-$version.cdx.json"
 
 echo "image: $archive, $(wc -c <"$archive") bytes, sha256 $(sha256sum "$archive" | cut -d ' ' -f 1)"
