@@ -24,7 +24,7 @@ TOOLS = .dev/tools/bin
 SCHEMATHESIS = .dev/venv-schemathesis
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test contract attacks chaos fuzz check k8s-check image docs-check openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
+.PHONY: help run up down test contract attacks chaos rolls fuzz check k8s-check image docs-check openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -54,6 +54,9 @@ attacks: ## attack the public port in every known way, and print what each takes
 
 chaos: ## kill, freeze and cut off everything under load, then count: FAULTS=200 SEED=7 BROKERS=3 DRY_RUN=1
 	@exec python3 chaos/chaos.py --faults $(FAULTS) --brokers $(BROKERS) $(if $(SEED),--seed $(SEED)) $(if $(DRY_RUN),--dry-run)
+
+rolls: ## kill a leader of three brokers, roll all, freeze one, leave one down; count, and time the answers: SEED=7; four minutes
+	@exec python3 chaos/chaos.py --rolls $(if $(SEED),--seed $(SEED))
 
 fuzz: ## feed the decoders of bodies RUNS=1000000 inputs, guided by coverage from the corpus of the tests
 	@cd fuzz && target=$$(rustc --print host-tuple) && \

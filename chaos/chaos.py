@@ -38,9 +38,16 @@ def arguments():
     parser.add_argument("--faults", type=whole, default=100, metavar="COUNT", help="how many faults [default: 100]")
     parser.add_argument("--seed", type=whole, help="the same number gives the same faults [default: a random one]")
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=1, help="Kafka brokers [default: 1]")
+    parser.add_argument(
+        "--rolls",
+        action="store_true",
+        help="hit three brokers alone: a leader killed, all rolled, one frozen, one down for good; serve must answer in time",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the faults and do nothing")
     parser.add_argument("--program", type=Path, help="captcha to break [default: this checkout's, built for release]")
     options = parser.parse_args()
+    if options.rolls:
+        options.brokers, options.faults = 3, len(plan.rolls())
     if options.seed is None:
         options.seed = random.randrange(1_000_000)
     return options
@@ -55,7 +62,12 @@ def whole(text):
 
 def title(options):
     partitions = plan.partitions(options.seed)
-    return f"chaos: SEED={options.seed} FAULTS={options.faults} BROKERS={options.brokers}, {partitions} partitions"
+    what = "rolls: " if options.rolls else f"chaos: FAULTS={options.faults} "
+    return f"{what}SEED={options.seed} BROKERS={options.brokers}, {partitions} partitions"
+
+
+def planned(options):
+    return plan.rolls() if options.rolls else plan.plan(options.seed, options.faults, options.brokers)
 
 
 class Run:
@@ -94,6 +106,8 @@ class Run:
         except (Failure, OSError) as trouble:  # the table says what is known all the same
             self.verdict.wrong.append(f"could not look at everything: {trouble}")
         self.verdict.note_events()
+        if self.clients.patient:
+            self.verdict.note_times()
 
     def progress(self):
         clients = self.clients
@@ -143,10 +157,10 @@ def carry_out(options, signals):
             chaos = Run(
                 options,
                 world,
-                Load(options.seed, [world.port[name] for name in plan.SERVES]),
+                Load(options.seed, [world.port[name] for name in plan.SERVES], options.rolls),
                 Faults(
                     world,
-                    plan.plan(options.seed, options.faults, options.brokers),
+                    planned(options),
                     Migrated(world),
                     lambda line: tell(line, log),
                 ),
@@ -192,7 +206,7 @@ def main():
     options = arguments()
     if options.dry_run:
         print(title(options))
-        for fault in plan.plan(options.seed, options.faults, options.brokers):
+        for fault in planned(options):
             print(plan.shown(fault))
         return 0
     return supervise.to_the_end(lambda signals: carry_out(options, signals))

@@ -45,9 +45,11 @@ def moment(number):
 class Load:
     """What all clients together sent and were promised."""
 
-    def __init__(self, seed, ports):
+    def __init__(self, seed, ports, patient):
         self.seed = seed
         self.ports = ports
+        self.patient = patient  # whether clients wait longer than serve may take
+        self.slowest = 0.0  # seconds until an answer, of those that came
         self.lock = threading.Lock()
         self.sent = set()
         self.accepted = {}  # key: place, of the newest receipt
@@ -93,7 +95,10 @@ class Load:
         events = [event(key) for key in keys]
         body = json.dumps(events[0] if len(events) == 1 and rng.random() < 0.7 else events)
         while True:
-            status, text = self.post(rng.choice(self.ports), body, rng.choice((1, 3, 10)))
+            begin = time.monotonic()
+            status, text = self.post(rng.choice(self.ports), body, 10 if self.patient else rng.choice((1, 3, 10)))
+            if status:
+                self.slowest = max(self.slowest, time.monotonic() - begin)
             if status == 200:
                 self.take_receipts(keys, json.loads(text)["receipts"])
                 return True

@@ -60,6 +60,16 @@ def plan(seed, count, brokers):
     return faults
 
 
+def rolls():
+    """What operators and bad days do to three brokers, one after the other: nothing else is hit."""
+    return [
+        Fault(3.0, "a leader", "kill", 3.0, None),
+        Fault(20.0, "all brokers", "roll", 0.0, None),
+        Fault(140.0, "kafka-2", "stop", 20.0, None),
+        Fault(175.0, "kafka-3", "kill", 45.0, None),  # down for good, as far as those can tell who wait 5 s
+    ]
+
+
 def draw(rng, target, kind):
     """Seconds and detail. Short ones are more likely, so that the system gets to work between them."""
     lasting = round(2 + 18 * rng.random() ** 3, 1)

@@ -41,10 +41,13 @@ buildah $storage build --quiet --isolation chroot --format oci --build-context "
     --timestamp "$(git log -1 --format=%ct)" --build-arg "VERSION=$version" --build-arg "REVISION=$revision" \
     --tag "captcha:$version" --file Dockerfile "$scratch/root" >"$scratch/id"
 # shellcheck disable=SC2086
-buildah $storage push --quiet "captcha:$version" "oci-archive:$archive:captcha:$version"
+buildah $storage push --quiet "captcha:$version" "oci:$scratch/oci:captcha:$version"
+# buildah's own archive has the time of its making.
+tar --sort=name --mtime="@$(git log -1 --format=%ct)" --owner=0 --group=0 --numeric-owner -C "$scratch/oci" -cf "$archive" .
 
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) "$cyclonedx" cyclonedx --format json --override-filename image.cdx >/dev/null
 mv image.cdx.json "$out/captcha-$version.cdx.json"
 
-echo "image: $archive, $(wc -c <"$archive") bytes, sha256 $(sha256sum "$archive" | cut -d ' ' -f 1)"
+digest=$(sha256sum "$archive" | cut -d ' ' -f 1)
+echo "image: $archive, $(wc -c <"$archive") bytes, sha256 of the archive $digest"
 echo "what is in it: $out/captcha-$version.cdx.json"
