@@ -127,6 +127,14 @@ def definitions():
     return crds.load(found)
 
 
+def dockerfile_problems(text):
+    """What hadolint says of a Dockerfile."""
+    hadolint = Path(sys.prefix) / "bin" / "hadolint"
+    done = subprocess.run([hadolint, "--no-color", "-"], input=text, capture_output=True, text=True)
+    lines = (done.stdout + done.stderr).splitlines()
+    return [f"hadolint: {line}" for line in lines] or ([f"hadolint failed: {done.returncode}"] if done.returncode else [])
+
+
 def newest_binary():
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     built = [p for p in (target / "debug" / "captcha", target / "release" / "captcha") if p.exists()]
@@ -187,6 +195,12 @@ def main():
         for label, docs in chosen:
             found, count = check(label, rules.World(docs, version, known), schemas)
             problems, checks = problems + found, checks + count
+        dockerfile = (ROOT / "Dockerfile").read_text()
+        problems += dockerfile_problems(dockerfile)
+        if not dockerfile_problems(dockerfile.replace("FROM scratch", "FROM debian:latest")):
+            problems.append("hadolint does not complain of an image without a version")
+        checks += 2
+        print("Dockerfile: hadolint")
         secrets = ", ".join(f"{s} (keys {', '.join(sorted(k))})" for s, k in rules.OUT_OF_BAND.items())
         print(f"secrets to be made by hand: {secrets}")
     if not problems:
