@@ -13,6 +13,7 @@ fails in CI.
 import argparse
 import hashlib
 import itertools
+import json
 import os
 import re
 import shutil
@@ -27,6 +28,13 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".dev" / "venv"
 REQUIREMENTS = ROOT / "k8s" / "requirements.txt"
 KUBERNETES = ("1.32", "1.37")  # the oldest that the manifests are meant for, and a new one
+CHECKOV = ROOT / "k8s" / "checkov.txt"
+# What checkov asks for and is not done, with the reason.
+CHECKOV_SKIPPED = {
+    "CKV_K8S_11": "no CPU limits: they throttle a process in the middle of a request although the node is idle",
+    "CKV_K8S_15": "pull if not present: a tag is a version, and never means another image",
+    "CKV_K8S_43": "no digest: who builds the image knows it, and sets it in an overlay",
+}
 SUBCOMMANDS = ("serve", "consume", "migrate")
 SELF_TESTED = ROOT / "k8s" / "overlays" / "prod-ha"  # it has everything
 # Components in the order in which they are named, with those that they need.
@@ -49,23 +57,28 @@ def first_line(text):
     return next((line for line in text.splitlines() if line.strip()), "no reason given")[:300]
 
 
-def enter_venv():
-    """Runs this script again with the pinned packages, unless it already does."""
-    if VENV.exists() and os.path.samefile(sys.prefix, VENV):
-        return
-    stamp, wanted = VENV / "k8s-requirements.sha256", hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
-    python = VENV / "bin" / "python"
+def installed(folder, requirements):
+    """A virtual environment with the pinned packages of a file; its folder of programs."""
+    stamp, wanted = folder / "k8s-requirements.sha256", hashlib.sha256(requirements.read_bytes()).hexdigest()
+    python = folder / "bin" / "python"
     if not (python.exists() and stamp.exists() and stamp.read_text() == wanted):
         try:
-            venv.create(VENV, with_pip=True)
+            venv.create(folder, with_pip=True)
         except subprocess.CalledProcessError:
             give_up("cannot make a virtual environment: install Python's venv (Debian: python3-venv)")
-        install = [python, "-m", "pip", "install", "--quiet", "--requirement", REQUIREMENTS]
+        install = [python, "-m", "pip", "install", "--quiet", "--requirement", requirements]
         pip = subprocess.run(install, capture_output=True, text=True)
         if pip.returncode:
-            give_up(f"cannot install {REQUIREMENTS.relative_to(ROOT)} with pip: {first_line(pip.stderr)}")
+            give_up(f"cannot install {requirements.relative_to(ROOT)} with pip: {first_line(pip.stderr)}")
         stamp.write_text(wanted)
-    os.execv(python, [python, *sys.argv])
+    return folder / "bin"
+
+
+def enter_venv():
+    """Runs this script again with the pinned packages, unless it already does."""
+    if not (VENV.exists() and os.path.samefile(sys.prefix, VENV)):
+        python = installed(VENV, REQUIREMENTS) / "python"
+        os.execv(python, [python, *sys.argv])
 
 
 def render(folder):
@@ -135,6 +148,26 @@ def dockerfile_problems(text):
     return [f"hadolint: {line}" for line in lines] or ([f"hadolint failed: {done.returncode}"] if done.returncode else [])
 
 
+def checkov_problems(docs):
+    """What checkov says of builtin kinds, without asking its own server."""
+    import yaml
+    checkov = installed(ROOT / ".dev" / "venv-checkov", CHECKOV) / "checkov"
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "all.yaml"
+        file.write_text(yaml.safe_dump_all(docs))
+        options = ["--framework", "kubernetes", "--compact", "--quiet", "--skip-download", "--output", "json"]
+        options += ["--skip-check", ",".join(CHECKOV_SKIPPED)]
+        done = subprocess.run([checkov, "--file", file, *options], capture_output=True, text=True)
+    try:
+        report = json.loads(done.stdout)
+        passed = report["summary"]["passed"]
+    except (ValueError, KeyError, TypeError):
+        return [f"checkov: cannot be understood: {first_line(done.stdout + done.stderr)}"]
+    failed = report["results"]["failed_checks"]
+    problems = [f"checkov: {f['resource']}: {f['check_id']} {f['check_name']}" for f in failed]
+    return problems or ([] if passed > 100 else [f"checkov: made {passed} checks only"])
+
+
 def newest_binary():
     target = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
     built = [p for p in (target / "debug" / "captcha", target / "release" / "captcha") if p.exists()]
@@ -201,6 +234,12 @@ def main():
             problems.append("hadolint does not complain of an image without a version")
         checks += 2
         print("Dockerfile: hadolint")
+        docs = render(SELF_TESTED)
+        problems += checkov_problems(docs)
+        if not checkov_problems(selftest.damaged(docs, selftest.SERVE, selftest.POD + "hostNetwork", True)):
+            problems.append("checkov does not complain of a pod in the host's network")
+        checks += 2
+        print(f"{SELF_TESTED.relative_to(ROOT)}: checkov")
         secrets = ", ".join(f"{s} (keys {', '.join(sorted(k))})" for s, k in rules.OUT_OF_BAND.items())
         print(f"secrets to be made by hand: {secrets}")
     if not problems:
