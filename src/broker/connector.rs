@@ -204,9 +204,8 @@ impl Connector {
             let mut messenger = Messenger::new(wrap(wire), answer_bytes_max, CLIENT_ID.into());
             let versions = messenger.sync_versions().await;
             versions.map_err(|err| self.not_greeted(address, &err))?;
-            match &self.login {
-                Some(login) => login.enter(address, &messenger).await?,
-                None => {}
+            if let Some(login) = &self.login {
+                login.enter(address, &messenger).await?;
             }
             Ok(messenger)
         };
