@@ -1,6 +1,8 @@
 //! `captcha migrate`: makes the topic and the schema what this binary needs, and says what it did.
 
+mod drop_months;
 mod facts;
+mod lock;
 mod plan;
 mod schema;
 mod topic;
@@ -19,7 +21,11 @@ use crate::store::{self, Identifier, Shard, Shards, Store, TopicFacts};
 /// Make the ClickHouse schema and the Kafka topic what this captcha needs
 #[derive(Debug, clap::Args)]
 #[group(skip)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    other: Option<Other>,
+
     /// Show what would be done, and do nothing
     #[arg(long, conflicts_with = "status")]
     dry_run: bool,
@@ -59,17 +65,26 @@ pub struct Args {
     store: store::Args,
 }
 
+/// What is done to the tables without making them.
+#[derive(Debug, clap::Subcommand)]
+enum Other {
+    DropMonths(drop_months::Args),
+}
+
 /// Does what is to be done, or shows it.
 ///
 /// # Errors
 /// A server is away or refuses, the topic is not fit for events, or migrations are not what was applied.
 pub async fn run(args: Args) -> anyhow::Result<()> {
+    if let Some(Other::DropMonths(args)) = args.other {
+        return drop_months::run(args).await;
+    }
     let shards = Shards::new(args.store.clone())?.replicated(args.clickhouse_cluster.clone());
     let broker = Broker::new(args.broker.clone())?;
     if args.status {
         for store in shards.iter() {
             let found = Found::look(store, &broker).await?;
-            found.head()?;
+            head(store)?;
             show_status(found.applied.as_deref().unwrap_or_default())?;
         }
         return Ok(());
@@ -111,7 +126,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     };
     let mut done = topic_done.made;
     for (found, todo) in all.iter().zip(&plans) {
-        found.head()?;
+        head(found.store)?;
         done |= found.migrate(&broker, todo, wish, args.dry_run).await?;
     }
     if !done {
@@ -146,14 +161,6 @@ impl<'a> Found<'a> {
         }
         found.applied = Some(applied);
         Ok(found)
-    }
-
-    /// Says which shard comes now, where there are several.
-    fn head(&self) -> anyhow::Result<()> {
-        match self.store.shard() {
-            Shard { of: 1, .. } => Ok(()),
-            shard => say(format_args!("{shard}, {}:", self.store.addresses())),
-        }
     }
 
     fn plan(&self) -> anyhow::Result<Vec<Migration>> {
@@ -205,7 +212,7 @@ impl<'a> Found<'a> {
 async fn retire(broker: &Broker, all: &[Found<'_>]) -> anyhow::Result<()> {
     for found in all {
         found.store.connect_to_schema().await?;
-        found.head()?;
+        head(found.store)?;
         if !found.record(broker, Wish::default(), false).await? {
             say(format_args!("topic {} is retired already", broker.topic()))?;
         }
@@ -249,6 +256,14 @@ async fn show_plan(
         }
     }
     Ok(())
+}
+
+/// Says which shard comes now, where there are several.
+fn head(store: &Store) -> anyhow::Result<()> {
+    match store.shard() {
+        Shard { of: 1, .. } => Ok(()),
+        shard => say(format_args!("{shard}, {}:", store.addresses())),
+    }
 }
 
 /// A line on stdout for people.

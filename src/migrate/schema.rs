@@ -5,17 +5,12 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use tokio::time::{Instant, sleep};
 
+use super::lock::under_lock;
 use super::plan::{Migration, plan};
 use super::say;
-use crate::store::lock::{CREATE_LOG, Lock, SILENCE_MAX, Step, Term};
+use crate::store::lock::{Lock, Step};
 use crate::store::schema::{CREATE_HISTORY, FILES, MEND_HISTORY};
 use crate::store::{Connection, Store};
-
-/// Between looks at a lock that somebody else has.
-const LOCK_LOOK: Duration = Duration::from_millis(500);
-
-/// For a lock of somebody who gives signs of life: a few statements that rewrite large tables.
-const LOCK_WAIT_MAX: Duration = Duration::from_secs(3_600);
 
 /// Between looks at mutations, and how long one may go without getting on.
 const MUTATION_LOOK: Duration = Duration::from_secs(1);
@@ -39,7 +34,10 @@ pub async fn migrate(
     }
     let connection = store.connect().await?;
     if is_planned {
-        apply_all(store, &connection).await?;
+        under_lock(store, &connection, async |lock| {
+            apply_each(store, &connection, lock).await
+        })
+        .await?;
     }
     let lost = connection.lost_tables().await?;
     if !lost.is_empty() {
@@ -50,17 +48,6 @@ pub async fn migrate(
         );
     }
     Ok(database_missing || is_planned)
-}
-
-async fn apply_all(store: &Store, connection: &Connection) -> anyhow::Result<()> {
-    store.define(connection, CREATE_LOG).await?;
-    let lock = take_lock(store, connection).await?;
-    let done = apply_each(store, connection, &lock).await;
-    // Also after a failure, so that the next one need not wait; if this fails too, it has to.
-    let unlocked = lock.note(connection, &Step::Unlock).await;
-    done?;
-    unlocked?;
-    Ok(())
 }
 
 async fn apply_each(store: &Store, connection: &Connection, lock: &Lock) -> anyhow::Result<()> {
@@ -111,60 +98,6 @@ async fn apply(
 pub fn rewriting(table: &str, bytes: u64) -> String {
     let megabytes = bytes / 1_000_000;
     format!("rewrites table {table}, {megabytes} MB, and needs as much free space again")
-}
-
-async fn take_lock(store: &Store, connection: &Connection) -> anyhow::Result<Lock> {
-    let owner = owner();
-    let mut began = Instant::now();
-    let mut waited_for = None;
-    loop {
-        let term = connection.term().await?;
-        if term.is_free() {
-            if let Some(lock) = store.lock(&term, &owner).await? {
-                tell_of(&term)?;
-                return Ok(lock);
-            }
-        } else if waited_for.as_ref() != Some(&term.owner) {
-            say(format_args!(
-                "waiting for {}, which is migrating",
-                term.owner
-            ))?;
-            waited_for = Some(term.owner);
-            began = Instant::now();
-        } else if began.elapsed() > LOCK_WAIT_MAX {
-            bail!(
-                "{} has been migrating for more than {} s; see what it waits for",
-                term.owner,
-                LOCK_WAIT_MAX.as_secs()
-            );
-        }
-        sleep(LOCK_LOOK).await;
-    }
-}
-
-/// Says what was left behind by one that did not end well.
-fn tell_of(before: &Term) -> anyhow::Result<()> {
-    if before.is_over {
-        return Ok(());
-    }
-    let owner = &before.owner;
-    match &before.unfinished {
-        Some(name) => say(format_args!(
-            "{owner} began {name} and was not heard of for {} s; going on from there",
-            SILENCE_MAX.as_secs()
-        )),
-        None => say(format_args!(
-            "{owner} was not heard of for {} s; going on in its place",
-            SILENCE_MAX.as_secs()
-        )),
-    }
-}
-
-/// A name for this process that no other has.
-fn owner() -> String {
-    let host = rustix::system::uname();
-    let host = host.nodename().to_string_lossy();
-    format!("{host}/{}/{:08x}", std::process::id(), fastrand::u32(..))
 }
 
 /// Waits until nothing rewrites a table, whoever began that.

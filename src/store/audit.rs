@@ -1,6 +1,6 @@
 //! The log in the table `events`, audited: whether every offset is there once, and every repeat is marked by the rule.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use chrono::NaiveDate;
@@ -88,9 +88,10 @@ impl Connection {
         repeat_window_records: i64,
         span: &Span,
     ) -> Result<Vec<Held>, Error> {
-        let mut all = self.audit_offsets(topic, span).await?;
+        let marks = self.marks(topic).await?;
+        let mut all = self.audit_offsets(topic, &marks, span).await?;
         let repeats = self
-            .audit_repeats(topic, repeat_window_records, span)
+            .audit_repeats(topic, repeat_window_records, &marks, span)
             .await?;
         for held in &mut all {
             if let Some((counted_twice, left_out)) = repeats.get(&held.partition) {
@@ -98,24 +99,39 @@ impl Connection {
                 held.left_out = *left_out;
             }
         }
-        if span.from.is_none() {
-            let marked = self.marked(topic).await?;
-            for held in all
-                .iter_mut()
-                .filter(|held| !marked.contains(&held.partition))
-            {
-                held.holes += held.first.max(0) as u64;
+        // The last rows of a partition may have been dropped too, or all of them.
+        for (partition, marked_next) in marks {
+            match all.iter_mut().find(|held| held.partition == partition) {
+                Some(held) => held.next = held.next.max(marked_next),
+                None => all.push(Held {
+                    partition,
+                    first: marked_next,
+                    next: marked_next,
+                    ..Held::default()
+                }),
             }
         }
+        all.sort_unstable_by_key(|held| held.partition);
         Ok(all)
     }
 
-    async fn audit_offsets(&self, topic: &str, span: &Span) -> Result<Vec<Held>, Error> {
+    async fn audit_offsets(
+        &self,
+        topic: &str,
+        marks: &Marks,
+        span: &Span,
+    ) -> Result<Vec<Held>, Error> {
+        let expected = format!("greatest(reached, {})", marked_next(marks));
+        // From a day on, nobody knows which offset is to be the first.
+        let is_known = match span.from {
+            None => "1",
+            Some(_) => "NOT is_first",
+        };
         let sql = format!(
             "SELECT partition, toInt64(min(low)), toInt64(max(offset) + 1), \
              toUInt64(countIf(kind = 'event' AND repeat = 0)), toUInt64(countIf(repeat = 1)), \
              toUInt64(countIf(kind = 'bad')), toUInt64(sumIf(span, kind = 'gap')), \
-             toUInt64(sumIf(low - reached, NOT is_first AND low > reached)), \
+             toUInt64(sumIf(low - {expected}, {is_known} AND low > {expected})), \
              toUInt64(countIf(NOT is_first AND low < reached)) \
              FROM (SELECT partition, offset, span, kind, repeat, offset - span + 1 AS low, \
              row_number() OVER log = 1 AS is_first, lagInFrame(offset + 1) OVER log AS reached \
@@ -140,16 +156,19 @@ impl Connection {
         &self,
         topic: &str,
         window: i64,
+        marks: &Marks,
         span: &Span,
     ) -> Result<HashMap<i32, (u64, u64)>, Error> {
         let sql = format!(
             "SELECT partition, toUInt64(countIf(again AND repeat = 0)), \
              toUInt64(countIf(NOT again AND repeat = 1 AND (first = 0 OR offset - {window} >= first))) \
-             FROM (SELECT partition, offset, repeat, min(offset) OVER (PARTITION BY partition) AS first, \
+             FROM (SELECT partition, offset, repeat, \
+             greatest(min(offset) OVER (PARTITION BY partition), {}) AS first, \
              row_number() OVER same > 1 AND offset - lagInFrame(offset) OVER same <= {window} AS again \
              FROM {} WHERE kind = 'event' \
              WINDOW same AS (PARTITION BY partition, site_id, type, correlation_id, time ORDER BY offset \
              ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)) GROUP BY partition",
+            marked_next(marks),
             span.rows(topic)
         );
         let mut all = HashMap::new();
@@ -171,17 +190,16 @@ impl Connection {
         Ok(all)
     }
 
-    /// The partitions whose oldest rows were dropped on purpose.
-    async fn marked(&self, topic: &str) -> Result<Vec<i32>, Error> {
+    async fn marks(&self, topic: &str) -> Result<Marks, Error> {
         let sql = format!(
-            "SELECT DISTINCT partition FROM events WHERE topic = {} AND kind = 'mark'",
+            "SELECT partition, max(offset) + 1 FROM events WHERE topic = {} AND kind = 'mark' GROUP BY partition",
             quote(topic)
         );
-        let partition = |row: &Vec<Value>| match row[..] {
-            [Value::Int32(partition)] => Ok(partition),
+        let mark = |row: &Vec<Value>| match row[..] {
+            [Value::Int32(partition), Value::Int64(next)] => Ok((partition, next)),
             _ => Err(unexpected("the marks")),
         };
-        self.rows(&sql).await?.iter().map(partition).collect()
+        self.rows(&sql).await?.iter().map(mark).collect()
     }
 
     /// The rows at the offsets `from..to` of a partition, by offset. Rows of a kind that nothing makes of a
@@ -203,6 +221,20 @@ impl Connection {
         .await?;
         Ok(rows)
     }
+}
+
+/// By partition, the offset below which rows were dropped on purpose: there, what is missing is no hole.
+type Marks = BTreeMap<i32, i64>;
+
+/// The mark of a row's partition, or 0.
+fn marked_next(marks: &Marks) -> String {
+    if marks.is_empty() {
+        return "0".to_string();
+    }
+    let (partitions, nexts): (Vec<i32>, Vec<i64>) = marks.iter().unzip();
+    format!(
+        "transform(toInt64(partition), CAST({partitions:?}, 'Array(Int64)'), CAST({nexts:?}, 'Array(Int64)'), toInt64(0))"
+    )
 }
 
 fn held(row: &[Value]) -> Option<Held> {

@@ -1,8 +1,9 @@
 //! Freshness: what consumers claim of their partitions, and what follows for the report.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use chrono::DateTime;
+use chrono::{DateTime, SecondsFormat};
 use klickhouse::Value;
 
 use super::connection::unexpected;
@@ -21,7 +22,7 @@ pub struct Claim {
 
 /// How far something is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Through {
+pub enum Through {
     /// No partition is consumed into it.
     Nothing,
     /// Some partition was never read to its end.
@@ -30,7 +31,29 @@ pub(super) enum Through {
     Millis(i64),
 }
 
+impl fmt::Display for Through {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Through::Nothing => f.write_str("any moment"),
+            Through::Unknown => f.write_str("no moment that is known"),
+            Through::Millis(millis) => {
+                let moment = DateTime::from_timestamp_millis(*millis).unwrap_or_default();
+                f.write_str(&moment.to_rfc3339_opts(SecondsFormat::Secs, true))
+            }
+        }
+    }
+}
+
 impl Through {
+    /// Whether everything that was confirmed before a moment is there.
+    pub fn reaches(self, millis: i64) -> bool {
+        match self {
+            Through::Nothing => true,
+            Through::Unknown => false,
+            Through::Millis(through_millis) => through_millis >= millis,
+        }
+    }
+
     /// How far both are.
     fn and(self, other: Through) -> Through {
         match (self, other) {
@@ -93,7 +116,7 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, or the tables are not there.
-    pub(super) async fn complete_through(&self, shard: Shard) -> Result<Through, Error> {
+    pub async fn complete_through(&self, shard: Shard) -> Result<Through, Error> {
         // A negative partition marks what migrate recorded of a whole log.
         let sql = "SELECT argMax(log, revision) AS log, toInt32(-1) AS partition, toInt64(0) AS millis, \
              argMax(partitions, revision) AS partitions FROM topics GROUP BY topic \

@@ -27,6 +27,7 @@ mod keys;
 mod logs;
 mod metrics;
 mod migrate;
+mod months;
 mod outages;
 mod process;
 mod secure_clickhouse;

@@ -115,6 +115,11 @@ impl Process {
         .await
     }
 
+    /// Its exit status, if it has ended.
+    pub fn try_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// SIGKILL, and it is gone.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();

@@ -1,0 +1,148 @@
+//! `captcha migrate drop-months`: what arrived long ago goes, and no head goes back.
+
+use std::time::Duration;
+
+use anyhow::bail;
+
+use super::lock::under_lock;
+use super::{head, say};
+use crate::store::lock::{Lock, Step};
+use crate::store::{self, Connection, Missing, Month, Shards, Store};
+
+/// What the clocks of Kafka's brokers, which date what arrives, and that of ClickHouse may differ.
+const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(3_600);
+
+/// Drop what arrived before a month, whole months of the table at once; reports count it no more
+///
+/// Nothing else is to delete from the table: this command first writes how far each partition had come, so that
+/// consumers go on where they are and the audit knows what is missing on purpose. Consumers may run meanwhile. Killed at
+/// any moment, the next one goes on.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub struct Args {
+    /// Drop what arrived in Kafka before this month, UTC; reports have the day that an event names, which may be another
+    #[arg(long, value_name = "YYYY-MM")]
+    before: Month,
+
+    /// Show what would be dropped, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Drop also what is among the last --repeat-window-records of a partition: an event of that time that is sent again
+    /// is counted again
+    #[arg(long)]
+    forget_repeats: bool,
+
+    #[command(flatten)]
+    store: store::Args,
+}
+
+/// Drops months of all shards, or shows them.
+///
+/// # Errors
+/// A server is away or refuses, or the months are not ripe.
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let shards = Shards::new(args.store.clone())?;
+    let mut connections = Vec::new();
+    for store in shards.iter() {
+        let connection = store.connect_to_schema().await?;
+        // All of them before the first one drops anything.
+        look(store, &connection, &args).await?;
+        connections.push((store, connection));
+    }
+    let mut dropped = false;
+    for (store, connection) in &connections {
+        head(store)?;
+        dropped |= match args.dry_run {
+            true => show(connection, &args).await?,
+            false => drop_from(store, connection, &args).await?,
+        };
+    }
+    if !dropped {
+        say(format_args!(
+            "nothing to do: no month before {} has rows",
+            args.before
+        ))?;
+    }
+    Ok(())
+}
+
+/// Whether the months are ripe; what would be missing without them.
+async fn look(store: &Store, connection: &Connection, args: &Args) -> anyhow::Result<Vec<Missing>> {
+    let (before, begin_millis) = (args.before, args.before.begin().timestamp_millis());
+    if connection.now_millis().await? < begin_millis {
+        bail!(
+            "cannot drop what arrives before {before}: that is not over yet; name a month that has begun"
+        );
+    }
+    let missing = connection.missing_without(before).await?;
+    if missing.is_empty() {
+        return Ok(missing);
+    }
+    let wanted_millis = begin_millis + CLOCKS_DIFFER_MAX.as_millis() as i64;
+    let through = connection.complete_through(store.shard()).await?;
+    if !through.reaches(wanted_millis) {
+        bail!(
+            "cannot drop what arrived before {before}: what clickhouse at {} has is complete through {through}, and must be \
+             through {before} and {} s; let captcha consume catch up, or retire topics that nobody consumes",
+            store.addresses(),
+            CLOCKS_DIFFER_MAX.as_secs()
+        );
+    }
+    let inside = missing
+        .iter()
+        .find_map(|missing| Some((missing, missing.window_begin()?)));
+    if let Some((missing, begin)) = inside.filter(|_| !args.forget_repeats) {
+        bail!(
+            "cannot drop what arrived before {before}: events of {}:{} that are sent again are looked for from offset {begin} \
+             on (--repeat-window-records {}), and up to {} would go; name an earlier month, or --forget-repeats",
+            missing.place.topic,
+            missing.place.partition,
+            missing.repeat_window_records,
+            missing.last
+        );
+    }
+    Ok(missing)
+}
+
+async fn show(connection: &Connection, args: &Args) -> anyhow::Result<bool> {
+    let months = connection.months_before(args.before).await?;
+    for stored in &months {
+        say(format_args!("would drop {}", described(stored)))?;
+    }
+    Ok(!months.is_empty())
+}
+
+async fn drop_from(store: &Store, connection: &Connection, args: &Args) -> anyhow::Result<bool> {
+    if connection.months_before(args.before).await?.is_empty() {
+        return Ok(false);
+    }
+    under_lock(store, connection, async |lock| {
+        // Consumers go on, and another one may have had the lock before.
+        for missing in look(store, connection, args).await? {
+            connection.mark(&missing.place, missing.last).await?;
+        }
+        for stored in connection.months_before(args.before).await? {
+            drop_month(connection, lock, &stored).await?;
+        }
+        Ok(true)
+    })
+    .await
+}
+
+async fn drop_month(
+    connection: &Connection,
+    lock: &Lock,
+    stored: &store::StoredMonth,
+) -> anyhow::Result<()> {
+    let step = format!("to drop {}", stored.month);
+    lock.note(connection, &Step::Begin(&step)).await?;
+    connection.drop_month(stored.month).await?;
+    lock.note(connection, &Step::Done(&step)).await?;
+    say(format_args!("dropped {}", described(stored)))
+}
+
+fn described(stored: &store::StoredMonth) -> String {
+    let store::StoredMonth { month, rows, bytes } = stored;
+    format!("{month}: {rows} rows, {} MB", bytes.div_ceil(1_000_000))
+}

@@ -1,0 +1,283 @@
+//! `captcha migrate drop-months`: what arrived long ago goes, and nothing is counted twice or missed because of it.
+
+use chrono::{DateTime, Datelike as _, Months, Utc};
+use rskafka::client::partition::Compression;
+use rskafka::record::Record;
+use serde_json::Value;
+
+use crate::client::served;
+use crate::process::eventually;
+use crate::world::World;
+
+/// The first moment of the month that is so many before this one.
+fn month(ago: u32) -> DateTime<Utc> {
+    let first = Utc::now().date_naive().with_day(1).unwrap();
+    let first = first.checked_sub_months(Months::new(ago)).unwrap();
+    first.and_time(chrono::NaiveTime::MIN).and_utc()
+}
+
+fn named(ago: u32) -> String {
+    month(ago).format("%Y-%m").to_string()
+}
+
+/// Writes an event for each of these months into a partition, in this order.
+async fn arrive(world: &World, partition: i32, months_ago: &[u32]) {
+    let record = |ago: &u32| Record {
+        key: None,
+        value: Some(served("2024-01-01T00:00:00").to_string().into_bytes()),
+        headers: Default::default(),
+        timestamp: month(*ago) + chrono::TimeDelta::seconds(1),
+    };
+    world
+        .partition(partition)
+        .await
+        .produce(
+            months_ago.iter().map(record).collect(),
+            Compression::NoCompression,
+        )
+        .await
+        .unwrap();
+}
+
+async fn drop_months(world: &World, before: &str, more: &[&str]) -> String {
+    let args = ["migrate", "drop-months", "--before", before];
+    world.ok(&[&args[..], more].concat()).await
+}
+
+async fn refusal(world: &World, before: &str) -> String {
+    world
+        .refused(&["migrate", "drop-months", "--before", before])
+        .await
+}
+
+/// Rows of the log by partition: heads, and how many there are.
+async fn held(world: &World) -> Vec<Vec<String>> {
+    world
+        .sql("SELECT toString(partition), toString(max(offset) + 1), toString(countIf(kind = 'event')) FROM events GROUP BY partition ORDER BY partition")
+        .await
+}
+
+/// Waits until every partition is complete through a moment that is later than what was written.
+async fn await_complete(world: &World) {
+    let after = Utc::now();
+    eventually("a report that is complete", async || {
+        let page = world.ok(&["report", "--format", "json"]).await;
+        let report: Value = serde_json::from_str(&page).unwrap();
+        let through = report["complete_through"].as_str().unwrap_or_default();
+        let through = through.parse::<DateTime<Utc>>();
+        through
+            .is_ok_and(|through| through > after)
+            .then_some(())
+            .ok_or(page)
+    })
+    .await;
+}
+
+/// What the audit says of a partition, which must find no damage.
+async fn audited(world: &World, partition: usize) -> Value {
+    let page = world.ok(&["report", "audit", "--format", "json"]).await;
+    let report: Value = serde_json::from_str(&page).unwrap();
+    report["partitions"][partition].clone()
+}
+
+#[tokio::test]
+async fn old_months_go_and_heads_stay() {
+    let world = World::new("months");
+    world
+        .migrate(&["--partitions", "3", "--repeat-window-records", "2"])
+        .await;
+    // One that is quiet since, one whose arrivals are not in the order of offsets, one without anything old.
+    arrive(&world, 0, &[5, 4, 4, 3]).await;
+    arrive(&world, 1, &[4, 4, 3, 0, 3, 3, 0, 0]).await;
+    arrive(&world, 2, &[0]).await;
+    let mut consume = world.consume(&[]).await;
+    world.await_counted(13).await;
+    await_complete(&world).await;
+
+    // Everything in partition 0 is old, so its repeat window would go with it.
+    let line = refusal(&world, &named(1)).await;
+    assert!(
+        line.contains(&format!(
+            "{}:0 that are sent again are looked for from offset 2",
+            world.name
+        )),
+        "{line}"
+    );
+    assert!(
+        line.ends_with("name an earlier month, or --forget-repeats"),
+        "{line}"
+    );
+    assert_eq!(
+        held(&world).await,
+        [["0", "4", "4"], ["1", "8", "8"], ["2", "1", "1"]]
+    );
+
+    // Up to a month that leaves the windows alone.
+    let page = drop_months(&world, &named(3), &["--dry-run", "--forget-repeats"]).await;
+    assert!(
+        page.contains(&format!(
+            "would drop {}: 1 rows, 1 MB\nwould drop {}: 4 rows",
+            named(5),
+            named(4)
+        )),
+        "{page}"
+    );
+    assert_eq!(held(&world).await[0], ["0", "4", "4"]);
+    let page = drop_months(&world, &named(4), &[]).await;
+    assert_eq!(page, format!("dropped {}: 1 rows, 1 MB\n", named(5)));
+    assert_eq!(held(&world).await[0], ["0", "4", "3"]);
+
+    // And all of it, while the consumer runs.
+    drop_months(&world, &named(1), &["--forget-repeats"]).await;
+    assert_eq!(
+        held(&world).await,
+        [["0", "4", "0"], ["1", "8", "3"], ["2", "1", "1"]]
+    );
+    world.await_counted(4).await;
+    let page = drop_months(&world, &named(1), &[]).await;
+    assert_eq!(
+        page,
+        format!("nothing to do: no month before {} has rows\n", named(1))
+    );
+
+    // The one that ran, and one that knows only what is in the table, go on where it was.
+    arrive(&world, 0, &[0]).await;
+    world.await_counted(5).await;
+    consume.kill();
+    let consume = world.consume(&[]).await;
+    arrive(&world, 0, &[0]).await;
+    arrive(&world, 1, &[0]).await;
+    world.await_counted(7).await;
+    consume.await_ready(200, "partition 0: ok").await;
+    assert_eq!(
+        held(&world).await,
+        [["0", "6", "2"], ["1", "9", "4"], ["2", "1", "1"]]
+    );
+
+    let line = audited(&world, 1).await;
+    assert_eq!(
+        (&line["compared"], &line["holes"], &line["head"]),
+        (&4.into(), &0.into(), &9.into())
+    );
+    // What is missing above the mark is damage as ever: offset 7 arrived now, and nobody dropped its month.
+    world.sql("ALTER TABLE events DELETE WHERE partition = 1 AND offset = 7 SETTINGS mutations_sync = 2").await;
+    let output = world.run(&["report", "audit", "--format", "json"]).await;
+    assert_eq!(output.status.code(), Some(3));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["partitions"][1]["holes"], 1);
+}
+
+#[tokio::test]
+async fn an_empty_partition_with_a_mark_is_audited() {
+    let world = World::new("marked");
+    world
+        .migrate(&["--partitions", "1", "--repeat-window-records", "1"])
+        .await;
+    arrive(&world, 0, &[3, 3, 3]).await;
+    let mut consume = world.consume(&[]).await;
+    world.await_counted(3).await;
+    await_complete(&world).await;
+    drop_months(&world, &named(0), &["--forget-repeats"]).await;
+    consume.kill();
+    let line = audited(&world, 0).await;
+    assert_eq!(
+        (&line["head"], &line["lag"], &line["compared"]),
+        (&3.into(), &0.into(), &0.into())
+    );
+    // Kafka has no offset 3 to 6, and the gap is not dated into the month of the marks.
+    arrive(&world, 0, &[0, 0]).await;
+    world
+        .partition(0)
+        .await
+        .delete_records(4, 1_000)
+        .await
+        .unwrap();
+    let consume = world.consume(&[]).await;
+    world.await_counted(1).await;
+    consume.await_ready(200, "partition 0: ok").await;
+    let gaps = world
+        .sql("SELECT toString(offset), toString(toYYYYMM(arrival)) FROM events WHERE kind = 'gap'")
+        .await;
+    assert_eq!(gaps, [["3".to_string(), named(0).replace('-', "")]]);
+    audited(&world, 0).await;
+}
+
+#[tokio::test]
+async fn months_that_are_not_ripe_stay() {
+    let world = World::new("unripe");
+    world
+        .migrate(&["--partitions", "2", "--repeat-window-records", "1"])
+        .await;
+    let tomorrow = (month(0) + chrono::TimeDelta::days(32))
+        .format("%Y-%m")
+        .to_string();
+    let line = refusal(&world, &tomorrow).await;
+    assert!(line.contains("that is not over yet"), "{line}");
+    for wrong in ["2001", "2001-13", "yesterday"] {
+        let output = world
+            .run(&["migrate", "drop-months", "--before", wrong])
+            .await;
+        assert_eq!(output.status.code(), Some(2), "{wrong}");
+    }
+    // Partition 1 is consumed by nobody, so what it has is not known.
+    arrive(&world, 0, &[3, 0, 0]).await;
+    let consume = world.consume(&["--replica", "0/2"]).await;
+    world.await_counted(3).await;
+    let line = refusal(&world, &named(1)).await;
+    assert!(
+        line.contains("is complete through no moment that is known"),
+        "{line}"
+    );
+    let other = world.consume(&["--replica", "1/2"]).await;
+    await_complete(&world).await;
+    drop_months(&world, &named(1), &[]).await;
+    world.await_counted(2).await;
+    drop((consume, other));
+
+    let away = World::on("away", &world.kafka, "127.0.0.1:1");
+    let line = refusal(&away, &named(1)).await;
+    assert!(line.contains("127.0.0.1:1"), "{line}");
+}
+
+#[tokio::test]
+async fn killed_at_any_moment_the_next_one_goes_on() {
+    let world = World::new("killed_months");
+    world
+        .migrate(&["--partitions", "4", "--repeat-window-records", "1"])
+        .await;
+    let ages: Vec<u32> = (1..=30).rev().collect();
+    for partition in 0..4 {
+        arrive(&world, partition, &ages).await;
+        arrive(&world, partition, &[0, 0]).await;
+    }
+    let consume = world.consume(&[]).await;
+    world.await_counted(4 * 32).await;
+    await_complete(&world).await;
+
+    let args = ["migrate", "drop-months", "--before", &named(0)];
+    let mut killed = 0;
+    for patience_ms in (0..).map(|turn| (40.0 * 1.5_f64.powi(turn)) as u64) {
+        let mut process = world.start("drop-months", &args);
+        tokio::time::sleep(std::time::Duration::from_millis(patience_ms)).await;
+        if process.try_ended().is_some() {
+            break;
+        }
+        process.kill();
+        killed += 1;
+        let rows = held(&world).await;
+        assert!(rows.iter().all(|row| row[1] == "32"), "{rows:?}");
+        audited(&world, 0).await;
+        // The lock of a dead one is free once it was silent for long; this is not what is tried here.
+        world.sql("INSERT INTO migration_log (term, owner, step) SELECT max(term), 'test', 'unlock' FROM migration_log").await;
+    }
+    assert!(killed > 2, "{killed}");
+    drop_months(&world, &named(0), &[]).await;
+    world.await_counted(4 * 2).await;
+    for partition in 0..4 {
+        arrive(&world, partition, &[0]).await;
+    }
+    world.await_counted(4 * 3).await;
+    drop(consume);
+    let line = audited(&world, 3).await;
+    assert_eq!((&line["head"], &line["events"]), (&33.into(), &3.into()));
+}
