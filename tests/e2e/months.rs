@@ -84,7 +84,14 @@ async fn audited(world: &World, partition: usize) -> Value {
 async fn old_months_go_and_heads_stay() {
     let world = World::new("months");
     world
-        .migrate(&["--partitions", "3", "--repeat-window-records", "2"])
+        .migrate(&[
+            "--partitions",
+            "3",
+            "--repeat-window-records",
+            "2",
+            "--retention",
+            "3650d",
+        ])
         .await;
     // One that is quiet since, one whose arrivals are not in the order of offsets, one without anything old.
     arrive(&world, 0, &[5, 4, 4, 3]).await;
@@ -171,7 +178,14 @@ async fn old_months_go_and_heads_stay() {
 async fn an_empty_partition_with_a_mark_is_audited() {
     let world = World::new("marked");
     world
-        .migrate(&["--partitions", "1", "--repeat-window-records", "1"])
+        .migrate(&[
+            "--partitions",
+            "1",
+            "--repeat-window-records",
+            "1",
+            "--retention",
+            "3650d",
+        ])
         .await;
     arrive(&world, 0, &[3, 3, 3]).await;
     let mut consume = world.consume(&[]).await;
@@ -206,7 +220,14 @@ async fn an_empty_partition_with_a_mark_is_audited() {
 async fn months_that_are_not_ripe_stay() {
     let world = World::new("unripe");
     world
-        .migrate(&["--partitions", "2", "--repeat-window-records", "1"])
+        .migrate(&[
+            "--partitions",
+            "2",
+            "--repeat-window-records",
+            "1",
+            "--retention",
+            "3650d",
+        ])
         .await;
     let tomorrow = (month(0) + chrono::TimeDelta::days(32))
         .format("%Y-%m")
@@ -243,7 +264,14 @@ async fn months_that_are_not_ripe_stay() {
 async fn killed_at_any_moment_the_next_one_goes_on() {
     let world = World::new("killed_months");
     world
-        .migrate(&["--partitions", "4", "--repeat-window-records", "1"])
+        .migrate(&[
+            "--partitions",
+            "4",
+            "--repeat-window-records",
+            "1",
+            "--retention",
+            "3650d",
+        ])
         .await;
     let ages: Vec<u32> = (1..=30).rev().collect();
     for partition in 0..4 {
@@ -256,7 +284,7 @@ async fn killed_at_any_moment_the_next_one_goes_on() {
 
     let args = ["migrate", "drop-months", "--before", &named(0)];
     let mut killed = 0;
-    for patience_ms in (0..).map(|turn| (40.0 * 1.5_f64.powi(turn)) as u64) {
+    for patience_ms in (0..).map(|turn| (40.0 * 2.0_f64.powi(turn)) as u64) {
         let mut process = world.start("drop-months", &args);
         tokio::time::sleep(std::time::Duration::from_millis(patience_ms)).await;
         if process.try_ended().is_some() {
