@@ -70,7 +70,8 @@ fn check(read: &Result<Vec<Event>, Rejection>) {
             let again = parse_body(format!("[{}]", texts.join(",")).as_bytes(), EVENTS_MAX);
             assert_eq!(again.as_ref(), Ok(events));
         }
-        Err(Rejection::Invalid(errors)) => {
+        Err(Rejection::Invalid { events, errors }) => {
+            assert!(*events <= EVENTS_MAX);
             assert!((1..=100).contains(&errors.len()));
             for error in errors {
                 assert!(error.pointer.is_empty() || error.pointer.starts_with('/'));
@@ -102,15 +103,20 @@ fn one_line(
 ) {
     let blank = |byte: &u8| b" \t\r".contains(byte);
     if bytes.iter().all(blank) {
-        assert!(matches!(lines, Err(Rejection::Invalid(_))) && document.is_err());
+        assert!(matches!(lines, Err(Rejection::Invalid { .. })) && document.is_err());
         return;
     }
     let is_array = bytes.iter().find(|byte| !blank(byte)) == Some(&b'[');
     match (document, lines) {
         (Err(Rejection::NotJson(_)), Err(Rejection::NotJson(_))) => {}
         (Ok(one), Ok(other)) => assert_eq!(one, other),
-        (_, Err(Rejection::Invalid(errors))) if is_array => assert_eq!(errors[0].pointer, "/0"),
-        (Err(Rejection::Invalid(one)), Err(Rejection::Invalid(other))) => {
+        (_, Err(Rejection::Invalid { errors, .. })) if is_array => {
+            assert_eq!(errors[0].pointer, "/0");
+        }
+        (
+            Err(Rejection::Invalid { events: 1, errors: one }),
+            Err(Rejection::Invalid { events: 1, errors: other }),
+        ) => {
             assert_eq!(one.len(), other.len());
             for (one, other) in one.iter().zip(other) {
                 assert_eq!(format!("/0{}", one.pointer), other.pointer);

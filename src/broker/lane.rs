@@ -134,9 +134,13 @@ impl Runner {
             if batches.is_empty() {
                 continue;
             }
+            let began = Instant::now();
             let producing = self.produce(&mut connection, &batches);
             let produced = timeout(PRODUCE_TIMEOUT, producing).await;
             let produced = produced.unwrap_or_else(|_| Err(silent(&self.address, PRODUCE_TIMEOUT)));
+            if let Some(switch) = self.switch.upgrade() {
+                switch.requested(began.elapsed(), is_confirmed(&batches, &produced));
+            }
             self.settle(batches, produced);
         }
     }
@@ -250,6 +254,15 @@ impl Runner {
             tokio::spawn(send_again(again, reason, pause, self.switch.clone()));
         }
     }
+}
+
+/// Whether each partition's records were.
+fn is_confirmed(batches: &BTreeMap<i32, Batch>, produced: &anyhow::Result<Produced>) -> bool {
+    let Ok(Produced(partitions)) = produced else {
+        return false;
+    };
+    let confirmed = partitions.iter().filter(|(_, answer)| answer.is_ok());
+    confirmed.filter(|(at, _)| batches.contains_key(at)).count() == batches.len()
 }
 
 /// By the way that leads to the partition's leader then.

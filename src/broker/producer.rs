@@ -100,14 +100,16 @@ impl Drop for AbortOnDrop {
 
 impl Producer {
     /// Starts in the background, whether Kafka is there or not. `report` is told about once a second
-    /// whether the topic can be reached, or why not. Records that wait for Kafka may together cost
+    /// whether the topic can be reached, or why not, and `observe` of each request to a broker how long it took, until
+    /// it was answered or given up, and whether all of it was confirmed. Records that wait for Kafka may together cost
     /// `waiting_bytes_max`; past it senders are told to come back later.
     pub fn start(
         broker: Broker,
         waiting_bytes_max: u32,
         report: impl Fn(Result<(), String>) + Send + 'static,
+        observe: impl Fn(Duration, bool) + Send + Sync + 'static,
     ) -> Producer {
-        let switch = Arc::new(Switch::new());
+        let switch = Arc::new(Switch::new(Box::new(observe)));
         Producer {
             lanes: switch.watch(),
             waiting: Arc::new(Semaphore::new(waiting_bytes_max as usize)),
@@ -417,7 +419,10 @@ mod tests {
             },
             security: Default::default(),
         };
-        let (broker, switch) = (Broker::new(args).unwrap(), Arc::new(Switch::new()));
+        let (broker, switch) = (
+            Broker::new(args).unwrap(),
+            Arc::new(Switch::new(Box::new(|_, _| {}))),
+        );
         let mut fewer = 0;
         let mut look = |leaders: &[i32]| {
             fit(&switch, &broker, &described(&[7, 8], leaders), &mut fewer);

@@ -18,8 +18,12 @@ const FORGET_AFTER: Duration = Duration::from_secs(30);
 /// The way to the leader of each partition, by number, once they are known; until then why they are not.
 pub(super) type Lanes = Result<Arc<[Lane]>, Arc<str>>;
 
+/// Is told of each request how long it took, and whether all of it was confirmed.
+pub(super) type Observe = Box<dyn Fn(Duration, bool) + Send + Sync>;
+
 /// What the lanes share with who looks for the leaders.
 pub(super) struct Switch {
+    observe: Observe,
     lanes: watch::Sender<Lanes>,
     look: Notify,
     troubles: Mutex<HashMap<i32, Trouble>>,
@@ -34,8 +38,9 @@ struct Trouble {
 
 impl Switch {
     /// Without any way yet.
-    pub fn new() -> Switch {
+    pub fn new(observe: Observe) -> Switch {
         Switch {
+            observe,
             lanes: watch::Sender::new(Err("not connected to kafka yet".into())),
             look: Notify::new(),
             troubles: Mutex::default(),
@@ -67,6 +72,11 @@ impl Switch {
             Some(lane) => lane.jobs.send(job).map_err(|refused| refused.0),
             None => Err(job),
         }
+    }
+
+    /// A request was answered, or given up.
+    pub fn requested(&self, elapsed: Duration, is_confirmed: bool) {
+        (self.observe)(elapsed, is_confirmed);
     }
 
     /// Asks for the leaders to be looked up now.

@@ -41,7 +41,7 @@ pub fn parse_lines(body: &[u8], events_max: usize) -> Result<Vec<Event>, Rejecti
     if seen == 0 {
         push(&mut errors, "", "no line; expected at least one event");
     }
-    all_or_none(events, errors)
+    all_or_none(events, seen, errors)
 }
 
 /// The driver's words, but for the line, which to it is always the first.
@@ -88,7 +88,7 @@ mod tests {
                 "neither",
             ),
         ] {
-            let Err(Rejection::Invalid(errors)) = parse_lines(body.as_bytes(), 9) else {
+            let Err(Rejection::Invalid { errors, .. }) = parse_lines(body.as_bytes(), 9) else {
                 panic!("{body:?}");
             };
             assert_eq!(errors[0].pointer, pointer, "{body:?}");

@@ -32,8 +32,13 @@ pub struct FieldError {
 pub enum Rejection {
     /// The bytes are not JSON.
     NotJson(String),
-    /// JSON, but not an event or an array of events; at most 100 errors are listed.
-    Invalid(Vec<FieldError>),
+    /// JSON, but not an event or an array of events.
+    Invalid {
+        /// How many there are, right and wrong; 0 in an empty array.
+        events: usize,
+        /// What is wrong; at most 100 errors are listed.
+        errors: Vec<FieldError>,
+    },
     /// More events than this limit.
     TooMany(usize),
 }
@@ -55,12 +60,12 @@ fn parse_any(body: &[u8], events_max: usize) -> Result<Vec<Event>, Rejection> {
     let raw: &RawValue =
         serde_json::from_str(text).map_err(|err| Rejection::NotJson(err.to_string()))?;
     let mut errors = Vec::new();
-    let events = if raw.get().starts_with('[') {
+    let (events, count) = if raw.get().starts_with('[') {
         parse_array(raw, events_max, &mut errors)?
     } else {
-        parse_event(raw, "", &mut errors).into_iter().collect()
+        (parse_event(raw, "", &mut errors).into_iter().collect(), 1)
     };
-    all_or_none(events, errors)
+    all_or_none(events, count, errors)
 }
 
 pub(super) fn utf8(body: &[u8]) -> Result<&str, Rejection> {
@@ -68,14 +73,19 @@ pub(super) fn utf8(body: &[u8]) -> Result<&str, Rejection> {
         .map_err(|err| Rejection::NotJson(format!("not UTF-8 at byte {}", err.valid_up_to())))
 }
 
+/// The events that were read of so many, if nothing is wrong with any.
 pub(super) fn all_or_none(
     events: Vec<Event>,
+    count: usize,
     errors: Vec<FieldError>,
 ) -> Result<Vec<Event>, Rejection> {
     if errors.is_empty() {
         Ok(events)
     } else {
-        Err(Rejection::Invalid(errors))
+        Err(Rejection::Invalid {
+            events: count,
+            errors,
+        })
     }
 }
 
@@ -95,7 +105,7 @@ pub fn parse_record(value: &[u8]) -> Result<Event, String> {
         Ok(mut events) => events.pop().ok_or_else(|| "no event".to_string()),
         Err(Rejection::NotJson(reason)) => Err(format!("not JSON: {reason}")),
         Err(Rejection::TooMany(max)) => Err(format!("more than {max} events")),
-        Err(Rejection::Invalid(errors)) => Err(errors
+        Err(Rejection::Invalid { errors, .. }) => Err(errors
             .iter()
             .map(|error| {
                 format!("{} {}", error.pointer, error.detail)
@@ -107,11 +117,12 @@ pub fn parse_record(value: &[u8]) -> Result<Event, String> {
     }
 }
 
+/// The events of an array that are right, and how many items it has.
 fn parse_array(
     raw: &RawValue,
     events_max: usize,
     errors: &mut Vec<FieldError>,
-) -> Result<Vec<Event>, Rejection> {
+) -> Result<(Vec<Event>, usize), Rejection> {
     // The array is JSON already, so that the only error left is too many items.
     let items = serde_json::Deserializer::from_str(raw.get())
         .deserialize_seq(ItemsVisitor { events_max })
@@ -119,14 +130,15 @@ fn parse_array(
     if items.is_empty() {
         push(errors, "", "an empty array; expected at least one event");
     }
-    let mut events = Vec::with_capacity(items.len());
+    let count = items.len();
+    let mut events = Vec::with_capacity(count);
     for (index, item) in items.into_iter().enumerate() {
         if errors.len() >= ERRORS_MAX {
             break;
         }
         events.extend(parse_event(item, &format!("/{index}"), errors));
     }
-    Ok(events)
+    Ok((events, count))
 }
 
 /// Collects the items of an array, and stops at the first that is too many: a body of commas costs no more memory
@@ -544,7 +556,7 @@ mod tests {
             ),
             (good().replace(r#""type":"serve","#, ""), "/type", "missing"),
         ] {
-            let Rejection::Invalid(errors) = rejection(&body) else {
+            let Rejection::Invalid { errors, .. } = rejection(&body) else {
                 panic!("{body} is said not to be JSON");
             };
             assert_eq!(errors[0].pointer, pointer, "{body}");
@@ -554,7 +566,7 @@ mod tests {
 
     #[test]
     fn all_errors_come_at_once_up_to_a_hundred() {
-        let Rejection::Invalid(errors) = rejection("{\"extra\":1}") else {
+        let Rejection::Invalid { events: 1, errors } = rejection("{\"extra\":1}") else {
             panic!("not JSON?");
         };
         let pointers: Vec<_> = errors.iter().map(|e| e.pointer.as_str()).collect();
@@ -562,9 +574,11 @@ mod tests {
             pointers,
             ["/extra", "/site_id", "/type", "/correlation_id", "/time"]
         );
-        let Rejection::Invalid(errors) = rejection(&format!("[{}{{}}]", "{},".repeat(999))) else {
+        let many = rejection(&format!("[{}{{}}]", "{},".repeat(999)));
+        let Rejection::Invalid { events, errors } = many else {
             panic!("not JSON?");
         };
+        assert_eq!(events, 1_000, "those that were not looked at too");
         assert_eq!(errors.len(), ERRORS_MAX);
     }
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use super::health::Health;
-use super::{Answer, Counts, Door, Limits, Patience, answer};
+use super::{Answer, Counts, Door, Limits, Patience, answer, vitals};
 
 /// Probes and scrapers come one by one; this leaves room for people.
 const LIMITS: Limits = Limits {
@@ -24,23 +25,23 @@ const LIMITS: Limits = Limits {
 /// Nothing here takes long.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// Serves `/livez`, `/readyz` and `/metrics` until `stop` is cancelled.
+/// Serves `/livez`, `/readyz` and `/metrics`, to which it adds what every process tells of itself, until `stop` is cancelled.
 pub async fn serve(
     listener: TcpListener,
     health: Health,
     metrics: Registry,
     stop: CancellationToken,
 ) {
-    let metrics = Arc::new(metrics);
+    let metrics = Arc::new([metrics, vitals::registry()]);
     Door::new(LIMITS, None, Counts::default(), move |request, _| {
-        let answer = route(request.method(), request.uri().path(), &health, &metrics);
+        let answer = route(request.method(), request.uri().path(), &health, &*metrics);
         async move { answer }
     })
     .serve(listener, stop, GRACE)
     .await;
 }
 
-fn route(method: &Method, path: &str, health: &Health, metrics: &Registry) -> Answer {
+fn route(method: &Method, path: &str, health: &Health, metrics: &[Registry]) -> Answer {
     if method != Method::GET && method != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_string());
     }
@@ -50,7 +51,10 @@ fn route(method: &Method, path: &str, health: &Health, metrics: &Registry) -> An
         "/metrics" => {
             let mut page = String::new();
             // Writing to a String cannot fail.
-            let _ = prometheus_client::encoding::text::encode(&mut page, metrics);
+            for registry in metrics {
+                let _ = encode_registry(&mut page, registry);
+            }
+            let _ = encode_eof(&mut page);
             answer(
                 StatusCode::OK,
                 "application/openmetrics-text; version=1.0.0; charset=utf-8",

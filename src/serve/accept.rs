@@ -10,6 +10,7 @@ use super::gate::Caller;
 use super::keys::RateState;
 use super::pace::Outage;
 use super::problem::Problem;
+use super::refused::Refused;
 use crate::broker::{Outgoing, Producer, Receipt, SendError, TopicName};
 use crate::event::Event;
 
@@ -69,18 +70,21 @@ impl Acceptor {
         form: Form,
         caller: &Caller,
         dry_run: bool,
-    ) -> Result<(Accepted<'_>, Option<RateState>), Problem> {
+    ) -> Result<(Accepted<'_>, Option<RateState>), Refused> {
         let checked = caller.clone();
         let records = self.bodies.events(body, form, move |events, is_array| {
-            checked.check(&events, is_array)?;
+            let checked = checked.check(&events, is_array);
+            checked.map_err(|problem| Refused::all(events.len(), problem))?;
             Ok(records(&events))
         });
         let records = records.await?;
+        let count = records.len();
+        let refuse = |problem| Refused::all(count, problem);
         if dry_run {
-            caller.check_burst(records.len())?;
-            return Ok((self.valid(records.len()), None));
+            caller.check_burst(count).map_err(refuse)?;
+            return Ok((self.valid(count), None));
         }
-        let rate = caller.take(records.len())?;
+        let rate = caller.take(count).map_err(refuse)?;
         let sent = self.producer.send(records, Utc::now()).await;
         match &sent {
             Ok(_) => self.outage.note(true),
@@ -88,8 +92,8 @@ impl Acceptor {
             Err(SendError::Overloaded) => None,
         };
         let receipts = sent.map_err(|err| match err {
-            SendError::Overloaded => Problem::KafkaFull,
-            SendError::Unconfirmed(_) => Problem::Unconfirmed(self.outage.retry_after()),
+            SendError::Overloaded => refuse(Problem::KafkaFull),
+            SendError::Unconfirmed(_) => refuse(Problem::Unconfirmed(self.outage.retry_after())),
         })?;
         self.confirmed.inc_by(receipts.len() as u64);
         let accepted = Accepted {

@@ -22,6 +22,7 @@ use super::keys::RateState;
 use super::metrics::Metrics;
 use super::pace::Pace;
 use super::problem::{PATHS, Problem};
+use super::refused::Refused;
 use super::reports::Reports;
 use super::request::{REQUEST_ID, Route, no_parameters, parse_dry_run, parse_filter, request_id};
 use super::session::Terms;
@@ -107,16 +108,21 @@ impl Api {
             .then(|| Entry::of(&request, &id, peer.address));
         let place = Arc::clone(&self.free).try_acquire_owned();
         let is_full = place.is_err();
+        let sends_events = route == Route::Events
+            && request.method() == Method::POST
+            && parse_dry_run(query(&request)).ok() != Some(true);
         let answering = async {
             match is_full {
-                true => Err(Problem::RequestsFull),
+                true => Err(Problem::RequestsFull.into()),
                 false => self.answer(route, request, peer, &id).await,
             }
         };
         let answer = surviving(&id, route, answering).await;
-        let mut answer = answer.unwrap_or_else(|problem| {
-            self.note(&problem);
-            problem.into_answer(|| self.retry_after())
+        let mut answer = answer.unwrap_or_else(|refused: Refused| {
+            if sends_events {
+                self.metrics.refused(&refused);
+            }
+            refused.problem.into_answer(|| self.retry_after())
         });
         self.metrics
             .answered(route, answer.status(), began.elapsed());
@@ -133,13 +139,6 @@ impl Api {
         answer
     }
 
-    /// Counts bodies and messages that hold no events.
-    fn note(&self, problem: &Problem) {
-        if matches!(problem, Problem::Body(_) | Problem::EncodingBroken(_)) {
-            self.metrics.bodies_refused.inc();
-        }
-    }
-
     /// Seconds until what is in progress now will be done.
     fn retry_after(&self) -> u64 {
         self.pace.retry_after(self.in_progress())
@@ -151,13 +150,13 @@ impl Api {
         request: Request<Incoming>,
         peer: Arc<Peer>,
         id: &HeaderValue,
-    ) -> Result<Answer, Problem> {
+    ) -> Result<Answer, Refused> {
         head::check(&request)?;
         match (route, request.method()) {
             (Route::Unknown, &Method::OPTIONS) if request.uri().path() == "*" => {
                 Ok(options("GET, HEAD, POST, OPTIONS"))
             }
-            (Route::Unknown, _) => Err(Problem::NotFound),
+            (Route::Unknown, _) => Err(Problem::NotFound.into()),
             (_, &Method::OPTIONS) => {
                 let mut answer = options(route.methods());
                 let preflight = self.gate.preflight(request.headers());
@@ -165,8 +164,8 @@ impl Api {
                 Ok(answer)
             }
             (Route::Events, &Method::POST) => self.accept(request).await,
-            (Route::Stream, &Method::GET) => self.open_stream(request, peer, id),
-            (Route::Report, &Method::GET | &Method::HEAD) => self.report(&request).await,
+            (Route::Stream, &Method::GET) => Ok(self.open_stream(request, peer, id)?),
+            (Route::Report, &Method::GET | &Method::HEAD) => Ok(self.report(&request).await?),
             (Route::About, &Method::GET | &Method::HEAD) => {
                 no_parameters(query(&request))?;
                 Ok(json(&about()))
@@ -175,7 +174,7 @@ impl Api {
                 no_parameters(query(&request))?;
                 Ok(self.documents.answer(name, request.headers()))
             }
-            _ => Err(Problem::MethodNotAllowed(route.methods())),
+            _ => Err(Problem::MethodNotAllowed(route.methods()).into()),
         }
     }
 
@@ -187,7 +186,7 @@ impl Api {
         Ok(with_rate(self.reports.answer(&filter).await?, rate))
     }
 
-    async fn accept(&self, request: Request<Incoming>) -> Result<Answer, Problem> {
+    async fn accept(&self, request: Request<Incoming>) -> Result<Answer, Refused> {
         let caller = self.gate.writer(request.headers())?;
         let dry_run = parse_dry_run(query(&request))?;
         let form = Form::of(request.headers())?;
@@ -232,9 +231,11 @@ impl Api {
         let answering = self.accept_message(message, &terms);
         let (status, text) = match surviving(&terms.id, Route::Stream, answering).await {
             Ok(accepted) => (StatusCode::OK, http::json_line(&accepted)),
-            Err(problem) => {
-                self.note(&problem);
-                problem.into_text(|| self.retry_after())
+            Err(refused) => {
+                if !terms.dry_run {
+                    self.metrics.refused(&refused);
+                }
+                refused.problem.into_text(|| self.retry_after())
             }
         };
         self.metrics.message_answered(status);
@@ -245,7 +246,7 @@ impl Api {
         &self,
         message: Result<Body, Problem>,
         terms: &MessageTerms,
-    ) -> Result<Accepted<'_>, Problem> {
+    ) -> Result<Accepted<'_>, Refused> {
         let _permit = self.free.try_acquire().map_err(|_| Problem::RequestsFull)?;
         // As the key file has it by now.
         let caller = self.gate.renew(&terms.caller)?;
@@ -262,12 +263,12 @@ impl Api {
 async fn surviving<T>(
     id: &HeaderValue,
     route: Route,
-    answering: impl Future<Output = Result<T, Problem>>,
-) -> Result<T, Problem> {
+    answering: impl Future<Output = Result<T, Refused>>,
+) -> Result<T, Refused> {
     let answered = AssertUnwindSafe(answering).catch_unwind().await;
     answered.unwrap_or_else(|_| {
         tracing::error!(request_id = ?id, route = route.name(), "a request failed on a bug");
-        Err(Problem::Bug)
+        Err(Problem::Bug.into())
     })
 }
 

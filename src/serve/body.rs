@@ -16,6 +16,7 @@ use super::form::Form;
 use super::inflate::{Coding, InflateError, inflate};
 use super::limits::Limits;
 use super::problem::Problem;
+use super::refused::Refused;
 use crate::event::Event;
 
 /// A larger body is read on a thread for such work: parsing takes 10 ms for each megabyte, in which
@@ -175,8 +176,8 @@ impl Bodies {
         &self,
         body: Body,
         form: Form,
-        make: impl FnOnce(Vec<Event>, bool) -> Result<T, Problem> + Send + 'static,
-    ) -> Result<T, Problem> {
+        make: impl FnOnce(Vec<Event>, bool) -> Result<T, Refused> + Send + 'static,
+    ) -> Result<T, Refused> {
         let events_max = self.events_max;
         let parse = move |bytes: &[u8]| {
             let events = form.parse(bytes, events_max).map_err(Problem::Body)?;

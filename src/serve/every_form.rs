@@ -262,7 +262,8 @@ proptest! {
                     let sent: Vec<_> = all.iter().map(|written| written.event.clone()).collect();
                     prop_assert_eq!(events, sent);
                 }
-                Err(Rejection::Invalid(errors)) => {
+                Err(Rejection::Invalid { events, errors }) => {
+                    prop_assert_eq!(events, all.len());
                     prop_assert!(is_json && all.len() <= EVENTS_MAX, "{:?}", errors);
                     let mut named: Vec<_> = errors.into_iter().map(|error| error.pointer).collect();
                     named.sort();

@@ -3,16 +3,14 @@
 use std::time::Duration;
 
 use hyper::StatusCode;
-use prometheus_client::collector::Collector;
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
-use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::refused::{Reason, Refused};
 use super::request::Route;
 
 /// Statuses that an answer may have.
@@ -39,6 +37,19 @@ struct OfStatus {
     status: u16,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfReason {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfResult {
+    result: &'static str,
+}
+
+const CONFIRMED: OfResult = OfResult { result: "ok" };
+const FAILED: OfResult = OfResult { result: "failed" };
+
 /// Handles to the metrics.
 pub struct Metrics {
     requests: Family<Answered, Counter>,
@@ -48,8 +59,8 @@ pub struct Metrics {
     pub streams_open: Gauge,
     /// Events that Kafka confirmed.
     pub events_accepted: Counter,
-    /// Bodies that hold no events.
-    pub bodies_refused: Counter,
+    events_refused: Family<OfReason, Counter>,
+    produce_seconds: Family<OfResult, Histogram>,
 }
 
 impl Metrics {
@@ -64,7 +75,11 @@ impl Metrics {
             messages: Family::default(),
             streams_open: Gauge::default(),
             events_accepted: Counter::default(),
-            bodies_refused: Counter::default(),
+            events_refused: Family::default(),
+            // 0.5 ms to 4 s, when a request is given up.
+            produce_seconds: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.0005, 2.0, 14))
+            }),
         };
         for route in Route::NAMES {
             drop(metrics.request_seconds.get_or_create(&OfRoute { route }));
@@ -74,6 +89,12 @@ impl Metrics {
         }
         for status in MESSAGE_STATUSES {
             drop(metrics.messages.get_or_create(&OfStatus { status }));
+        }
+        for reason in Reason::ALL.map(Reason::name) {
+            drop(metrics.events_refused.get_or_create(&OfReason { reason }));
+        }
+        for result in [CONFIRMED, FAILED] {
+            drop(metrics.produce_seconds.get_or_create(&result));
         }
         registry.register(
             "stream_messages",
@@ -102,11 +123,38 @@ impl Metrics {
             metrics.events_accepted.clone(),
         );
         registry.register(
-            "bodies_refused",
-            "Request bodies that hold no events",
-            metrics.bodies_refused.clone(),
+            "events_refused",
+            "Events that were not accepted, by reason: all of their body or message, which is one if nobody got to \
+             count them. Dry runs are left out, and what its sender gave up",
+            metrics.events_refused.clone(),
+        );
+        registry.register_with_unit(
+            "produce_duration",
+            "Time from handing a Produce request to a broker to Kafka's answer, connecting included; failed if not all \
+             of it was confirmed",
+            Unit::Seconds,
+            metrics.produce_seconds.clone(),
         );
         metrics
+    }
+
+    /// Events were not accepted.
+    pub fn refused(&self, refused: &Refused) {
+        if let Some((reason, events)) = refused.counted() {
+            let reason = reason.name();
+            let counter = self.events_refused.get_or_create(&OfReason { reason });
+            counter.inc_by(events);
+        }
+    }
+
+    /// Where a producer tells of its requests: how long each took, and whether all of it was confirmed.
+    pub fn of_produce(&self) -> impl Fn(Duration, bool) + Send + Sync + 'static {
+        let of = |result| self.produce_seconds.get_or_create_owned(result);
+        let (confirmed, failed) = (of(&CONFIRMED), of(&FAILED));
+        move |elapsed, is_confirmed| {
+            let seconds = if is_confirmed { &confirmed } else { &failed };
+            seconds.observe(elapsed.as_secs_f64());
+        }
     }
 
     /// A message of a stream was answered.
@@ -125,45 +173,5 @@ impl Metrics {
         self.requests.get_or_create(&labels).inc();
         let seconds = self.request_seconds.get_or_create(&OfRoute { route });
         seconds.observe(elapsed.as_secs_f64());
-    }
-}
-
-/// A gauge that is read when somebody looks.
-pub struct Level<F> {
-    name: &'static str,
-    help: &'static str,
-    unit: Option<Unit>,
-    read: F,
-}
-
-impl<F: Fn() -> usize + Send + Sync + 'static> Level<F> {
-    /// Renders what `read` says with a registry. The help is a sentence with its full stop.
-    pub fn register(
-        registry: &mut Registry,
-        name: &'static str,
-        help: &'static str,
-        unit: Option<Unit>,
-        read: F,
-    ) {
-        registry.register_collector(Box::new(Level {
-            name,
-            help,
-            unit,
-            read,
-        }));
-    }
-}
-
-impl<F> std::fmt::Debug for Level<F> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name)
-    }
-}
-
-impl<F: Fn() -> usize + Send + Sync + 'static> Collector for Level<F> {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
-        let level = ConstGauge::new((self.read)() as i64);
-        let (name, help, unit) = (self.name, self.help, self.unit.as_ref());
-        level.encode(encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?)
     }
 }

@@ -19,6 +19,7 @@ mod new_key;
 mod openapi;
 mod pace;
 mod problem;
+mod refused;
 mod report;
 mod reports;
 mod request;
@@ -160,9 +161,12 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let keys_in_force = keys.clone();
     let topic = broker.topic().clone();
     let report = health.clone();
-    let producer = Producer::start(broker, limits.waiting_bytes_max, move |status| {
-        report.set("kafka", status)
-    });
+    let producer = Producer::start(
+        broker,
+        limits.waiting_bytes_max,
+        move |status| report.set("kafka", status),
+        metrics.of_produce(),
+    );
     let bodies = Bodies::new(&limits, stop.clone());
     let api = Arc::new(Api::new(
         Acceptor::new(topic, producer, bodies, metrics.events_accepted.clone()),
@@ -175,7 +179,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     ));
 
     if let Some(keys) = keys_in_force {
-        metrics::Level::register(
+        http::Level::register(
             &mut registry,
             "keys_file_taken",
             "1 if the keys in force are those of the file.",
@@ -184,14 +188,14 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         );
     }
     let (requests, bodies) = (Arc::clone(&api), Arc::clone(&api));
-    metrics::Level::register(
+    http::Level::register(
         &mut registry,
         "http_requests_in_progress",
         "Requests that are not answered yet.",
         None,
         move || requests.in_progress(),
     );
-    metrics::Level::register(
+    http::Level::register(
         &mut registry,
         "bodies",
         "What the bodies in progress take.",

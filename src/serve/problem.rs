@@ -257,7 +257,7 @@ impl Problem {
             Problem::Body(Rejection::NotJson(reason)) => {
                 (400, "not JSON", format!("the body is not JSON: {reason}"))
             }
-            Problem::Body(Rejection::Invalid(fields)) => {
+            Problem::Body(Rejection::Invalid { errors: fields, .. }) => {
                 let detail = format!("nothing was accepted: {}", described(fields.len()));
                 errors = Some(Errors::Fields(fields));
                 (422, "not an event", detail)
@@ -376,7 +376,11 @@ mod tests {
             pointer: "/3/site_id".to_string(),
             detail: "missing".to_string(),
         }];
-        let document = Problem::Body(Rejection::Invalid(fields)).document();
+        let invalid = Rejection::Invalid {
+            events: 4,
+            errors: fields,
+        };
+        let document = Problem::Body(invalid).document();
         assert_eq!(
             serde_json::to_string(&document).unwrap(),
             r#"{"type":"about:blank","title":"not an event","status":422,"detail":"nothing was accepted: one error","errors":[{"pointer":"/3/site_id","detail":"missing"}]}"#

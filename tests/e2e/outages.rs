@@ -61,9 +61,15 @@ async fn kafka_away_is_503_from_the_first_request_on_and_recovers() {
     world.await_counted(1).await;
 
     kafka.kill();
+    let refused = "captcha_events_refused_total{reason=\"kafka\"}";
+    let before = serve.metric(refused).await;
+    assert!(before >= 1.0, "the first event was not confirmed");
     for _ in 0..3 {
         assert_not_confirmed(&try_post(&serve.address, &events(5)).await.unwrap());
     }
+    assert_eq!(serve.metric(refused).await, before + 15.0);
+    let failed = "captcha_produce_duration_seconds_count{result=\"failed\"}";
+    assert!(serve.metric(failed).await >= 1.0);
     consume.await_ready(503, "kafka").await;
     kafka.start();
     accept_in_the_end(&serve.address).await;

@@ -149,7 +149,11 @@ async fn a_refused_message_says_why_and_the_stream_goes_on() {
     }
     let refused = "captcha_stream_messages_total{status=\"422\"}";
     assert_eq!(serve.metric(refused).await, 2.0);
-    assert_eq!(serve.metric("captcha_bodies_refused_total").await, 10.0);
+    // Of each three events, and four times a body that counts as one.
+    for (reason, events) in [("malformed", 12.0), ("too_large", 2.0)] {
+        let refused = format!("captcha_events_refused_total{{reason=\"{reason}\"}}");
+        assert_eq!(serve.metric(&refused).await, events, "{reason}");
+    }
 
     let path = format!("{PATH}?dry_run=true");
     let mut dry = Stream::try_open(&serve.address, &path).await.unwrap();
