@@ -32,6 +32,26 @@ impl Broker {
             end: 0,
         })
     }
+
+    /// The first record of a partition from an offset on, if there is one, and the offset after the last one. Looks once,
+    /// half a second at most, and connects for it.
+    ///
+    /// # Errors
+    /// As [`Broker::reader`], or the log has no such offset.
+    pub async fn first_record(
+        &self,
+        number: i32,
+        from: i64,
+    ) -> anyhow::Result<(Option<Record>, i64)> {
+        let reader = self.reader(number).await?;
+        match reader.fetch(from, Reader::ONE_BATCH).await {
+            Ok(Fetched { records, end, .. }) => Ok((records.into_iter().next(), end)),
+            Err(FetchError::OutOfRange) => {
+                bail!("kafka has no {from} of {}:{number}", self.topic())
+            }
+            Err(FetchError::Failed(err)) => Err(err),
+        }
+    }
 }
 
 impl Log {

@@ -1,6 +1,7 @@
 //! What `captcha consume` counts.
 
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -9,7 +10,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::store::{Content, Row};
+use super::lag::Lags;
+use super::tally::{KINDS, Tally};
 
 /// What stood at an offset.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -28,8 +30,9 @@ pub struct Owned {
 #[derive(Clone)]
 pub struct Metrics {
     rows: Family<Kind, Counter>,
-    /// Time from sending an insert to the head that confirms it.
-    pub insert_seconds: Histogram,
+    insert_seconds: Histogram,
+    insert_rows: Histogram,
+    end_to_end_seconds: Histogram,
     /// Tokens that the server had noted without keeping the rows.
     pub burnt_tokens: Counter<u64, AtomicU64>,
     /// Times that somebody else had moved a head.
@@ -38,6 +41,8 @@ pub struct Metrics {
     pub shortened: Counter<u64, AtomicU64>,
     /// Records in Kafka that are not in ClickHouse yet.
     pub lag_records: Family<Owned, Gauge>,
+    /// And since when.
+    pub lags: Lags,
     /// How long ago, in seconds, an event may have been sent and is still known.
     pub repeat_window: Family<Owned, Gauge<f64, AtomicU64>>,
     /// The newest claim, in seconds since 1970.
@@ -51,14 +56,19 @@ impl Metrics {
             rows: Family::default(),
             // 4 ms to 33 s.
             insert_seconds: Histogram::new(exponential_buckets(0.004, 2.0, 14)),
+            // To a million, more than an insert ever has.
+            insert_rows: Histogram::new(exponential_buckets(1.0, 4.0, 11)),
+            // 8 ms to 9 h: an event may wait out an outage.
+            end_to_end_seconds: Histogram::new(exponential_buckets(0.008, 2.0, 23)),
             burnt_tokens: Counter::default(),
             heads_moved: Counter::default(),
             shortened: Counter::default(),
             lag_records: Family::default(),
+            lags: Lags::default(),
             repeat_window: Family::default(),
             complete_through: Family::default(),
         };
-        for kind in ["event", "repeat", "bad", "gap"] {
+        for kind in KINDS {
             // Present from the start, at 0.
             drop(metrics.rows.get_or_create(&Kind { kind }));
         }
@@ -73,6 +83,18 @@ impl Metrics {
             "Time from sending an insert to the head that confirms it",
             Unit::Seconds,
             metrics.insert_seconds.clone(),
+        );
+        registry.register(
+            "insert_rows",
+            "Rows of confirmed inserts",
+            metrics.insert_rows.clone(),
+        );
+        registry.register_with_unit(
+            "end_to_end_duration",
+            "Time from a record's arrival in Kafka, its timestamp, to the head that confirms its row, by this process's \
+             clock: where that is behind the sender's the difference is missing, where it is ahead too much. Gaps do not count",
+            Unit::Seconds,
+            metrics.end_to_end_seconds.clone(),
         );
         registry.register(
             "burnt_tokens",
@@ -94,6 +116,7 @@ impl Metrics {
             "Records in Kafka that are not in ClickHouse yet",
             metrics.lag_records.clone(),
         );
+        registry.register_collector(Box::new(metrics.lags.clone()));
         registry.register_with_unit(
             "repeat_window",
             "Time that the records of the repeat window took to arrive, as far back as this process has seen: an event \
@@ -110,46 +133,17 @@ impl Metrics {
         (metrics, registry)
     }
 
-    /// Counts rows that are stored.
-    pub fn count_rows(&self, rows: &RowCounts) {
-        for (kind, count) in rows.0 {
+    /// Counts an insert that a head has confirmed, this long after it was sent, when the clock showed so many
+    /// milliseconds since 1970.
+    pub fn confirmed(&self, tally: &Tally, elapsed: Duration, now_millis: i64) {
+        self.insert_seconds.observe(elapsed.as_secs_f64());
+        self.insert_rows.observe(tally.rows() as f64);
+        for (kind, count) in tally.kinds() {
             self.rows.get_or_create(&Kind { kind }).inc_by(count);
         }
-    }
-}
-
-/// How many rows of each kind a batch has.
-pub struct RowCounts([(&'static str, u64); 4]);
-
-impl RowCounts {
-    /// Those that are no events.
-    pub fn bad(&self) -> u64 {
-        let bad = self.0.iter().filter(|(kind, _)| *kind == "bad");
-        bad.map(|(_, count)| count).sum()
-    }
-
-    /// Counts the rows of a batch.
-    pub fn of(rows: &[Row]) -> RowCounts {
-        let count = |wanted: fn(&Content) -> bool| {
-            rows.iter().filter(|row| wanted(&row.content)).count() as u64
-        };
-        RowCounts([
-            (
-                "event",
-                count(|content| matches!(content, Content::Event { repeat: false, .. })),
-            ),
-            (
-                "repeat",
-                count(|content| matches!(content, Content::Event { repeat: true, .. })),
-            ),
-            (
-                "bad",
-                count(|content| matches!(content, Content::Bad { .. })),
-            ),
-            (
-                "gap",
-                count(|content| matches!(content, Content::Gap { .. })),
-            ),
-        ])
+        for (millis, count) in tally.waits_millis(now_millis) {
+            let seconds = millis as f64 / 1e3;
+            (0..count).for_each(|_| self.end_to_end_seconds.observe(seconds));
+        }
     }
 }

@@ -4,14 +4,17 @@ mod allowance;
 mod batch;
 mod bounds;
 mod claim;
+mod lag;
 mod memory;
 mod metrics;
 #[cfg(test)]
 mod model;
 mod repeats;
+mod schema;
 mod seen;
 mod session;
 mod step;
+mod tally;
 mod window;
 mod worker;
 
@@ -136,7 +139,15 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         .iter()
         .flat_map(|store| [check("schema", store), check("topic", store)]);
     let health = admin::Health::awaiting(checks);
-    let (metrics, registry) = metrics::Metrics::new();
+    let (metrics, mut registry) = metrics::Metrics::new();
+    let versions: Vec<Store> = consumed.iter().copied().cloned().collect();
+    http::Level::register(
+        &mut registry,
+        "schema_version",
+        "Newest migration that ClickHouse has, of the shard that has the oldest; 0 while it is not known.",
+        None,
+        move || schema::oldest(&versions) as usize,
+    );
     let admin_stop = CancellationToken::new();
     let admin = tokio::spawn(admin::serve(
         listener,
@@ -192,6 +203,7 @@ async fn work(share: Share, shared: &Shared) -> anyhow::Result<()> {
         check("claims", &shared.store),
         shared.stop.clone(),
     ));
+    let looking = tokio::spawn(schema::watch(shared.store.clone(), shared.stop.clone()));
     let mut known = 0;
     let mut wait = Duration::ZERO;
     loop {
@@ -215,6 +227,7 @@ async fn work(share: Share, shared: &Shared) -> anyhow::Result<()> {
     while let Some(ended) = workers.join_next().await {
         ended.context(WORKER_FAILED)?;
     }
+    looking.await.context(WORKER_FAILED)?;
     claiming.await.context(WORKER_FAILED)
 }
 

@@ -7,18 +7,21 @@ use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
+use chrono::Utc;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::allowance::Allowance;
 use super::batch::{Batch, ROWS_MAX, cut};
 use super::bounds::Bounds;
 use super::claim::{Claimer, Claims};
+use super::lag::Lag;
 use super::memory::Memory;
-use super::metrics::{Metrics, Owned, RowCounts};
+use super::metrics::{Metrics, Owned};
 use super::session::Session;
 use super::step::{Answer, Attempt, Step, Why};
+use super::tally::Tally;
 use crate::broker::Broker;
 use crate::http::admin::Health;
 use crate::store::{Class, Insert, Place, Store, TopicFacts};
@@ -51,6 +54,7 @@ pub struct Worker {
     insert_interval: Duration,
     memory: Memory,
     claimer: Claimer,
+    lag: Lag,
     allowance: Allowance,
     /// The head whose token was burnt, and the generation that comes next.
     burnt: Option<(i64, u32)>,
@@ -118,6 +122,7 @@ impl Worker {
             insert_interval: shared.insert_interval,
             memory: Memory::new(shared.facts.repeat_window_records),
             claimer: Claimer::new(shared.claims.clone()),
+            lag: Lag::new(number, shared.metrics.clone()),
             allowance: Allowance::new(Instant::now()),
             burnt: None,
             next_insert: Instant::now(),
@@ -147,7 +152,7 @@ impl Worker {
                     let wait = self.next_wait();
                     tokio::select! {
                         () = self.stop.cancelled() => return,
-                        () = sleep(wait) => {}
+                        () = self.wait(wait) => {}
                     }
                 }
             }
@@ -233,10 +238,7 @@ impl Worker {
                 return Ok(());
             }
             let led_on = session.fetch(self.bounds.fetch_bytes()).await?;
-            self.metrics
-                .lag_records
-                .get_or_create(&self.owned())
-                .set(session.lag_records());
+            self.lag.tell(session);
             self.claim(session).await;
             if led_on {
                 continue;
@@ -261,6 +263,17 @@ impl Worker {
                 next_look = Instant::now() + IDLE_LOOK;
             }
         }
+    }
+
+    /// Waits before it begins anew, and looks meanwhile what gathers in Kafka: it may be ClickHouse that is away.
+    async fn wait(&self, wait: Duration) {
+        let until = Instant::now() + wait;
+        let looking = self.lag.look(&self.broker, self.last_head);
+        if let Ok(Err(err)) = timeout_at(until, looking).await {
+            let reason = format!("{err:#}");
+            tracing::debug!(partition = self.number, %reason, "cannot tell the lag");
+        }
+        sleep_until(until).await;
     }
 
     async fn claim(&mut self, session: &Session) {
@@ -325,7 +338,7 @@ impl Worker {
             generation: attempt.generation,
             rows: std::mem::take(&mut batch.rows),
         };
-        let counts = RowCounts::of(&insert.rows);
+        let tally = Tally::of(&insert.rows);
         let token = insert.token();
         let began = Instant::now();
         self.next_insert = began + self.insert_interval;
@@ -352,15 +365,15 @@ impl Worker {
                     attempt.looked(is_running, head.map(|head| head.next))
                 }
                 Step::Confirmed => {
-                    let seconds = began.elapsed().as_secs_f64();
-                    self.metrics.insert_seconds.observe(seconds);
-                    self.metrics.count_rows(&counts);
+                    let now_millis = Utc::now().timestamp_millis();
+                    self.metrics.confirmed(&tally, began.elapsed(), now_millis);
                     self.metrics.shortened.inc_by(batch.shortened);
                     self.allowance.spend(batch.raw_bytes);
-                    self.tell_of_bad(counts.bad());
+                    self.tell_of_bad(tally.bad());
                     self.memory.note(batch);
                     self.is_well();
                     session.go_on_at(head);
+                    self.lag.tell(session);
                     return Ok(true);
                 }
                 Step::Overtaken => {

@@ -21,6 +21,8 @@ mod topics;
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -158,6 +160,8 @@ pub struct Store {
     tls: Option<Tls>,
     /// Whose replicas have the same tables.
     cluster: Option<Identifier>,
+    /// As last seen; clones share it.
+    schema_version: Arc<AtomicU32>,
 }
 
 impl Store {
@@ -181,6 +185,7 @@ impl Store {
             password: file.or(given),
             tls,
             cluster: None,
+            schema_version: Arc::default(),
         };
         store.password()?;
         if let Some(tls) = &store.tls {
@@ -197,6 +202,11 @@ impl Store {
     /// Which shard it is.
     pub fn shard(&self) -> Shard {
         self.shard
+    }
+
+    /// The newest migration that it had when [`Store::connect_to_schema`] looked last; 0 before that, and without any.
+    pub fn schema_version(&self) -> u32 {
+        self.schema_version.load(Ordering::Relaxed)
     }
 
     /// The database as given.
@@ -231,6 +241,9 @@ impl Store {
             other => other?,
         };
         let applied = connection.applied().await?;
+        let version = applied.iter().map(|record| record.version).max();
+        self.schema_version
+            .store(version.unwrap_or(0), Ordering::Relaxed);
         if applied.is_empty() {
             return Err(nothing());
         }
