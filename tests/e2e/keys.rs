@@ -47,7 +47,7 @@ async fn a_key_is_not_shown_to_a_log() {
 }
 
 /// Makes a key with `captcha serve new-key` and appends its line to a key file; the header value for it.
-async fn new_key(world: &World, file: &Path, words: &[&str]) -> String {
+pub async fn new_key(world: &World, file: &Path, words: &[&str]) -> String {
     let key = tempfile::tempdir().unwrap().path().with_extension("key");
     let out = ["--key-out", key.to_str().unwrap()];
     let line = world
