@@ -114,8 +114,14 @@ fn one_line(
             assert_eq!(errors[0].pointer, "/0");
         }
         (
-            Err(Rejection::Invalid { events: 1, errors: one }),
-            Err(Rejection::Invalid { events: 1, errors: other }),
+            Err(Rejection::Invalid {
+                events: 1,
+                errors: one,
+            }),
+            Err(Rejection::Invalid {
+                events: 1,
+                errors: other,
+            }),
         ) => {
             assert_eq!(one.len(), other.len());
             for (one, other) in one.iter().zip(other) {

@@ -105,6 +105,10 @@ impl Lags {
 
 impl Collector for Lags {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let all = self.seconds(Utc::now().timestamp_millis());
+        if all.is_empty() {
+            return Ok(());
+        }
         let mut encoder = encoder.encode_descriptor(
             "lag",
             "How long ago the first record arrived in Kafka that is not in ClickHouse, by this process's clock against \
@@ -112,7 +116,7 @@ impl Collector for Lags {
             Some(&Unit::Seconds),
             MetricType::Gauge,
         )?;
-        for (partition, seconds) in self.seconds(Utc::now().timestamp_millis()) {
+        for (partition, seconds) in all {
             let owned = Owned { partition };
             encoder.encode_family(&owned)?.encode_gauge(&seconds)?;
         }

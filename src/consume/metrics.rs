@@ -12,6 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::lag::Lags;
 use super::tally::{KINDS, Tally};
+use super::waits::Waits;
 
 /// What stood at an offset.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -32,7 +33,7 @@ pub struct Metrics {
     rows: Family<Kind, Counter>,
     insert_seconds: Histogram,
     insert_rows: Histogram,
-    end_to_end_seconds: Histogram,
+    waits: Waits,
     /// Tokens that the server had noted without keeping the rows.
     pub burnt_tokens: Counter<u64, AtomicU64>,
     /// Times that somebody else had moved a head.
@@ -58,8 +59,7 @@ impl Metrics {
             insert_seconds: Histogram::new(exponential_buckets(0.004, 2.0, 14)),
             // To a million, more than an insert ever has.
             insert_rows: Histogram::new(exponential_buckets(1.0, 4.0, 11)),
-            // 8 ms to 9 h: an event may wait out an outage.
-            end_to_end_seconds: Histogram::new(exponential_buckets(0.008, 2.0, 23)),
+            waits: Waits::new(),
             burnt_tokens: Counter::default(),
             heads_moved: Counter::default(),
             shortened: Counter::default(),
@@ -89,13 +89,7 @@ impl Metrics {
             "Rows of confirmed inserts",
             metrics.insert_rows.clone(),
         );
-        registry.register_with_unit(
-            "end_to_end_duration",
-            "Time from a record's arrival in Kafka, its timestamp, to the head that confirms its row, by this process's \
-             clock: where that is behind the sender's the difference is missing, where it is ahead too much. Gaps do not count",
-            Unit::Seconds,
-            metrics.end_to_end_seconds.clone(),
-        );
+        registry.register_collector(Box::new(metrics.waits.clone()));
         registry.register(
             "burnt_tokens",
             "Deduplication tokens that the server had noted without keeping the rows",
@@ -141,9 +135,6 @@ impl Metrics {
         for (kind, count) in tally.kinds() {
             self.rows.get_or_create(&Kind { kind }).inc_by(count);
         }
-        for (millis, count) in tally.waits_millis(now_millis) {
-            let seconds = millis as f64 / 1e3;
-            (0..count).for_each(|_| self.end_to_end_seconds.observe(seconds));
-        }
+        self.waits.observe(tally.waits_millis(now_millis));
     }
 }

@@ -15,6 +15,7 @@ mod seen;
 mod session;
 mod step;
 mod tally;
+mod waits;
 mod window;
 mod worker;
 

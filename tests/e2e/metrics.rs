@@ -2,11 +2,9 @@
 
 mod page;
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 
-use self::page::{documented, lint, scraped};
+use self::page::{Families, documented, lint, scraped};
 use crate::client::{SITE, accept, events, get, request};
 use crate::keys::new_key;
 use crate::process::{Process, Server, eventually, shared};
@@ -61,19 +59,21 @@ async fn a_consumer_tells_all_that_is_documented_once_it_has_stored_something() 
     let (serve, consume) = world.all().await;
     accept(&serve.address, &events(100)).await;
     lint(&get(&consume.admin, "/metrics").await.text());
-    eventually("every family to have all of its labels", async || {
-        let scraped = scraped(&get(&consume.admin, "/metrics").await.text());
-        let documented = documented("consume");
-        let names = |all: &BTreeMap<String, _>| all.keys().cloned().collect::<Vec<String>>();
-        assert_eq!(names(&scraped), names(&documented));
-        let lacking: Vec<_> = scraped
-            .iter()
-            .filter(|(name, says)| documented[*name] != **says)
-            .collect();
-        lacking
-            .is_empty()
+    eventually("all that is documented, and nothing else", async || {
+        let (scraped, documented) = (
+            scraped(&get(&consume.admin, "/metrics").await.text()),
+            documented("consume"),
+        );
+        let differing = |one: &Families, other: &Families| {
+            let differs = |(name, says): &(&String, _)| other.get(*name) != Some(*says);
+            let names = one.iter().filter(differs).map(|(name, _)| name.clone());
+            names.collect::<Vec<String>>()
+        };
+        let lacking = differing(&documented, &scraped);
+        let unknown = differing(&scraped, &documented);
+        (lacking.is_empty() && unknown.is_empty())
             .then_some(())
-            .ok_or(format!("{lacking:?}"))
+            .ok_or(format!("lacking {lacking:?}, unknown {unknown:?}"))
     })
     .await;
     lint(&get(&consume.admin, "/metrics").await.text());

@@ -11,6 +11,9 @@ struct Family {
     samples: Vec<String>,
 }
 
+/// Type and labels of each family, by its name as Prometheus stores it.
+pub type Families = BTreeMap<String, (String, BTreeSet<String>)>;
+
 /// Reads a page; panics where it breaks the format.
 fn families(page: &str) -> BTreeMap<String, Family> {
     let body = page.strip_suffix("# EOF\n").expect("no # EOF at the end");
@@ -62,8 +65,8 @@ impl Family {
     }
 }
 
-/// What docs/metrics.md says of `serve` or `consume`: type and labels by name.
-pub fn documented(process: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
+/// What docs/metrics.md says of `serve` or `consume`.
+pub fn documented(process: &str) -> Families {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md"));
     let page = page.unwrap();
     let mut all = BTreeMap::new();
@@ -76,7 +79,7 @@ pub fn documented(process: &str) -> BTreeMap<String, (String, BTreeSet<String>)>
             .lines()
             .filter(|line| line.starts_with("| `captcha_") || line.starts_with("| `process_"))
         {
-            let cells: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+            let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
             let [name, kind, labels, meaning] = cells[..] else {
                 panic!("{row}");
             };
@@ -92,7 +95,7 @@ pub fn documented(process: &str) -> BTreeMap<String, (String, BTreeSet<String>)>
 }
 
 /// The same of what was scraped.
-pub fn scraped(page: &str) -> BTreeMap<String, (String, BTreeSet<String>)> {
+pub fn scraped(page: &str) -> Families {
     let stored = |(name, family): (String, Family)| {
         let suffix = match family.kind.as_str() {
             "counter" => "_total",
