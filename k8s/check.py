@@ -6,8 +6,8 @@
 Without a folder it checks the base, every overlay, and the base with each component and each pair of them. One line for
 each, then one line per problem; exit 1 when there is one. Needs kubectl (or kustomize), the built captcha executable (it is
 asked which settings it knows) and, the first time, PyPI for the pinned packages in k8s/requirements.txt. The definitions of
-custom resources are read from $CRDS, or from ../shared/k8s/crds beside the checkout; where there are none it says so, and
-fails in CI.
+custom resources are read from $CRDS, or from ../shared/k8s/crds beside the checkout, and alerts are tested with what
+`make promtool` builds, or $PROMTOOL; where there are none it says so, and fails in CI.
 """
 
 import argparse
@@ -140,6 +140,17 @@ def definitions():
     return crds.load(found)
 
 
+def promtool():
+    """Prometheus's own tool; None where there is none, which is a problem in CI."""
+    import monitoring
+    found = monitoring.promtool()
+    if found is None:
+        if os.environ.get("CI"):
+            give_up("no promtool: run `make promtool`, or name it in PROMTOOL")
+        print("alerts are not tested: there is no promtool; run `make promtool` (which takes Go), or name it in PROMTOOL")
+    return found
+
+
 def dockerfile_problems(text):
     """What hadolint says of a Dockerfile."""
     hadolint = Path(sys.prefix) / "bin" / "hadolint"
@@ -212,11 +223,13 @@ def main():
     args = options.parse_args()
     enter_venv()
     import crds
+    import monitoring
     import rules
     import selftest
 
     version = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
     known, custom = known_settings(args.binary or newest_binary()), definitions()
+    watched, tool = monitoring.read(), promtool()
 
     def schemas(docs):
         found = [p for version in KUBERNETES for p in schema_problems(docs, version)]
@@ -242,11 +255,16 @@ def main():
         print(f"{SELF_TESTED.relative_to(ROOT)}: checkov")
         secrets = ", ".join(f"{s} (keys {', '.join(sorted(k))})" for s, k in rules.OUT_OF_BAND.items())
         print(f"secrets to be made by hand: {secrets}")
+        problems += monitoring.problems(watched, tool)
+        checks += 1
+        print(f"monitoring: {len(monitoring.alerts(watched.groups))} alerts, {len(watched.board['panels'])} panels and rows")
     if not problems:
         world = rules.World(render(SELF_TESTED), version, known)
         lines, damages = selftest.run(world, schemas, custom is not None)
-        problems, checks = lines, checks + damages
-        print(f"self-test: {damages} damages to the documents, {len(lines)} unnoticed")
+        more_lines, more_damages = selftest.run_monitoring(watched, tool)
+        problems, damages = lines + more_lines, damages + more_damages
+        checks += damages
+        print(f"self-test: {damages} damages to the documents, {len(problems)} unnoticed")
     sys.stdout.flush()
     for p in problems:
         print(f"k8s-check: {p}", file=sys.stderr)

@@ -97,6 +97,11 @@ def expand(text, container):
     return re.sub(r"\$\(([A-Za-z0-9_]+)\)", value, text)
 
 
+def dashboards(docs):
+    """The config maps that are for Grafana, and for no process of captcha."""
+    return [d for d in kind(docs, "ConfigMap") if "grafana_dashboard" in d["metadata"].get("labels", {})]
+
+
 def operated(docs):
     """The secrets that operators make of the documents, with their keys."""
     made = {name(d): {"password"} for d in kind(docs, "KafkaUser")}
@@ -269,7 +274,7 @@ def versions(w):
 
 
 def keys(w):
-    config = {name(d): d.get("data", {}) for d in kind(w.docs, "ConfigMap")}
+    config = {name(d): d.get("data", {}) for d in kind(w.docs, "ConfigMap") if d not in dashboards(w.docs)}
     readers = {}  # config map -> variables that a container reading it knows
     for _, _, c, at in containers(w.docs):
         subcommand = (c.get("args") or [""])[0]

@@ -2,6 +2,7 @@
 
 import copy
 
+import monitoring
 import rules
 
 DELETE = object()
@@ -121,6 +122,9 @@ DAMAGES = [
     ("autoscaler keeps two pods", "HorizontalPodAutoscaler/captcha-serve", "spec minReplicas", 1),
     ("pod monitor selects serve and consume", "PodMonitor/captcha", "spec selector matchExpressions", []),
     ("scraped port is there", "PodMonitor/captcha", "spec podMetricsEndpoints 0 port", "metrics"),
+    ("there is a dashboard", "ConfigMap/captcha-dashboard", "metadata labels grafana_dashboard", DELETE),
+    ("there is a dashboard", "ConfigMap/captcha-dashboard", "data captcha.json", "{}"),
+    ("there are alerts", "PrometheusRule/captcha", "kind", "Probe"),
 ]
 
 # The same for the schemas: (what is wrong, document, path, value).
@@ -144,6 +148,46 @@ CUSTOM_DAMAGES = [
     ("a route without a shape", "HTTPRoute/captcha", "spec rules 0 matches 0 path type", "Prefix"),
     ("a certificate without a secret", "Certificate/captcha-clickhouse", "spec secretName", DELETE),
     ("a pod monitor without endpoints", "PodMonitor/captcha", "spec podMetricsEndpoints", "admin"),
+    ("an alert that waits for no time", "PrometheusRule/captcha", "spec groups 0 rules 0 for", "long"),
+    ("a field of an alert that does not exist", "PrometheusRule/captcha", "spec groups 0 rules 0 severity", "page"),
+]
+
+# For alerts, their tests and what is written of them, and the dashboard: (what the complaint says, path, value).
+FIRST = "groups 0 rules 0 "
+MONITORING_DAMAGES = [
+    ("its severity is none of", FIRST + "labels severity", "critical"),
+    ("its annotations are not", FIRST + "annotations summary", DELETE),
+    ("its runbook_url does not end in", FIRST + "annotations runbook_url", "https://docs.example.com/captcha/docs/alerts.md#other"),
+    ("docs/alerts.md has no heading", "runbooks", "# Alerts\n"),
+    ("docs/alerts.md: there is no alert", "groups 0 rules", []),
+    ("two alerts have one name", FIRST + "alert", "CaptchaConsumeAbsent"),
+    ("lacks a moment at which it fires", "tests tests", []),
+    ("lacks a moment at which it fires", "tests tests 1 alert_rule_test 1 exp_alerts", []),
+    ("k8s/tests/alerts.yaml: there is no alert", "tests tests 0 alert_rule_test 0 alertname", "Other"),
+    ("which it does not have when it fires", FIRST + "annotations summary", "of {{ $labels.pod }}"),
+    ("schemaVersion is not", "board schemaVersion", 36),
+    ("its variables are", "board templating list", []),
+    ("ids of its panels are not unique", "board panels 2 id", 2),
+    ("it stands outside of the grid", "board panels 1 gridPos x", 22),
+    ("it covers panel", "board panels 1 gridPos x", 4),
+    ("it has no title", "board panels 1 title", ""),
+    ("it has no description", "board panels 1 description", DELETE),
+    ("it has no unit", "board panels 1 fieldConfig defaults unit", DELETE),
+    ("it asks nothing", "board panels 1 targets", []),
+    ("it asks nothing", "board panels 1 targets 0 expr", ""),
+    ("two of its queries have one refId", "board panels 12 targets 1 refId", "A"),
+    ("it does not ask the chosen data source", "board panels 1 targets 0 datasource uid", "prometheus"),
+    ("it uses variables that are not there", "board panels 1 targets 0 expr", "up{namespace='$space'}"),
+]
+
+# The same for what only promtool notices.
+PROMTOOL_DAMAGES = [
+    ("promtool check", FIRST + "expr", "absent(captcha_ready"),
+    ("promtool check", FIRST + "annotations description", "{{ $labels.pod"),
+    ("promtool check", "board panels 1 targets 0 expr", "sum(captcha_ready"),
+    ("promtool test: CaptchaServeAbsent", FIRST + "expr", 'absent(captcha_ready{check="kafka"})'),
+    ("promtool test: CaptchaServeAbsent", FIRST + "for", "1h"),
+    ("promtool test: CaptchaServeAbsent", FIRST + "labels severity", "ticket"),
 ]
 
 
@@ -151,15 +195,30 @@ def damaged(docs, document, path, value):
     """A copy of all documents with one field of one of them changed; the document's name may be given by its beginning."""
     docs = copy.deepcopy(docs)
     found = [d for d in docs if rules.where(d) == document] or [d for d in docs if rules.where(d).startswith(document)]
+    damage(found[0], path, value)
+    return docs
+
+
+def damage(place, path, value):
     *parents, last = [int(p) if p.isdigit() else p for p in path.split()]
-    place = found[0]
     for p in parents:
         place = place[p]
     if value is DELETE:
         del place[last]
     else:
         place[last] = value
-    return docs
+
+
+def run_monitoring(watched, tool):
+    """As `run`, for alerts and dashboard; without promtool, but for what only promtool notices."""
+    lines, damages = [], MONITORING_DAMAGES + (PROMTOOL_DAMAGES if tool else [])
+    for wanted, path, value in damages:
+        fields = copy.deepcopy(watched._asdict())
+        damage(fields, path, value)
+        said = monitoring.problems(monitoring.Monitoring(**fields), tool if (wanted, path, value) in PROMTOOL_DAMAGES else None)
+        if not any(wanted in line for line in said):
+            lines.append(f"damage went unnoticed: monitoring: {path}: wanted '{wanted}'")
+    return lines + list(monitoring.unnoticed(watched, tool) if tool else []), len(damages)
 
 
 def run(world, schema_problems, with_custom):

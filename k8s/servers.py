@@ -1,8 +1,9 @@
 """Rules about what components bring: servers, their users, who may talk to whom, the way in, and scaling."""
 
 import fnmatch
+import json
 
-from rules import COMPONENT, Fact, containers, env, hit, kind, name, pod, pod_labels, where, workloads
+from rules import COMPONENT, Fact, containers, dashboards, env, hit, kind, name, pod, pod_labels, where, workloads
 
 # Labels of pods that operators make.
 OPERATED = ("strimzi.io/", "clickhouse.altinity.com/", "clickhouse-keeper.altinity.com/")
@@ -163,6 +164,16 @@ def scaling(w):
         yield Fact(len(found) == 2, "pod monitor selects serve and consume", where(d))
         for endpoint in d["spec"]["podMetricsEndpoints"]:
             yield Fact(ports.count(endpoint["port"]) == len(found), "scraped port is there", where(d), endpoint["port"])
+        boards = [text for c in dashboards(w.docs) for text in c["data"].values()]
+        yield Fact(is_board(boards), "there is a dashboard", where(d))
+        yield Fact(bool(kind(w.docs, "PrometheusRule")), "there are alerts", where(d))
+
+
+def is_board(texts):
+    try:
+        return [len(json.loads(text)["panels"]) > 0 for text in texts] == [True]
+    except (ValueError, KeyError):
+        return False
 
 
 GROUPS = [network, kafka, clickhouse, certificates, way_in, scaling]
