@@ -40,6 +40,8 @@ pub struct Metrics {
     pub heads_moved: Counter<u64, AtomicU64>,
     /// Bad records of which only the first bytes were kept, because they were too many.
     pub shortened: Counter<u64, AtomicU64>,
+    /// Partitions of the topic, whoever owns them.
+    pub topic_partitions: Gauge,
     /// Records in Kafka that are not in ClickHouse yet.
     pub lag_records: Family<Owned, Gauge>,
     /// And since when.
@@ -63,6 +65,7 @@ impl Metrics {
             burnt_tokens: Counter::default(),
             heads_moved: Counter::default(),
             shortened: Counter::default(),
+            topic_partitions: Gauge::default(),
             lag_records: Family::default(),
             lags: Lags::default(),
             repeat_window: Family::default(),
@@ -104,6 +107,11 @@ impl Metrics {
             "heads_moved",
             "Times that another consumer had stored records of an owned partition",
             metrics.heads_moved.clone(),
+        );
+        registry.register(
+            "topic_partitions",
+            "Partitions of the topic, whoever owns them; 0 until Kafka was asked",
+            metrics.topic_partitions.clone(),
         );
         registry.register(
             "lag_records",

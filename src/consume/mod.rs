@@ -219,6 +219,7 @@ async fn work(share: Share, shared: &Shared) -> anyhow::Result<()> {
             () = shared.stop.cancelled() => break,
             Some(ended) = workers.join_next() => ended.context(WORKER_FAILED)?,
             count = look => {
+                shared.metrics.topic_partitions.set(count.into());
                 start_workers(share, known..count, shared, &mut workers);
                 known = known.max(count);
                 wait = PARTITIONS_LOOK;

@@ -25,13 +25,15 @@ const LIMITS: Limits = Limits {
 /// Nothing here takes long.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// Serves `/livez`, `/readyz` and `/metrics`, to which it adds what every process tells of itself, until `stop` is cancelled.
+/// Serves `/livez`, `/readyz` and `/metrics`, to which it adds the checks and what every process tells of itself, until
+/// `stop` is cancelled.
 pub async fn serve(
     listener: TcpListener,
     health: Health,
-    metrics: Registry,
+    mut metrics: Registry,
     stop: CancellationToken,
 ) {
+    metrics.register_collector(Box::new(health.clone()));
     let metrics = Arc::new([metrics, vitals::registry()]);
     Door::new(LIMITS, None, Counts::default(), move |request, _| {
         let answer = route(request.method(), request.uri().path(), &health, &*metrics);

@@ -5,6 +5,11 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+
 /// How long something that is tried again must go on failing until that is said. A server that restarts, or
 /// one retry that succeeds, is not worth taking a process out of service.
 const LASTING: Duration = Duration::from_secs(3);
@@ -13,11 +18,12 @@ const LASTING: Duration = Duration::from_secs(3);
 /// a limit, the longest two minutes for reading a repeat window; a loop that takes longer hangs or has ended.
 const TURN: Duration = Duration::from_secs(300);
 
-/// The checks that readiness consists of, and the loops that set them. Clones share them.
-#[derive(Clone, Default)]
+/// The checks that readiness consists of, and the loops that set them. Clones share them. As a collector it renders, for
+/// each check, whether it holds.
+#[derive(Debug, Clone, Default)]
 pub struct Health(Arc<Mutex<State>>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     checks: BTreeMap<String, Check>,
     /// When a loop last said something of its check, whatever it was.
@@ -136,6 +142,23 @@ impl Health {
     }
 }
 
+impl Collector for Health {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        let help = "1 if a check of /readyz holds, else 0.";
+        let mut metric = encoder.encode_descriptor("ready", help, None, MetricType::Gauge)?;
+        for (name, check) in &mut state.checks {
+            let news = check.looked_at(now);
+            tell(name, check, news);
+            let label = [("check", name.as_str())];
+            let level = ConstGauge::new(i64::from(check.is_ready()));
+            level.encode(metric.encode_family(&label)?)?;
+        }
+        Ok(())
+    }
+}
+
 fn tell(name: &str, check: &Check, news: Option<News>) {
     let reason = check.reason();
     match news {
@@ -210,6 +233,9 @@ fn without_digits(text: &str) -> impl Iterator<Item = char> {
 
 #[cfg(test)]
 mod tests {
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::registry::Registry;
+
     use super::*;
 
     #[test]
@@ -229,6 +255,22 @@ mod tests {
         health.failed("kafka", "cut".to_string());
         let blip = "kafka: ok; tried again after: cut\nschema: ok\n";
         assert_eq!(health.readiness(), (true, blip.to_string()));
+    }
+
+    #[test]
+    fn each_check_is_a_metric() {
+        let health = Health::awaiting(["kafka", "partition 3"]);
+        health.set("kafka", Ok(()));
+        let mut registry = Registry::with_prefix("captcha");
+        registry.register_collector(Box::new(health));
+        let mut page = String::new();
+        encode(&mut page, &registry).unwrap();
+        let samples: Vec<_> = page.lines().filter(|line| !line.starts_with('#')).collect();
+        let wanted = [
+            "captcha_ready{check=\"kafka\"} 1",
+            "captcha_ready{check=\"partition 3\"} 0",
+        ];
+        assert_eq!(samples, wanted);
     }
 
     #[test]

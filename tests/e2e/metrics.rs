@@ -76,6 +76,18 @@ async fn a_consumer_tells_all_that_is_documented_once_it_has_stored_something() 
             .ok_or(format!("lacking {lacking:?}, unknown {unknown:?}"))
     })
     .await;
+    consume.await_ready(200, "partition 0: ok").await;
+    assert_eq!(
+        consume.metric("captcha_ready{check=\"partition 0\"}").await,
+        1.0
+    );
+    assert_eq!(serve.metric("captcha_ready{check=\"serving\"}").await, 1.0);
+    let partitions = consume.metric("captcha_topic_partitions").await;
+    for number in 0..partitions as u32 {
+        let check = format!("captcha_ready{{check=\"partition {number}\"}}");
+        consume.metric(&check).await;
+    }
+    assert!(partitions > 1.0);
     lint(&get(&consume.admin, "/metrics").await.text());
 }
 
