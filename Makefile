@@ -18,13 +18,16 @@ CARGO_CYCLONEDX := 0.5.7
 CARGO_DENY := 0.20.2
 CARGO_MACHETE := 0.9.2
 
+# Version of the Go module: of Prometheus 3.16.
+PROMETHEUS := 0.316.0
+
 SERVER_PORTS = --kafka-port $(KAFKA_PORT) --clickhouse-port $(CLICKHOUSE_PORT)
 CAPTCHA_PORTS = --http-port $(HTTP_PORT) --admin-port $(ADMIN_PORT) --consume-admin-port $(CONSUME_ADMIN_PORT)
 TOOLS = .dev/tools/bin
 SCHEMATHESIS = .dev/venv-schemathesis
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test contract attacks chaos rolls fuzz check k8s-check image docs-check openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
+.PHONY: help run up down test contract attacks chaos rolls fuzz check k8s-check promtool image docs-check openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -43,6 +46,7 @@ test: $(SCHEMATHESIS)/stamp ## run every test against servers that are started f
 	cargo test --locked --no-run
 	python3 dev/stack.py with -- env RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked
 	python3 dev/stack.py with -- $(SCHEMATHESIS)/bin/python tests/documents/contract.py
+	python3 dev/stack.py with -- python3 k8s/scraped.py
 	@exec python3 chaos/chaos.py --faults 20 --program target/debug/captcha
 
 contract: $(SCHEMATHESIS)/stamp ## hold the API against openapi.yaml with schemathesis; [CASES=500] [SEED=6]
@@ -77,6 +81,8 @@ k8s-check: ## check the Kubernetes files
 	cargo build --locked
 	python3 k8s/check.py
 
+promtool: .dev/promtool/promtool-$(PROMETHEUS) ## build promtool with Go, so that make check tests the alerts; some minutes
+
 image: $(TOOLS)/cargo-cyclonedx-$(CARGO_CYCLONEDX) ## build the container image with buildah, without a daemon, and the list of what is in it
 	@dev/image.sh $<
 
@@ -109,6 +115,12 @@ clean-data: ## remove the data of make run and make up
 $(TOOLS)/cargo-cyclonedx-$(CARGO_CYCLONEDX): ; @$(call install,cargo-cyclonedx,$(CARGO_CYCLONEDX))
 $(TOOLS)/cargo-deny-$(CARGO_DENY): ; @$(call install,cargo-deny,$(CARGO_DENY))
 $(TOOLS)/cargo-machete-$(CARGO_MACHETE): ; @$(call install,cargo-machete,$(CARGO_MACHETE))
+
+# Without the discovery of clouds, which nobody asks it for, it compiles in less than half the time. Go fetches a newer Go of itself, where it must.
+.dev/promtool/promtool-$(PROMETHEUS):
+	@echo "build promtool of Prometheus $(PROMETHEUS) (once, some minutes)" >&2
+	GOBIN=$(abspath $(@D)) GOTOOLCHAIN=auto go install -tags remove_all_sd github.com/prometheus/prometheus/cmd/promtool@v$(PROMETHEUS)
+	@mv $(@D)/promtool $@
 
 # Made anew when a pin changes; what is not whole has no stamp.
 $(SCHEMATHESIS)/stamp: tests/documents/requirements.txt

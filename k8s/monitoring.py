@@ -13,7 +13,6 @@ import queries
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "k8s" / "components" / "monitoring"
-PROMTOOL = ROOT / ".dev" / "promtool" / "promtool"  # which `make promtool` builds
 SEVERITIES = {"page", "ticket"}
 ANNOTATIONS = {"summary", "description", "runbook_url"}
 GRID_WIDTH = 24
@@ -38,9 +37,9 @@ def read():
 
 
 def promtool():
-    """Prometheus's own tool: $PROMTOOL, or what `make promtool` has built; None where there is none."""
-    named = os.environ.get("PROMTOOL")
-    found = Path(named) if named else PROMTOOL
+    """Prometheus's own tool: $PROMTOOL, or what `make promtool` builds of the pinned version; None where there is none."""
+    pinned = re.search(r"^PROMETHEUS := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    found = Path(os.environ.get("PROMTOOL") or ROOT / ".dev" / "promtool" / f"promtool-{pinned}")
     return found if os.access(found, os.X_OK) else None
 
 

@@ -73,13 +73,12 @@ def parts(node):
 
 def matches(matcher, value):
     import promql_parser as promql
-    operators = {
-        promql.MatchOp.Equal: value == matcher.value,
-        promql.MatchOp.NotEqual: value != matcher.value,
-        promql.MatchOp.Re: re.fullmatch(matcher.value, value) is not None,
-        promql.MatchOp.NotRe: re.fullmatch(matcher.value, value) is None,
-    }
-    return next(holds for operator, holds in operators.items() if operator == matcher.op)
+    is_equal, fits = value == matcher.value, re.fullmatch(matcher.value, value) is not None
+    if matcher.op == promql.MatchOp.Equal:
+        return is_equal
+    if matcher.op == promql.MatchOp.NotEqual:
+        return not is_equal
+    return fits if matcher.op == promql.MatchOp.Re else not fits
 
 
 def problems(query, series):
@@ -90,13 +89,14 @@ def problems(query, series):
     except ValueError as e:
         yield f"{query.where}: cannot be parsed: {e}"
         return
-    known = set(TARGET_LABELS)
+    known, missing = set(TARGET_LABELS), False
     for selector in selectors:
         found = [labels for name, labels in series if name == selector.name]
         known |= {name for labels in found for name in labels}
         if selector.name in PROMETHEUS_OWN:
             continue
         if not found:
+            missing = True
             yield f"{query.where}: no scrape has {selector.name}"
             continue
         wanted = [m for m in selector.matchers.matchers if m.name not in TARGET_LABELS]
@@ -105,5 +105,5 @@ def problems(query, series):
                 yield f"{query.where}: {selector.name} has no label {matcher.name}"
         if not any(all(matches(m, labels.get(m.name, "")) for m in wanted) for labels in found):
             yield f"{query.where}: no series of {selector.name} has {selector.matchers}"
-    for name in sorted({*clauses, *query.labels} - known):
+    for name in sorted({*clauses, *query.labels} - known) if not missing else ():
         yield f"{query.where}: nothing of it has the label {name}"

@@ -42,11 +42,17 @@ def serving(program, log, signals, **settings):
 
 def address(child):
     """Where the server listens, from what it has said since it was started."""
+    line = said(child, "serving")
+    return line and line["address"]
+
+
+def said(child, message):
+    """The first line with this message of those that a process has logged since it was started; None before."""
     for line in child.log.read_bytes()[child.position :].splitlines():
         try:
-            said = json.loads(line)
+            fields = json.loads(line)
         except ValueError:
             continue
-        if said.get("message") == "serving":
-            return said["address"]
+        if fields.get("message") == message:
+            return fields
     return None
