@@ -1,0 +1,191 @@
+"""Clients of the Service that send without a pause and remember what was promised, and the report that has to say the same."""
+
+import collections
+import datetime
+import http.client
+import json
+import random
+import threading
+import time
+import uuid
+
+CLIENTS = 4  # every second one opens a connection for each request, the others keep theirs
+SIZES = (1, 1, 5, 40)
+SITES = [str(uuid.UUID(int=0x6F1C1F2E << 96 | 4 << 76 | 2 << 62 | number)) for number in range(5)]
+TYPES = {"serve": "served", "solve": "solved"}
+FIRST_DAY, DAYS = datetime.date(2002, 1, 1), 250
+ANSWER_SECONDS = 15  # serve promises an answer in 5 s
+# How long after a pod's end was ordered new connections may still come to it: until every node has heard of it. Mostly
+# that takes a second or two; half of what preStop allows must do.
+HEARD_SECONDS = 5
+SAID_MAX = 5
+COUNTED_SECONDS = 90
+LOOK_SECONDS = 0.2
+
+
+class Service:
+    """Hands each new connection to one of its endpoints, the ready pods, like the nodes do for a Service."""
+
+    def __init__(self, port):
+        self.port = port
+        self.lock = threading.Lock()
+        self.pods = []
+
+    def add(self, pod):
+        with self.lock:
+            self.pods.append(pod)
+
+    def choose(self):
+        """A pod, or None when there is none."""
+        now = time.monotonic()
+        with self.lock:
+            self.pods = [p for p in self.pods if p.deleted_at is None or now < p.deleted_at + HEARD_SECONDS]
+            ready = [pod for pod in self.pods if pod.ready]
+        return random.choice(ready) if ready else None
+
+
+class Clients:
+    def __init__(self, service, key, problems):
+        self.service = service
+        self.headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+        self.problems = problems
+        self.lock = threading.Lock()
+        self.ending = False
+        self.accepted = collections.Counter()  # (day, site, type): events
+        self.receipts = set()
+        self.requests = 0
+        self.lost = 0
+        self.again = 0  # requests on kept connections that a stopping pod closed without a word
+        self.by_pod = collections.Counter()
+        self.last_answer = None
+        self.threads = [threading.Thread(target=self.client, args=(n % 2 == 1,), daemon=True) for n in range(CLIENTS)]
+
+    def start(self):
+        for thread in self.threads:
+            thread.start()
+
+    def stop(self):
+        self.ending = True
+        for thread in self.threads:
+            thread.join()
+
+    def client(self, keeps):
+        kept = None
+        while not self.ending:
+            kept = self.insist(kept if keeps else None, *events())
+            if kept and not keeps:
+                kept.connection.close()
+
+    def insist(self, kept, body, counts):
+        """Sends one request until it is answered or lost; the connection, if it may be used again."""
+        while True:
+            pod = kept.pod if kept else self.service.choose()
+            if pod is None:
+                self.lose("no pod is ready")
+                time.sleep(LOOK_SECONDS)
+                continue
+            used = kept or Kept(http.client.HTTPConnection(pod.spec.address, self.service.port, timeout=ANSWER_SECONDS), pod)
+            try:
+                used.connection.request("POST", "/v1/events", body, self.headers)
+                answer = used.connection.getresponse()
+                text = answer.read().decode(errors="replace")
+            except (OSError, http.client.HTTPException) as error:
+                used.connection.close()
+                if kept and pod.told_at and isinstance(error, (ConnectionError, http.client.RemoteDisconnected)):
+                    self.again += 1
+                    kept = None
+                    continue
+                self.lose(f"{pod.name}: {type(error).__name__}: {error}")
+                return None
+            if answer.status != 200:
+                self.lose(f"{pod.name}: {answer.status} {text[:200]}")
+                used.connection.close()
+                return None
+            self.take(json.loads(text), counts, pod)
+            if answer.will_close:
+                used.connection.close()
+                return None
+            return used
+
+    def take(self, answer, counts, pod):
+        with self.lock:
+            self.requests += 1
+            self.by_pod[pod.name] += 1
+            self.accepted.update(counts)
+            self.last_answer = time.time()
+            receipts = answer["receipts"]
+            if not len(receipts) == answer["accepted"] == sum(counts.values()):
+                self.problems.append(f"{pod.name}: {sum(counts.values())} events, answered {str(answer)[:200]}")
+            if not self.receipts.isdisjoint(receipts):
+                self.problems.append(f"{pod.name}: a receipt was given before: {receipts}")
+            self.receipts.update(receipts)
+
+    def lose(self, reason):
+        with self.lock:
+            self.lost += 1
+            if self.lost <= SAID_MAX:
+                self.problems.append(f"a request was lost: {reason}")
+
+
+class Kept:
+    def __init__(self, connection, pod):
+        self.connection = connection
+        self.pod = pod
+
+
+def events():
+    """A body of new events, and how many of each day, site and type are in it."""
+    made, counts = [], collections.Counter()
+    for _ in range(random.choice(SIZES)):
+        day = FIRST_DAY + datetime.timedelta(days=random.randrange(DAYS))
+        site, kind = random.choice(SITES), random.choice(list(TYPES))
+        made.append({"site_id": site, "type": kind, "correlation_id": str(uuid.uuid4()), "time": f"{day}T05:55:07"})
+        counts[str(day), site, TYPES[kind]] += 1
+    return json.dumps(made), counts
+
+
+def get_report(service, key):
+    """Status and text."""
+    pod = service.choose()
+    connection = http.client.HTTPConnection(pod.spec.address, service.port, timeout=ANSWER_SECONDS)
+    try:
+        connection.request("GET", "/v1/report", headers={"Authorization": f"Bearer {key}"} if key else {})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    except (OSError, http.client.HTTPException) as error:
+        return 0, str(error) or type(error).__name__
+    finally:
+        connection.close()
+
+
+def counted(text):
+    """What a report counts, as clients do."""
+    found = collections.Counter()
+    for row in json.loads(text)["counters"]:
+        for column in TYPES.values():
+            if row[column]:
+                found[row["date"], row["site_id"], column] += row[column]
+    return found
+
+
+def compare(service, key, clients, problems):
+    """Waits for a report that claims to have everything that was accepted, and holds it against that."""
+    end = time.monotonic() + COUNTED_SECONDS
+    while True:
+        status, text = get_report(service, key)
+        if status == 200:
+            through = json.loads(text)["complete_through"]
+            if through and datetime.datetime.fromisoformat(through).timestamp() > clients.last_answer:
+                break
+        if time.monotonic() > end:
+            problems.append(f"no report is complete after {COUNTED_SECONDS} s: {status} {text[-200:]}")
+            return 0
+        time.sleep(LOOK_SECONDS)
+    found = counted(text)
+    missing, more = clients.accepted - found, found - clients.accepted
+    if missing:
+        problems.append(f"the report lacks {missing.total()} events that were accepted")
+    # What was sent and lost may be there too, once.
+    if more.total() > (clients.lost * max(SIZES)):
+        problems.append(f"the report has {more.total()} events too many")
+    return found.total()

@@ -1,0 +1,130 @@
+"""The network of the cluster: a bridge that pods hang on, the addresses of services, DNS, and ports that hand on.
+
+All of it is in a network namespace of its own, so the ports of the manifests are free and nobody outside is met."""
+
+import asyncio
+import random
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+
+from command import Failure
+
+DEVICE = "pods"
+PREFIX = 16
+GATEWAY = "10.97.0.1"  # where the node is: the kubelet and the clients come from here
+DNS_SERVER = "10.97.0.53"
+DNS_PORT = 53
+A, AAAA = 1, 28
+NO_SUCH_NAME = 3
+BLOCK = 1 << 16
+
+
+def ip(*words):
+    done = subprocess.run(["ip", *map(str, words)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        raise Failure(f"ip {' '.join(map(str, words))} failed: {done.stderr.strip()}")
+
+
+class Network:
+    def __init__(self, namespace):
+        self.namespace = namespace
+        self.addresses = {}  # full name: address
+        self.services = 0
+        self.pods = 0
+        self.loop = asyncio.new_event_loop()
+        self.kept = []
+        ip("link", "set", "lo", "up")
+        ip("link", "add", DEVICE, "type", "bridge")
+        for address in (GATEWAY, DNS_SERVER):
+            ip("address", "add", f"{address}/{PREFIX}", "dev", DEVICE)
+        ip("link", "set", DEVICE, "up")
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+        self.run(self.loop.create_datagram_endpoint(lambda: Names(self.addresses), local_addr=(DNS_SERVER, DNS_PORT)))
+
+    def run(self, coroutine):
+        self.kept.append(asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(10))
+
+    def resolver(self):
+        """What Kubernetes writes into each pod's /etc/resolv.conf."""
+        zones = (f"{self.namespace}.svc.cluster.local", "svc.cluster.local", "cluster.local")
+        return f"search {' '.join(zones)}\nnameserver {DNS_SERVER}\noptions ndots:5\n"
+
+    def service(self, host):
+        """A new address for a name such as a.namespace.svc, where a server may listen."""
+        self.services += 1
+        address = f"10.97.1.{self.services}"
+        ip("address", "add", f"{address}/{PREFIX}", "dev", DEVICE)
+        self.addresses[f"{host}.cluster.local"] = address
+        return address
+
+    def pod_address(self):
+        self.pods += 1
+        return f"10.97.{2 + self.pods // 200}.{1 + self.pods % 200}"
+
+    def join(self, pid, number):
+        """Gives the network namespace of a process a device on the bridge; its name."""
+        outside, inside = f"pod{number}", "eth0"
+        ip("link", "add", outside, "type", "veth", "peer", "name", inside, "netns", pid)
+        ip("link", "set", outside, "master", DEVICE, "up")
+        return inside
+
+    def forward(self, address, port, targets, certificate=None):
+        """Hands connections on to one of the targets, [(address, port)]; takes TLS off when there is a certificate."""
+        context = None
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.minimum_version = ssl.TLSVersion.TLSv1_2
+            context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+
+        async def take(reader, writer):
+            await hand_on(reader, writer, random.choice(targets))
+
+        self.run(asyncio.start_server(take, address, port, ssl=context))
+
+
+async def hand_on(reader, writer, target):
+    try:
+        to_reader, to_writer = await asyncio.open_connection(*target)
+    except OSError:
+        writer.close()
+        return
+    await asyncio.gather(pour(reader, to_writer), pour(to_reader, writer))
+
+
+async def pour(reader, writer):
+    """Until either end closes; then the other end is closed too."""
+    try:
+        while block := await reader.read(BLOCK):
+            writer.write(block)
+            await writer.drain()
+    except (OSError, ssl.SSLError):
+        pass
+    finally:
+        writer.close()
+
+
+class Names(asyncio.DatagramProtocol):
+    """DNS as far as it is asked: IPv4 addresses of the names that there are, and that there are no others."""
+
+    def __init__(self, addresses):
+        self.addresses = addresses
+
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, data, peer):
+        labels, place = [], 12
+        while size := data[place]:
+            labels.append(data[place + 1 : place + 1 + size].decode())
+            place += 1 + size
+        (kind,) = struct.unpack_from(">H", data, place + 1)
+        address = self.addresses.get(".".join(labels).lower())
+        answers = b""
+        if address and kind == A:
+            answers = b"\xc0\x0c" + struct.pack(">HHIH", A, 1, 30, 4) + socket.inet_aton(address)
+        flags = 0x8580 | (0 if address else NO_SUCH_NAME)
+        head = data[:2] + struct.pack(">HHHHH", flags, 1, 1 if answers else 0, 0, 0)
+        self.transport.sendto(head + data[12 : place + 5] + answers, peer)

@@ -1,0 +1,245 @@
+"""A pod and its kubelet: starts it, asks its probes as they are declared, and ends it as Kubernetes does."""
+
+import http.client
+import itertools
+import json
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import process
+from command import Failure, open_log, say, tail
+
+import network
+
+CONTAINER = Path(__file__).resolve().parent / "container.py"
+NUMBERS = itertools.count()
+TICK_SECONDS = 0.05
+LOG_LINES = 6
+KILLED = 128 + signal.SIGKILL
+EXTENSION_SECONDS = 2  # what the kubelet still gives where preStop took all of the grace period
+
+
+class Pod:
+    """One pod. `problems` collects what no pod should do; it is shared by all pods."""
+
+    def __init__(self, spec, image, net, folder, problems):
+        self.spec = spec
+        self.name = spec.name
+        self.problems = problems
+        self.log = folder / "logs" / f"{spec.name}.log"
+        self.begin = time.monotonic()
+        self.ready = False
+        self.started = "startupProbe" not in spec.probes
+        self.deleted_at = None  # when its end was ordered
+        self.told_at = None  # when it got SIGTERM
+        self.seen = set()  # probes that succeeded
+        self.refusal = "no probe was asked"
+        self.peak = 0  # MiB
+        self.launch(image, net, folder)
+
+    def launch(self, image, net, folder):
+        spec, number = self.spec, next(NUMBERS)
+        place = folder / "pods" / f"{number}-{spec.name}"
+        (place / "root").mkdir(parents=True)
+        environ = image.environ | {"HOSTNAME": spec.name} | spec.environ
+        user = image.user if spec.user is None else spec.user
+        words = {
+            "name": spec.name,
+            "root": str(place / "root"),
+            "image": str(image.root),
+            "argv": [*(spec.argv or image.entrypoint), *spec.args],
+            "environ": environ,
+            "volumes": [{"at": v.at, "files": v.files, "read_only": v.read_only} for v in spec.volumes],
+            "user": user,
+            "group": spec.group,
+            "files_group": spec.files_group,
+            "capabilities": spec.capabilities,
+            "may_escalate": spec.may_escalate,
+            "read_only_root": spec.read_only_root,
+            "resolver": net.resolver(),
+            "address": spec.address,
+            "prefix": network.PREFIX,
+            "gateway": network.GATEWAY,
+            "device": "eth0",
+        }
+        file = place / "spec.json"
+        file.write_text(json.dumps(words))
+        output = open_log(self.log)
+        try:
+            argv = [sys.executable, str(CONTAINER), str(file)]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": output}
+            # Not bound to the thread that starts it, which may end before the pod; the namespace of processes binds both.
+            self.shim = subprocess.Popen(argv, **pipes, text=True, start_new_session=True)
+        finally:
+            os.close(output)
+        line = self.shim.stdout.readline()
+        if not line.strip():
+            raise Failure(f"{self.name}: {self.last_words()}")
+        self.pid = int(line)
+        net.join(self.pid, number)
+        self.shim.stdin.write("go\n")
+        self.shim.stdin.flush()
+
+    def watch(self):
+        """Begins to ask the probes."""
+        threading.Thread(target=self.kubelet, daemon=True).start()
+
+    def lasted(self):
+        return time.monotonic() - self.begin
+
+    def alive(self):
+        return self.shim.poll() is None
+
+    def last_words(self):
+        return " | ".join(tail(self.log, LOG_LINES)) or "it printed nothing"
+
+    def problem(self, text):
+        self.problems.append(f"{self.name}: {text}")
+        say(f"{self.name}: {text}")
+
+    # -- probes --
+
+    def kubelet(self):
+        due = {name: self.begin + probe.delay_seconds for name, probe in self.spec.probes.items()}
+        failures = dict.fromkeys(due, 0)
+        while self.told_at is None:
+            if not self.alive():
+                if self.deleted_at is None:
+                    self.ready = False
+                    self.problem(f"ended by itself after {self.lasted():.1f} s with code {self.shim.returncode}: {self.last_words()}")
+                return
+            for name, probe in self.spec.probes.items():
+                if (name == "startupProbe") == self.started or time.monotonic() < due[name]:
+                    continue
+                due[name] = time.monotonic() + probe.period_seconds
+                status, text = ask(self.spec.address, probe)
+                ok = 200 <= status < 400
+                failures[name] = 0 if ok else failures[name] + 1
+                if self.take(name, probe, ok, failures[name], f"{status or 'no answer'} {' '.join(text.split())[:200]}"):
+                    return
+            time.sleep(TICK_SECONDS)
+
+    def take(self, name, probe, ok, failures, answer):
+        """What follows from an answer; whether the pod is given up."""
+        what = f"{probe.name} {probe.scheme} :{probe.port}{probe.path}"
+        self.memory()
+        if ok and name not in self.seen:
+            self.seen.add(name)
+            say(f"{self.name}: {what} {answer.split()[0]} after {self.lasted():.1f} s")
+        if ok and name == "startupProbe":
+            self.started = True
+        if name == "readinessProbe" and self.deleted_at is None:
+            if ok or failures >= probe.failures:
+                if self.ready and not ok:
+                    self.problem(f"is not ready any more: {answer}")
+                self.ready = ok
+        elif not ok and failures >= probe.failures and self.deleted_at is None:
+            self.problem(f"Kubernetes would restart it: {what} failed {failures} times: {answer}")
+            return True
+        if not ok:
+            self.refusal = f"{what}: {answer}"
+        return False
+
+    def whole(self):
+        """Whether every probe succeeded and it is ready."""
+        return self.ready and self.seen == set(self.spec.probes)
+
+    def memory(self):
+        """Notes the most memory that it took so far; the limit is not enforced here."""
+        try:
+            status = Path(f"/proc/{self.pid}/status").read_text()
+        except OSError:
+            return
+        for line in status.splitlines():
+            if line.startswith("VmHWM:"):
+                self.peak = max(self.peak, int(line.split()[1]) // 1024)
+
+    def check_memory(self):
+        if self.peak > self.spec.memory_mebibytes:
+            self.problem(f"took {self.peak} MiB; its limit is {self.spec.memory_mebibytes}")
+
+    # -- the end --
+
+    def end(self):
+        """Orders its end and waits for it; its endpoint is taken out meanwhile, by whoever looks at `deleted_at`."""
+        self.deleted_at = time.monotonic()
+        last = self.deleted_at + self.spec.grace_seconds
+        # Like the kubelet: the grace period counts from here on, preStop included.
+        while time.monotonic() < min(self.deleted_at + self.spec.pre_stop_seconds, last) and self.alive():
+            time.sleep(TICK_SECONDS)
+        self.memory()
+        if not self.alive():
+            self.problem(f"ended by itself with code {self.shim.returncode} before it was told: {self.last_words()}")
+            return
+        self.told_at = time.monotonic()
+        last = max(last, self.told_at + EXTENSION_SECONDS)
+        process.signal_to(self.pid, signal.SIGTERM)
+        while self.alive() and time.monotonic() < last:
+            time.sleep(TICK_SECONDS)
+        if self.alive():
+            process.signal_to(self.pid, signal.SIGKILL)
+        code, seconds = self.shim.wait(), time.monotonic() - self.told_at
+        if code == KILLED:
+            self.problem(f"was still there at the end of its {self.spec.grace_seconds} s, and killed")
+        elif code != 0:
+            self.problem(f"ended with code {code} on SIGTERM: {self.last_words()}")
+        self.check_memory()
+        say(f"{self.name}: preStop {self.spec.pre_stop_seconds} s, SIGTERM, code {code} after {seconds:.1f} s, {self.peak} MiB at most")
+
+    def kill(self):
+        process.signal_to(self.pid, signal.SIGKILL)
+        self.shim.wait()
+
+
+def ask(address, probe):
+    """Status and text as the kubelet gets them; status 0 and the reason when there is no answer."""
+    kinds = {"HTTP": http.client.HTTPConnection, "HTTPS": http.client.HTTPSConnection}
+    # The kubelet believes any certificate.
+    more = {"context": ssl._create_unverified_context()} if probe.scheme == "HTTPS" else {}
+    connection = kinds[probe.scheme](address, probe.port, timeout=probe.timeout_seconds, **more)
+    try:
+        connection.request("GET", probe.path, headers={"User-Agent": "kube-probe/1.32", "Connection": "close"})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        return 0, getattr(error, "strerror", None) or str(error) or type(error).__name__
+    finally:
+        connection.close()
+
+
+def run_job(documents, image, net, folder, problems):
+    """The Job's pod to its end. All servers are up, so the first try has to succeed."""
+    job = documents.one("Job", "migrate")
+    name, seconds = job["metadata"]["name"], job["spec"]["activeDeadlineSeconds"]
+    pod = Pod(documents.spec(job, name, net.pod_address()), image, net, folder, problems)
+    while pod.alive() and pod.lasted() < seconds:
+        pod.memory()
+        time.sleep(TICK_SECONDS)
+    if pod.alive():
+        pod.kill()
+        pod.problem(f"has not ended in {seconds} s: {pod.last_words()}")
+    elif pod.shim.returncode != 0:
+        pod.problem(f"ended with code {pod.shim.returncode}: {pod.last_words()}")
+    else:
+        say(f"{pod.name}: code 0 after {pod.lasted():.1f} s, {pod.peak} MiB at most: {tail(pod.log, 1)[0][:160]}")
+    pod.check_memory()
+
+
+def wait_whole(pods, seconds, problems):
+    """Waits until all pods are ready and every probe of theirs has succeeded."""
+    begin = time.monotonic()
+    while not all(pod.whole() for pod in pods):
+        late = [pod for pod in pods if not pod.whole()]
+        if any(not pod.alive() for pod in late) or problems:
+            raise Failure("a pod does not come up")
+        if time.monotonic() - begin > seconds:
+            for pod in late:
+                pod.problem(f"was not ready after {seconds} s: {pod.refusal}")
+            raise Failure("a pod does not come up")
+        time.sleep(TICK_SECONDS)
