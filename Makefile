@@ -27,7 +27,7 @@ TOOLS = .dev/tools/bin
 SCHEMATHESIS = .dev/venv-schemathesis
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test contract attacks chaos rolls fuzz check k8s-check promtool image docs-check openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
+.PHONY: help run up down test contract attacks chaos rolls fuzz check k8s-check promtool k8s-run image docs-check openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -80,6 +80,9 @@ check: $(TOOLS)/cargo-deny-$(CARGO_DENY) $(TOOLS)/cargo-machete-$(CARGO_MACHETE)
 k8s-check: ## check the Kubernetes files
 	cargo build --locked
 	python3 k8s/check.py
+
+k8s-run: ## run the pods of overlays/prod as they are declared, without a cluster: IMAGE=FILE of make image; [DAMAGE=NAME]
+	@exec python3 tests/pods/run.py $(IMAGE:%=--image %) $(DAMAGE:%=--damage %)
 
 promtool: .dev/promtool/promtool-$(PROMETHEUS) ## build promtool with Go, so that make check tests the alerts; some minutes
 

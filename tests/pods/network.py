@@ -13,6 +13,7 @@ import threading
 from command import Failure
 
 DEVICE = "pods"
+BRIDGE_ADDRESS = "02:00:00:00:00:01"
 PREFIX = 16
 GATEWAY = "10.97.0.1"  # where the node is: the kubelet and the clients come from here
 DNS_SERVER = "10.97.0.53"
@@ -37,7 +38,8 @@ class Network:
         self.loop = asyncio.new_event_loop()
         self.kept = []
         ip("link", "set", "lo", "up")
-        ip("link", "add", DEVICE, "type", "bridge")
+        # With an address of its own: else it has that of one of its pods, and a new one when that pod goes.
+        ip("link", "add", DEVICE, "address", BRIDGE_ADDRESS, "type", "bridge")
         for address in (GATEWAY, DNS_SERVER):
             ip("address", "add", f"{address}/{PREFIX}", "dev", DEVICE)
         ip("link", "set", DEVICE, "up")

@@ -38,6 +38,7 @@ class Pod:
         self.started = "startupProbe" not in spec.probes
         self.deleted_at = None  # when its end was ordered
         self.told_at = None  # when it got SIGTERM
+        self.failed = False  # whether anything was wrong with it
         self.seen = set()  # probes that succeeded
         self.refusal = "no probe was asked"
         self.peak = 0  # MiB
@@ -100,6 +101,7 @@ class Pod:
         return " | ".join(tail(self.log, LOG_LINES)) or "it printed nothing"
 
     def problem(self, text):
+        self.failed = True
         self.problems.append(f"{self.name}: {text}")
         say(f"{self.name}: {text}")
 
@@ -193,6 +195,8 @@ class Pod:
         say(f"{self.name}: preStop {self.spec.pre_stop_seconds} s, SIGTERM, code {code} after {seconds:.1f} s, {self.peak} MiB at most")
 
     def kill(self):
+        self.deleted_at = self.deleted_at or time.monotonic()
+        self.told_at = self.told_at or self.deleted_at
         process.signal_to(self.pid, signal.SIGKILL)
         self.shim.wait()
 
@@ -231,12 +235,12 @@ def run_job(documents, image, net, folder, problems):
     pod.check_memory()
 
 
-def wait_whole(pods, seconds, problems):
+def wait_whole(pods, seconds):
     """Waits until all pods are ready and every probe of theirs has succeeded."""
     begin = time.monotonic()
     while not all(pod.whole() for pod in pods):
         late = [pod for pod in pods if not pod.whole()]
-        if any(not pod.alive() for pod in late) or problems:
+        if any(pod.failed for pod in late):
             raise Failure("a pod does not come up")
         if time.monotonic() - begin > seconds:
             for pod in late:

@@ -10,7 +10,6 @@ system allows no namespaces it says so and does nothing; that is a failure where
 
 import argparse
 import concurrent.futures
-import ctypes
 import os
 import shutil
 import signal
@@ -45,7 +44,7 @@ INSIDE = "CAPTCHA_PODS_INSIDE"
 READY_SECONDS = 120  # for the first pods, all of which start at once with the Job
 DAMAGED_SECONDS = 75  # longer than a startup probe is tried
 STEADY_SECONDS = 3  # of load before and after the pods are replaced
-PREFIX_LABEL = "apps.kubernetes.io/pod-index"
+INDEX_LABEL = "apps.kubernetes.io/pod-index"
 
 
 def arguments():
@@ -91,15 +90,16 @@ def die_too():
 
 
 class Run:
-    def __init__(self, options, documents, picture, folder, lock):
+    def __init__(self, options, documents, picture, folder, lock, problems):
         self.options = options
         self.documents = documents
         self.image = picture
         self.folder = folder
-        self.problems = []
+        self.problems = problems
         self.network = Network(documents.namespace())
         self.servers = Servers(documents, self.network, folder, lock)
         self.pods = []
+        self.senders = None
 
     def carry_out(self):
         made, (writer, reader) = credentials.by_hand(self.folder / "by-hand", self.image.root / "captcha")
@@ -110,10 +110,10 @@ class Run:
         serves = [self.serve(deployment, n) for n in range(self.documents.replicas(deployment))]
         consumes = [self.consume(sets, n) for n in range(self.documents.replicas(sets))]
         run_job(self.documents, self.image, self.network, self.folder, self.problems)
-        wait_whole(serves + consumes, DAMAGED_SECONDS if self.options.damage else READY_SECONDS, self.problems)
+        wait_whole(serves + consumes, DAMAGED_SECONDS if self.options.damage else READY_SECONDS)
         service = self.service(serves)
         self.need_keys(service)
-        senders = clients.Clients(service, writer, self.problems)
+        senders = self.senders = clients.Clients(service, writer, self.problems)
         senders.start()
         time.sleep(STEADY_SECONDS)
         if not self.options.damage or damages.DAMAGES[self.options.damage].rolls:
@@ -142,7 +142,7 @@ class Run:
         return self.start(deployment, f"{deployment['metadata']['name']}-{number}")
 
     def consume(self, sets, ordinal):
-        return self.start(sets, f"{sets['metadata']['name']}-{ordinal}", {PREFIX_LABEL: str(ordinal)})
+        return self.start(sets, f"{sets['metadata']['name']}-{ordinal}", {INDEX_LABEL: str(ordinal)})
 
     def service(self, serves):
         (port,) = self.documents.one("Service", "serve")["spec"]["ports"]
@@ -167,7 +167,7 @@ class Run:
             for number, old in enumerate(olds, len(olds)):
                 new = self.serve(deployment, number)
                 service.add(new)
-                wait_whole([new], READY_SECONDS, self.problems)
+                wait_whole([new], READY_SECONDS)
                 ending.append(ends.submit(old.end))
             for end in ending:
                 end.result()
@@ -176,7 +176,14 @@ class Run:
         """As a StatefulSet does it: the last one first, and the next when the new one is ready."""
         for ordinal, old in reversed(list(enumerate(olds))):
             old.end()
-            wait_whole([self.consume(sets, ordinal)], READY_SECONDS, self.problems)
+            wait_whole([self.consume(sets, ordinal)], READY_SECONDS)
+
+    def give_up(self):
+        """Ends what there still is, in no order."""
+        if self.senders:
+            self.senders.stop()
+        for pod in self.pods:
+            pod.kill()
 
     def end(self, pods):
         with concurrent.futures.ThreadPoolExecutor(max(len(pods), 1)) as ends:
@@ -202,7 +209,7 @@ def inside(options):
     process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
     supervise.Signals()
     folder, lock = throwaway.new_folder()
-    runs = problems = None
+    work = problems = None
     code = 1
     try:
         (folder / "logs").mkdir(parents=True)
@@ -212,14 +219,15 @@ def inside(options):
         if options.damage:
             damages.DAMAGES[options.damage].carry_out(documents)
         problems = []
-        runs = Run(options, documents, picture, folder, lock)
-        runs.problems = problems
         try:
-            runs.carry_out()
+            work = Run(options, documents, picture, folder, lock, problems)
+            work.carry_out()
         except Failure as failure:
             problems.append(str(failure))
         code = verdict(options, problems)
     finally:
+        if work:
+            work.give_up()
         keep = code != 0 and problems
         if keep:
             shutil.rmtree(KEPT, ignore_errors=True)
