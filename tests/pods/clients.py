@@ -57,7 +57,7 @@ class Clients:
         self.lost = 0
         self.again = 0  # requests on kept connections that a stopping pod closed without a word
         self.by_pod = collections.Counter()
-        self.last_answer = None
+        self.last_answer = 0.0  # seconds since 1970
         self.threads = [threading.Thread(target=self.client, args=(n % 2 == 1,), daemon=True) for n in range(CLIENTS)]
 
     def start(self):
