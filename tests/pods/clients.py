@@ -84,7 +84,9 @@ class Clients:
                 self.lose("no pod is ready")
                 time.sleep(LOOK_SECONDS)
                 continue
-            used = kept or Kept(http.client.HTTPConnection(pod.spec.address, self.service.port, timeout=ANSWER_SECONDS), pod)
+            used = kept or Kept(
+                http.client.HTTPConnection(pod.spec.address, self.service.port, timeout=ANSWER_SECONDS), pod
+            )
             try:
                 used.connection.request("POST", "/v1/events", body, self.headers)
                 answer = used.connection.getresponse()

@@ -30,12 +30,17 @@ def by_hand(folder, program):
     kubectl = folder / "kubectl"
     kubectl.write_text(KUBECTL.format(folder=folder))
     kubectl.chmod(0o755)
-    shown = on_terminal([DEV.parent / "k8s" / "secrets.sh", program], {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"})
+    shown = on_terminal(
+        [DEV.parent / "k8s" / "secrets.sh", program], {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
+    )
     keys = KEY.findall(shown)
     if len(keys) != 2:
         raise Failure(f"k8s/secrets.sh showed {len(keys)} API keys, not two: {KEY.sub('(a key)', shown)}")
     made = yaml.safe_load((folder / "clickhouse.yaml").read_text())
-    return {made["metadata"]["name"]: made["stringData"], "captcha-keys": {"keys.txt": (folder / "keys.txt").read_text()}}, keys
+    return {
+        made["metadata"]["name"]: made["stringData"],
+        "captcha-keys": {"keys.txt": (folder / "keys.txt").read_text()},
+    }, keys
 
 
 def on_terminal(argv, environ):
@@ -64,7 +69,9 @@ class Authority:
         self.folder = folder / name
         self.folder.mkdir(parents=True)
         self.key_options = key
-        self.file = self.certificate("ca", subject, ["basicConstraints=critical,CA:true", "keyUsage=keyCertSign,cRLSign"])
+        self.file = self.certificate(
+            "ca", subject, ["basicConstraints=critical,CA:true", "keyUsage=keyCertSign,cRLSign"]
+        )
 
     def certificate(self, name, subject, extensions, key=None):
         """The file of a new certificate; its key is beside it, with another ending."""
@@ -100,7 +107,11 @@ def strimzi(documents, folder, brokers):
     space = documents.namespace()
     certificates = []
     for broker in brokers:
-        own = [form for host in (*shared, broker.partition(".")[0]) for form in (host, f"{host}.{space}", f"{host}.{space}.svc")]
+        own = [
+            form
+            for host in (*shared, broker.partition(".")[0])
+            for form in (host, f"{host}.{space}", f"{host}.{space}.svc")
+        ]
         own += [broker, f"{broker}.cluster.local"]
         # Strimzi names no use of the key.
         file = authority.certificate(broker, f"/O=io.strimzi/CN={kafka}-kafka", [names(own)])
@@ -120,7 +131,9 @@ def cert_manager(documents, folder):
     for doc in all_of_them:
         if doc["spec"].get("isCA"):
             spec = doc["spec"]
-            authorities[spec["secretName"]] = Authority(folder, doc["metadata"]["name"], f"/CN={spec['commonName']}", key_of(spec))
+            authorities[spec["secretName"]] = Authority(
+                folder, doc["metadata"]["name"], f"/CN={spec['commonName']}", key_of(spec)
+            )
     for doc in all_of_them:
         spec = doc["spec"]
         if spec.get("isCA"):

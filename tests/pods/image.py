@@ -59,7 +59,13 @@ def put_together(folder, target):
     if not {"COPY", "USER", "ENTRYPOINT"} <= set(found):
         raise Failure("the last stage of the Dockerfile cannot be understood")
     environ = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-    return Image(root, json.loads(found["ENTRYPOINT"]), number(found["USER"]), environ, f"{shown(program)}, as the Dockerfile has it")
+    return Image(
+        root,
+        json.loads(found["ENTRYPOINT"]),
+        number(found["USER"]),
+        environ,
+        f"{shown(program)}, as the Dockerfile has it",
+    )
 
 
 def number(user):

@@ -1,6 +1,7 @@
 """What rendered documents say of their pods, worked out as Kubernetes does: environment, files, probes, the end.
 
-Whatever of a pod is not carried out here is refused, so that a setting that nobody tried cannot pass for one that works."""
+Whatever of a pod is not carried out here is refused, so that a setting that nobody tried cannot pass for one that works.
+"""
 
 import base64
 import re
@@ -11,7 +12,17 @@ from command import Failure
 # Of pods and containers: what is carried out, then what means something to a cluster alone.
 POD_FIELDS = {"containers", "volumes", "securityContext", "terminationGracePeriodSeconds", "enableServiceLinks"}
 POD_FIELDS |= {"automountServiceAccountToken", "serviceAccountName", "restartPolicy", "topologySpreadConstraints"}
-CONTAINER_FIELDS = {"name", "args", "command", "env", "envFrom", "ports", "volumeMounts", "securityContext", "lifecycle"}
+CONTAINER_FIELDS = {
+    "name",
+    "args",
+    "command",
+    "env",
+    "envFrom",
+    "ports",
+    "volumeMounts",
+    "securityContext",
+    "lifecycle",
+}
 CONTAINER_FIELDS |= {"startupProbe", "livenessProbe", "readinessProbe", "resources", "image", "imagePullPolicy"}
 SECURITY_FIELDS = {"runAsNonRoot", "runAsUser", "runAsGroup", "fsGroup", "allowPrivilegeEscalation", "capabilities"}
 SECURITY_FIELDS |= {"readOnlyRootFilesystem", "seccompProfile"}
@@ -155,14 +166,20 @@ class Documents:
             return self.secrets[name]
         for doc in self.all(kind):
             if doc["metadata"]["name"] == name:
-                plain = {k: base64.b64decode(v).decode() for k, v in doc["data"].items()} if kind == "Secret" else doc["data"]
+                plain = (
+                    {k: base64.b64decode(v).decode() for k, v in doc["data"].items()}
+                    if kind == "Secret"
+                    else doc["data"]
+                )
                 return plain | doc.get("stringData", {})
         raise Failure(f"{pod}: it would wait for ever for the {kind} {name}, which nobody makes")
 
     def key(self, kind, name, key, pod):
         data = self.data(kind, name, pod)
         if key not in data:
-            raise Failure(f"{pod}: it would wait for ever for key {key} of the {kind} {name}, which has {', '.join(data)}")
+            raise Failure(
+                f"{pod}: it would wait for ever for key {key} of the {kind} {name}, which has {', '.join(data)}"
+            )
         return data[key]
 
     def volume(self, mount, pod, name):

@@ -148,7 +148,11 @@ class Servers:
             page += f"<password>{escape(settings.get('password', ''))}</password><networks>"
             page += "".join(f"<ip>{address}</ip>" for address in settings["networks/ip"]) + "</networks>"
             if "grants/query" in settings:
-                page += "<grants>" + "".join(f"<query>{escape(grant)}</query>" for grant in settings["grants/query"]) + "</grants>"
+                page += (
+                    "<grants>"
+                    + "".join(f"<query>{escape(grant)}</query>" for grant in settings["grants/query"])
+                    + "</grants>"
+                )
             page += f"</{user}>"
         shell = "<clickhouse><profiles><default/></profiles><quotas><default/></quotas><users>{}</users></clickhouse>"
         return shell.format(page)
@@ -172,7 +176,11 @@ class Servers:
         for doc in self.documents.all("KafkaUser"):
             for right in doc["spec"]["authorization"]["acls"]:
                 resource, operations = right["resource"], right["operations"]
-                if resource["type"] != "topic" or set(right) != {"resource", "operations"} or not OPERATIONS.issuperset(operations):
+                if (
+                    resource["type"] != "topic"
+                    or set(right) != {"resource", "operations"}
+                    or not OPERATIONS.issuperset(operations)
+                ):
                     raise Failure(f"a right of this kind is not made here: {right}")
                 words = ["--add", "--allow-principal", f"User:{doc['metadata']['name']}", "--topic", resource["name"]]
                 words += ["--resource-pattern-type", resource["patternType"]]
@@ -182,9 +190,19 @@ class Servers:
         for number, (tool, words) in enumerate(wanted):
             log = self.folder / "logs" / f"tool-{number}.log"
             address = f"127.0.0.1:{self.kafka_ports[0]}"
-            argv = ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{fetch.fetch().kafka}/*", tool, "--bootstrap-server", address]
+            argv = [
+                "java",
+                "-XX:TieredStopAtLevel=1",
+                "-cp",
+                f"{fetch.fetch().kafka}/*",
+                tool,
+                "--bootstrap-server",
+                address,
+            ]
             with open(log, "wb") as output:
-                running.append((tool, log, start([*argv, *words], stdin=subprocess.DEVNULL, stdout=output, stderr=output)))
+                running.append(
+                    (tool, log, start([*argv, *words], stdin=subprocess.DEVNULL, stdout=output, stderr=output))
+                )
         for tool, log, child in running:
             if child.wait(TOOL_SECONDS) != 0:
                 raise Failure(f"{tool} failed: {last_words(log)}")

@@ -114,7 +114,9 @@ class Pod:
             if not self.alive():
                 if self.deleted_at is None:
                     self.ready = False
-                    self.problem(f"ended by itself after {self.lasted():.1f} s with code {self.shim.returncode}: {self.last_words()}")
+                    self.problem(
+                        f"ended by itself after {self.lasted():.1f} s with code {self.shim.returncode}: {self.last_words()}"
+                    )
                 return
             for name, probe in self.spec.probes.items():
                 if (name == "startupProbe") == self.started or time.monotonic() < due[name]:
@@ -123,7 +125,9 @@ class Pod:
                 status, text = ask(self.spec.address, probe)
                 ok = 200 <= status < 400
                 failures[name] = 0 if ok else failures[name] + 1
-                if self.take(name, probe, ok, failures[name], f"{status or 'no answer'} {' '.join(text.split())[:200]}"):
+                if self.take(
+                    name, probe, ok, failures[name], f"{status or 'no answer'} {' '.join(text.split())[:200]}"
+                ):
                     return
             time.sleep(TICK_SECONDS)
 
@@ -192,7 +196,9 @@ class Pod:
         elif code != 0:
             self.problem(f"ended with code {code} on SIGTERM: {self.last_words()}")
         self.check_memory()
-        say(f"{self.name}: preStop {self.spec.pre_stop_seconds} s, SIGTERM, code {code} after {seconds:.1f} s, {self.peak} MiB at most")
+        say(
+            f"{self.name}: preStop {self.spec.pre_stop_seconds} s, SIGTERM, code {code} after {seconds:.1f} s, {self.peak} MiB at most"
+        )
 
     def kill(self):
         self.deleted_at = self.deleted_at or time.monotonic()

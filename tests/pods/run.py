@@ -51,7 +51,9 @@ def arguments():
     parser = argparse.ArgumentParser(
         prog="run.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--image", type=Path, help="archive of make image [default: builds the executable and takes that]")
+    parser.add_argument(
+        "--image", type=Path, help="archive of make image [default: builds the executable and takes that]"
+    )
     parser.add_argument("--damage", choices=damages.DAMAGES, help="damage the documents so, and see that it is noticed")
     return parser.parse_args()
 
@@ -118,7 +120,10 @@ class Run:
         time.sleep(STEADY_SECONDS)
         if not self.options.damage or damages.DAMAGES[self.options.damage].rolls:
             with concurrent.futures.ThreadPoolExecutor() as both:
-                rolls = [both.submit(self.roll_serve, deployment, serves, service), both.submit(self.roll_consume, sets, consumes)]
+                rolls = [
+                    both.submit(self.roll_serve, deployment, serves, service),
+                    both.submit(self.roll_consume, sets, consumes),
+                ]
                 for roll in rolls:
                     roll.result()
             time.sleep(STEADY_SECONDS)
