@@ -109,7 +109,7 @@ DAMAGES = {
     "kafka-tls": Damage(plain_kafka, "kafka"),
     "kafka-address": Damage(other_broker, "captcha-kafka-bootstrap.kafka.svc"),
     "certificate": Damage(other_names, "its certificate is for other names"),
-    "right-write": Damage(right("captcha-serve", "Write"), "a request was lost"),
+    "right-write": Damage(right("captcha-serve", "Write"), "not confirmed"),
     "right-read": Damage(right("captcha-consume", "Read"), "captcha-consume"),
     "right-describe-configs": Damage(right("captcha-migrate", "DescribeConfigs"), "captcha-migrate"),
     "grant-report": Damage(grant("captcha_serve", "GRANT SELECT ON captcha.*"), "no report is complete"),
