@@ -1,4 +1,4 @@
-# Commands for developers. Nothing here needs root; everything that is fetched or written is in .dev/ and target/.
+# Commands for developers. Nothing here but k8s-run needs root; everything that is fetched or written is in .dev/ and target/.
 
 HTTP_PORT ?= 8000
 ADMIN_PORT ?= 9090
