@@ -49,14 +49,21 @@ async fn two_consumers_on_one_partition_stay_exact() {
         world.consume(&fast).await,
         world.consume(&fast).await,
     ];
-    let sent = post_in_background(&serve.address, 100, 30).await.unwrap();
+    for rival in &rivals {
+        rival.await_ready(200, "partition 0: ok").await;
+    }
+    let mut sent = post_in_background(&serve.address, 100, 30).await.unwrap();
+    eventually("consumers that meet", async || {
+        sent += post_in_background(&serve.address, 1, 30).await.unwrap();
+        let mut moved = 0.0;
+        for rival in &rivals {
+            moved += rival.metric("captcha_heads_moved_total").await;
+        }
+        (moved > 0.0).then_some(()).ok_or("never".to_string())
+    })
+    .await;
     world.await_counted(sent).await;
     world.await_log(sent as i64).await;
-    let mut moved = 0.0;
-    for rival in &rivals {
-        moved += rival.metric("captcha_heads_moved_total").await;
-    }
-    assert!(moved > 0.0, "the consumers never met");
 }
 
 #[tokio::test]
