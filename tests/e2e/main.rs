@@ -30,6 +30,7 @@ mod migrate;
 mod months;
 mod outages;
 mod process;
+mod restore;
 mod secure_clickhouse;
 mod secure_kafka;
 mod serve;
