@@ -37,18 +37,18 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match start(cli.command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(err) => {
-            // stderr may be closed; there is nobody else to tell.
-            let _ = writeln!(std::io::stderr(), "captcha: {err:#}");
-            ExitCode::from(report::exit_code(&err))
-        }
-    }
+    let (code, failure) = match process::start_logging().map(|()| start(cli.command)) {
+        Ok(Ok(())) => return ExitCode::SUCCESS,
+        Ok(Err(err)) => (report::exit_code(&err), err),
+        // A wrong setting, with the exit code that clap has for those.
+        Err(err) => (2, err),
+    };
+    // stderr may be closed; there is nobody else to tell.
+    let _ = writeln!(std::io::stderr(), "captcha: {failure:#}");
+    ExitCode::from(code)
 }
 
 fn start(command: Command) -> anyhow::Result<()> {
-    process::start_logging()?;
     warn_of_unknown_settings();
     process::block_on(async {
         match command {

@@ -47,6 +47,19 @@ async fn servers_that_are_something_else() {
 }
 
 #[tokio::test]
+async fn a_log_filter_that_is_none() {
+    let world = World::new("loud");
+    let mut command = world.command(&["report"]);
+    let output = command.env("CAPTCHA_LOG", "loud").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        line.starts_with("captcha: CAPTCHA_LOG=loud is not a log filter: "),
+        "{line}"
+    );
+}
+
+#[tokio::test]
 async fn a_missing_schema_and_a_missing_topic() {
     let world = World::new("missing");
     let line = world.refused(&["report"]).await;
