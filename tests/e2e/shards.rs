@@ -216,3 +216,39 @@ async fn a_shard_that_migrate_did_not_reach_follows_the_others() {
         .await;
     assert_eq!(recorded, [["1", "2", "77"]]);
 }
+
+#[tokio::test]
+async fn months_go_from_all_shards_or_from_none() {
+    let sharded = Sharded::new("shard_months").await;
+    let world = &sharded.world;
+    let old = "INSERT INTO events (topic, partition, offset, arrival, kind) VALUES ('old', 0, 0, '2001-01-01 00:00:00', 'bad')";
+    let has_old = "SELECT toString(count()) FROM events WHERE kind = 'bad'";
+    for index in 0..2 {
+        sharded.shard(index).sql(old).await;
+    }
+    let drop_months = ["migrate", "drop-months", "--before", "2001-02"];
+    // Of the partitions that the second shard holds nothing is known, because nobody consumes them.
+    let _even = world.consume(&["--replica", "0/2"]).await;
+    let second = format!("what clickhouse at {} has", sharded.servers[1].address());
+    eventually("the second shard alone to be unripe", async || {
+        let line = world.refused(&drop_months).await;
+        line.contains(&second).then_some(()).ok_or(line)
+    })
+    .await;
+    for index in 0..2 {
+        assert_eq!(sharded.shard(index).sql(has_old).await, [["1"]]);
+    }
+    let _odd = world.consume(&["--replica", "1/2"]).await;
+    let page = eventually("both shards to be ripe", async || {
+        let output = world.run(&drop_months).await;
+        let page = String::from_utf8(output.stdout).unwrap();
+        output.status.success().then_some(page.clone()).ok_or(page)
+    })
+    .await;
+    for index in 0..2 {
+        let address = sharded.servers[index].address();
+        let lines = format!("shard {index} of 2, {address}:\ndropped 2001-01: 1 rows, 1 MB\n");
+        assert!(page.contains(&lines), "{page}");
+        assert_eq!(sharded.shard(index).sql(has_old).await, [["0"]]);
+    }
+}

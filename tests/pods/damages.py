@@ -113,7 +113,7 @@ DAMAGES = {
     "right-read": Damage(right("captcha-consume", "Read"), "captcha-consume"),
     "right-describe-configs": Damage(right("captcha-migrate", "DescribeConfigs"), "captcha-migrate"),
     "grant-report": Damage(grant("captcha_serve", "GRANT SELECT ON captcha.*"), "no report is complete"),
-    "grant-claims": Damage(grant("captcha_consume", "GRANT INSERT ON captcha.claims"), "captcha.claims"),
+    "grant-claims": Damage(grant("captcha_consume", "GRANT INSERT ON captcha.claims"), "cannot write claims"),
     "files-group": Damage(no_files_group, "permission denied"),
     "memory": Damage(little_memory, "its limit is 4", rolls=True),
     "pre-stop": Damage(no_pre_stop, "a request was lost", rolls=True),
