@@ -82,6 +82,8 @@ class Clients:
             pod = kept.pod if kept else self.service.choose()
             if pod is None:
                 self.lose("no pod is ready")
+                if self.ending:
+                    return None
                 time.sleep(LOOK_SECONDS)
                 continue
             used = kept or Kept(
@@ -117,16 +119,16 @@ class Clients:
             self.last_answer = time.time()
             receipts = answer["receipts"]
             if not len(receipts) == answer["accepted"] == sum(counts.values()):
-                self.problems.append(f"{pod.name}: {sum(counts.values())} events, answered {str(answer)[:200]}")
+                self.problems.add(f"{pod.name}: {sum(counts.values())} events, answered {str(answer)[:200]}")
             if not self.receipts.isdisjoint(receipts):
-                self.problems.append(f"{pod.name}: a receipt was given before: {receipts}")
+                self.problems.add(f"{pod.name}: a receipt was given before: {receipts}")
             self.receipts.update(receipts)
 
     def lose(self, reason):
         with self.lock:
             self.lost += 1
             if self.lost <= SAID_MAX:
-                self.problems.append(f"a request was lost: {reason}")
+                self.problems.add(f"a request was lost: {reason}")
 
 
 class Kept:
@@ -180,14 +182,14 @@ def compare(service, key, clients, problems):
             if through and datetime.datetime.fromisoformat(through).timestamp() > clients.last_answer:
                 break
         if time.monotonic() > end:
-            problems.append(f"no report is complete after {COUNTED_SECONDS} s: {status} {text[-200:]}")
+            problems.add(f"no report is complete after {COUNTED_SECONDS} s: {status} {text[-200:]}")
             return 0
-        time.sleep(LOOK_SECONDS)
+        problems.pause(LOOK_SECONDS)
     found = counted(text)
     missing, more = clients.accepted - found, found - clients.accepted
     if missing:
-        problems.append(f"the report lacks {missing.total()} events that were accepted")
+        problems.add(f"the report lacks {missing.total()} events that were accepted")
     # What was sent and lost may be there too, once.
     if more.total() > (clients.lost * max(SIZES)):
-        problems.append(f"the report has {more.total()} events too many")
+        problems.add(f"the report has {more.total()} events too many")
     return found.total()

@@ -64,7 +64,7 @@ def make_root(spec, root):
 
 def add_volume(volume, group, at):
     """As the kubelet does: the files are in a folder of a date that a link points to, so that all change at once."""
-    mount("tmpfs", "mode=3777,nosuid,nodev", at)
+    mount("tmpfs", "mode=1777,nosuid,nodev", at)
     if volume["files"] is not None:
         dated = at / "..2001_01_01"
         dated.mkdir(mode=0o755)

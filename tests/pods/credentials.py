@@ -100,7 +100,7 @@ def names(hosts):
 
 
 def strimzi(documents, folder, brokers):
-    """What Strimzi makes for a Kafka and its users: (secrets, [the certificate file of each broker], the authority's file)."""
+    """What Strimzi makes for a Kafka and its users: (secrets, [the certificate file of each broker])."""
     kafka = documents.one("Kafka")["metadata"]["name"]
     authority = Authority(folder, "kafka", "/O=io.strimzi/CN=cluster-ca v0", RSA)
     shared = [f"{kafka}-kafka-bootstrap", f"{kafka}-kafka-brokers"]

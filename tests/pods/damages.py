@@ -115,7 +115,7 @@ DAMAGES = {
     "grant-report": Damage(grant("captcha_serve", "GRANT SELECT ON captcha.*"), "no report is complete"),
     "grant-claims": Damage(grant("captcha_consume", "GRANT INSERT ON captcha.claims"), "cannot write claims"),
     "files-group": Damage(no_files_group, "permission denied"),
-    "memory": Damage(little_memory, "its limit is 4", rolls=True),
+    "memory": Damage(little_memory, "MiB; its limit is 4"),
     "pre-stop": Damage(no_pre_stop, "a request was lost", rolls=True),
     "share": Damage(one_share, "no report is complete"),
 }

@@ -13,6 +13,7 @@ import threading
 from command import Failure
 
 DEVICE = "pods"
+POD_DEVICE = "eth0"  # its name in a pod
 BRIDGE_ADDRESS = "02:00:00:00:00:01"
 PREFIX = 16
 GATEWAY = "10.97.0.1"  # where the node is: the kubelet and the clients come from here
@@ -67,11 +68,10 @@ class Network:
         return f"10.97.{2 + self.pods // 200}.{1 + self.pods % 200}"
 
     def join(self, pid, number):
-        """Gives the network namespace of a process a device on the bridge; its name."""
-        outside, inside = f"pod{number}", "eth0"
-        ip("link", "add", outside, "type", "veth", "peer", "name", inside, "netns", pid)
+        """Gives the network namespace of a process a device on the bridge."""
+        outside = f"pod{number}"
+        ip("link", "add", outside, "type", "veth", "peer", "name", POD_DEVICE, "netns", pid)
         ip("link", "set", outside, "master", DEVICE, "up")
-        return inside
 
     def forward(self, address, port, targets, certificate=None):
         """Hands connections on to one of the targets, [(address, port)]; takes TLS off when there is a certificate."""

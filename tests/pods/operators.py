@@ -190,19 +190,10 @@ class Servers:
         for number, (tool, words) in enumerate(wanted):
             log = self.folder / "logs" / f"tool-{number}.log"
             address = f"127.0.0.1:{self.kafka_ports[0]}"
-            argv = [
-                "java",
-                "-XX:TieredStopAtLevel=1",
-                "-cp",
-                f"{fetch.fetch().kafka}/*",
-                tool,
-                "--bootstrap-server",
-                address,
-            ]
+            argv = ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{fetch.fetch().kafka}/*", tool, "--bootstrap-server", address]
             with open(log, "wb") as output:
-                running.append(
-                    (tool, log, start([*argv, *words], stdin=subprocess.DEVNULL, stdout=output, stderr=output))
-                )
+                child = start([*argv, *words], stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            running.append((tool, log, child))
         for tool, log, child in running:
             if child.wait(TOOL_SECONDS) != 0:
                 raise Failure(f"{tool} failed: {last_words(log)}")

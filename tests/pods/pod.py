@@ -16,6 +16,7 @@ import process
 from command import Failure, open_log, say, tail
 
 import network
+from problems import Over
 
 CONTAINER = Path(__file__).resolve().parent / "container.py"
 NUMBERS = itertools.count()
@@ -67,7 +68,7 @@ class Pod:
             "address": spec.address,
             "prefix": network.PREFIX,
             "gateway": network.GATEWAY,
-            "device": "eth0",
+            "device": network.POD_DEVICE,
         }
         file = place / "spec.json"
         file.write_text(json.dumps(words))
@@ -102,7 +103,7 @@ class Pod:
 
     def problem(self, text):
         self.failed = True
-        self.problems.append(f"{self.name}: {text}")
+        self.problems.add(f"{self.name}: {text}")
         say(f"{self.name}: {text}")
 
     # -- probes --
@@ -164,11 +165,9 @@ class Pod:
             return
         for line in status.splitlines():
             if line.startswith("VmHWM:"):
-                self.peak = max(self.peak, int(line.split()[1]) // 1024)
-
-    def check_memory(self):
-        if self.peak > self.spec.memory_mebibytes:
-            self.problem(f"took {self.peak} MiB; its limit is {self.spec.memory_mebibytes}")
+                before, self.peak = self.peak, max(self.peak, int(line.split()[1]) // 1024)
+                if before <= self.spec.memory_mebibytes < self.peak:
+                    self.problem(f"took {self.peak} MiB; its limit is {self.spec.memory_mebibytes}")
 
     # -- the end --
 
@@ -178,7 +177,7 @@ class Pod:
         last = self.deleted_at + self.spec.grace_seconds
         # Like the kubelet: the grace period counts from here on, preStop included.
         while time.monotonic() < min(self.deleted_at + self.spec.pre_stop_seconds, last) and self.alive():
-            time.sleep(TICK_SECONDS)
+            self.problems.pause(TICK_SECONDS)
         self.memory()
         if not self.alive():
             self.problem(f"ended by itself with code {self.shim.returncode} before it was told: {self.last_words()}")
@@ -187,7 +186,7 @@ class Pod:
         last = max(last, self.told_at + EXTENSION_SECONDS)
         process.signal_to(self.pid, signal.SIGTERM)
         while self.alive() and time.monotonic() < last:
-            time.sleep(TICK_SECONDS)
+            self.problems.pause(TICK_SECONDS)
         if self.alive():
             process.signal_to(self.pid, signal.SIGKILL)
         code, seconds = self.shim.wait(), time.monotonic() - self.told_at
@@ -195,7 +194,6 @@ class Pod:
             self.problem(f"was still there at the end of its {self.spec.grace_seconds} s, and killed")
         elif code != 0:
             self.problem(f"ended with code {code} on SIGTERM: {self.last_words()}")
-        self.check_memory()
         say(
             f"{self.name}: preStop {self.spec.pre_stop_seconds} s, SIGTERM, code {code} after {seconds:.1f} s, {self.peak} MiB at most"
         )
@@ -230,7 +228,7 @@ def run_job(documents, image, net, folder, problems):
     pod = Pod(documents.spec(job, name, net.pod_address()), image, net, folder, problems)
     while pod.alive() and pod.lasted() < seconds:
         pod.memory()
-        time.sleep(TICK_SECONDS)
+        problems.pause(TICK_SECONDS)
     if pod.alive():
         pod.kill()
         pod.problem(f"has not ended in {seconds} s: {pod.last_words()}")
@@ -238,18 +236,17 @@ def run_job(documents, image, net, folder, problems):
         pod.problem(f"ended with code {pod.shim.returncode}: {pod.last_words()}")
     else:
         say(f"{pod.name}: code 0 after {pod.lasted():.1f} s, {pod.peak} MiB at most: {tail(pod.log, 1)[0][:160]}")
-    pod.check_memory()
 
 
-def wait_whole(pods, seconds):
+def wait_whole(pods, seconds, problems):
     """Waits until all pods are ready and every probe of theirs has succeeded."""
     begin = time.monotonic()
     while not all(pod.whole() for pod in pods):
         late = [pod for pod in pods if not pod.whole()]
         if any(pod.failed for pod in late):
-            raise Failure("a pod does not come up")
+            raise Over
         if time.monotonic() - begin > seconds:
             for pod in late:
                 pod.problem(f"was not ready after {seconds} s: {pod.refusal}")
-            raise Failure("a pod does not come up")
-        time.sleep(TICK_SECONDS)
+            raise Over
+        problems.pause(TICK_SECONDS)

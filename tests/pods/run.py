@@ -37,12 +37,14 @@ from manifests import Documents  # noqa: E402
 from network import Network  # noqa: E402
 from operators import Servers  # noqa: E402
 from pod import Pod, run_job, wait_whole  # noqa: E402
+from problems import Over, Problems  # noqa: E402
 
 OVERLAY = ROOT / "k8s" / "overlays" / "prod"
 KEPT = STATE / "pods"
 INSIDE = "CAPTCHA_PODS_INSIDE"
+TOOLS = ("unshare", "ip", "openssl", "mount")
 READY_SECONDS = 120  # for the first pods, all of which start at once with the Job
-DAMAGED_SECONDS = 75  # longer than a startup probe is tried
+DAMAGED_SECONDS = 30  # likewise, of pods that may never be ready and say why
 STEADY_SECONDS = 3  # of load before and after the pods are replaced
 INDEX_LABEL = "apps.kubernetes.io/pod-index"
 
@@ -67,12 +69,11 @@ def enter():
     flags = [] if root else ["--user", "--map-root-user", "--map-auto"]
     flags += ["--net", "--mount", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc"]
     trial = ["unshare", *flags, "ip", "link", "add", "trial", "type", "bridge"]
-    missing = [tool for tool in ("unshare", "ip", "openssl", "mount") if shutil.which(tool) is None]
-    reason = f"{', '.join(missing)} is not installed" if missing else None
-    if reason is None:
+    reason = ", ".join(f"{tool} is not installed" for tool in TOOLS if shutil.which(tool) is None)
+    if not reason:
         tried = subprocess.run(trial, capture_output=True, text=True)
-        reason = tried.stderr.strip() or None if tried.returncode else None
-    if reason is not None:
+        reason = tried.returncode and (tried.stderr.strip() or f"unshare ended with code {tried.returncode}")
+    if reason:
         say(f"run.py: pods cannot be run on this machine, so nothing was checked: {reason}")
         return 1 if os.environ.get("CI") else 0
     argv = ["unshare", *flags, "--", sys.executable, __file__, *sys.argv[1:]]
@@ -112,12 +113,12 @@ class Run:
         serves = [self.serve(deployment, n) for n in range(self.documents.replicas(deployment))]
         consumes = [self.consume(sets, n) for n in range(self.documents.replicas(sets))]
         run_job(self.documents, self.image, self.network, self.folder, self.problems)
-        wait_whole(serves + consumes, DAMAGED_SECONDS if self.options.damage else READY_SECONDS)
+        wait_whole(serves + consumes, DAMAGED_SECONDS if self.options.damage else READY_SECONDS, self.problems)
         service = self.service(serves)
         self.need_keys(service)
         senders = self.senders = clients.Clients(service, writer, self.problems)
         senders.start()
-        time.sleep(STEADY_SECONDS)
+        self.problems.pause(STEADY_SECONDS)
         if not self.options.damage or damages.DAMAGES[self.options.damage].rolls:
             with concurrent.futures.ThreadPoolExecutor() as both:
                 rolls = [
@@ -126,7 +127,7 @@ class Run:
                 ]
                 for roll in rolls:
                     roll.result()
-            time.sleep(STEADY_SECONDS)
+            self.problems.pause(STEADY_SECONDS)
         senders.stop()
         total = clients.compare(service, reader, senders, self.problems)
         say(
@@ -160,7 +161,7 @@ class Run:
         """The file of API keys is in force: without a key there is nothing."""
         status, text = clients.get_report(service, None)
         if status != 401:
-            self.problems.append(f"a report without an API key is answered {status} {text[:100]}")
+            self.problems.add(f"a report without an API key is answered {status} {text[:100]}")
 
     def roll_serve(self, deployment, olds, service):
         """A rolling update: one pod more, and for each that is ready an old one ends, which nobody waits for."""
@@ -172,7 +173,7 @@ class Run:
             for number, old in enumerate(olds, len(olds)):
                 new = self.serve(deployment, number)
                 service.add(new)
-                wait_whole([new], READY_SECONDS)
+                wait_whole([new], READY_SECONDS, self.problems)
                 ending.append(ends.submit(old.end))
             for end in ending:
                 end.result()
@@ -181,7 +182,7 @@ class Run:
         """As a StatefulSet does it: the last one first, and the next when the new one is ready."""
         for ordinal, old in reversed(list(enumerate(olds))):
             old.end()
-            wait_whole([self.consume(sets, ordinal)], READY_SECONDS)
+            wait_whole([self.consume(sets, ordinal)], READY_SECONDS, self.problems)
 
     def give_up(self):
         """Ends what there still is, in no order."""
@@ -197,14 +198,13 @@ class Run:
 
 
 def verdict(options, problems):
-    for problem in problems:
+    for problem in problems.texts:
         print(f"k8s-run: {problem}", file=sys.stderr)
     if options.damage is None:
-        print(f"k8s-run: {len(problems)} problems")
-        return 1 if problems else 0
-    wanted = damages.DAMAGES[options.damage].said
-    noticed = any(wanted in problem for problem in problems)
-    print(f"k8s-run: damage {options.damage}: {'noticed' if noticed else f'not noticed: nothing says {wanted!r}'}")
+        print(f"k8s-run: {len(problems.texts)} problems")
+        return 1 if problems.texts else 0
+    noticed = problems.noticed.is_set()
+    print(f"k8s-run: damage {options.damage}: {'noticed' if noticed else f'not noticed: nothing says {problems.wanted!r}'}")
     return 0 if noticed else 1
 
 
@@ -223,18 +223,19 @@ def inside(options):
         documents = Documents(check.render(OVERLAY))
         if options.damage:
             damages.DAMAGES[options.damage].carry_out(documents)
-        problems = []
+        problems = Problems(options.damage and damages.DAMAGES[options.damage].said)
         try:
             work = Run(options, documents, picture, folder, lock, problems)
             work.carry_out()
         except Failure as failure:
-            problems.append(str(failure))
+            problems.add(str(failure))
+        except Over:
+            pass
         code = verdict(options, problems)
     finally:
         if work:
             work.give_up()
-        keep = code != 0 and problems
-        if keep:
+        if code != 0 and problems:
             shutil.rmtree(KEPT, ignore_errors=True)
             shutil.copytree(folder / "logs", KEPT)
             say(f"logs are kept in {shown(KEPT)}")
