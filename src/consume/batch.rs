@@ -75,7 +75,7 @@ pub struct Batch {
 /// Cuts the next batch from what is pending. It ends where the arrival month changes, because
 /// the table is partitioned by it and deduplication tokens hold within one table partition. Offsets that
 /// Kafka does not have become a gap, dated like the row before it, which every reader of the log agrees on.
-/// Before the first row it is dated like the record after it, mostly the month that the missing ones had. Of bad
+/// Before the first row of a table it is dated 1970: the record after it may not have been fetched by everybody. Of bad
 /// records `raw_bytes` are kept in all, and a little of each.
 pub fn cut(
     head: i64,
@@ -91,7 +91,7 @@ pub fn cut(
     };
     for row in &pending.rows {
         // In this order, because an event that is marked counts as seen.
-        if !batch.add_gap(row.offset, row.arrival_millis) || !batch.takes(row.arrival_millis) {
+        if !batch.add_gap(row.offset) || !batch.takes(row.arrival_millis) {
             return batch;
         }
         let mut row = row.clone();
@@ -99,15 +99,15 @@ pub fn cut(
         batch.shorten(&mut row, raw_bytes);
         batch.add(row);
     }
-    batch.add_gap(pending.reached, 0);
+    batch.add_gap(pending.reached);
     batch
 }
 
 impl Batch {
     /// Adds a gap up to an offset, if there is one and it belongs into this batch.
-    fn add_gap(&mut self, to: i64, first_arrival_millis: i64) -> bool {
+    fn add_gap(&mut self, to: i64) -> bool {
         let span = to - self.end;
-        let arrival_millis = self.last_arrival_millis.unwrap_or(first_arrival_millis);
+        let arrival_millis = self.last_arrival_millis.unwrap_or(0);
         if span <= 0 {
             return true;
         }
@@ -336,8 +336,12 @@ mod tests {
         assert_eq!((second.rows.len(), second.end), (1, 4));
 
         let nothing_before = cut(0, None, &records, &repeats, usize::MAX);
-        assert_eq!((nothing_before.rows.len(), nothing_before.end), (2, 4));
-        assert_eq!(nothing_before.rows[0].arrival_millis, june);
+        assert_eq!((nothing_before.rows.len(), nothing_before.end), (1, 3));
+        assert_eq!(nothing_before.rows[0].arrival_millis, 0);
+        let mut lone = pending(&[]);
+        lone.reached = 3;
+        let lone = cut(0, None, &lone, &repeats, usize::MAX);
+        assert_eq!(lone.rows, nothing_before.rows);
     }
 
     #[test]

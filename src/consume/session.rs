@@ -4,7 +4,7 @@ use anyhow::{Context as _, bail};
 
 use super::batch::Pending;
 use crate::broker::{Broker, Log};
-use crate::store::{Connection, Head, MARK_ARRIVAL_MILLIS, Place, Store};
+use crate::store::{Connection, Head, Place, Store};
 
 /// From opening to the first failure.
 pub struct Session {
@@ -98,9 +98,7 @@ impl Session {
     /// Takes a head for true and forgets the records below it.
     pub fn go_on_at(&mut self, head: Option<Head>) {
         self.head = head.map_or(0, |head| head.next);
-        // A mark says nothing of when the row that it stands for arrived.
-        let arrival_millis = head.map(|head| head.arrival_millis);
-        self.last_arrival_millis = arrival_millis.filter(|millis| *millis != MARK_ARRIVAL_MILLIS);
+        self.last_arrival_millis = head.map(|head| head.arrival_millis);
         self.pending.go_on_at(self.head);
         self.log.skip_to(self.head);
     }

@@ -7,9 +7,9 @@ use anyhow::bail;
 use super::lock::under_lock;
 use super::{head, say};
 use crate::store::lock::{Lock, Step};
-use crate::store::{self, Connection, Missing, Month, Shards, Store};
+use crate::store::{self, Connection, Missing, Month, Shards, Store, StoredMonth};
 
-/// What the clocks of Kafka's brokers, which date what arrives, and that of ClickHouse may differ.
+/// What the clocks of `captcha serve`, which dates what arrives, and that of ClickHouse may differ.
 const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(3_600);
 
 /// Drop what arrived before a month, whole months of the table at once; reports count it no more
@@ -67,17 +67,21 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether the months are ripe; what would be missing without them.
-async fn look(store: &Store, connection: &Connection, args: &Args) -> anyhow::Result<Vec<Missing>> {
+/// The months that are to go, if they are ripe.
+async fn look(
+    store: &Store,
+    connection: &Connection,
+    args: &Args,
+) -> anyhow::Result<Vec<StoredMonth>> {
     let (before, begin_millis) = (args.before, args.before.begin().timestamp_millis());
     if connection.now_millis().await? < begin_millis {
         bail!(
             "cannot drop what arrives before {before}: that is not over yet; name a month that has begun"
         );
     }
-    let missing = connection.missing_without(before).await?;
-    if missing.is_empty() {
-        return Ok(missing);
+    let months = connection.months_before(before).await?;
+    if months.is_empty() {
+        return Ok(months);
     }
     let wanted_millis = begin_millis + CLOCKS_DIFFER_MAX.as_millis() as i64;
     let through = connection.complete_through(store.shard()).await?;
@@ -89,20 +93,31 @@ async fn look(store: &Store, connection: &Connection, args: &Args) -> anyhow::Re
             CLOCKS_DIFFER_MAX.as_secs()
         );
     }
-    let inside = missing
-        .iter()
-        .find_map(|missing| Some((missing, missing.window_begin()?)));
-    if let Some((missing, begin)) = inside.filter(|_| !args.forget_repeats) {
-        bail!(
-            "cannot drop what arrived before {before}: events of {}:{} that are sent again are looked for from offset {begin} \
-             on (--repeat-window-records {}), and up to {} would go; name an earlier month, or --forget-repeats",
-            missing.place.topic,
-            missing.place.partition,
-            missing.repeat_window_records,
-            missing.last
-        );
+    if !args.forget_repeats {
+        for stored in &months {
+            refuse_windows(
+                &connection.missing_without(stored.month).await?,
+                stored.month,
+            )?;
+        }
     }
-    Ok(missing)
+    Ok(months)
+}
+
+fn refuse_windows(missing: &[Missing], month: Month) -> anyhow::Result<()> {
+    for missing in missing {
+        if let Some(begin) = missing.window_begin() {
+            bail!(
+                "cannot drop {month}: events of {}:{} that are sent again are looked for from offset {begin} on \
+                 (--repeat-window-records {}), and up to {} would go; name an earlier month, or --forget-repeats",
+                missing.place.topic,
+                missing.place.partition,
+                missing.repeat_window_records,
+                missing.last
+            );
+        }
+    }
+    Ok(())
 }
 
 async fn show(connection: &Connection, args: &Args) -> anyhow::Result<bool> {
@@ -119,13 +134,11 @@ async fn drop_from(store: &Store, connection: &Connection, args: &Args) -> anyho
     }
     under_lock(store, connection, async |lock| {
         // Consumers go on, and another one may have had the lock before.
-        for missing in look(store, connection, args).await? {
-            connection.mark(&missing.place, missing.last).await?;
+        let months = look(store, connection, args).await?;
+        for stored in &months {
+            drop_month(connection, lock, stored).await?;
         }
-        for stored in connection.months_before(args.before).await? {
-            drop_month(connection, lock, &stored).await?;
-        }
-        Ok(true)
+        Ok(!months.is_empty())
     })
     .await
 }
@@ -133,16 +146,21 @@ async fn drop_from(store: &Store, connection: &Connection, args: &Args) -> anyho
 async fn drop_month(
     connection: &Connection,
     lock: &Lock,
-    stored: &store::StoredMonth,
+    stored: &StoredMonth,
 ) -> anyhow::Result<()> {
     let step = format!("to drop {}", stored.month);
+    // Also says whether these are still the tables that were looked at, and not those of a backup that was put back.
     lock.note(connection, &Step::Begin(&step)).await?;
+    // Looked at again, because a record may have come since that is dated back.
+    for missing in connection.missing_without(stored.month).await? {
+        connection.mark(&missing).await?;
+    }
     connection.drop_month(stored.month).await?;
     lock.note(connection, &Step::Done(&step)).await?;
     say(format_args!("dropped {}", described(stored)))
 }
 
-fn described(stored: &store::StoredMonth) -> String {
-    let store::StoredMonth { month, rows, bytes } = stored;
+fn described(stored: &StoredMonth) -> String {
+    let StoredMonth { month, rows, bytes } = stored;
     format!("{month}: {rows} rows, {} MB", bytes.div_ceil(1_000_000))
 }

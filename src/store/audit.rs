@@ -8,6 +8,7 @@ use klickhouse::Value;
 
 use super::connection::{rows_of, unexpected};
 use super::events::at;
+use super::months::MARK_ARRIVAL;
 use super::{Connection, Error, Filter, Place, Row, quote};
 
 /// For one question of an audit, which reads and sorts the whole table: 100 million rows take minutes.
@@ -88,11 +89,17 @@ impl Connection {
         repeat_window_records: i64,
         span: &Span,
     ) -> Result<Vec<Held>, Error> {
-        let marks = self.marks(topic).await?;
-        let mut all = self.audit_offsets(topic, &marks, span).await?;
-        let repeats = self
-            .audit_repeats(topic, repeat_window_records, &marks, span)
-            .await?;
+        let mut marks = self.marks(topic).await?;
+        let (mut all, repeats) = loop {
+            let held = self.audit_offsets(topic, &marks, span).await?;
+            let repeats = self.audit_repeats(topic, repeat_window_records, &marks, span);
+            let repeats = repeats.await?;
+            // Months that are dropped meanwhile would look like holes.
+            let before = std::mem::replace(&mut marks, self.marks(topic).await?);
+            if marks == before {
+                break (held, repeats);
+            }
+        };
         for held in &mut all {
             if let Some((counted_twice, left_out)) = repeats.get(&held.partition) {
                 held.counted_twice = *counted_twice;
@@ -192,7 +199,8 @@ impl Connection {
 
     async fn marks(&self, topic: &str) -> Result<Marks, Error> {
         let sql = format!(
-            "SELECT partition, max(offset) + 1 FROM events WHERE topic = {} AND kind = 'mark' GROUP BY partition",
+            "SELECT partition, max(offset) + 1 FROM events \
+             WHERE topic = {} AND arrival = {MARK_ARRIVAL} AND kind = 'mark' GROUP BY partition",
             quote(topic)
         );
         let mark = |row: &Vec<Value>| match row[..] {

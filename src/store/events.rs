@@ -5,6 +5,7 @@ use std::time::Duration;
 use klickhouse::Value;
 
 use super::connection::{rows_of, unexpected};
+use super::months::MARK_ARRIVAL_MILLIS;
 use super::{Connection, Content, Error, Row, quote};
 use crate::event::{Event, Kind, Timestamp};
 
@@ -56,6 +57,10 @@ impl Connection {
         let rows = self.rows(&sql).await?;
         match rows.first().map(Vec::as_slice) {
             None => Ok(None),
+            Some([Value::Int64(next), Value::Int64(MARK_ARRIVAL_MILLIS)]) => Ok(Some(Head {
+                next: *next,
+                arrival_millis: self.marked_arrival(place, next - 1).await?,
+            })),
             Some([Value::Int64(next), Value::Int64(arrival_millis)]) => Ok(Some(Head {
                 next: *next,
                 arrival_millis: *arrival_millis,

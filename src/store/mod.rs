@@ -34,7 +34,7 @@ pub use counters::{Counter, Counters, CountersError, Filter, Freshness, ROWS_MAX
 pub use dead_letters::DeadLetter;
 pub use events::{Head, Place};
 pub use insert::{Content, Insert, RAW_BYTES_LEAST, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};
-pub use months::{MARK_ARRIVAL_MILLIS, Missing, Month, StoredMonth};
+pub use months::{Missing, Month, StoredMonth};
 pub use shards::{Addresses, Shard, Shards};
 use tokio::time::timeout;
 pub use topics::TopicFacts;

@@ -1,8 +1,9 @@
 //! Months of arrival, by which `events` is partitioned, and how old ones go without a head that goes back.
 //!
 //! A row of the kind `mark` stands for everything that was dropped: at its offset, or below it, rows may be missing on
-//! purpose. It is written before the months are dropped, into the month 1970-01, which never is. A partition whose last
-//! row is dropped keeps its head by it.
+//! purpose. It is written before a month is dropped, into the month 1970-01, which never is. A partition whose last row
+//! is dropped keeps its head by it, and the arrival of that row, which the mark has as its `time`: what follows a head is
+//! dated by it, and two consumers, one of which knows the row and one the mark, must not differ.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,8 +23,11 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(600);
 /// To drop one month: files are removed, and merges of that month are waited for.
 const DROP_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Arrival of every mark, which no head takes for that of a record.
-pub const MARK_ARRIVAL_MILLIS: i64 = 0;
+/// Arrival of every mark, and of records without a timestamp.
+pub(super) const MARK_ARRIVAL_MILLIS: i64 = 0;
+
+/// [`MARK_ARRIVAL_MILLIS`] in SQL; with it a question for marks reads one month and not all.
+pub(super) const MARK_ARRIVAL: &str = "fromUnixTimestamp64Milli(toInt64(0), 'UTC')";
 
 /// The month of marks, as `toYYYYMM` has it. Records without a timestamp stand there too.
 const MARKS: u32 = 197_001;
@@ -83,17 +87,19 @@ pub struct StoredMonth {
     pub bytes: u64,
 }
 
-/// What would be missing of a partition without the months before some month.
+/// What would be missing of a partition without a month.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
     /// Log and number.
     pub place: Place,
     /// The largest offset that would go.
     pub last: i64,
+    /// When its row arrived.
+    pub last_arrival_millis: i64,
     /// The head.
     pub next: i64,
-    /// Records before the head among which events that are sent again are looked for; 0 if nobody consumes the log any
-    /// more.
+    /// Records before the head among which events that are sent again are looked for; 0 of a log that was followed by
+    /// another.
     pub repeat_window_records: i64,
 }
 
@@ -130,21 +136,21 @@ impl Connection {
         months.ok_or_else(|| unexpected("the months of events"))
     }
 
-    /// What would be missing without the months before this one, by partition.
+    /// What would be missing without a month, by partition.
     ///
     /// # Errors
     /// No answer, or the tables are not there.
-    pub async fn missing_without(&self, before: Month) -> Result<Vec<Missing>, Error> {
+    pub async fn missing_without(&self, month: Month) -> Result<Vec<Missing>, Error> {
         let sql = format!(
-            "SELECT toString(topic), partition, toInt64(last), toInt64(next), toInt64(ifNull(records, 0)) FROM \
-             (SELECT topic, partition, max(offset) AS last FROM events \
-             WHERE toYYYYMM(arrival) > {MARKS} AND toYYYYMM(arrival) < {} GROUP BY topic, partition) AS going \
+            "SELECT toString(topic), partition, toInt64(last), last_arrival, toInt64(next), toInt64(ifNull(records, 0)) FROM \
+             (SELECT topic, partition, max(offset) AS last, argMax(toUnixTimestamp64Milli(arrival), offset) AS last_arrival \
+             FROM events WHERE toYYYYMM(arrival) = {} GROUP BY topic, partition) AS going \
              INNER JOIN (SELECT topic, partition, max(offset) + 1 AS next FROM events GROUP BY topic, partition) AS heads \
              USING (topic, partition) \
              LEFT JOIN (SELECT argMax(log, revision) AS topic, argMax(repeat_window_records, revision) AS records \
-             FROM topics GROUP BY topics.topic HAVING argMax(partitions, revision) > 0) AS consumed USING (topic) \
+             FROM topics GROUP BY topics.topic) AS consumed USING (topic) \
              ORDER BY topic, partition",
-            before.number()
+            month.number()
         );
         let mut all = Vec::new();
         self.each_block(&sql, LOOK_TIMEOUT, |block| {
@@ -157,25 +163,46 @@ impl Connection {
         Ok(all)
     }
 
-    /// Writes, once, that rows of a partition may be missing at this offset and below.
+    /// Writes, once, that rows of a partition may be missing up to the last one that would go.
     ///
     /// # Errors
     /// No answer, or no right to.
-    pub async fn mark(&self, place: &Place, offset: i64) -> Result<(), Error> {
+    pub async fn mark(&self, missing: &Missing) -> Result<(), Error> {
+        let Missing {
+            place,
+            last: offset,
+            last_arrival_millis,
+            ..
+        } = missing;
         let Place { topic, partition } = place;
         self.insert_once(&RowOnce {
-            table: "events (topic, partition, offset, arrival, kind)",
+            table: "events (topic, partition, offset, arrival, kind, time)",
             values: format!(
-                "{}, {partition}, {offset}, fromUnixTimestamp64Milli(toInt64({MARK_ARRIVAL_MILLIS}), 'UTC'), 'mark'",
+                "{}, {partition}, {offset}, {MARK_ARRIVAL}, 'mark', \
+                 fromUnixTimestamp64Milli(toInt64({last_arrival_millis}), 'UTC')",
                 quote(topic)
             ),
             is_there: format!(
-                "FROM events WHERE {} AND kind = 'mark' AND offset >= {offset}",
+                "FROM events WHERE {} AND arrival = {MARK_ARRIVAL} AND kind = 'mark' AND offset >= {offset}",
                 at(place)
             ),
             token: format!("mark:{topic}:{partition}:{offset}"),
         })
         .await
+    }
+
+    /// Arrival of the row before a head that arrived in 1970, or that a mark stands for.
+    pub(super) async fn marked_arrival(&self, place: &Place, offset: i64) -> Result<i64, Error> {
+        let sql = format!(
+            "SELECT toUnixTimestamp64Milli(time) FROM events \
+             WHERE {} AND arrival = {MARK_ARRIVAL} AND kind = 'mark' AND offset = {offset} LIMIT 1",
+            at(place)
+        );
+        match self.rows(&sql).await?.first().map(Vec::as_slice) {
+            None => Ok(MARK_ARRIVAL_MILLIS),
+            Some([Value::Int64(millis)]) => Ok(*millis),
+            Some(_) => Err(unexpected("a mark")),
+        }
     }
 
     /// Drops the rows of a month. What is missing then must be [marked](Connection::mark) before.
@@ -197,6 +224,7 @@ fn missing(row: &[Value]) -> Option<Missing> {
         topic,
         Value::Int32(partition),
         Value::Int64(last),
+        Value::Int64(last_arrival_millis),
         Value::Int64(next),
         Value::Int64(repeat_window_records),
     ] = row
@@ -209,6 +237,7 @@ fn missing(row: &[Value]) -> Option<Missing> {
             partition: *partition,
         },
         last: *last,
+        last_arrival_millis: *last_arrival_millis,
         next: *next,
         repeat_window_records: *repeat_window_records,
     })
@@ -252,6 +281,7 @@ mod tests {
                 partition: 0,
             },
             last,
+            last_arrival_millis: 0,
             next: 100,
             repeat_window_records,
         };

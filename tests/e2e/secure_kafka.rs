@@ -1,9 +1,7 @@
 //! Kafka with TLS, logins and rights: what works with the least of them, and what is said where something is wrong.
 
-use futures_util::future::join_all;
-
 use crate::authority::{Authority, Certified, Valid, silent_port, text, tls_in_front_of};
-use crate::client::{accept, events, try_post};
+use crate::client::{events, try_post};
 use crate::process::{Server, eventually, free_port, kafka_tool, shared};
 use crate::world::World;
 
@@ -261,7 +259,10 @@ async fn every_way_in_with_the_least_rights() {
         "certificate",
         "in the clear",
     ];
-    join_all(ways.map(|way| whole_path(&kafka, way))).await;
+    // One after the other: each starts a dozen processes, and beside other tests that is enough.
+    for way in ways {
+        whole_path(&kafka, way).await;
+    }
 }
 
 #[tokio::test]
@@ -273,7 +274,7 @@ async fn certificates_and_passwords_change_without_a_restart() {
     let consume = kafka.way("certificate", CONSUME);
     let serve = world.serve_with(&with(&[], &serve)).await;
     let reader = world.consume(&with(&[], &consume)).await;
-    accept(&serve.address, &events(10)).await;
+    send(&serve.address, events(10)).await;
     world.await_counted(10).await;
 
     let alter = ["--alter", "--add-config", "SCRAM-SHA-512=[password=new]"];
