@@ -29,12 +29,12 @@ impl Lag {
         }
     }
 
-    /// Tells what a session sees. Of a record that is in Kafka and was not fetched nothing is known, and what was told
-    /// before stands.
+    /// Tells what a session sees. Of a record that is in Kafka and was not fetched, or is hidden by an open transaction,
+    /// nothing is known but that it is there: what was told before stands, or it came now.
     pub fn tell(&self, session: &Session) {
         self.records_are(session.lag_records());
         match session.pending.rows.front() {
-            None if session.is_behind() => {}
+            None if session.is_behind() => self.metrics.lags.begin(self.partition, now_millis()),
             first => self.first_is(first.map(|row| row.arrival_millis)),
         }
     }
@@ -67,6 +67,10 @@ impl Lag {
     }
 }
 
+fn now_millis() -> i64 {
+    Utc::now().timestamp_millis()
+}
+
 /// Of all partitions that this process owns. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct Lags(Arc<Mutex<Arrivals>>);
@@ -78,6 +82,16 @@ impl Lags {
     /// The first record of a partition that ClickHouse lacks arrived then, or it lacks none.
     pub fn note(&self, partition: u32, first_millis: Option<i64>) {
         self.open(|arrivals| arrivals.insert(partition, first_millis));
+    }
+
+    /// ClickHouse lacks something of a partition, since now unless it was known before.
+    fn begin(&self, partition: u32, now_millis: i64) {
+        self.open(|arrivals| {
+            *arrivals
+                .entry(partition)
+                .or_default()
+                .get_or_insert(now_millis)
+        });
     }
 
     /// Whether anything was noted of a partition.
@@ -139,6 +153,10 @@ mod tests {
         assert_eq!(lags.seconds(0), [(3, 0.0), (4, 0.0)], "from the future");
         lags.note(3, None);
         assert_eq!(lags.seconds(70_000), [(3, 0.0), (4, 0.0)]);
+        // Behind an open transaction nobody sees when.
+        lags.begin(4, 70_000);
+        lags.begin(4, 71_000);
+        assert_eq!(lags.seconds(72_000), [(3, 0.0), (4, 2.0)]);
         assert!(lags.knows(4));
     }
 }

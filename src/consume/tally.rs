@@ -33,7 +33,8 @@ impl Tally {
         for row in rows {
             let kind = kind(&row.content);
             tally.counts[kind] += 1;
-            if kind == GAP {
+            // A record without a timestamp did not wait since 1970.
+            if kind == GAP || row.arrival_millis == 0 {
                 continue;
             }
             match tally.arrivals.last_mut() {

@@ -71,11 +71,11 @@ fn tell_of(before: &Term) -> anyhow::Result<()> {
     let owner = &before.owner;
     match &before.unfinished {
         Some(name) => say(format_args!(
-            "{owner} began {name} and was not heard of for {} s; going on from there",
+            "{owner} began {name} and was not heard of for {} s; taking its place",
             SILENCE_MAX.as_secs()
         )),
         None => say(format_args!(
-            "{owner} was not heard of for {} s; going on in its place",
+            "{owner} was not heard of for {} s; taking its place",
             SILENCE_MAX.as_secs()
         )),
     }

@@ -197,9 +197,7 @@ impl Connection {
             ))
             .await;
         written.map_err(|err| match err.class() == Class::HeadMoved {
-            true => self.failed(
-                "says that another migrate has taken the lock; run `captcha migrate` again",
-            ),
+            true => self.failed("says that another migrate has taken the lock; run it again"),
             false => err,
         })
     }

@@ -217,7 +217,7 @@ async fn killed_with_the_lock_it_is_followed_by_the_next() {
     second.await_said(&format!("/{}/", first.pid())).await;
     first.kill();
     second
-        .await_said("was not heard of for 12 s; going on in its place")
+        .await_said("was not heard of for 12 s; taking its place")
         .await;
     second.await_said("waiting for a mutation of events").await;
     world.sql("SYSTEM START MERGES events").await;
@@ -259,7 +259,7 @@ async fn killed_anywhere_it_goes_on_where_it_was() {
     let said = world.migrate(&[]).await;
     assert!(
         said.starts_with(
-            "pod-1 began V6__name_logs.sql and was not heard of for 12 s; going on from there\napplied V6"
+            "pod-1 began V6__name_logs.sql and was not heard of for 12 s; taking its place\napplied V6"
         ),
         "{said}"
     );
@@ -283,7 +283,7 @@ async fn who_lost_the_lock_does_nothing_more() {
     world.sql("SYSTEM START MERGES events").await;
     assert!(!frozen.ended().await.success());
     frozen
-        .await_said("another migrate has taken the lock; run `captcha migrate` again")
+        .await_said("another migrate has taken the lock; run it again")
         .await;
     let applied = world
         .sql("SELECT toString(max(version)) FROM migrations")
