@@ -102,7 +102,7 @@ class Clients:
                 self.lose(f"{pod.name}: {type(error).__name__}: {error}")
                 return None
             if answer.status != 200:
-                self.lose(f"{pod.name}: {answer.status} {text[:200]}")
+                self.lose(f"{pod.name}: {answer.status} {text[:200]}; its log: {pod.last_words()}")
                 used.connection.close()
                 return None
             self.take(json.loads(text), counts, pod)
@@ -149,13 +149,14 @@ def events():
 
 
 def get_report(service, key):
-    """Status and text."""
+    """Status and text; where that is not a report, with what the pod has in its log."""
     pod = service.choose()
     connection = http.client.HTTPConnection(pod.spec.address, service.port, timeout=ANSWER_SECONDS)
     try:
         connection.request("GET", "/v1/report", headers={"Authorization": f"Bearer {key}"} if key else {})
         answer = connection.getresponse()
-        return answer.status, answer.read().decode()
+        text = answer.read().decode()
+        return answer.status, text if answer.status == 200 else f"{text[:200]}; its log: {pod.last_words()}"
     except (OSError, http.client.HTTPException) as error:
         return 0, str(error) or type(error).__name__
     finally:
@@ -181,8 +182,11 @@ def compare(service, key, clients, problems):
             through = json.loads(text)["complete_through"]
             if through and datetime.datetime.fromisoformat(through).timestamp() > clients.last_answer:
                 break
+        else:
+            problems.add(f"a report is answered {status} {text}")
+            return 0
         if time.monotonic() > end:
-            problems.add(f"no report is complete after {COUNTED_SECONDS} s: {status} {text[-200:]}")
+            problems.add(f"no report is complete after {COUNTED_SECONDS} s: {text[-200:]}")
             return 0
         problems.pause(LOOK_SECONDS)
     found = counted(text)

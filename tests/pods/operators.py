@@ -187,10 +187,10 @@ class Servers:
                 words += [word for operation in operations for word in ("--operation", operation)]
                 wanted.append(("org.apache.kafka.tools.AclCommand", words))
         running = []
+        bootstrap = ["--bootstrap-server", f"127.0.0.1:{self.kafka_ports[0]}"]
         for number, (tool, words) in enumerate(wanted):
             log = self.folder / "logs" / f"tool-{number}.log"
-            address = f"127.0.0.1:{self.kafka_ports[0]}"
-            argv = ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{fetch.fetch().kafka}/*", tool, "--bootstrap-server", address]
+            argv = ["java", "-XX:TieredStopAtLevel=1", "-cp", f"{fetch.fetch().kafka}/*", tool, *bootstrap]
             with open(log, "wb") as output:
                 child = start([*argv, *words], stdin=subprocess.DEVNULL, stdout=output, stderr=output)
             running.append((tool, log, child))

@@ -22,6 +22,8 @@ CONTAINER = Path(__file__).resolve().parent / "container.py"
 NUMBERS = itertools.count()
 TICK_SECONDS = 0.05
 LOG_LINES = 6
+ANSWER_LENGTH = 400  # characters of an answer that a problem has
+BELIEVED_SECONDS = 10  # a damage is noticed in what probes were refused with, when that lasts so long
 KILLED = 128 + signal.SIGKILL
 EXTENSION_SECONDS = 2  # what the kubelet still gives where preStop took all of the grace period
 
@@ -41,7 +43,9 @@ class Pod:
         self.told_at = None  # when it got SIGTERM
         self.failed = False  # whether anything was wrong with it
         self.seen = set()  # probes that succeeded
+        self.failures = dict.fromkeys(spec.probes, 0)  # of each probe, so many in a row
         self.refusal = "no probe was asked"
+        self.readiness = ""  # what it answered when it was ready last
         self.peak = 0  # MiB
         self.launch(image, net, folder)
 
@@ -110,48 +114,50 @@ class Pod:
 
     def kubelet(self):
         due = {name: self.begin + probe.delay_seconds for name, probe in self.spec.probes.items()}
-        failures = dict.fromkeys(due, 0)
         while self.told_at is None:
             if not self.alive():
                 if self.deleted_at is None:
                     self.ready = False
-                    self.problem(
-                        f"ended by itself after {self.lasted():.1f} s with code {self.shim.returncode}: {self.last_words()}"
-                    )
+                    ended = f"ended by itself after {self.lasted():.1f} s with code {self.shim.returncode}"
+                    self.problem(f"{ended}: {self.last_words()}")
                 return
             for name, probe in self.spec.probes.items():
                 if (name == "startupProbe") == self.started or time.monotonic() < due[name]:
                     continue
                 due[name] = time.monotonic() + probe.period_seconds
-                status, text = ask(self.spec.address, probe)
-                ok = 200 <= status < 400
-                failures[name] = 0 if ok else failures[name] + 1
-                if self.take(
-                    name, probe, ok, failures[name], f"{status or 'no answer'} {' '.join(text.split())[:200]}"
-                ):
+                if self.is_given_up(name, probe):
                     return
             time.sleep(TICK_SECONDS)
 
-    def take(self, name, probe, ok, failures, answer):
-        """What follows from an answer; whether the pod is given up."""
-        what = f"{probe.name} {probe.scheme} :{probe.port}{probe.path}"
+    def is_given_up(self, name, probe):
+        """Asks a probe and does what follows; whether the pod would be restarted."""
+        status, text = ask(self.spec.address, probe)
         self.memory()
-        if ok and name not in self.seen:
-            self.seen.add(name)
-            say(f"{self.name}: {what} {answer.split()[0]} after {self.lasted():.1f} s")
-        if ok and name == "startupProbe":
-            self.started = True
-        if name == "readinessProbe" and self.deleted_at is None:
-            if ok or failures >= probe.failures:
-                if self.ready and not ok:
-                    self.problem(f"is not ready any more: {answer}")
-                self.ready = ok
-        elif not ok and failures >= probe.failures and self.deleted_at is None:
-            self.problem(f"Kubernetes would restart it: {what} failed {failures} times: {answer}")
-            return True
+        ok = 200 <= status < 400
+        self.failures[name] = 0 if ok else self.failures[name] + 1
+        out = self.failures[name] >= probe.failures
+        what = f"{probe.name} {probe.scheme} :{probe.port}{probe.path}"
+        answer = f"{status or 'no answer'} {' '.join(text.split())[:ANSWER_LENGTH]}"
         if not ok:
             self.refusal = f"{what}: {answer}"
-        return False
+        elif name not in self.seen:
+            self.seen.add(name)
+            say(f"{self.name}: {what} {status} after {self.lasted():.1f} s")
+        if ok and name == "startupProbe":
+            self.started = True
+        if self.deleted_at is not None:
+            return False
+        if name == "readinessProbe":
+            if ok:
+                self.ready, self.readiness = True, text
+            elif out:
+                if self.ready:
+                    self.problem(f"is not ready any more: {answer}")
+                self.ready = False
+            return False
+        if out:
+            self.problem(f"Kubernetes would restart it: {what} failed {probe.failures} times: {answer}")
+        return out
 
     def whole(self):
         """Whether every probe succeeded and it is ready."""
@@ -241,12 +247,12 @@ def run_job(documents, image, net, folder, problems):
 def wait_whole(pods, seconds, problems):
     """Waits until all pods are ready and every probe of theirs has succeeded."""
     begin = time.monotonic()
-    while not all(pod.whole() for pod in pods):
-        late = [pod for pod in pods if not pod.whole()]
+    while late := [pod for pod in pods if not pod.whole()]:
         if any(pod.failed for pod in late):
             raise Over
-        if time.monotonic() - begin > seconds:
+        lasted = time.monotonic() - begin
+        if lasted > seconds or (lasted > BELIEVED_SECONDS and any(problems.is_wanted(pod.refusal) for pod in late)):
             for pod in late:
-                pod.problem(f"was not ready after {seconds} s: {pod.refusal}")
+                pod.problem(f"was not ready after {lasted:.0f} s: {pod.refusal}")
             raise Over
         problems.pause(TICK_SECONDS)

@@ -17,8 +17,11 @@ class Problems:
 
     def add(self, text):
         self.texts.append(text)
-        if self.wanted is not None and self.wanted in text:
+        if self.is_wanted(text):
             self.noticed.set()
+
+    def is_wanted(self, text):
+        return self.wanted is not None and self.wanted in text
 
     def pause(self, seconds):
         """Sleeps; raises Over as soon as the damage was noticed."""

@@ -11,6 +11,7 @@ system allows no namespaces it says so and does nothing; that is a failure where
 import argparse
 import concurrent.futures
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -44,7 +45,6 @@ KEPT = STATE / "pods"
 INSIDE = "CAPTCHA_PODS_INSIDE"
 TOOLS = ("unshare", "ip", "openssl", "mount")
 READY_SECONDS = 120  # for the first pods, all of which start at once with the Job
-DAMAGED_SECONDS = 30  # likewise, of pods that may never be ready and say why
 STEADY_SECONDS = 3  # of load before and after the pods are replaced
 INDEX_LABEL = "apps.kubernetes.io/pod-index"
 
@@ -113,9 +113,10 @@ class Run:
         serves = [self.serve(deployment, n) for n in range(self.documents.replicas(deployment))]
         consumes = [self.consume(sets, n) for n in range(self.documents.replicas(sets))]
         run_job(self.documents, self.image, self.network, self.folder, self.problems)
-        wait_whole(serves + consumes, DAMAGED_SECONDS if self.options.damage else READY_SECONDS, self.problems)
+        wait_whole(serves + consumes, READY_SECONDS, self.problems)
         service = self.service(serves)
-        self.need_keys(service)
+        self.need_owners(consumes)
+        self.need_keys(service, reader)
         senders = self.senders = clients.Clients(service, writer, self.problems)
         senders.start()
         self.problems.pause(STEADY_SECONDS)
@@ -157,11 +158,23 @@ class Run:
             service.add(pod)
         return service
 
-    def need_keys(self, service):
-        """The file of API keys is in force: without a key there is nothing."""
-        status, text = clients.get_report(service, None)
-        if status != 401:
-            self.problems.add(f"a report without an API key is answered {status} {text[:100]}")
+    def need_owners(self, consumes):
+        """Each partition is read by one pod, as the pods themselves say."""
+        partitions = self.documents.one("KafkaTopic")["spec"]["partitions"]
+        owners = {number: [] for number in range(partitions)}
+        for pod in consumes:
+            for number in re.findall(r"^partition (\d+): ok", pod.readiness, re.MULTILINE):
+                owners[int(number)].append(pod.name)
+        for number, names in owners.items():
+            if len(names) != 1:
+                self.problems.add(f"partition {number} is read by {' and '.join(names) or 'nobody'}")
+
+    def need_keys(self, service, reader):
+        """The file of API keys is in force: with a key that may read there is a report, without one nothing."""
+        for key, name, wanted in ((reader, "the reader's", 200), (None, "no", 401)):
+            status, text = clients.get_report(service, key)
+            if status != wanted:
+                self.problems.add(f"a report with {name} API key is answered {status} {text}")
 
     def roll_serve(self, deployment, olds, service):
         """A rolling update: one pod more, and for each that is ready an old one ends, which nobody waits for."""
@@ -204,7 +217,8 @@ def verdict(options, problems):
         print(f"k8s-run: {len(problems.texts)} problems")
         return 1 if problems.texts else 0
     noticed = problems.noticed.is_set()
-    print(f"k8s-run: damage {options.damage}: {'noticed' if noticed else f'not noticed: nothing says {problems.wanted!r}'}")
+    outcome = "noticed" if noticed else f"not noticed: nothing says {problems.wanted!r}"
+    print(f"k8s-run: damage {options.damage}: {outcome}")
     return 0 if noticed else 1
 
 
