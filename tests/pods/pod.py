@@ -110,8 +110,6 @@ class Pod:
         self.problems.add(f"{self.name}: {text}")
         say(f"{self.name}: {text}")
 
-    # -- probes --
-
     def kubelet(self):
         due = {name: self.begin + probe.delay_seconds for name, probe in self.spec.probes.items()}
         while self.told_at is None:
@@ -174,8 +172,6 @@ class Pod:
                 before, self.peak = self.peak, max(self.peak, int(line.split()[1]) // 1024)
                 if before <= self.spec.memory_mebibytes < self.peak:
                     self.problem(f"took {self.peak} MiB; its limit is {self.spec.memory_mebibytes}")
-
-    # -- the end --
 
     def end(self):
         """Orders its end and waits for it; its endpoint is taken out meanwhile, by whoever looks at `deleted_at`."""

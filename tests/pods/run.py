@@ -60,9 +60,6 @@ def arguments():
     return parser.parse_args()
 
 
-# -- a place for it --
-
-
 def enter():
     """Runs this script again in namespaces of its own, in which everything ends with it."""
     root = os.geteuid() == 0
@@ -87,9 +84,6 @@ def enter():
 
 def die_too():
     process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-# -- the run --
 
 
 class Run:
