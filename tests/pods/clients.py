@@ -102,7 +102,7 @@ class Clients:
                 self.lose(f"{pod.name}: {type(error).__name__}: {error}")
                 return None
             if answer.status != 200:
-                self.lose(f"{pod.name}: {answer.status} {text[:200]}; its log: {pod.last_words()}")
+                self.lose(f"{pod.name}: {answer.status} {text[:200].strip()}; its log: {pod.last_words()}")
                 used.connection.close()
                 return None
             self.take(json.loads(text), counts, pod)
@@ -156,7 +156,7 @@ def get_report(service, key):
         connection.request("GET", "/v1/report", headers={"Authorization": f"Bearer {key}"} if key else {})
         answer = connection.getresponse()
         text = answer.read().decode()
-        return answer.status, text if answer.status == 200 else f"{text[:200]}; its log: {pod.last_words()}"
+        return answer.status, text if answer.status == 200 else f"{text[:200].strip()}; its log: {pod.last_words()}"
     except (OSError, http.client.HTTPException) as error:
         return 0, str(error) or type(error).__name__
     finally:

@@ -19,7 +19,7 @@ PREFIX = 16
 GATEWAY = "10.97.0.1"  # where the node is: the kubelet and the clients come from here
 DNS_SERVER = "10.97.0.53"
 DNS_PORT = 53
-A, AAAA = 1, 28
+A = 1
 NO_SUCH_NAME = 3
 BLOCK = 1 << 16
 

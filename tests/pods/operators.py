@@ -34,8 +34,7 @@ class Servers:
         self.children = []
         self.kafka = documents.one("Kafka")
         self.clickhouse = documents.one("ClickHouseInstallation")
-        self.kafka_ports = {}
-        self.clickhouse_ports = []
+        self.kafka_ports = []
 
     def begin(self):
         """Starts everything and makes of the documents what operators make of them."""
@@ -71,7 +70,7 @@ class Servers:
     def start_kafka(self, brokers, certificates):
         port, name = self.listener(), f"TLS-{self.listener()}"  # as Strimzi names it
         chosen = ports.pick(2 * len(brokers))
-        self.kafka_ports = dict(enumerate(chosen[: len(brokers)]))
+        self.kafka_ports = chosen[: len(brokers)]
         controllers = chosen[len(brokers) :]
         voters = ",".join(f"{n}@127.0.0.1:{c}" for n, c in enumerate(controllers))
         targets = []
@@ -102,12 +101,10 @@ class Servers:
             for key, value in settings.items():
                 words += ["--set", f"{key}={str(value).lower() if isinstance(value, bool) else value}"]
             words += [word for user in scram for word in ("--scram", user)]
-            self.launch("kafka", f"kafka-{node}", self.kafka_ports[node], words, lambda at=node: self.kafka_away(at))
+            at = self.kafka_ports[node]
+            self.launch("kafka", f"kafka-{node}", at, words, lambda at=at: ready.kafka(at))
         bootstrap = f"{self.kafka['metadata']['name']}-kafka-bootstrap.{self.documents.namespace()}.svc"
         self.network.forward(self.network.service(bootstrap), port, targets)
-
-    def kafka_away(self, node):
-        return ready.kafka(self.kafka_ports[node])
 
     def start_clickhouse(self, certificates):
         spec = self.clickhouse["spec"]["configuration"]
@@ -124,7 +121,6 @@ class Servers:
         config.write_text(shared.replace("</clickhouse>", f"<users_config>{users}</users_config></clickhouse>"))
         for shard in range(layout["shardsCount"]):
             port, http = ports.pick(2)
-            self.clickhouse_ports.append(http)
             host = f"chi-{self.clickhouse['metadata']['name']}-{cluster['name']}-{shard}-0.{self.documents.namespace()}.svc"
             words = ["--http-port", http, "--config", config]
             self.launch("clickhouse", f"clickhouse-{shard}", port, words, lambda at=http: ready.clickhouse(at))

@@ -23,6 +23,7 @@ NUMBERS = itertools.count()
 TICK_SECONDS = 0.05
 LOG_LINES = 6
 ANSWER_LENGTH = 400  # characters of an answer that a problem has
+TRY_SECONDS = 120  # for one try of the Job, which may have many
 BELIEVED_SECONDS = 10  # a damage is noticed in what probes were refused with, when that lasts so long
 KILLED = 128 + signal.SIGKILL
 EXTENSION_SECONDS = 2  # what the kubelet still gives where preStop took all of the grace period
@@ -226,7 +227,7 @@ def ask(address, probe):
 def run_job(documents, image, net, folder, problems):
     """The Job's pod to its end. All servers are up, so the first try has to succeed."""
     job = documents.one("Job", "migrate")
-    name, seconds = job["metadata"]["name"], job["spec"]["activeDeadlineSeconds"]
+    name, seconds = job["metadata"]["name"], min(job["spec"]["activeDeadlineSeconds"], TRY_SECONDS)
     pod = Pod(documents.spec(job, name, net.pod_address()), image, net, folder, problems)
     while pod.alive() and pod.lasted() < seconds:
         pod.memory()
