@@ -151,6 +151,8 @@ def events():
 def get_report(service, key):
     """Status and text; where that is not a report, with what the pod has in its log."""
     pod = service.choose()
+    if pod is None:
+        return 0, "no pod is ready"
     connection = http.client.HTTPConnection(pod.spec.address, service.port, timeout=ANSWER_SECONDS)
     try:
         connection.request("GET", "/v1/report", headers={"Authorization": f"Bearer {key}"} if key else {})
