@@ -43,18 +43,18 @@ pub struct Args {
 /// A server is away or refuses, or the months are not ripe.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let shards = Shards::new(args.store.clone())?;
-    let mut connections = Vec::new();
+    let mut looked_at = Vec::new();
     for store in shards.iter() {
         let connection = store.connect_to_schema().await?;
         // All of them before the first one drops anything.
-        look(store, &connection, &args).await?;
-        connections.push((store, connection));
+        let months = look(store, &connection, &args).await?;
+        looked_at.push((store, connection, months));
     }
     let mut dropped = false;
-    for (store, connection) in &connections {
+    for (store, connection, months) in &looked_at {
         head(store)?;
-        dropped |= match args.dry_run {
-            true => show(connection, &args).await?,
+        dropped |= match args.dry_run || months.is_empty() {
+            true => show(months)?,
             false => drop_from(store, connection, &args).await?,
         };
     }
@@ -120,18 +120,15 @@ fn refuse_windows(missing: &[Missing], month: Month) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn show(connection: &Connection, args: &Args) -> anyhow::Result<bool> {
-    let months = connection.months_before(args.before).await?;
-    for stored in &months {
+fn show(months: &[StoredMonth]) -> anyhow::Result<bool> {
+    for stored in months {
         say(format_args!("would drop {}", described(stored)))?;
     }
     Ok(!months.is_empty())
 }
 
+/// Drops what is still there; whether that was anything.
 async fn drop_from(store: &Store, connection: &Connection, args: &Args) -> anyhow::Result<bool> {
-    if connection.months_before(args.before).await?.is_empty() {
-        return Ok(false);
-    }
     under_lock(store, connection, async |lock| {
         // Consumers go on, and another one may have had the lock before.
         let months = look(store, connection, args).await?;

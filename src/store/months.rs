@@ -17,7 +17,7 @@ use super::events::at;
 use super::once::RowOnce;
 use super::{Connection, Error, Place, quote};
 
-/// For a question that looks at every row before a month.
+/// For a question that looks at every row of a month.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// To drop one month: files are removed, and merges of that month are waited for.
