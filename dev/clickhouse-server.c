@@ -1,6 +1,6 @@
 /* Runs the ClickHouse engine of a chdb library as a server until SIGTERM or SIGINT, then shuts it down in order.
  *
- * usage: clickhouse-server LIB DATA_DIR TCP_PORT HTTP_PORT [ENGINE_ARGUMENT...]
+ * usage: clickhouse-server [--replica] LIB DATA_DIR TCP_PORT HTTP_PORT [ENGINE_ARGUMENT...]
  *
  * The library's command line entry is clickhouse-local: it ends when its last statement ends. So the last statement
  * reads standard input, which is a pipe that only this process can write to. Closing the pipe ends the statement,
@@ -22,6 +22,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "interserver.h"
+
 enum { SHUTDOWN_SECONDS = 20, HELD_MAX = 64 };
 
 typedef void *(*run_function)(int argc, char **argv);
@@ -39,6 +41,14 @@ static void fail(const char *format, ...) {
     fputc('\n', stderr);
     va_end(arguments);
     exit(2);
+}
+
+/* Where the library begins in memory. */
+static unsigned char *start_of(void *function) {
+    Dl_info info;
+    if (dladdr(function, &info) == 0)
+        fail("cannot find where the library was loaded");
+    return info.dli_fbase;
 }
 
 static void *symbol(void *library, const char *name) {
@@ -166,8 +176,11 @@ static char **engine_arguments(int argc, char **argv, int *count) {
 }
 
 int main(int argc, char **argv) {
+    int replica = argc > 1 && strcmp(argv[1], "--replica") == 0;
+    argc -= replica;
+    argv += replica;
     if (argc < 5)
-        fail("usage: clickhouse-server LIB DATA_DIR TCP_PORT HTTP_PORT [ENGINE_ARGUMENT...]");
+        fail("usage: clickhouse-server [--replica] LIB DATA_DIR TCP_PORT HTTP_PORT [ENGINE_ARGUMENT...]");
     hold_stdin();
     watch_signals();
 
@@ -180,6 +193,9 @@ int main(int argc, char **argv) {
     switch_function handlers = (switch_function)dlsym(library, "chdb_set_signal_handlers_enabled");
     if (handlers)
         handlers(0);
+    const char *refusal = replica ? serve_replicas(start_of((void *)run), (unsigned short)atoi(argv[4])) : NULL;
+    if (refusal)
+        fail("cannot be a replica: %s", refusal);
 
     int count;
     char **arguments = engine_arguments(argc, argv, &count);

@@ -1,4 +1,5 @@
-"""Fetches what the development servers need into .dev/tools: Kafka's jars, the ClickHouse engine, and its launcher."""
+"""Fetches what the development servers need into .dev/tools: jars of Kafka and ZooKeeper, the ClickHouse engine, and its
+launcher."""
 
 import hashlib
 import os
@@ -19,6 +20,9 @@ KAFKA_SHA256 = (
 )
 JAVA_AT_LEAST = 17
 
+ZOOKEEPER_VERSION = "3.9.5"
+ZOOKEEPER_SHA256 = "4d4a2d0fbf853c8dba498ad9791840cce0076d56547a5e82e279504cb2ef8a3e"  # likewise
+
 CHDB_VERSION = "26.7.3-stable.1"  # its engine is ClickHouse 26.7.2
 # npm package and sha256 of the library in it; None where nobody has verified it yet (npm checks its own sum anyway).
 CHDB_LIBRARIES = {
@@ -33,7 +37,7 @@ CHDB_LIBRARIES = {
 
 DISK_BYTES = 2 * 10**9
 TOOLS = STATE / "tools"
-LAUNCHER_SOURCE = DEV / "clickhouse-server.c"
+LAUNCHER_SOURCES = [DEV / "clickhouse-server.c", DEV / "interserver.c", DEV / "interserver.h"]
 
 GET = {
     "java": "openjdk-17-jre-headless or newer (macOS: brew install openjdk)",
@@ -43,14 +47,15 @@ GET = {
     "cc": "gcc or clang (macOS: xcode-select --install)",
 }
 
-Tools = namedtuple("Tools", "kafka engine launcher")
+Tools = namedtuple("Tools", "kafka zookeeper engine launcher")
 
 
 def places():
     """Where the tools are once fetched. The names carry the versions: what is there under its name is whole."""
-    source = hashlib.sha256(LAUNCHER_SOURCE.read_bytes()).hexdigest()[:12]
+    source = hashlib.sha256(b"".join(file.read_bytes() for file in LAUNCHER_SOURCES)).hexdigest()[:12]
     return Tools(
         TOOLS / f"kafka-{KAFKA_VERSION}",
+        TOOLS / f"zookeeper-{ZOOKEEPER_VERSION}",
         TOOLS / f"chdb-{CHDB_VERSION}",
         TOOLS / f"clickhouse-server-{source}",
     )
@@ -84,7 +89,7 @@ def fetch_missing(tools):
     try:
         wanted = [
             (place, make)
-            for place, make in zip(tools, (fetch_kafka, fetch_engine, build_launcher))
+            for place, make in zip(tools, (fetch_kafka, fetch_zookeeper, fetch_engine, build_launcher))
             if not place.exists()
         ]
         if any(make is not build_launcher for _, make in wanted):
@@ -121,28 +126,34 @@ def need_java():
 
 
 def fetch_kafka(temporary):
+    return fetch_jars(temporary, "kafka", KAFKA_VERSION, KAFKA_SHA256, "55 MB")
+
+
+def fetch_zookeeper(temporary):
+    return fetch_jars(temporary, "zookeeper", ZOOKEEPER_VERSION, ZOOKEEPER_SHA256, "4 MB")
+
+
+def fetch_jars(temporary, name, version, expected, size):
     need_java()
     need("mvn")
-    jars = temporary / "kafka"
+    jars = temporary / name
     step(
-        f"fetch kafka {KAFKA_VERSION} with maven (55 MB)",
+        f"fetch {name} {version} with maven ({size})",
         [
             "mvn",
             "-q",
             "-B",
             "-C",
             "-f",
-            DEV / "kafka-pom.xml",
-            f"-Dkafka.version={KAFKA_VERSION}",
+            DEV / f"{name}-pom.xml",
+            f"-D{name}.version={version}",
             "dependency:copy-dependencies",
             f"-DoutputDirectory={jars}",
         ],
         temporary / "mvn.log",
     )
     sums = sorted(f"{sha256(jar)} {jar.name}" for jar in jars.glob("*.jar"))
-    verify(
-        f"kafka {KAFKA_VERSION} ({len(sums)} jars)", hashlib.sha256("\n".join(sums).encode()).hexdigest(), KAFKA_SHA256
-    )
+    verify(f"{name} {version} ({len(sums)} jars)", hashlib.sha256("\n".join(sums).encode()).hexdigest(), expected)
     return jars
 
 
@@ -192,7 +203,7 @@ def build_launcher(temporary):
             "-rdynamic",  # the library is to find our abort()
             "-o",
             program,
-            LAUNCHER_SOURCE,
+            *(file for file in LAUNCHER_SOURCES if file.suffix == ".c"),
             *(["-ldl"] if sys.platform.startswith("linux") else []),
         ],
         temporary / "cc.log",

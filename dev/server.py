@@ -1,4 +1,4 @@
-"""Turns this process into one Kafka broker or one ClickHouse server on 127.0.0.1, with its data and log in one folder.
+"""Turns this process into one Kafka broker, ClickHouse server or ZooKeeper on 127.0.0.1, with its data and log in one folder.
 
 The process that is started becomes the server: its pid is the server's, so a caller may stop, freeze or kill it and
 start it again on the same folder and ports, with the data kept."""
@@ -23,7 +23,7 @@ def arguments():
         prog="server.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     kinds = parser.add_subparsers(dest="kind", required=True)
-    for kind in ("kafka", "clickhouse"):
+    for kind in ("kafka", "clickhouse", "zookeeper"):
         options = kinds.add_parser(kind)
         options.add_argument("--dir", type=Path, required=True, help="folder of the data, made if new")
         options.add_argument("--port", type=int, required=True, help="port for clients")
@@ -55,6 +55,11 @@ def arguments():
         "--http-port", type=int, help="port of the HTTP interface (default: a free one, then kept in DIR)"
     )
     clickhouse.add_argument("--config", type=Path, help="config file in place of dev/clickhouse-config.xml")
+    clickhouse.add_argument(
+        "--replica", metavar="NAME", help="be this one of several replicas; its HTTP port is for the others then"
+    )
+    clickhouse.add_argument("--shard", default="0", help="the shard that a replica is of (default: 0)")
+    clickhouse.add_argument("--zookeeper", metavar="HOST:PORT", help="what the replicas have in common")
     return parser.parse_args()
 
 
@@ -201,8 +206,11 @@ def clickhouse(options, log):
     config = (options.config or DEV / "clickhouse-config.xml").resolve()
     if not config.is_file():
         raise Failure(f"there is no config file {shown(config)}; give another with --config")
+    if options.replica:
+        config = replica_config(options, config)
     return [
         str(tools.launcher),
+        *(["--replica"] if options.replica else []),
         str(tools.engine / "libchdb"),
         str(options.dir / "data"),
         str(options.port),
@@ -211,6 +219,55 @@ def clickhouse(options, log):
         "--logger.console=1",
         "--log-level=warning",
         "--implicit_select=0",  # as in a server: `1` alone is no query
+    ]
+
+
+def replica_config(options, config):
+    """The configuration with what a replica has besides. Every engine has the same server id, nought, so that sessions
+    in ZooKeeper need a path for each: two of one id end each other's."""
+    if not options.zookeeper:
+        raise Failure("--replica needs --zookeeper HOST:PORT")
+    host, _, port = options.zookeeper.rpartition(":")
+    sessions = f"/clickhouse/sessions/{options.shard}-{options.replica}"
+    more = (
+        f"<zookeeper><node><host>{host}</host><port>{port}</port></node>"
+        f"<sessions_path>{sessions}</sessions_path></zookeeper>"
+        f"<macros><shard>{options.shard}</shard><replica>{options.replica}</replica></macros>"
+    )
+    path = options.dir / "replica.xml"
+    write(path, config.read_text().replace("</clickhouse>", f"  {more}\n</clickhouse>"))
+    return path
+
+
+def zookeeper(options, log):
+    if shutil.which("java") is None:
+        raise Failure(f"java is not installed or not on the PATH; install {fetch.GET['java']} and try again")
+    jars = fetch.fetch().zookeeper
+    need_free(options.port, "--port PORT")
+    properties = {
+        "dataDir": options.dir / "data",
+        "clientPort": options.port,
+        "clientPortAddress": "127.0.0.1",
+        # Sessions of servers that were killed end after 4 s, whatever they asked for, instead of 30.
+        "tickTime": 500,
+        "maxSessionTimeout": 4000,
+        "admin.enableServer": "false",
+    }
+    file = options.dir / "zookeeper.properties"
+    write(file, "".join(f"{key}={value}\n" for key, value in properties.items()))
+    return [
+        "java",
+        "-Xmx128m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        "-Dorg.slf4j.simpleLogger.showDateTime=true",
+        # Tests kill processes, not the machine: what was written is kept without fsync.
+        "-Dzookeeper.forceSync=no",
+        "-cp",
+        f"{jars}/*",
+        "org.apache.zookeeper.server.quorum.QuorumPeerMain",
+        str(file),
     ]
 
 
@@ -227,7 +284,7 @@ def main():
     options.dir = options.dir.resolve()
     claim(options.dir)
     log = open_log(log_path(options))
-    command = {"kafka": kafka, "clickhouse": clickhouse}[options.kind](options, log)
+    command = {"kafka": kafka, "clickhouse": clickhouse, "zookeeper": zookeeper}[options.kind](options, log)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for target, source in ((0, nothing), (1, log), (2, log)):
         os.dup2(source, target)
