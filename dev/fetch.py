@@ -21,7 +21,7 @@ KAFKA_SHA256 = (
 JAVA_AT_LEAST = 17
 
 ZOOKEEPER_VERSION = "3.9.5"
-ZOOKEEPER_SHA256 = "4d4a2d0fbf853c8dba498ad9791840cce0076d56547a5e82e279504cb2ef8a3e"  # likewise
+ZOOKEEPER_SHA256 = "e626ec87d1ab380638b1c943005a05058432312e1bcc3974965f9e11f99cb855"  # likewise
 
 CHDB_VERSION = "26.7.3-stable.1"  # its engine is ClickHouse 26.7.2
 # npm package and sha256 of the library in it; None where nobody has verified it yet (npm checks its own sum anyway).
@@ -130,7 +130,7 @@ def fetch_kafka(temporary):
 
 
 def fetch_zookeeper(temporary):
-    return fetch_jars(temporary, "zookeeper", ZOOKEEPER_VERSION, ZOOKEEPER_SHA256, "4 MB")
+    return fetch_jars(temporary, "zookeeper", ZOOKEEPER_VERSION, ZOOKEEPER_SHA256, "7 MB")
 
 
 def fetch_jars(temporary, name, version, expected, size):

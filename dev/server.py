@@ -262,6 +262,8 @@ def zookeeper(options, log):
         "-XX:TieredStopAtLevel=1",
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
         "-Dorg.slf4j.simpleLogger.showDateTime=true",
+        # The default one ends for good if a client hangs up in the millisecond before the data is read.
+        "-Dzookeeper.serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory",
         # Tests kill processes, not the machine: what was written is kept without fsync.
         "-Dzookeeper.forceSync=no",
         "-cp",

@@ -60,6 +60,8 @@ const STOPPING: &str = "see whether clickhouse is being stopped, or who killed t
 const FILES: &str = "see clickhouse's disk and its log";
 const DAMAGE: &str =
     "see clickhouse's disk and its log; when that is mended, run `captcha report audit`";
+const KEEPER: &str = "see whether keeper runs and clickhouse reaches it";
+const REPLICAS: &str = "see whether all replicas of the shard run and reach each other";
 const NETWORK: &str = "see the network between captcha and clickhouse";
 
 const fn hold(code: i32, name: &'static str, advice: &'static str) -> Meaning {
@@ -130,7 +132,17 @@ static KNOWN: &[Meaning] = &[
     ),
     hold(243, "NOT_ENOUGH_SPACE", "make room on clickhouse's disk"),
     hold(774, "TABLE_IS_PERMANENTLY_READ_ONLY", READ_ONLY),
-    hold(242, "TABLE_IS_READ_ONLY", READ_ONLY),
+    hold(242, "TABLE_IS_READ_ONLY", KEEPER),
+    hold(999, "KEEPER_EXCEPTION", KEEPER),
+    hold(225, "NO_ZOOKEEPER", KEEPER),
+    hold(285, "TOO_FEW_LIVE_REPLICAS", REPLICAS),
+    hold(286, "UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE", REPLICAS),
+    hold(319, "UNKNOWN_STATUS_OF_INSERT", REPLICAS),
+    hold(
+        289,
+        "REPLICA_IS_NOT_IN_QUORUM",
+        "wait until this replica has fetched what it lacks",
+    ),
     hold(394, "QUERY_WAS_CANCELLED", STOPPING),
     hold(735, "QUERY_WAS_CANCELLED_BY_CLIENT", STOPPING),
     hold(236, "ABORTED", STOPPING),

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::class::{self, Class, UNKNOWN_TABLE};
+use super::replicas::Turn;
 use super::{Identifier, login};
 use crate::trust::{Tls, Wire};
 
@@ -169,7 +170,13 @@ impl Connection {
     }
 
     pub(super) async fn execute(&self, sql: &str) -> Result<(), Error> {
-        self.each_block(sql, QUERY_TIMEOUT, |_| Ok(())).await
+        let turn = Turn::new();
+        loop {
+            let answer = self.each_block(sql, QUERY_TIMEOUT, |_| Ok(())).await;
+            if !turn.comes_after(&answer).await {
+                return answer;
+            }
+        }
     }
 
     /// What a driver's error means to people.

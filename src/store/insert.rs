@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
+use klickhouse::KlickhouseError;
+use klickhouse::block::Block;
 use tokio::time::timeout;
 
 use super::events::at;
 use super::packed::Packed;
+use super::replicas::Turn;
 use super::{Connection, Error, Place, quote};
 use crate::event::{Event, parse_record};
 
@@ -166,21 +169,32 @@ impl Connection {
         let packed = Packed::new(std::mem::take(&mut insert.rows));
         let sql = insert.sql(&packed);
         let block = packed.into_block();
+        let turn = Turn::new();
         let send = async {
-            let sent = stream::iter([block]);
-            let mut answer = self.client.insert_native_raw(sql, sent, None).await?;
-            while let Some(part) = answer.next().await {
-                part?;
+            loop {
+                let answer = self.send(&sql, block.clone()).await;
+                let answer = answer.map_err(|err| self.explain(err));
+                if !turn.comes_after(&answer).await {
+                    return answer;
+                }
             }
-            Ok(())
         };
         match timeout(INSERT_TIMEOUT, send).await {
-            Ok(done) => done.map_err(|err| self.explain(err)),
+            Ok(done) => done,
             Err(_) => Err(self.failed(&format!(
                 "did not confirm an insert within {} s",
                 INSERT_TIMEOUT.as_secs()
             ))),
         }
+    }
+
+    async fn send(&self, sql: &str, block: Block) -> Result<(), KlickhouseError> {
+        let sent = stream::iter([block]);
+        let mut answer = self.client.insert_native_raw(sql, sent, None).await?;
+        while let Some(part) = answer.next().await {
+            part?;
+        }
+        Ok(())
     }
 }
 

@@ -5,16 +5,25 @@
 //! settings of each connection (`connection.rs`), which a table of one server does not mind, and one rule: a token is
 //! never taken for burnt, because Keeper takes a part and its token together.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use klickhouse::Value;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::connection::unexpected;
 use super::{Connection, Error, Identifier, Store};
 
 /// For one statement of a migration, which may rewrite data.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What a table answers while replicas have not got the insert before.
+const UNSATISFIED_QUORUM: i32 = 286;
+
+/// For another insert to be on its replicas, which takes some 30 ms; past it a replica is away or far behind.
+const TURN_MAX: Duration = Duration::from_secs(5);
+
+/// Between tries, less or more up to half of it by chance.
+const TURN_WAIT: Duration = Duration::from_millis(20);
 
 /// Inserts and seconds for which Keeper remembers tokens, in place of the window of a single server.
 const REMEMBERED: &str =
@@ -51,6 +60,28 @@ impl Store {
             self.connect_to(address).await?.define(&statement).await?;
         }
         Ok(())
+    }
+}
+
+/// An insert's turn: a replicated table takes one at a time of all who write to it (`insert_quorum_parallel`), and refuses
+/// others, of which it keeps nothing, until enough replicas have that one.
+pub(super) struct Turn(Instant);
+
+impl Turn {
+    /// Waits from now on.
+    pub fn new() -> Turn {
+        Turn(Instant::now())
+    }
+
+    /// Whether an insert that was answered so is to be sent again; then after a while.
+    pub async fn comes_after(&self, answer: &Result<(), Error>) -> bool {
+        let is_refused =
+            matches!(answer, Err(Error::Server { code, .. }) if *code == UNSATISFIED_QUORUM);
+        let comes = is_refused && self.0.elapsed() < TURN_MAX;
+        if comes {
+            sleep(TURN_WAIT.mul_f64(0.5 + fastrand::f64())).await;
+        }
+        comes
     }
 }
 

@@ -30,6 +30,8 @@ mod migrate;
 mod months;
 mod outages;
 mod process;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+mod replicas;
 mod restore;
 mod secure_clickhouse;
 mod secure_kafka;
