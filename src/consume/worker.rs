@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use chrono::Utc;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -92,6 +92,12 @@ pub struct Shared {
     pub claims: Claims,
     /// What bounds the memory of all workers together.
     pub bounds: Bounds,
+}
+
+/// What other partitions have to wait for while an insert goes on.
+struct Share {
+    _rows: OwnedSemaphorePermit,
+    _alone: Option<OwnedMutexGuard<()>>,
 }
 
 /// How a session ended.
@@ -214,16 +220,27 @@ impl Worker {
     }
 
     /// Waits until there is something to insert, and it is time to, and its rows may be made.
-    async fn gather(&mut self, session: &mut Session) -> anyhow::Result<OwnedSemaphorePermit> {
+    async fn gather(&mut self, session: &mut Session) -> anyhow::Result<Share> {
         self.remember(session).await?;
         self.claim(session).await;
         if !session.has_pending() && !session.is_behind() {
             sleep_until(self.next_insert).await;
         }
         self.fill(session).await?;
-        let rows = self.bounds.rows(session.pending.rows.len());
-        let permit = self.patiently("waits for the inserts of other partitions", rows);
-        permit.await.context("no more inserts")
+        let share = async {
+            // This first: who has rows waits for nothing.
+            let alone = match session.is_replicated {
+                true => Some(self.store.insert_alone().await),
+                false => None,
+            };
+            let rows = self.bounds.rows(session.pending.rows.len()).await;
+            anyhow::Ok(Share {
+                _rows: rows.context("no more inserts")?,
+                _alone: alone,
+            })
+        };
+        self.patiently("waits for the inserts of other partitions", share)
+            .await
     }
 
     /// Fetches until there is all that Kafka has, or as much as may be held.

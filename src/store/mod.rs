@@ -36,6 +36,7 @@ pub use events::{Head, Place};
 pub use insert::{Content, Insert, RAW_BYTES_LEAST, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};
 pub use months::{Missing, Month, StoredMonth};
 pub use shards::{Addresses, Shard, Shards};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
 pub use topics::TopicFacts;
 
@@ -160,6 +161,8 @@ pub struct Store {
     tls: Option<Tls>,
     /// Whose replicas have the same tables.
     cluster: Option<Identifier>,
+    /// Held during an insert into tables of several replicas; clones share it.
+    inserting: Arc<Mutex<()>>,
     /// As last seen; clones share it.
     schema_version: Arc<AtomicU32>,
 }
@@ -185,6 +188,7 @@ impl Store {
             password: file.or(given),
             tls,
             cluster: None,
+            inserting: Arc::default(),
             schema_version: Arc::default(),
         };
         store.password()?;

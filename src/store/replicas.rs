@@ -5,9 +5,11 @@
 //! settings of each connection (`connection.rs`), which a table of one server does not mind, and one rule: a token is
 //! never taken for burnt, because Keeper takes a part and its token together.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use klickhouse::Value;
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::{sleep, timeout};
 
 use super::connection::unexpected;
@@ -23,13 +25,19 @@ const UNSATISFIED_QUORUM: i32 = 286;
 const TURN_MAX: Duration = Duration::from_secs(5);
 
 /// Between tries, less or more up to half of it by chance.
-const TURN_WAIT: Duration = Duration::from_millis(20);
+const TURN_WAIT: Duration = Duration::from_millis(30);
 
 /// Inserts and seconds for which Keeper remembers tokens, in place of the window of a single server.
 const REMEMBERED: &str =
     "replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 31536000";
 
 impl Store {
+    /// Waits until no other insert of this process into tables of several replicas is under way; the next one waits until
+    /// what is returned is dropped. Without it they would get in each other's way at the server: see [`Turn`].
+    pub async fn insert_alone(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.inserting).lock_owned().await
+    }
+
     /// Runs a statement that makes or changes tables: on each replica where a cluster is named.
     ///
     /// # Errors

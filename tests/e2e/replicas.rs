@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::client::{accept, events, get};
+use crate::months::drop_old_months;
 use crate::process::{Process, Server, eventually, shared};
 use crate::world::{World, counters};
 
@@ -18,6 +19,12 @@ struct Replicated {
 impl Replicated {
     /// So many shards of two replicas each, a topic of four partitions, and nothing in them.
     async fn new(test: &str, shards: usize) -> Replicated {
+        let replicated = Replicated::without_schema(test, shards).await;
+        replicated.migrate(&["--partitions", "4"]).await;
+        replicated
+    }
+
+    async fn without_schema(test: &str, shards: usize) -> Replicated {
         let zookeeper = Server::started("zookeeper").await;
         let mut servers = Vec::new();
         for shard in 0..shards {
@@ -35,13 +42,11 @@ impl Replicated {
         }
         let addresses: Vec<_> = servers.iter().map(|shard| joined(shard)).collect();
         let world = World::on(test, &shared("CAPTCHA_TEST_KAFKA"), &addresses.join(";"));
-        let replicated = Replicated {
+        Replicated {
             world,
             zookeeper,
             shards: servers,
-        };
-        replicated.migrate(&["--partitions", "4"]).await;
-        replicated
+        }
     }
 
     async fn migrate(&self, args: &[&str]) -> String {
@@ -269,4 +274,13 @@ async fn consumers_of_different_replicas_meet_and_stay_exact() {
     .await;
     replicated.await_counted(sent).await;
     replicated.await_log(sent).await;
+}
+
+#[tokio::test]
+async fn months_go_from_both_replicas() {
+    let replicated = Replicated::without_schema("replica_months", 1).await;
+    drop_old_months(&replicated.world, &CLUSTER).await;
+    let rows = "SELECT partition, offset, kind FROM events ORDER BY partition, offset";
+    let [first, second] = [0, 1].map(|index| replicated.replica(0, index));
+    assert_eq!(first.sql(rows).await, second.sql(rows).await);
 }
