@@ -16,7 +16,7 @@ use self::plan::{Migration, plan};
 use self::topic::TopicArgs;
 use crate::broker::{self, Broker};
 use crate::store::schema::{Applied, FILES, VERSION, misfit};
-use crate::store::{self, Identifier, Shard, Shards, Store, TopicFacts};
+use crate::store::{self, Empty, Identifier, Shard, Shards, Store, TopicFacts};
 
 /// Make the ClickHouse schema and the Kafka topic what this captcha needs
 #[derive(Debug, clap::Args)]
@@ -89,6 +89,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         }
         return Ok(());
     }
+    let mut filled = false;
+    for store in shards.iter() {
+        filled |= fill_empty_replicas(store, args.dry_run).await?;
+    }
     let mut all = Vec::new();
     for store in shards.iter() {
         all.push(Found::look(store, &broker).await?);
@@ -124,7 +128,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         partitions: topic_done.partitions,
         ..wish
     };
-    let mut done = topic_done.made;
+    let mut done = topic_done.made | filled;
     for (found, todo) in all.iter().zip(&plans) {
         head(found.store)?;
         done |= found.migrate(&broker, todo, wish, args.dry_run).await?;
@@ -207,6 +211,23 @@ impl<'a> Found<'a> {
         let topic = broker.topic().as_str();
         facts::record(topic, &connection, self.placed(wish), dry_run).await
     }
+}
+
+/// Before anything is looked up: a question may come to such a replica. Whether there was one.
+async fn fill_empty_replicas(store: &Store, dry_run: bool) -> anyhow::Result<bool> {
+    let empty = store.fill_empty_replicas(dry_run).await?;
+    for Empty { address, like } in &empty {
+        match dry_run {
+            true => say(format_args!(
+                "would make the tables of {address} as {like} has them"
+            ))?,
+            false => say(format_args!(
+                "made the tables of {address} as {like} has them; once it has fetched what they hold, run \
+                 SYSTEM RESTART REPLICAS there: an insert may still wait for what it stands for"
+            ))?,
+        }
+    }
+    Ok(!empty.is_empty())
 }
 
 async fn retire(broker: &Broker, all: &[Found<'_>]) -> anyhow::Result<()> {

@@ -135,6 +135,11 @@ static KNOWN: &[Meaning] = &[
     hold(242, "TABLE_IS_READ_ONLY", KEEPER),
     hold(999, "KEEPER_EXCEPTION", KEEPER),
     hold(225, "NO_ZOOKEEPER", KEEPER),
+    hold(
+        253,
+        "REPLICA_ALREADY_EXISTS",
+        "if this replica lost its disk, run SYSTEM DROP REPLICA on another one first",
+    ),
     hold(285, "TOO_FEW_LIVE_REPLICAS", REPLICAS),
     hold(286, "UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE", REPLICAS),
     hold(319, "UNKNOWN_STATUS_OF_INSERT", REPLICAS),

@@ -35,6 +35,7 @@ pub use dead_letters::DeadLetter;
 pub use events::{Head, Place};
 pub use insert::{Content, Insert, RAW_BYTES_LEAST, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};
 pub use months::{Missing, Month, StoredMonth};
+pub use replicas::Empty;
 pub use shards::{Addresses, Shard, Shards};
 use tokio::sync::Mutex;
 use tokio::time::timeout;

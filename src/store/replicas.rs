@@ -12,8 +12,8 @@ use klickhouse::Value;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{sleep, timeout};
 
-use super::connection::unexpected;
-use super::{Connection, Error, Identifier, Store};
+use super::connection::{text, unexpected};
+use super::{Connection, Error, Identifier, Store, quote};
 
 /// For one statement of a migration, which may rewrite data.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -93,7 +93,64 @@ impl Turn {
     }
 }
 
+/// A replica that had no table.
+pub struct Empty {
+    /// Where it is.
+    pub address: String,
+    /// Another one of its shard that has them.
+    pub like: String,
+}
+
+impl Store {
+    /// Makes the tables of replicas that have none as another replica of the shard has them; it fetches what is in them by
+    /// itself. One that is new, or has lost its disk. Returns which they are; in a dry run nothing is made.
+    ///
+    /// # Errors
+    /// A server does not answer or refuses, such as one that Keeper remembers by this name.
+    pub async fn fill_empty_replicas(&self, dry_run: bool) -> Result<Vec<Empty>, Error> {
+        let mut replicas = Vec::new();
+        for address in self.cluster.iter().flat_map(|_| &self.addresses) {
+            let connection = self.connect_to(address).await?;
+            let tables = connection.definitions(&self.database).await?;
+            replicas.push((address, connection, tables));
+        }
+        let Some((like, _, tables)) = replicas.iter().find(|(.., tables)| !tables.is_empty())
+        else {
+            return Ok(Vec::new());
+        };
+        let mut empty = Vec::new();
+        for (address, replica, _) in replicas.iter().filter(|(.., tables)| tables.is_empty()) {
+            empty.push(Empty {
+                address: (*address).clone(),
+                like: (*like).clone(),
+            });
+            if dry_run {
+                continue;
+            }
+            let database = format!("CREATE DATABASE IF NOT EXISTS {}", self.database);
+            replica.define(&database).await?;
+            for table in tables {
+                replica.define(table).await?;
+            }
+        }
+        Ok(empty)
+    }
+}
+
 impl Connection {
+    /// What makes the tables of a database, and then its views.
+    async fn definitions(&self, database: &Identifier) -> Result<Vec<String>, Error> {
+        let sql = format!(
+            "SELECT replaceRegexpOne(create_table_query, '^CREATE (TABLE|VIEW) ', 'CREATE \\\\1 IF NOT EXISTS ') \
+             FROM system.tables WHERE database = {} ORDER BY engine = 'View', name",
+            quote(&database.to_string())
+        );
+        let rows = self.rows(&sql).await?;
+        let tables = rows.iter().map(|row| row.first().and_then(text));
+        let tables: Option<Vec<_>> = tables.collect();
+        tables.ok_or_else(|| unexpected("the tables"))
+    }
+
     async fn define(&self, statement: &str) -> Result<(), Error> {
         let run = self.each_block(statement, STATEMENT_TIMEOUT, |_| Ok(()));
         // The limit of the question alone is not enough: its answer is looked for after it.

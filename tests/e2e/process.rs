@@ -397,6 +397,12 @@ impl Server {
         self.process.take().unwrap().kill();
     }
 
+    /// Kills it, and all that it had is gone.
+    pub fn lose_disk(&mut self) {
+        self.kill();
+        std::fs::remove_dir_all(self.folder.path().join("data")).unwrap();
+    }
+
     /// SIGTERM, and it is gone once it has handed over what it led.
     pub async fn stop(&mut self) {
         self.process.take().unwrap().terminate().await;

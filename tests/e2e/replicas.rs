@@ -284,3 +284,59 @@ async fn months_go_from_both_replicas() {
     let [first, second] = [0, 1].map(|index| replicated.replica(0, index));
     assert_eq!(first.sql(rows).await, second.sql(rows).await);
 }
+
+#[tokio::test]
+async fn a_replica_that_lost_its_disk_is_made_again() {
+    let mut replicated = Replicated::new("replica_lost", 1).await;
+    let (serve, _consume) = {
+        let world = &replicated.world;
+        (world.serve().await, world.consume(&[]).await)
+    };
+    let mut sent = accept(&serve.address, &events(40)).await.len() as u64;
+    replicated.await_counted(sent).await;
+    for (index, name) in [(1, "b"), (0, "a")] {
+        replicated.shards[0][index].lose_disk();
+        sent += accept(&serve.address, &events(40)).await.len() as u64;
+        replicated.shards[0][index].start_and_listen().await;
+        let migrate = [&["migrate"], &CLUSTER[..]].concat();
+        let line = replicated.world.refused(&migrate).await;
+        assert!(
+            line.contains("run SYSTEM DROP REPLICA on another one"),
+            "{line}"
+        );
+
+        let other = replicated.replica(0, 1 - index);
+        let active = "SELECT toString(max(active_replicas)) FROM system.replicas";
+        eventually("keeper to miss the replica", async || {
+            let active = other.sql(active).await;
+            (active == [["1"]])
+                .then_some(())
+                .ok_or(format!("{active:?} are active"))
+        })
+        .await;
+        let forget = format!("SYSTEM DROP REPLICA '{name}' FROM DATABASE {}", other.name);
+        other.sql(&forget).await;
+        let page = replicated.migrate(&["--dry-run"]).await;
+        let [lost, left] = [index, 1 - index].map(|at| replicated.shards[0][at].address());
+        let line = format!("the tables of {lost} as {left} has them\n");
+        assert!(page.contains(&format!("would make {line}")), "{page}");
+        let page = replicated.migrate(&[]).await;
+        assert!(
+            page.starts_with(&format!("made {}; ", line.trim_end())),
+            "{page}"
+        );
+        let made = replicated.replica(0, index);
+        let queue = "SELECT toString(sum(queue_size)) FROM system.replicas";
+        eventually("the replica to have fetched all", async || {
+            let waiting = made.sql(queue).await;
+            (waiting == [["0"]])
+                .then_some(())
+                .ok_or(format!("{waiting:?} wait"))
+        })
+        .await;
+        // An insert that waited for the one that is gone does not know of this one.
+        made.sql("SYSTEM RESTART REPLICAS").await;
+        replicated.await_counted(sent).await;
+        replicated.await_log(sent).await;
+    }
+}
