@@ -1,5 +1,4 @@
-//! Tables that are the same on several servers: what is different for them. Written from ClickHouse's documentation; no
-//! test has run it, because the engine under test has no Keeper.
+//! Tables that are the same on several servers: what is different for them.
 //!
 //! A statement of a migration is run on each replica, with the engine of the same name that replicates. Everything else is
 //! settings of each connection (`connection.rs`), which a table of one server does not mind, and one rule: a token is
