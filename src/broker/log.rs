@@ -33,18 +33,23 @@ impl Broker {
         })
     }
 
-    /// The first record of a partition from an offset on, if there is one, and the offset after the last one. Looks once,
-    /// half a second at most, and connects for it.
+    /// The first record of a partition from an offset on that Kafka has, if there is one, and the offset after the last
+    /// one. Looks once, half a second at most, and connects for it.
     ///
     /// # Errors
-    /// As [`Broker::reader`], or the log has no such offset.
+    /// As [`Broker::reader`], or the log ends before the offset.
     pub async fn first_record(
         &self,
         number: i32,
         from: i64,
     ) -> anyhow::Result<(Option<Record>, i64)> {
         let reader = self.reader(number).await?;
-        match reader.fetch(from, Reader::ONE_BATCH).await {
+        let mut fetched = reader.fetch(from, Reader::ONE_BATCH).await;
+        if matches!(fetched, Err(FetchError::OutOfRange)) {
+            let start = reader.start().await?;
+            fetched = reader.fetch(start.max(from), Reader::ONE_BATCH).await;
+        }
+        match fetched {
             Ok(Fetched { records, end, .. }) => Ok((records.into_iter().next(), end)),
             Err(FetchError::OutOfRange) => {
                 bail!("kafka has no {from} of {}:{number}", self.topic())
