@@ -62,7 +62,8 @@ class Faults:
         elif target == "a leader":
             doing = self.kill(self.leader(), fault.seconds)
         else:
-            doing = (self.kill if kind == "kill" else self.freeze)(target, fault.seconds)
+            ways = {"kill": self.kill, "lose": self.lose, "stop": self.freeze}
+            doing = ways[kind](target, fault.seconds)
         happened = next(doing, "over") != "over"
         now = time.monotonic() - self.begin
         line = plan.shown(fault._replace(at=now))
@@ -85,6 +86,12 @@ class Faults:
             return
         yield from self.pause(seconds)
         self.world.start(name)
+
+    def lose(self, name, seconds):
+        """Kills it for good: all that is counted in the end is counted without it."""
+        if name not in self.world.expected or not self.world.kill(name):
+            return
+        yield from self.pause(seconds)
 
     def freeze(self, name, seconds):
         if not (name in self.world.expected and self.world.check(name)):

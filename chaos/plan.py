@@ -66,7 +66,7 @@ def rolls():
         Fault(3.0, "a leader", "kill", 3.0, None),
         Fault(20.0, "all brokers", "roll", 0.0, None),
         Fault(140.0, "kafka-2", "stop", 20.0, None),
-        Fault(175.0, "kafka-3", "kill", 45.0, None),  # down for good, as far as those can tell who wait 5 s
+        Fault(175.0, "kafka-3", "lose", 45.0, None),  # and the load goes on for so long
     ]
 
 
