@@ -20,6 +20,13 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
 /// What a table answers while replicas have not got the insert before.
 const UNSATISFIED_QUORUM: i32 = 286;
 
+/// What a replica answers that lacks an insert which others have.
+const NOT_IN_QUORUM: i32 = 289;
+
+/// For a new replica to fetch small tables, and between looks; they take less than a second.
+const FETCH_MAX: Duration = Duration::from_secs(60);
+const FETCH_LOOK: Duration = Duration::from_millis(200);
+
 /// For another insert to be on its replicas, which takes some 30 ms; past it a replica is away or far behind.
 const TURN_MAX: Duration = Duration::from_secs(5);
 
@@ -102,14 +109,17 @@ pub struct Empty {
 
 impl Store {
     /// Makes the tables of replicas that have none as another replica of the shard has them; it fetches what is in them by
-    /// itself. One that is new, or has lost its disk. Returns which they are; in a dry run nothing is made.
+    /// itself. One that is new, or has lost its disk. Returns which they are; in a dry run nothing is made. One that is
+    /// away is left alone: it has tables, or the next migrate makes them.
     ///
     /// # Errors
-    /// A server does not answer or refuses, such as one that Keeper remembers by this name.
+    /// A server refuses, such as one that Keeper remembers by this name.
     pub async fn fill_empty_replicas(&self, dry_run: bool) -> Result<Vec<Empty>, Error> {
         let mut replicas = Vec::new();
         for address in self.cluster.iter().flat_map(|_| &self.addresses) {
-            let connection = self.connect_to(address).await?;
+            let Ok(connection) = self.connect_to(address).await else {
+                continue;
+            };
             let tables = connection.definitions(&self.database).await?;
             replicas.push((address, connection, tables));
         }
@@ -131,6 +141,8 @@ impl Store {
             for table in tables {
                 replica.define(table).await?;
             }
+            replica.enter(&self.database).await?;
+            replica.await_small_tables().await?;
         }
         Ok(empty)
     }
@@ -148,6 +160,29 @@ impl Connection {
         let tables = rows.iter().map(|row| row.first().and_then(text));
         let tables: Option<Vec<_>> = tables.collect();
         tables.ok_or_else(|| unexpected("the tables"))
+    }
+
+    /// Waits until a replica has all tables but that of events, which may take hours to fetch: whoever looks at the schema
+    /// may come to this one.
+    async fn await_small_tables(&self) -> Result<(), Error> {
+        let sql = "SELECT name FROM system.tables WHERE database = currentDatabase() \
+             AND startsWith(engine, 'Replicated') AND name != 'events'";
+        let began = Instant::now();
+        for row in self.rows(sql).await? {
+            let table = row.first().and_then(text);
+            let table = table.ok_or_else(|| unexpected("the tables"))?;
+            loop {
+                let answer = self.rows(&format!("SELECT count() FROM {table}")).await;
+                let lacks =
+                    matches!(&answer, Err(Error::Server { code, .. }) if *code == NOT_IN_QUORUM);
+                if !lacks || began.elapsed() > FETCH_MAX {
+                    answer?;
+                    break;
+                }
+                sleep(FETCH_LOOK).await;
+            }
+        }
+        Ok(())
     }
 
     async fn define(&self, statement: &str) -> Result<(), Error> {

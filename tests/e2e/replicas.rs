@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::client::{accept, events, get};
 use crate::months::drop_old_months;
 use crate::process::{Process, Server, eventually, shared};
-use crate::world::{World, counters};
+use crate::world::World;
 
 const CLUSTER: [&str; 2] = ["--clickhouse-cluster", "main"];
 
@@ -69,13 +69,7 @@ impl Replicated {
     /// Waits until the report counts this many events; there is none while keeper or both replicas are away.
     async fn await_counted(&self, events: u64) {
         eventually(&format!("{events} events counted"), async || {
-            let output = self.world.run(&["report", "--format", "json"]).await;
-            if !output.status.success() {
-                return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-            }
-            let report = serde_json::from_slice(&output.stdout).unwrap();
-            let rows = counters(&report).into_iter();
-            let counted: u64 = rows.map(|(_, _, served, solved)| served + solved).sum();
+            let counted = self.world.counted().await?;
             assert!(
                 counted <= events,
                 "{counted} events counted, {events} were sent"
@@ -194,6 +188,8 @@ async fn a_replica_or_the_keeper_that_is_away_holds_up_and_nothing_else() {
             .await_ready(503, "answered error 285 (TOO_FEW_LIVE_REPLICAS)")
             .await;
         assert_eq!(get(&consume.admin, "/livez").await.status, 200);
+        let again = replicated.migrate(&[]).await;
+        assert!(again.contains("nothing to do"), "{again}");
         replicated.shards[0][index].start_and_listen().await;
         sent += posted;
         replicated.await_counted(sent).await;

@@ -145,15 +145,21 @@ impl World {
         counters(&serde_json::from_str(&page).unwrap())
     }
 
+    /// How many events the report counts, or why there is none.
+    pub async fn counted(&self) -> Result<u64, String> {
+        let output = self.run(&["report", "--format", "json"]).await;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        let report = serde_json::from_slice(&output.stdout).unwrap();
+        let rows = counters(&report).into_iter();
+        Ok(rows.map(|(_, _, served, solved)| served + solved).sum())
+    }
+
     /// Waits until the report counts this many events in all.
     pub async fn await_counted(&self, events: u64) {
         eventually(&format!("{events} events counted"), async || {
-            let counted: u64 = self
-                .report(&[])
-                .await
-                .iter()
-                .map(|(_, _, served, solved)| served + solved)
-                .sum();
+            let counted = self.counted().await.unwrap();
             assert!(
                 counted <= events,
                 "{counted} events counted, {events} were sent"
