@@ -82,16 +82,15 @@ class Faults:
             yield
 
     def kill(self, name, seconds):
-        if name not in self.world.expected or not self.world.kill(name):
-            return
-        yield from self.pause(seconds)
-        self.world.start(name)
+        if (yield from self.lose(name, seconds)):
+            self.world.start(name)
 
     def lose(self, name, seconds):
-        """Kills it for good: all that is counted in the end is counted without it."""
+        """Kills it, for good unless the caller starts it again; whether it ran."""
         if name not in self.world.expected or not self.world.kill(name):
-            return
+            return False
         yield from self.pause(seconds)
+        return True
 
     def freeze(self, name, seconds):
         if not (name in self.world.expected and self.world.check(name)):

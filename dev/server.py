@@ -94,8 +94,7 @@ def write(path, text):
 
 
 def kafka(options, log):
-    if shutil.which("java") is None:
-        raise Failure(f"java is not installed or not on the PATH; install {fetch.GET['java']} and try again")
+    fetch.need("java")
     jars = fetch.fetch().kafka
     need_free(options.port, "--port PORT")
     controller = kept_port(options.dir / "controller.port", options.controller_port, "--controller-port")
@@ -240,8 +239,7 @@ def replica_config(options, config):
 
 
 def zookeeper(options, log):
-    if shutil.which("java") is None:
-        raise Failure(f"java is not installed or not on the PATH; install {fetch.GET['java']} and try again")
+    fetch.need("java")
     jars = fetch.fetch().zookeeper
     need_free(options.port, "--port PORT")
     properties = {

@@ -353,6 +353,7 @@ impl Worker {
             place: self.place.clone(),
             head: attempt.head,
             generation: attempt.generation,
+            is_replicated: session.is_replicated,
             rows: std::mem::take(&mut batch.rows),
         };
         let tally = Tally::of(&insert.rows);

@@ -30,9 +30,9 @@ pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
 /// end, and a profile could cut that off; this is ClickHouse's own default.
 ///
 /// The others are for replicated tables, and a table of one server does not mind them: an insert is on a majority of the
-/// replicas before it is answered, one after the other, and ends 5 s before we would give it up (`insert_quorum_timeout`
-/// in milliseconds; by default it would wait 10 minutes with nobody to hear the answer); a question is refused by a replica that lacks what was confirmed,
-/// so that a head is never older than the last confirmed insert; what changes a table has changed all replicas.
+/// replicas before it is answered, one after the other, and waits for that 25 s and not 10 minutes, the default,
+/// with nobody left to hear the answer (`insert_quorum_timeout`, in milliseconds); a question is refused by a replica that
+/// lacks the newest insert of those confirmed; what changes a table has changed all replicas.
 const SETTINGS: [[&str; 2]; 7] = [
     ["interactive_delay", "3600000000"],
     ["log_queries_cut_to_length", "100000"],

@@ -104,6 +104,8 @@ pub struct Insert {
     pub head: i64,
     /// 0, and one more for each token of this head that was burnt.
     pub generation: u32,
+    /// Whether the table is one of several replicas.
+    pub is_replicated: bool,
     /// Rows of one arrival month, ascending by offset, without a hole from `head` on.
     pub rows: Vec<Row>,
 }
@@ -168,14 +170,17 @@ impl Connection {
     pub async fn insert(&self, mut insert: Insert) -> Result<(), Error> {
         let packed = Packed::new(std::mem::take(&mut insert.rows));
         let sql = insert.sql(&packed);
-        let block = packed.into_block();
+        let mut block = packed.into_block();
         let turn = Turn::new();
         let send = async {
             loop {
-                let answer = self.send(&sql, block.clone()).await;
+                // Only where it may have to be sent again: a batch is large.
+                let again = insert.is_replicated.then(|| block.clone());
+                let answer = self.send(&sql, block).await;
                 let answer = answer.map_err(|err| self.explain(err));
-                if !turn.comes_after(&answer).await {
-                    return answer;
+                match again {
+                    Some(again) if turn.comes_after(&answer).await => block = again,
+                    _ => return answer,
                 }
             }
         };
@@ -212,6 +217,7 @@ mod tests {
             place,
             head: 17,
             generation: 0,
+            is_replicated: false,
             rows: Vec::new(),
         };
         assert_eq!(insert.token(), "captcha:3:17");

@@ -27,7 +27,8 @@ const NOT_IN_QUORUM: i32 = 289;
 const FETCH_MAX: Duration = Duration::from_secs(60);
 const FETCH_LOOK: Duration = Duration::from_millis(200);
 
-/// For another insert to be on its replicas, which takes some 30 ms; past it a replica is away or far behind.
+/// For another insert to be on its replicas, which takes some 30 ms; past it a replica is away or far behind,
+/// or many others write.
 const TURN_MAX: Duration = Duration::from_secs(5);
 
 /// Between tries, less or more up to half of it by chance.
@@ -89,14 +90,16 @@ impl Turn {
 
     /// Whether an insert that was answered so is to be sent again; then after a while.
     pub async fn comes_after(&self, answer: &Result<(), Error>) -> bool {
-        let is_refused =
-            matches!(answer, Err(Error::Server { code, .. }) if *code == UNSATISFIED_QUORUM);
-        let comes = is_refused && self.0.elapsed() < TURN_MAX;
+        let comes = is_refused(answer, UNSATISFIED_QUORUM) && self.0.elapsed() < TURN_MAX;
         if comes {
             sleep(TURN_WAIT.mul_f64(0.5 + fastrand::f64())).await;
         }
         comes
     }
+}
+
+fn is_refused<T>(answer: &Result<T, Error>, with_code: i32) -> bool {
+    matches!(answer, Err(Error::Server { code, .. }) if *code == with_code)
 }
 
 /// A replica that had no table.
@@ -173,9 +176,7 @@ impl Connection {
             let table = table.ok_or_else(|| unexpected("the tables"))?;
             loop {
                 let answer = self.rows(&format!("SELECT count() FROM {table}")).await;
-                let lacks =
-                    matches!(&answer, Err(Error::Server { code, .. }) if *code == NOT_IN_QUORUM);
-                if !lacks || began.elapsed() > FETCH_MAX {
+                if !is_refused(&answer, NOT_IN_QUORUM) || began.elapsed() > FETCH_MAX {
                     answer?;
                     break;
                 }

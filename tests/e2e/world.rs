@@ -159,14 +159,7 @@ impl World {
     /// Waits until the report counts this many events in all.
     pub async fn await_counted(&self, events: u64) {
         eventually(&format!("{events} events counted"), async || {
-            let counted = self.counted().await.unwrap();
-            assert!(
-                counted <= events,
-                "{counted} events counted, {events} were sent"
-            );
-            (counted == events)
-                .then_some(())
-                .ok_or(format!("{counted} are"))
+            all_counted(self.counted().await.unwrap(), events)
         })
         .await;
     }
@@ -276,6 +269,17 @@ fn text(value: Value) -> String {
         Value::String(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         other => other.to_string(),
     }
+}
+
+/// Whether all events that were sent are counted. Never more.
+pub fn all_counted(counted: u64, events: u64) -> Result<(), String> {
+    assert!(
+        counted <= events,
+        "{counted} events counted, {events} were sent"
+    );
+    (counted == events)
+        .then_some(())
+        .ok_or(format!("{counted} are"))
 }
 
 /// The rows of a report.
