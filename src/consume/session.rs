@@ -25,10 +25,11 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects to both, reads the head and checks that Kafka's log is the one that the table was made of.
+    /// Connects to both, reads the head, and checks that no row is hidden, which would make the head too low, and that
+    /// Kafka's log is the one that the table was made of.
     ///
     /// # Errors
-    /// One of them is away, there are no tables, or the log is another one.
+    /// One of them is away, there are no tables, rows are hidden, or the log is another one.
     pub async fn open(broker: &Broker, store: &Store, partition: i32) -> anyhow::Result<Session> {
         let opened = store.connect_for(broker.topic().as_str()).await;
         let (store, facts) = opened.context("cannot consume")?;
@@ -44,6 +45,7 @@ impl Session {
                 broker.topic()
             );
         }
+        store.verify_visibility().await?;
         let mut session = Session {
             is_replicated: store.is_replicated().await?,
             store,

@@ -20,7 +20,7 @@ use super::lag::Lag;
 use super::memory::Memory;
 use super::metrics::{Metrics, Owned};
 use super::session::Session;
-use super::step::{Answer, Attempt, Step, Why};
+use super::step::{Answer, Attempt, GENERATIONS_MAX, Step, Why};
 use super::tally::Tally;
 use crate::broker::Broker;
 use crate::http::admin::Health;
@@ -62,8 +62,8 @@ pub struct Worker {
     failures: u32,
     /// The head that this worker saw last; a lower one means that the table has lost rows.
     last_head: i64,
-    /// The head of the insert that was refused last because somebody else had moved it.
-    refused: Option<i64>,
+    /// The head of the last insert, if somebody else was faster.
+    lost_at: Option<i64>,
     /// Bad records since they were last told of, and when that may be again.
     untold_bad: u64,
     next_tell: Instant,
@@ -104,7 +104,7 @@ struct Share {
 enum End {
     /// The process is to stop.
     Stop,
-    /// Somebody else is consuming this partition too: begin anew, nothing is wrong.
+    /// Somebody else is consuming this partition too, and was faster.
     Overtaken,
 }
 
@@ -134,7 +134,7 @@ impl Worker {
             next_insert: Instant::now(),
             failures: 0,
             last_head: 0,
-            refused: None,
+            lost_at: None,
             untold_bad: 0,
             next_tell: Instant::now(),
             bounds: shared.bounds.clone(),
@@ -155,7 +155,8 @@ impl Worker {
                     let reason = format!("{err:#}");
                     tracing::debug!(partition = self.number, %reason, "trying again");
                     self.health.failed(&self.check, reason);
-                    let wait = self.next_wait();
+                    let wait = wait_after(self.failures, RETRY_FIRST, RETRY_LONGEST);
+                    self.failures += 1;
                     tokio::select! {
                         () = self.stop.cancelled() => return,
                         () = self.wait(wait) => {}
@@ -175,12 +176,12 @@ impl Worker {
         if session.place != self.place {
             self.begin_log(session.place.clone());
         }
-        if self.refused.take() == Some(session.head) {
-            bail!(
-                "clickhouse refused an insert of {} although its head is still {}; is one with another token running there?",
+        match self.lost_at.take() {
+            Some(head) if head == session.head => bail!(
+                "clickhouse refused an insert of {} although its head is still {head}; is one with another token running there?",
                 self.name(),
-                session.head
-            );
+            ),
+            _ => {}
         }
         if session.head < self.last_head {
             tracing::warn!(
@@ -216,7 +217,7 @@ impl Worker {
         self.claimer.begin_anew();
         self.burnt = None;
         self.last_head = 0;
-        self.refused = None;
+        self.lost_at = None;
     }
 
     /// Waits until there is something to insert, and it is time to, and its rows may be made.
@@ -319,6 +320,7 @@ impl Worker {
         }
         if now > session.head {
             self.metrics.heads_moved.inc();
+            session.store.verify_visibility().await?;
             session.go_on_at(head);
             self.remember(session).await?;
         }
@@ -335,7 +337,7 @@ impl Worker {
         self.memory.learn(session).await
     }
 
-    /// Inserts a batch and does what [`step`](super::step) says. `false`: begin anew, nothing is wrong.
+    /// Inserts a batch and does what [`step`](super::step) says. `false`: somebody else was faster.
     async fn store_batch(
         &mut self,
         session: &mut Session,
@@ -394,19 +396,16 @@ impl Worker {
                     self.lag.tell(session);
                     return Ok(true);
                 }
-                Step::Overtaken => {
-                    self.metrics.heads_moved.inc();
-                    session.go_on_at(head);
-                    return Ok(true);
-                }
                 Step::NextToken(generation) => {
+                    // Rows that are stored and hidden look like a burnt token, and the next one would store them again.
+                    session.store.verify_visibility().await?;
                     self.metrics.burnt_tokens.inc();
                     tracing::warn!(partition = self.number, %token, "the server noted this token without its rows; taking the next one");
                     self.burnt = Some((attempt.head, generation));
                     return Ok(true);
                 }
-                Step::BeginAnew(Why::HeadMoved) => {
-                    self.refused = Some(attempt.head);
+                Step::Overtaken | Step::BeginAnew(Why::HeadMoved) => {
+                    self.lost_at = Some(attempt.head);
                     return Ok(false);
                 }
                 Step::BeginAnew(Why::Failed) => {
@@ -419,6 +418,14 @@ impl Worker {
                 Step::BeginAnew(Why::WentBack) => {
                     bail!(
                         "the head of {} went back from {}",
+                        self.name(),
+                        attempt.head
+                    )
+                }
+                Step::BeginAnew(Why::TokensSpent) => {
+                    bail!(
+                        "clickhouse answered {GENERATIONS_MAX} inserts of {} at head {} without storing a row; look at \
+                         clickhouse's log for what dropped them",
                         self.name(),
                         attempt.head
                     )
@@ -461,12 +468,10 @@ impl Worker {
     fn name(&self) -> String {
         format!("{}:{}", self.place.topic, self.number)
     }
+}
 
-    fn next_wait(&mut self) -> Duration {
-        let doubled = RETRY_FIRST * 2_u32.pow(self.failures.min(10));
-        self.failures += 1;
-        doubled
-            .min(RETRY_LONGEST)
-            .mul_f64(1.0 - fastrand::f64() / 2.0)
-    }
+/// A wait that doubles with each time before it, less up to half of it by chance.
+fn wait_after(times: u32, first: Duration, longest: Duration) -> Duration {
+    let doubled = first * 2_u32.pow(times.min(10));
+    doubled.min(longest).mul_f64(1.0 - fastrand::f64() / 2.0)
 }

@@ -82,13 +82,14 @@ impl Connection {
     /// Audits the rows of a topic, by partition.
     ///
     /// # Errors
-    /// No answer, or the tables are not there.
+    /// No answer, the tables are not there, or rows are hidden.
     pub async fn audit(
         &self,
         topic: &str,
         repeat_window_records: i64,
         span: &Span,
     ) -> Result<Vec<Held>, Error> {
+        self.verify_visibility().await?;
         let mut marks = self.marks(topic).await?;
         let (mut all, repeats) = loop {
             let held = self.audit_offsets(topic, &marks, span).await?;

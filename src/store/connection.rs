@@ -57,6 +57,8 @@ pub enum Error {
     Connection(String),
     /// The schema is not one that this captcha can work with; what is lacking, and what to do.
     Schema(String),
+    /// The server does not show this user all rows; of which table, and what to do.
+    Hidden(String),
 }
 
 impl Error {
@@ -64,7 +66,7 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Error::Server { code, .. } => class::meaning(*code).class,
-            Error::Connection(_) => Class::Hold,
+            Error::Connection(_) | Error::Hidden(_) => Class::Hold,
             Error::Schema(_) => Class::SchemaMissing,
         }
     }
@@ -74,7 +76,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Server { message, .. } => f.write_str(message),
-            Error::Connection(reason) | Error::Schema(reason) => f.write_str(reason),
+            Error::Connection(reason) | Error::Schema(reason) | Error::Hidden(reason) => {
+                f.write_str(reason)
+            }
         }
     }
 }
@@ -86,6 +90,7 @@ impl std::error::Error for Error {}
 pub struct Connection {
     pub(super) client: klickhouse::Client,
     address: String,
+    user: String,
     /// Of the tables, for messages.
     database: String,
     _hang_up: HangUp,
@@ -149,6 +154,7 @@ impl Connection {
             Ok(client) => Ok(Connection {
                 client,
                 address: address.to_string(),
+                user: user.to_string(),
                 database: database.to_string(),
                 _hang_up: hang_up,
             }),
@@ -164,6 +170,16 @@ impl Connection {
                 )),
             }),
         }
+    }
+
+    /// Where the server is, for messages.
+    pub(super) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Who asks, for messages.
+    pub(super) fn user(&self) -> &str {
+        &self.user
     }
 
     /// Questions are about this database from now on.

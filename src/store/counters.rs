@@ -157,12 +157,13 @@ impl Connection {
     /// complete.
     ///
     /// # Errors
-    /// [`CountersError::TooManyRows`] rather than a part of the answer.
+    /// [`CountersError::TooManyRows`] or [`Error::Hidden`] rather than a part of the answer.
     pub(super) async fn counters(
         &self,
         filter: &Filter,
         shard: Shard,
     ) -> Result<(Vec<Counter>, Through), CountersError> {
+        self.verify_visibility().await?;
         // Asked first: what is claimed now is in the table now, and counted below.
         let through = self.complete_through(shard).await?;
         let mut counters = Vec::new();

@@ -34,7 +34,7 @@ impl Connection {
     /// `take` has had enough and says `false`; whether it would take more.
     ///
     /// # Errors
-    /// No answer, or the tables are not there.
+    /// No answer, the tables are not there, or rows are hidden.
     pub async fn dead_letters(
         &self,
         topic: &str,
@@ -42,6 +42,7 @@ impl Connection {
         limit: u64,
         mut take: impl FnMut(DeadLetter) -> bool,
     ) -> Result<bool, Error> {
+        self.verify_visibility().await?;
         let sql = format!(
             "SELECT partition, offset, toUnixTimestamp64Milli(arrival), reason, raw FROM dead_letters \
              WHERE (topic = {} OR startsWith(topic, {})){} \

@@ -17,6 +17,7 @@ mod replicas;
 pub mod schema;
 mod shards;
 mod topics;
+mod visibility;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -135,7 +135,7 @@ async fn a_read_only_table() {
 
 /// Users of a ClickHouse: `default`, who may do all, and the others, each with what its profile, its constraints
 /// and its grants are.
-fn users(others: &[(&str, &str, &str)]) -> String {
+pub fn users(others: &[(&str, &str, &str)]) -> String {
     const ANYWHERE: &str = "<networks><ip>::/0</ip></networks><quota>default</quota>";
     let (mut profiles, mut entries) = (String::new(), String::new());
     for (name, profile, grants) in others {

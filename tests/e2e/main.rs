@@ -38,4 +38,5 @@ mod secure_kafka;
 mod serve;
 mod shards;
 mod stream;
+mod visibility;
 mod world;
