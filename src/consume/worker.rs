@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use chrono::Utc;
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::allowance::Allowance;
@@ -42,6 +42,11 @@ const TELL_INTERVAL: Duration = Duration::from_secs(60);
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_LONGEST: Duration = Duration::from_secs(5);
 
+/// First and longest wait of a worker that somebody else was faster than. The other one does the work meanwhile; if it
+/// ends, the partition waits this long for the next.
+const YIELD_FIRST: Duration = Duration::from_millis(100);
+const YIELD_LONGEST: Duration = Duration::from_secs(1);
+
 /// The consumer of one partition.
 pub struct Worker {
     number: i32,
@@ -60,6 +65,8 @@ pub struct Worker {
     burnt: Option<(i64, u32)>,
     next_insert: Instant,
     failures: u32,
+    /// How often in a row somebody else was faster.
+    losses: u32,
     /// The head that this worker saw last; a lower one means that the table has lost rows.
     last_head: i64,
     /// The head of the last insert, if somebody else was faster.
@@ -133,6 +140,7 @@ impl Worker {
             burnt: None,
             next_insert: Instant::now(),
             failures: 0,
+            losses: 0,
             last_head: 0,
             lost_at: None,
             untold_bad: 0,
@@ -149,6 +157,12 @@ impl Worker {
                 Ok(End::Stop) => return,
                 Ok(End::Overtaken) => {
                     self.metrics.heads_moved.inc();
+                    let wait = wait_after(self.losses, YIELD_FIRST, YIELD_LONGEST);
+                    self.losses += 1;
+                    tokio::select! {
+                        () = self.stop.cancelled() => return,
+                        () = sleep(wait) => {}
+                    }
                 }
                 Err(err) => {
                     self.claimer.failed();
@@ -181,7 +195,9 @@ impl Worker {
                 "clickhouse refused an insert of {} although its head is still {head}; is one with another token running there?",
                 self.name(),
             ),
-            _ => {}
+            // Somebody else has stored the rows: this partition is consumed, if not by us.
+            Some(_) => self.is_well(),
+            None => {}
         }
         if session.head < self.last_head {
             tracing::warn!(
@@ -391,6 +407,7 @@ impl Worker {
                     self.allowance.spend(batch.raw_bytes);
                     self.tell_of_bad(tally.bad());
                     self.memory.note(batch);
+                    self.losses = 0;
                     self.is_well();
                     session.go_on_at(head);
                     self.lag.tell(session);

@@ -8,14 +8,14 @@ use crate::process::{TOPICS, eventually, kafka_tool};
 use crate::world::World;
 
 /// The report's own word; `None` while no moment can be named.
-async fn complete_through(world: &World) -> Option<DateTime<Utc>> {
+pub async fn complete_through(world: &World) -> Option<DateTime<Utc>> {
     let page = world.ok(&["report", "--format", "json"]).await;
     let report: serde_json::Value = serde_json::from_str(&page).unwrap();
     let instant = report["complete_through"].as_str()?;
     Some(instant.parse().unwrap())
 }
 
-async fn await_complete_through(world: &World, moment: DateTime<Utc>) {
+pub async fn await_complete_through(world: &World, moment: DateTime<Utc>) {
     eventually(
         &format!("the report to be complete through {moment}"),
         async || {
@@ -30,7 +30,7 @@ async fn await_complete_through(world: &World, moment: DateTime<Utc>) {
 }
 
 /// ClickHouse's clock.
-async fn now(world: &World) -> DateTime<Utc> {
+pub async fn now(world: &World) -> DateTime<Utc> {
     let rows = world
         .sql("SELECT toString(toUnixTimestamp64Milli(now64(3)))")
         .await;

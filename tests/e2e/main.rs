@@ -29,6 +29,7 @@ mod metrics;
 mod migrate;
 mod months;
 mod outages;
+mod owners;
 mod process;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod replicas;
