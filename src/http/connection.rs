@@ -15,12 +15,12 @@ use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::listen::Limits;
+use super::socket::Socket;
 use super::tls::Feed;
 use super::vigil::{GivenUp, Patience, Telling, Vigil, Watch, Watched};
 use super::{Answer, Peer};
@@ -53,7 +53,7 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a connection beyond the limit is told before it is closed.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
+pub const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
     retry-after: 1\r\nconnection: close\r\ncontent-length: 107\r\n\r\n\
     {\"type\":\"about:blank\",\"title\":\"too many connections\",\"status\":503,\"detail\":\"come back in a second, please\"}";
 
@@ -66,12 +66,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 ///
 /// # Errors
 /// The handshake failed or took too long.
-pub async fn greet(stream: TcpStream, tls: Option<&Feed>) -> io::Result<Box<dyn Stream>> {
+pub async fn greet(socket: Socket, tls: Option<&Feed>) -> io::Result<Box<dyn Stream>> {
     let Some(tls) = tls else {
-        return Ok(Box::new(stream));
+        return Ok(Box::new(socket));
     };
     let config = Arc::clone(&tls.borrow());
-    let shaken = timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(stream)).await;
+    let shaken = timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(socket)).await;
     Ok(Box::new(shaken.map_err(|_| io::ErrorKind::TimedOut)??))
 }
 
@@ -184,12 +184,12 @@ where
 
 /// Says no and waits a moment for what the client sends: closing on it would reset the connection, and
 /// the client would not get to read the answer.
-pub async fn turn_away(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+pub async fn turn_away(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &[u8]) {
     let mut discarded = [0; 4096];
     // An answer that comes before the request is taken for a broken connection by clients such as hyper's and Go's.
     let _ = timeout(FIRST_BYTES_TIMEOUT, stream.read(&mut discarded)).await;
     let farewell = async {
-        stream.write_all(FULL).await?;
+        stream.write_all(answer).await?;
         stream.shutdown().await?;
         while stream.read(&mut discarded).await? > 0 {}
         Ok::<_, io::Error>(())

@@ -24,7 +24,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Answer;
-use super::connection::{converse, greet, protocol, turn_away};
+use super::connection::{FULL, converse, greet, protocol, turn_away};
+use super::socket::{HangUp, Socket};
 use super::tls::Feed;
 use super::vigil::{GivenUp, Patience};
 
@@ -34,6 +35,9 @@ const DESCRIPTORS_KEPT: u32 = 256;
 
 /// After accept() failed, mostly because no descriptor is free: without a pause it would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Between two looks whether somebody who waits has hung up: nothing wakes us for that while a request is answered.
+const HANG_UP_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the system keeps of an answer for a reader that is slower than we. A third of it must be free before
 /// more is written, so with the system's own megabytes a slow reader would look like one that does not read.
@@ -62,8 +66,18 @@ pub struct Limits {
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
+    hang_up: HangUp,
     _place: OwnedSemaphorePermit,
     _counted: Counted,
+}
+
+impl Peer {
+    /// Comes back when the other end sends nothing any more: it is gone, or has closed its side.
+    pub async fn hung_up(&self) {
+        while !self.hang_up.has_come() {
+            tokio::time::sleep(HANG_UP_PAUSE).await;
+        }
+    }
 }
 
 /// Why a connection ended before its client wanted.
@@ -258,8 +272,9 @@ where
             self.counts.refused.get_or_create(&TOO_MANY).inc();
             if let Ok(place) = Arc::clone(&self.leaving).try_acquire_owned() {
                 tokio::spawn(async move {
-                    if let Ok(stream) = greet(stream, door.tls.as_ref()).await {
-                        turn_away(stream).await;
+                    let (socket, _) = Socket::new(stream);
+                    if let Ok(stream) = greet(socket, door.tls.as_ref()).await {
+                        turn_away(stream, FULL).await;
                     }
                     drop(place);
                 });
@@ -269,16 +284,18 @@ where
         // An answer is one write; waiting to fill a packet would only delay it.
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
+        let (socket, hang_up) = Socket::new(stream);
         let peer = Arc::new(Peer {
             address,
+            hang_up,
             _place: place,
             _counted: Counted::new(&self.counts.open),
         });
-        tokio::spawn(async move { door.converse(stream, peer).await });
+        tokio::spawn(async move { door.converse(socket, peer).await });
     }
 
-    async fn converse(&self, stream: TcpStream, peer: Arc<Peer>) {
-        let refused = match greet(stream, self.tls.as_ref()).await {
+    async fn converse(&self, socket: Socket, peer: Arc<Peer>) {
+        let refused = match greet(socket, self.tls.as_ref()).await {
             Err(_) => NO_TLS,
             Ok(stream) => {
                 let (stop, closing) = (&self.stop, &self.closing);

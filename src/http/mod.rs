@@ -7,6 +7,7 @@ mod health;
 mod level;
 mod listen;
 pub mod sight;
+mod socket;
 pub mod tls;
 mod vigil;
 mod vitals;
