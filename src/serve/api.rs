@@ -96,6 +96,11 @@ impl Api {
         self.acceptor.bodies().in_progress_bytes()
     }
 
+    /// Readers who wait for their turn.
+    pub fn reports_waiting(&self) -> usize {
+        self.reports.waiting()
+    }
+
     /// Answers one request.
     pub async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: Arc<Peer>) -> Answer {
         let began = Instant::now();
@@ -165,7 +170,9 @@ impl Api {
             }
             (Route::Events, &Method::POST) => self.accept(request).await,
             (Route::Stream, &Method::GET) => Ok(self.open_stream(request, peer, id)?),
-            (Route::Report, &Method::GET | &Method::HEAD) => Ok(self.report(&request).await?),
+            (Route::Report, &Method::GET | &Method::HEAD) => {
+                Ok(self.report(&request, &peer).await?)
+            }
             (Route::About, &Method::GET | &Method::HEAD) => {
                 no_parameters(query(&request))?;
                 Ok(json(&about()))
@@ -178,12 +185,14 @@ impl Api {
         }
     }
 
-    async fn report(&self, request: &Request<Incoming>) -> Result<Answer, Problem> {
+    async fn report(&self, request: &Request<Incoming>, peer: &Peer) -> Result<Answer, Problem> {
         let caller = self.gate.reader(request.headers())?;
         let filter = parse_filter(query(request)).map_err(Problem::Query)?;
         let filter = caller.narrow(filter)?;
         let rate = caller.take(1)?;
-        Ok(with_rate(self.reports.answer(&filter).await?, rate))
+        let answer = self.reports.answer(&filter, peer.hung_up()).await;
+        let answer = answer.inspect_err(|problem| self.metrics.no_report(problem))?;
+        Ok(with_rate(answer, rate))
     }
 
     async fn accept(&self, request: Request<Incoming>) -> Result<Answer, Refused> {

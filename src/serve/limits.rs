@@ -34,6 +34,14 @@ pub struct Limits {
     #[arg(long, env = "CAPTCHA_REQUESTS_MAX", value_name = "COUNT", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
     pub requests_max: u32,
 
+    /// Readers who may wait while 4 reports are asked of ClickHouse; more are answered 503. A hundred have theirs within 2 s where one takes 60 ms
+    #[arg(long, env = "CAPTCHA_REPORTS_WAITING_MAX", value_name = "COUNT", default_value_t = 128, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub reports_waiting_max: u32,
+
+    /// Seconds that a reader may wait until its report is asked for, then it is answered 503; waiting and asking end within 9 s together
+    #[arg(long, env = "CAPTCHA_REPORT_WAIT_SECONDS", value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=8))]
+    pub report_wait_seconds: u32,
+
     /// Connections open at once; more are answered 503 and closed
     #[arg(long, env = "CAPTCHA_CONNECTIONS_MAX", value_name = "COUNT", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..))]
     pub connections_max: u32,
@@ -100,6 +108,11 @@ impl Limits {
     /// For a stream without messages.
     pub fn stream_idle(&self) -> Duration {
         seconds(self.stream_idle_seconds)
+    }
+
+    /// For a reader, until its report is asked for.
+    pub fn report_wait(&self) -> Duration {
+        seconds(self.report_wait_seconds)
     }
 
     /// For requests in flight after SIGTERM.

@@ -10,7 +10,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::problem::Problem;
 use super::refused::{Reason, Refused};
+use super::report_queue::Refusal;
 use super::request::Route;
 
 /// Statuses that an answer may have.
@@ -60,6 +62,7 @@ pub struct Metrics {
     /// Events that Kafka confirmed.
     pub events_accepted: Counter,
     events_refused: Family<OfReason, Counter>,
+    reports_refused: Family<OfReason, Counter>,
     produce_seconds: Family<OfResult, Histogram>,
 }
 
@@ -76,6 +79,7 @@ impl Metrics {
             streams_open: Gauge::default(),
             events_accepted: Counter::default(),
             events_refused: Family::default(),
+            reports_refused: Family::default(),
             // 0.5 ms to 4 s, when a request is given up.
             produce_seconds: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.0005, 2.0, 14))
@@ -92,6 +96,9 @@ impl Metrics {
         }
         for reason in Reason::ALL.map(Reason::name) {
             drop(metrics.events_refused.get_or_create(&OfReason { reason }));
+        }
+        for reason in Refusal::NAMES {
+            drop(metrics.reports_refused.get_or_create(&OfReason { reason }));
         }
         for result in [CONFIRMED, FAILED] {
             drop(metrics.produce_seconds.get_or_create(&result));
@@ -128,6 +135,11 @@ impl Metrics {
              count them. Dry runs are left out, and what its sender gave up",
             metrics.events_refused.clone(),
         );
+        registry.register(
+            "reports_refused",
+            "Reports that were not given because too many wanted one, by reason",
+            metrics.reports_refused.clone(),
+        );
         registry.register_with_unit(
             "produce_duration",
             "Time from handing a Produce request to a broker to Kafka's answer, connecting included; failed if not all \
@@ -144,6 +156,16 @@ impl Metrics {
             let reason = reason.name();
             let counter = self.events_refused.get_or_create(&OfReason { reason });
             counter.inc_by(events);
+        }
+    }
+
+    /// There was no report.
+    pub fn no_report(&self, problem: &Problem) {
+        if let Problem::ReportRefused(refusal, _) = problem {
+            let reason = refusal.name();
+            self.reports_refused
+                .get_or_create(&OfReason { reason })
+                .inc();
         }
     }
 

@@ -21,6 +21,7 @@ mod pace;
 mod problem;
 mod refused;
 mod report;
+mod report_queue;
 mod reports;
 mod request;
 mod session;
@@ -170,7 +171,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let bodies = Bodies::new(&limits, stop.clone());
     let api = Arc::new(Api::new(
         Acceptor::new(topic, producer, bodies, metrics.events_accepted.clone()),
-        Reports::new(store),
+        Reports::new(store, &limits),
         metrics,
         Gate::new(keys, args.cors_origins),
         AccessLog::new(args.access_log_share),
@@ -187,7 +188,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
             move || usize::from(keys.is_current()),
         );
     }
-    let (requests, bodies) = (Arc::clone(&api), Arc::clone(&api));
+    let (requests, bodies, reports) = (Arc::clone(&api), Arc::clone(&api), Arc::clone(&api));
     http::Level::register(
         &mut registry,
         "http_requests_in_progress",
@@ -201,6 +202,14 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         "What the bodies in progress take.",
         Some(Unit::Bytes),
         move || bodies.bodies_bytes(),
+    );
+
+    http::Level::register(
+        &mut registry,
+        "reports_waiting",
+        "Readers who wait for their turn to ask for a report.",
+        None,
+        move || reports.reports_waiting(),
     );
 
     // The admin port outlives the API, so that /readyz can be read while the last requests finish.

@@ -1,7 +1,7 @@
 //! When to come back, from what is measured: how fast requests get done, and how long a server has been away.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Whole seconds that a pace is measured over.
 const WINDOW_SECONDS: u64 = 5;
@@ -61,6 +61,46 @@ impl Pace {
             0 => 1,
             _ => (in_progress as u64 * (now - first)).div_ceil(done),
         };
+        seconds.clamp(1, RETRY_SECONDS_MAX)
+    }
+}
+
+/// When those who are refused are to come back: one after the other, so that they do not meet again. Times are since
+/// some beginning.
+#[derive(Debug, Default)]
+pub struct Schedule {
+    /// How long one takes, a moving average; zero until one was measured.
+    each: Duration,
+    /// No moment is taken from here on.
+    free_from: Duration,
+}
+
+impl Schedule {
+    /// One is done, and took this long.
+    pub fn took(&mut self, time: Duration) {
+        // The last eight weigh two thirds.
+        self.each = match self.each {
+            Duration::ZERO => time,
+            each => (each * 7 + time) / 8,
+        };
+    }
+
+    /// How long one takes.
+    pub fn each(&self) -> Duration {
+        self.each
+    }
+
+    /// Seconds from `now` to the next free moment: not before `earliest` has passed, and `apart` from the one before.
+    /// Once all moments within the limit are taken, they are given out again from the first.
+    pub fn appoint(&mut self, now: Duration, earliest: Duration, apart: Duration) -> u64 {
+        let latest = now + Duration::from_secs(RETRY_SECONDS_MAX);
+        let earliest = (now + earliest).min(latest);
+        let moment = match self.free_from {
+            taken if taken > latest => earliest,
+            taken => taken.max(earliest),
+        };
+        self.free_from = moment + apart;
+        let seconds = (moment - now).as_secs_f64().ceil() as u64;
         seconds.clamp(1, RETRY_SECONDS_MAX)
     }
 }
@@ -153,6 +193,37 @@ mod tests {
         (0..80).for_each(|_| pace.done_at(0));
         pace.done_at(SLOTS as u64);
         assert_eq!(pace.retry_after_at(SLOTS as u64 + 1, 10), 30);
+    }
+
+    #[test]
+    fn those_who_are_refused_together_come_back_one_after_the_other() {
+        let mut schedule = Schedule::default();
+        let (now, earliest) = (Duration::from_secs(100), Duration::from_millis(1_500));
+        let mut appoint = |millis| schedule.appoint(now, earliest, Duration::from_millis(millis));
+        let seconds: Vec<u64> = (0..10).map(|_| appoint(250)).collect();
+        assert_eq!(seconds, [2, 2, 2, 3, 3, 3, 3, 4, 4, 4]);
+        // Up to 30 s, and then from the beginning.
+        let seconds: Vec<u64> = (0..5).map(|_| appoint(8_700)).collect();
+        assert_eq!(seconds, [4, 13, 22, 2, 11]);
+        // Moments that have passed hold up nobody.
+        let later = now + Duration::from_secs(1_000);
+        assert_eq!(schedule.appoint(later, Duration::ZERO, now), 1);
+        // Nobody has to stay away for longer than that, whatever is before them.
+        let mut schedule = Schedule::default();
+        assert_eq!(schedule.appoint(now, now, now), 30);
+        assert_eq!(schedule.appoint(now, now, now), 30);
+    }
+
+    #[test]
+    fn what_one_takes_is_an_average_of_the_last() {
+        let mut schedule = Schedule::default();
+        let millis = Duration::from_millis;
+        schedule.took(millis(80));
+        assert_eq!(schedule.each(), millis(80));
+        schedule.took(millis(160));
+        assert_eq!(schedule.each(), millis(90));
+        (0..100).for_each(|_| schedule.took(millis(10)));
+        assert!(schedule.each() < millis(11), "{:?}", schedule.each());
     }
 
     #[test]

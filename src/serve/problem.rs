@@ -9,6 +9,7 @@ use serde::Serialize;
 use std::time::Duration;
 
 use super::keys::{Denied, RateLimited};
+use super::report_queue::Refusal;
 use crate::event::{FieldError, Rejection};
 use crate::http::{self, Answer};
 use crate::store::{Class, CountersError};
@@ -80,8 +81,8 @@ pub enum Problem {
     BodiesFull,
     /// 503: too much waits for Kafka; nothing was sent.
     KafkaFull,
-    /// 503: too many reports are in progress; come back after so many seconds.
-    ReportsFull(u64),
+    /// 503: too many want reports; come back after this many seconds.
+    ReportRefused(Refusal, u64),
     /// 503: Kafka did not confirm, but may do so; come back after so many seconds.
     Unconfirmed(u64),
     /// 503 or 422: no report; come back after so many seconds if it is ClickHouse's fault.
@@ -169,7 +170,7 @@ impl Problem {
     fn retry_after(&self, pace: impl FnOnce() -> u64) -> Option<u64> {
         match self {
             Problem::RequestsFull | Problem::BodiesFull | Problem::KafkaFull => Some(pace()),
-            Problem::ReportsFull(seconds)
+            Problem::ReportRefused(_, seconds)
             | Problem::Unconfirmed(seconds)
             | Problem::Report(CountersError::Store(_), seconds) => Some(*seconds),
             Problem::RateLimited(RateLimited::Wait { seconds, .. }) => Some(u64::from(*seconds)),
@@ -296,7 +297,7 @@ impl Problem {
             Problem::RequestsFull => overloaded("too many requests are in progress"),
             Problem::BodiesFull => overloaded("the bodies in progress take too much memory"),
             Problem::KafkaFull => overloaded("too many events wait for kafka"),
-            Problem::ReportsFull(_) => overloaded("too many reports are in progress"),
+            Problem::ReportRefused(refusal, _) => overloaded(&refusal.to_string()),
             Problem::Unconfirmed(_) => (
                 503,
                 "not confirmed",

@@ -81,7 +81,7 @@ impl Reason {
             | Problem::NoUpgrade(_)
             | Problem::WebSocketVersion
             | Problem::WebSocketKey
-            | Problem::ReportsFull(_)
+            | Problem::ReportRefused(..)
             | Problem::Report(..) => return None,
         })
     }

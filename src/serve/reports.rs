@@ -6,16 +6,15 @@ use std::time::Duration;
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
-use super::pace::{Change, Outage, Pace};
+use super::limits::Limits;
+use super::pace::{Change, Outage};
 use super::problem::Problem;
 use super::report::ReportBody;
+use super::report_queue::{Refusal, ReportQueue};
 use crate::http::{Answer, Body};
-use crate::store::{self, Counters, CountersError, Filter, ROWS_MAX, Shards};
-
-/// Reports asked of ClickHouse at once; more are answered 503.
-const REPORTS_MAX: usize = 4;
+use crate::store::{self, CountersError, Filter, ROWS_MAX, Shards};
 
 /// Rows of all large reports that are being sent together, 40 bytes each, and of all small ones; more are
 /// answered 503. Small ones have their own, because readers of large ones may take their time.
@@ -24,44 +23,53 @@ const REPORT_ROWS_MAX: usize = 2 * ROWS_MAX;
 /// A report of at most so many rows is small: its text fits what the system keeps for a reader.
 const SMALL_REPORT_ROWS_MAX: usize = 1_000;
 
-/// For a report; the contract promises an answer within 10 seconds.
+/// For a report, its place in the queue included; the contract promises an answer within 10 seconds.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// Reports of one database.
 pub struct Reports {
     store: Shards,
-    asking: Semaphore,
+    queue: ReportQueue,
     large_rows: Arc<Semaphore>,
     small_rows: Arc<Semaphore>,
-    pace: Pace,
     outage: Outage,
 }
 
 impl Reports {
     /// Reports of one database.
-    pub fn new(store: Shards) -> Reports {
+    pub fn new(store: Shards, limits: &Limits) -> Reports {
         Reports {
             store,
-            asking: Semaphore::new(REPORTS_MAX),
+            queue: ReportQueue::new(limits.reports_waiting_max as usize, limits.report_wait()),
             large_rows: Arc::new(Semaphore::new(REPORT_ROWS_MAX)),
             small_rows: Arc::new(Semaphore::new(REPORT_ROWS_MAX)),
-            pace: Pace::new(),
             outage: Outage::none(),
         }
     }
 
-    /// A report as an answer.
+    /// Readers who wait for their turn.
+    pub fn waiting(&self) -> usize {
+        self.queue.waiting()
+    }
+
+    /// A report as an answer, for a reader who waits for its turn until `hung_up`.
     ///
     /// # Errors
     /// There is none, and why.
-    pub async fn answer(&self, filter: &Filter) -> Result<Answer, Problem> {
-        let full = || Problem::ReportsFull(self.pace.retry_after(REPORTS_MAX));
-        let _permit = self.asking.try_acquire().map_err(|_| full())?;
-        let asked = timeout(REPORT_TIMEOUT, self.counters(filter)).await;
-        let counters = asked.unwrap_or_else(|_| Err(late()));
+    pub async fn answer(
+        &self,
+        filter: &Filter,
+        hung_up: impl Future<Output = ()>,
+    ) -> Result<Answer, Problem> {
+        let deadline = Instant::now() + REPORT_TIMEOUT;
+        let refused = |refusal| Problem::ReportRefused(refusal, self.queue.retry_after());
+        let turn = self.queue.turn(hung_up).await.map_err(refused)?;
+        let asking_began = Instant::now();
+        let asked = timeout_at(deadline, self.store.counters(filter)).await;
+        let counters = asked.unwrap_or_else(|_| Err(late(deadline - asking_began)));
+        drop(turn);
         self.note(counters.as_ref().err());
         let counters = counters.map_err(|err| Problem::Report(err, self.outage.retry_after()))?;
-        self.pace.done();
         let rows = counters.counters.len();
         let all = match rows <= SMALL_REPORT_ROWS_MAX {
             true => &self.small_rows,
@@ -69,15 +77,11 @@ impl Reports {
         };
         let share = Arc::clone(all)
             .try_acquire_many_owned(rows as u32)
-            .map_err(|_| full())?;
+            .map_err(|_| refused(Refusal::Rows))?;
         let mut answer = Response::new(Body::made(ReportBody::new(counters, share)));
         let json = HeaderValue::from_static("application/json");
         answer.headers_mut().insert(CONTENT_TYPE, json);
         Ok(answer)
-    }
-
-    async fn counters(&self, filter: &Filter) -> Result<Counters, CountersError> {
-        self.store.counters(filter).await
     }
 
     /// Says once that reports fail, and once that they work again.
@@ -91,7 +95,8 @@ impl Reports {
     }
 }
 
-fn late() -> CountersError {
-    let seconds = REPORT_TIMEOUT.as_secs();
-    store::Error::Connection(format!("clickhouse did not answer within {seconds} s")).into()
+fn late(time: Duration) -> CountersError {
+    let seconds = time.as_secs_f64();
+    let reason = format!("clickhouse did not answer within {seconds:.1} s");
+    store::Error::Connection(reason).into()
 }

@@ -31,6 +31,7 @@ mod months;
 mod outages;
 mod owners;
 mod process;
+mod readers;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod replicas;
 mod restore;

@@ -1,0 +1,146 @@
+//! Many readers at the same moment: each has the report after a short wait, or learns when to come back.
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use crate::client::{Reply, accept, events, get};
+use crate::process::{Process, Server, eventually, shared};
+use crate::world::{World, counters};
+
+/// People who open the report together, as the first who met refusals were.
+const TOGETHER: usize = 30;
+
+/// Reports that are asked of ClickHouse at once.
+const AT_ONCE: usize = 4;
+
+const WAITING: &str = "captcha_reports_waiting";
+
+async fn read_together(address: &str, readers: usize) -> Vec<Reply> {
+    let mut reading = JoinSet::new();
+    for _ in 0..readers {
+        let address = address.to_string();
+        reading.spawn(async move { get(&address, "/v1/report").await });
+    }
+    reading.join_all().await
+}
+
+async fn refused(serve: &Process, reason: &str) -> f64 {
+    let series = format!("captcha_reports_refused_total{{reason=\"{reason}\"}}");
+    serve.metric(&series).await
+}
+
+#[tokio::test]
+async fn thirty_readers_at_once_all_have_the_report() {
+    let world = World::new("readers");
+    let (serve, _consume) = world.all().await;
+    accept(&serve.address, &events(100)).await;
+    world.await_counted(100).await;
+    // Where one report takes over half a second, as on a machine that is busy, not all have a turn in time.
+    let replies = eventually("thirty reports", async || {
+        let replies = read_together(&serve.address, TOGETHER).await;
+        let refused: Vec<_> = replies.iter().filter(|reply| reply.status != 200).collect();
+        let texts = refused.iter().map(|reply| reply.text());
+        let reasons = || Err(texts.collect::<Vec<_>>().concat());
+        if refused.is_empty() {
+            Ok(replies)
+        } else {
+            reasons()
+        }
+    })
+    .await;
+    for reply in replies {
+        let served: u64 = counters(&reply.json()).iter().map(|row| row.2).sum();
+        assert_eq!(served, 100, "{}", reply.text());
+    }
+    assert_eq!(serve.metric(WAITING).await, 0.0);
+    for reason in ["queue_full", "rows", "hung_up"] {
+        assert_eq!(refused(&serve, reason).await, 0.0, "{reason}");
+    }
+}
+
+/// A `serve` whose ClickHouse answers nobody, with this many readers who ask again and again until they are dropped.
+async fn stuck(test: &str, flags: &[&str], readers: usize) -> (Server, Process, JoinSet<()>) {
+    let clickhouse = Server::started("clickhouse").await;
+    let kafka = shared("CAPTCHA_TEST_KAFKA");
+    let world = World::on(test, &kafka, &clickhouse.address());
+    world.migrate(&[]).await;
+    let serve = world.serve_with(flags).await;
+    clickhouse.freeze().await;
+    let mut asking = JoinSet::new();
+    for _ in 0..readers {
+        let address = serve.address.clone();
+        asking.spawn(async move {
+            loop {
+                get(&address, "/v1/report").await.assert_away();
+            }
+        });
+    }
+    (clickhouse, serve, asking)
+}
+
+#[tokio::test]
+async fn a_queue_of_readers_has_an_end() {
+    let flags = ["--reports-waiting-max", "1", "--report-wait-seconds", "1"];
+    let (clickhouse, serve, mut asking) = stuck("queue", &flags, AT_ONCE + 1).await;
+    for (reason, detail) in [
+        ("queue_full", "one report waits already"),
+        ("wait_over", "the report had no turn within 1 s"),
+    ] {
+        eventually(detail, async || {
+            let reply = get(&serve.address, "/v1/report").await;
+            reply.assert_away();
+            let document = reply.json();
+            let fits = document["detail"].as_str().unwrap().starts_with(detail);
+            fits.then_some(()).ok_or(document.to_string())
+        })
+        .await;
+        assert!(refused(&serve, reason).await >= 1.0, "{reason}");
+    }
+    // They are no events.
+    let busy = "captcha_events_refused_total{reason=\"busy\"}";
+    assert_eq!(serve.metric(busy).await, 0.0);
+    asking.shutdown().await;
+    clickhouse.thaw();
+    eventually("a report", async || {
+        let reply = get(&serve.address, "/v1/report").await;
+        (reply.status == 200).then_some(()).ok_or(reply.text())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reader_that_hangs_up_frees_its_place_in_the_queue() {
+    let flags = ["--reports-waiting-max", "1", "--report-wait-seconds", "8"];
+    let (_clickhouse, serve, mut asking) = stuck("hung_up", &flags, AT_ONCE).await;
+    let open = async || {
+        let mut stream = TcpStream::connect(&serve.address).await.unwrap();
+        let request = b"GET /v1/report HTTP/1.1\r\nhost: x\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        // Its turn comes when one of those who ask is refused, and then another waits.
+        let waits = async || (serve.metric(WAITING).await == 1.0).then_some(());
+        eventually("a reader to wait", async || {
+            waits().await.ok_or("nobody waits".to_string())
+        })
+        .await;
+        stream
+    };
+    eventually("a reader that hung up to be gone", async || {
+        drop(open().await);
+        let count = refused(&serve, "hung_up").await;
+        (count >= 1.0).then_some(()).ok_or(count.to_string())
+    })
+    .await;
+    // One that has closed only its own side learns why.
+    let text = eventually("an answer to half a connection", async || {
+        let mut stream = open().await;
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let fits = answer.contains("closed its side of the connection");
+        fits.then_some(answer.clone()).ok_or(answer)
+    })
+    .await;
+    assert!(text.starts_with("HTTP/1.1 503"), "{text}");
+    asking.shutdown().await;
+}
