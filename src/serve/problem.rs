@@ -304,9 +304,10 @@ impl Problem {
                 "kafka did not confirm; send the same events again, each will be counted once"
                     .to_string(),
             ),
-            Problem::Report(err @ CountersError::TooManyRows, _) => {
-                (422, "report too large", err.to_string())
-            }
+            Problem::Report(
+                err @ (CountersError::TooManyRows | CountersError::TooManySites(_)),
+                _,
+            ) => (422, "report too large", err.to_string()),
             Problem::Report(CountersError::Store(err), _) if err.class() == Class::SchemaMissing => (
                 503,
                 "no report",

@@ -14,6 +14,13 @@ use super::{Connection, Error, Shard};
 /// Rows that one report may have. More are refused, because an answer is never cut short.
 pub const ROWS_MAX: usize = 1_000_000;
 
+/// Sites that one report may name, four times as many as a key may have: 800 kB of SQL.
+pub const SITE_IDS_MAX: usize = 20_000;
+
+/// Bytes of SQL that every ClickHouse takes. More are announced, because its own limit (`max_query_size`, 256 KiB by
+/// default) is reached by 6,500 sites.
+const SHORT_SQL_BYTES: usize = 16 << 10;
+
 /// Rows that ClickHouse sends at once. The driver makes about 64 bytes of each of its four values and
 /// queues up to 32 blocks, so this is 64 MiB at worst; with ClickHouse's own 65,409 it would be 512.
 const BLOCK_ROWS: usize = 8_192;
@@ -69,6 +76,8 @@ pub struct Freshness {
 pub enum CountersError {
     /// More than 1,000,000 rows match.
     TooManyRows,
+    /// More than 20,000 sites are named; how many.
+    TooManySites(usize),
     /// ClickHouse did not answer.
     Store(Error),
 }
@@ -85,6 +94,10 @@ impl fmt::Display for CountersError {
             CountersError::TooManyRows => write!(
                 f,
                 "the report has more than {ROWS_MAX} rows; narrow it by site_id, from or to"
+            ),
+            CountersError::TooManySites(count) => write!(
+                f,
+                "the report names {count} sites and may name {SITE_IDS_MAX}; ask for all sites, or for some at a time"
             ),
             CountersError::Store(err) => err.fmt(f),
         }
@@ -167,7 +180,12 @@ impl Connection {
         // Asked first: what is claimed now is in the table now, and counted below.
         let through = self.complete_through(shard).await?;
         let mut counters = Vec::new();
-        self.each_block(&filter.sql(), QUERY_TIMEOUT, |block| {
+        let sql = filter.sql();
+        if sql.len() > SHORT_SQL_BYTES {
+            self.execute(&format!("SET max_query_size = {}", sql.len() + 1))
+                .await?;
+        }
+        self.each_block(&sql, QUERY_TIMEOUT, |block| {
             for row in rows_of(block) {
                 counters.push(counter(&row).ok_or_else(|| unexpected("a report"))?);
             }

@@ -31,7 +31,7 @@ pub use audit::{Held, Span};
 pub use claims::Claim;
 pub use class::Class;
 pub use connection::{Connection, Error};
-pub use counters::{Counter, Counters, CountersError, Filter, Freshness, ROWS_MAX};
+pub use counters::{Counter, Counters, CountersError, Filter, Freshness, ROWS_MAX, SITE_IDS_MAX};
 pub use dead_letters::DeadLetter;
 pub use events::{Head, Place};
 pub use insert::{Content, Insert, RAW_BYTES_LEAST, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};

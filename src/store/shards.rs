@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use futures_util::future::try_join_all;
 
-use super::counters::ROWS_MAX;
+use super::counters::{ROWS_MAX, SITE_IDS_MAX};
 use super::{Args, Counter, Counters, CountersError, Error, Filter, Identifier, Store, claims};
 
 /// Shards that may be configured: each costs every process some connections.
@@ -115,8 +115,11 @@ impl Shards {
     ///
     /// # Errors
     /// A shard does not answer, or has no schema that fits; [`CountersError::TooManyRows`] rather than a part of the
-    /// answer.
+    /// answer, and [`CountersError::TooManySites`].
     pub async fn counters(&self, filter: &Filter) -> Result<Counters, CountersError> {
+        if filter.site_ids.len() > SITE_IDS_MAX {
+            return Err(CountersError::TooManySites(filter.site_ids.len()));
+        }
         let answers = self.iter().map(async |shard| {
             let connection = shard.connect_to_schema().await?;
             connection.counters(filter, shard.shard()).await

@@ -26,6 +26,7 @@ mod holds;
 mod keys;
 mod logs;
 mod metrics;
+mod many_sites;
 mod migrate;
 mod months;
 mod outages;

@@ -19,9 +19,15 @@ pub use self::keyring::{Keyring, claimed_id};
 use self::rate::Unit;
 pub use self::rate::{BURST_MAX, RATE_MAX, Rate, RateLimited, RateState};
 pub use self::text::{KeyText, make};
+use crate::store::SITE_IDS_MAX;
 
-/// Sites of one key. A report names all of them to ClickHouse, 40 bytes each, whose queries have 256 KiB at most.
+/// Sites of one key. Its reports name all of them to ClickHouse, 40 bytes each.
 const SITES_MAX: usize = 5_000;
+
+const _: () = assert!(
+    SITES_MAX <= SITE_IDS_MAX,
+    "a key reads the report of all its sites"
+);
 
 /// What a key is for; each has one role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
