@@ -3,6 +3,7 @@
 mod broker;
 mod consume;
 mod event;
+mod flags;
 mod http;
 mod migrate;
 mod process;
@@ -14,13 +15,13 @@ mod trust;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 /// Captcha events in over HTTP, through Kafka, into ClickHouse exactly once, and exact statistics out.
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Settings are environment variables too, as `captcha COMMAND --help` shows.\nCAPTCHA_LOG is error, warn, info (the default), debug or trace.\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 an audit found damage."
+    after_help = "Settings are environment variables too, as `captcha COMMAND --help` shows; an empty one counts as absent,\nand a switch is true or false, 1 or 0, yes or no, on or off.\nCAPTCHA_LOG is error, warn, info (the default), debug or trace.\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 an audit found damage."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -36,7 +37,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = parse();
     let (code, failure) = match process::start_logging().map(|()| start(cli.command)) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(err)) => (report::exit_code(&err), err),
@@ -46,6 +47,12 @@ fn main() -> ExitCode {
     // stderr may be closed; there is nobody else to tell.
     let _ = writeln!(std::io::stderr(), "captcha: {failure:#}");
     ExitCode::from(code)
+}
+
+fn parse() -> Cli {
+    let mut command = flags::prepare(Cli::command());
+    let parsed = Cli::from_arg_matches(&command.get_matches_mut());
+    parsed.unwrap_or_else(|err| err.format(&mut command).exit())
 }
 
 fn start(command: Command) -> anyhow::Result<()> {

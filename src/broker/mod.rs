@@ -29,6 +29,7 @@ use rskafka::messenger::{Messenger, RequestError};
 use tokio::sync::Semaphore;
 pub use topic::{Retention, TopicSpec, TopicState, TopicWatch, min_insync_replicas};
 
+use crate::flags::parse_address;
 use crate::trust::Wire;
 
 /// Partitions that are connected to at once. A process with many would otherwise ask the same broker for
@@ -108,22 +109,6 @@ impl TopicName {
 impl fmt::Display for TopicName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
-    }
-}
-
-fn parse_address(text: &str) -> Result<String, String> {
-    match text.rsplit_once(':') {
-        Some((host, _))
-            if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) =>
-        {
-            Err("expected host:port, an IPv6 address in brackets".to_string())
-        }
-        Some((host, port))
-            if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) =>
-        {
-            Ok(text.to_string())
-        }
-        _ => Err("expected host:port".to_string()),
     }
 }
 
@@ -237,23 +222,6 @@ mod tests {
         }
         for bad in ["", ".", "..", "a b", "a/b", "a'b", "ä", &"x".repeat(250)] {
             assert!(bad.parse::<TopicName>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn addresses_are_host_and_port() {
-        assert!(parse_address("kafka-0.kafka:9092").is_ok());
-        assert!(parse_address("[::1]:9092").is_ok());
-        for bad in [
-            "",
-            "kafka",
-            "kafka:",
-            ":9092",
-            "kafka:0",
-            "kafka:99999",
-            "::1:9092",
-        ] {
-            assert!(parse_address(bad).is_err(), "{bad}");
         }
     }
 }

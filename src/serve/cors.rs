@@ -43,11 +43,11 @@ impl Cors {
     /// # Errors
     /// What is wrong with which origin.
     pub fn parse(text: &str) -> Result<Cors, String> {
-        if text == "*" {
+        if text.trim() == "*" {
             return Ok(Cors(Allowed::All));
         }
         let origins = text.split(',').map(|origin| {
-            let origin = origin.trim_matches(' ');
+            let origin = origin.trim();
             match fault(origin) {
                 None => Ok(origin.to_string()),
                 Some(fault) => Err(format!("{origin:?} is no origin: {fault}")),

@@ -7,6 +7,7 @@ use futures_util::future::try_join_all;
 
 use super::counters::{ROWS_MAX, SITE_IDS_MAX};
 use super::{Args, Counter, Counters, CountersError, Error, Filter, Identifier, Store, claims};
+use crate::flags::parse_address;
 
 /// Shards that may be configured: each costs every process some connections.
 const SHARDS_MAX: usize = 64;
@@ -19,7 +20,11 @@ impl FromStr for Addresses {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let replicas = |shard: &str| shard.split(',').map(parse_address).collect();
+        let address = |text: &str| {
+            parse_address(text)
+                .map_err(|expected| format!("{expected}, `,` between replicas, `;` between shards"))
+        };
+        let replicas = |shard: &str| shard.split(',').map(address).collect();
         let shards: Vec<Vec<String>> = text.split(';').map(replicas).collect::<Result<_, _>>()?;
         if shards.len() > SHARDS_MAX {
             return Err(format!("more than {SHARDS_MAX} shards"));
@@ -30,17 +35,6 @@ impl FromStr for Addresses {
             Some(pair) => Err(format!("{} is there twice", pair[0])),
             None => Ok(Addresses(shards)),
         }
-    }
-}
-
-fn parse_address(text: &str) -> Result<String, String> {
-    match text.rsplit_once(':') {
-        Some((host, port))
-            if !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0) =>
-        {
-            Ok(text.to_string())
-        }
-        _ => Err("expected host:port, `,` between replicas, `;` between shards".to_string()),
     }
 }
 
@@ -177,6 +171,10 @@ mod tests {
             parse("a-0.svc:9440,a-1.svc:9440;[::1]:9000"),
             texts(&[&["a-0.svc:9440", "a-1.svc:9440"], &["[::1]:9000"]])
         );
+        assert_eq!(
+            parse(" a:1 , b:1 ; c:1,d:1\n"),
+            texts(&[&["a:1", "b:1"], &["c:1", "d:1"]])
+        );
         for bad in [
             "",
             "localhost",
@@ -186,10 +184,11 @@ mod tests {
             "host:65536",
             "a:1;",
             "a:1,,b:1",
+            "::1:9000",
         ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
-        assert_eq!(parse("a:1;a:1"), Err("a:1 is there twice".to_string()));
+        assert_eq!(parse("a:1; a:1"), Err("a:1 is there twice".to_string()));
         assert!(parse(&vec!["a:1"; 65].join(";")).is_err());
     }
 

@@ -79,7 +79,7 @@ impl Sites {
             ));
         }
         let sites = text.split(',').enumerate().map(|(index, site)| {
-            Uuid::try_parse(site).map_err(|_| {
+            Uuid::try_parse(site.trim()).map_err(|_| {
                 let number = index + 1;
                 format!("site {number} is no UUID; expected * or UUIDs with commas between them")
             })
