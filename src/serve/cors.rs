@@ -68,13 +68,13 @@ impl Cors {
         }
     }
 
-    /// The headers of a 204 to a browser that asks before it sends (OPTIONS); without permission if its page may
-    /// not. `None`: nobody asks for a page, it is any OPTIONS request.
+    /// What the 204 to a browser that asks before it sends (OPTIONS) has besides what [`Cors::decorate`] adds to every
+    /// answer; nothing if its page may not. `None`: nobody asks for a page, it is any OPTIONS request.
     pub fn preflight(&self, request: &HeaderMap) -> Option<HeaderMap> {
         let origin = request.get(ORIGIN)?;
         request.get(ACCESS_CONTROL_REQUEST_METHOD)?;
         let mut headers = HeaderMap::new();
-        if self.permit(Some(origin), &mut headers) {
+        if self.allows(origin) {
             headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
             headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS);
             headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE_SECONDS);
@@ -82,27 +82,20 @@ impl Cors {
         Some(headers)
     }
 
-    /// Adds to the headers of any other answer, errors too, what lets the page of `origin` read it.
+    /// Adds to the headers of an answer, errors too, what lets the page of `origin` read it.
     pub fn decorate(&self, origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
-        if self.permit(origin, answer) {
-            answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, ANSWER_HEADERS);
-        }
-    }
-
-    /// Where the answer depends on who asks, caches must know, also of an answer to nobody's page.
-    fn permit(&self, origin: Option<&HeaderValue>, headers: &mut HeaderMap) -> bool {
         let permission = match &self.0 {
             Allowed::All => Some(HeaderValue::from_static("*")),
             Allowed::Only(_) => {
-                headers.append(VARY, VARY_ORIGIN);
+                // The answer depends on who asks: caches must know, also of an answer to nobody's page.
+                answer.append(VARY, VARY_ORIGIN);
                 origin.filter(|origin| self.allows(origin)).cloned()
             }
         };
-        let permitted = permission.is_some();
         if let Some(permission) = permission {
-            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, permission);
+            answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, permission);
+            answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, ANSWER_HEADERS);
         }
-        permitted
     }
 }
 
@@ -197,7 +190,10 @@ mod tests {
             ("origin", origin),
             ("access-control-request-method", "POST"),
         ];
-        cors.preflight(&map(&request)).unwrap()
+        let request = map(&request);
+        let mut answer = cors.preflight(&request).unwrap();
+        cors.decorate(request.get(ORIGIN), &mut answer);
+        answer
     }
 
     fn decorated(cors: &Cors, origin: Option<&'static str>) -> HeaderMap {
@@ -285,6 +281,10 @@ mod tests {
                 "authorization, content-type, content-encoding, x-request-id",
             ),
             ("access-control-max-age", "7200"),
+            (
+                "access-control-expose-headers",
+                "x-request-id, retry-after, ratelimit, ratelimit-policy",
+            ),
         ]);
         assert_eq!(preflight(&cors(PAGE), PAGE), allowed);
         let for_all = preflight(&cors("*"), PAGE);

@@ -271,6 +271,17 @@ async fn pages_of_listed_origins_may_call() {
             .header("access-control-allow-headers")
             .contains("authorization")
     );
+    let vary = async |method: &str, path: &str| {
+        let answer = ask(method, path, "https://shop.example").await;
+        let values = answer.headers.get_all("vary").iter();
+        let values: Vec<_> = values
+            .map(|value| value.to_str().unwrap().to_string())
+            .collect();
+        values.join(", ")
+    };
+    assert_eq!(vary("OPTIONS", "/v1/events").await, "origin");
+    assert_eq!(vary("GET", "/v1/").await, "origin");
+    assert_eq!(vary("GET", "/v1/docs").await, "accept-encoding, origin");
     let foreign = ask("OPTIONS", "/v1/events", "https://evil.example").await;
     assert_eq!(
         (
