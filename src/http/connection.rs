@@ -57,12 +57,17 @@ pub const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: appl
     retry-after: 1\r\nconnection: close\r\ncontent-length: 107\r\n\r\n\
     {\"type\":\"about:blank\",\"title\":\"too many connections\",\"status\":503,\"detail\":\"come back in a second, please\"}";
 
+/// The answer to HTTP without TLS on a port with TLS.
+const NO_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n\
+    connection: close\r\ncontent-length: 147\r\n\r\n\
+    {\"type\":\"about:blank\",\"title\":\"this port speaks TLS\",\"status\":400,\"detail\":\"the request came without TLS; send it to https:// in place of http://\"}";
+
 /// A connection's bytes, in the clear or through TLS.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// Greets a connection.
+/// Greets a connection. One that begins as HTTP where TLS is spoken gets [`NO_TLS`].
 ///
 /// # Errors
 /// The handshake failed or took too long.
@@ -71,8 +76,21 @@ pub async fn greet(socket: Socket, tls: Option<&Feed>) -> io::Result<Box<dyn Str
         return Ok(Box::new(socket));
     };
     let config = Arc::clone(&tls.borrow());
-    let shaken = timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config).accept(socket)).await;
-    Ok(Box::new(shaken.map_err(|_| io::ErrorKind::TimedOut)??))
+    let handshake = async {
+        // A method, in capital letters. TLS begins with the byte 22.
+        match socket.first_byte().await? {
+            Some(b'A'..=b'Z') => Ok(Err(socket)),
+            _ => Ok(Ok(TlsAcceptor::from(config).accept(socket).await?)),
+        }
+    };
+    let shaken: io::Result<_> = timeout(HANDSHAKE_TIMEOUT, handshake).await?;
+    match shaken? {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(socket) => {
+            turn_away(socket, NO_TLS).await;
+            Err(io::ErrorKind::InvalidData.into())
+        }
+    }
 }
 
 /// How connections speak HTTP.
@@ -202,14 +220,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_canned_answer_is_as_long_as_it_says() {
-        let text = std::str::from_utf8(FULL).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(
-            head.contains(&format!("content-length: {}", body.len())),
-            "{}",
-            body.len()
-        );
-        assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
+    fn the_canned_answers_are_as_long_as_they_say() {
+        for canned in [FULL, NO_TLS] {
+            let text = std::str::from_utf8(canned).unwrap();
+            let (head, body) = text.split_once("\r\n\r\n").unwrap();
+            assert!(
+                head.contains(&format!("content-length: {}", body.len())),
+                "{}",
+                body.len()
+            );
+            assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
+        }
     }
 }

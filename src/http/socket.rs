@@ -26,6 +26,16 @@ impl Socket {
         let hang_up = HangUp(Arc::downgrade(&stream));
         (Socket(stream), hang_up)
     }
+
+    /// The first byte that comes, which stays to be read; `None` at the end.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn first_byte(&self) -> io::Result<Option<u8>> {
+        let mut first = [0];
+        let count = self.0.peek(&mut first).await?;
+        Ok((count > 0).then_some(first[0]))
+    }
 }
 
 impl HangUp {

@@ -129,6 +129,52 @@ async fn certificates_are_read_again_when_they_change() {
 }
 
 #[tokio::test]
+async fn http_without_tls_gets_the_advice_to_use_https() {
+    let world = World::new("no_tls");
+    let folder = tempfile::tempdir().unwrap();
+    let [certificate, key] = ["tls.crt", "tls.key"].map(|name| folder.path().join(name));
+    let trusted = write_certificate(&certificate, &key);
+    let flags = [
+        "--tls-certificate-file",
+        certificate.to_str().unwrap(),
+        "--tls-key-file",
+        key.to_str().unwrap(),
+        "--connections-max",
+        "1",
+    ];
+    let serve = world.serve_with(&flags).await;
+    let post = "POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n";
+    let requests = [
+        "GET /v1/ HTTP/1.1\r\nhost: x\r\n\r\n".to_string(),
+        format!("{post}{}", " ".repeat(100_000)),
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_string(),
+    ];
+    let is_told = async || {
+        for request in &requests {
+            let mut stream = TcpStream::connect(&serve.address).await.unwrap();
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert!(head.contains("application/problem+json"), "{head}");
+            assert!(body.contains("https://"), "{body}");
+        }
+    };
+    is_told().await;
+    let refused = "captcha_connections_refused_total{reason=\"no tls\"}";
+    assert!(serve.metric(refused).await >= 1.0);
+    // Beyond the limit of connections too.
+    eventually("a place for a connection", async || {
+        let open = serve.metric("captcha_connections_open").await;
+        (open == 0.0).then_some(()).ok_or(open.to_string())
+    })
+    .await;
+    let _held = connect(&serve.address, &trusted, "http/1.1").await.unwrap();
+    is_told().await;
+}
+
+#[tokio::test]
 async fn a_slow_head_is_told_from_an_idle_connection() {
     let world = World::new("patience");
     world.migrate(&[]).await;
