@@ -11,6 +11,9 @@ use super::problem::{ParameterError, Problem};
 use crate::event::{ERRORS_MAX, Event, FieldError};
 use crate::store::Filter;
 
+/// Characters of a header that an answer repeats: the longest name of a host, with a scheme and a port.
+const SHOWN_CHARS_MAX: usize = 272;
+
 /// Lets requests in.
 pub struct Gate {
     keys: Option<Arc<Keyring>>,
@@ -84,17 +87,23 @@ impl Gate {
         let Some(origin) = headers.get(ORIGIN) else {
             return Ok(());
         };
+        let host = headers.get(HOST);
         let is_ours = || {
             let authority = origin.to_str().ok()?.split_once("://")?.1;
-            let host = headers.get(HOST)?.to_str().ok()?;
-            Some(authority.eq_ignore_ascii_case(host))
+            Some(authority.eq_ignore_ascii_case(host?.to_str().ok()?))
         };
         let is_allowed = self.cors.as_ref().is_some_and(|cors| cors.allows(origin));
         if is_allowed || is_ours() == Some(true) {
-            Ok(())
-        } else {
-            Err(Problem::ForeignPage)
+            return Ok(());
         }
+        let shown = |value: &HeaderValue| {
+            let text = String::from_utf8_lossy(value.as_bytes());
+            text.chars().take(SHOWN_CHARS_MAX).collect()
+        };
+        Err(Problem::ForeignPage {
+            origin: shown(origin),
+            host: host.map(shown).unwrap_or_default(),
+        })
     }
 
     /// What a browser is told that asks before it sends; `None` if none asks or no page of another origin may call.

@@ -33,8 +33,13 @@ pub enum Problem {
     Denied(Denied),
     /// 403: the key is for something else, which is named here.
     WrongRole(&'static str),
-    /// 403: a WebSocket of a page that may not call.
-    ForeignPage,
+    /// 403: a WebSocket of a page that may not call: its origin, and the host that was asked for.
+    ForeignPage {
+        /// What `Origin` says.
+        origin: String,
+        /// What `Host` says.
+        host: String,
+    },
     /// 403: events of sites that are not the key's.
     ForeignEvents(Vec<FieldError>),
     /// 403: a report of sites that are not the key's.
@@ -184,10 +189,13 @@ impl Problem {
         let (status, title, detail) = match self {
             Problem::Denied(denied) => (401, "no access", denied.to_string()),
             Problem::WrongRole(role) => (403, "forbidden", format!("this key {role} and nothing else")),
-            Problem::ForeignPage => (
+            Problem::ForeignPage { origin, host } => (
                 403,
                 "not your page",
-                "pages of this origin may not call; --cors-origins lists those that may".to_string(),
+                format!(
+                    "pages of {origin} may not call {host}; --cors-origins lists those that may, also of this server \
+                     itself behind a proxy that changes the host header"
+                ),
             ),
             Problem::ForeignEvents(fields) => {
                 let detail = format!("nothing was accepted: {}", described(fields.len()));

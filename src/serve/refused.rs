@@ -74,7 +74,7 @@ impl Reason {
             Problem::RequestsFull | Problem::BodiesFull | Problem::KafkaFull => Reason::Busy,
             Problem::Unconfirmed(_) => Reason::Kafka,
             Problem::Bug => Reason::Bug,
-            Problem::ForeignPage
+            Problem::ForeignPage { .. }
             | Problem::ForeignSites(_)
             | Problem::NotFound
             | Problem::MethodNotAllowed(_)

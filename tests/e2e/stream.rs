@@ -363,6 +363,34 @@ fn memory_kib(serve: &Process) -> u64 {
 }
 
 #[tokio::test]
+async fn a_page_behind_a_proxy_that_changes_the_host_is_told_the_flag_that_helps() {
+    let world = World::new("proxy");
+    let page = "https://captcha.example";
+    // A proxy sends its own name for the server, and leaves the page's origin as it is.
+    let handshake = async |serve: &Process| {
+        let headers = [
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            ("origin", page),
+        ];
+        request(&serve.address, "GET", PATH, &headers, "")
+            .await
+            .unwrap()
+    };
+    let serve = world.serve().await;
+    let reply = handshake(&serve).await;
+    assert_eq!(reply.status, 403);
+    let detail = reply.json()["detail"].as_str().unwrap().to_string();
+    for part in [page, &serve.address, "--cors-origins", "proxy"] {
+        assert!(detail.contains(part), "{part}: {detail}");
+    }
+    let serve = world.serve_with(&["--cors-origins", page]).await;
+    assert_eq!(handshake(&serve).await.status, 101);
+}
+
+#[tokio::test]
 async fn clients_that_never_read_are_left_and_take_little_memory() {
     const CLIENTS: usize = 10;
     let world = World::new("stream_unread");
