@@ -7,6 +7,7 @@ use chrono::{DateTime, SecondsFormat};
 use klickhouse::Value;
 
 use super::connection::unexpected;
+use super::settings::INSERT_AGAIN;
 use super::{Connection, Error, Freshness, Shard, quote};
 
 /// That every event of a partition which was confirmed before a moment is in the table.
@@ -106,7 +107,7 @@ impl Connection {
         self.execute(&format!(
             "INSERT INTO claims (log, partition, through, partitions) \
              SELECT log, partition, fromUnixTimestamp64Milli(millis), {partitions} \
-             FROM values('log String, partition Int32, millis Int64', {}) SETTINGS async_insert = 0",
+             FROM values('log String, partition Int32, millis Int64', {}) SETTINGS {INSERT_AGAIN}",
             rows.join(", ")
         ))
         .await

@@ -29,6 +29,10 @@ pub struct Meaning {
 /// A table is not there, though its database is.
 pub const UNKNOWN_TABLE: i32 = 60;
 
+/// A setting may not be changed, because the profile has `readonly` or a constraint.
+pub const READONLY: i32 = 164;
+pub const SETTING_CONSTRAINT_VIOLATION: i32 = 452;
+
 /// What a code means.
 pub fn meaning(code: i32) -> &'static Meaning {
     let known = KNOWN.iter().find(|known| known.code == code);
@@ -45,7 +49,11 @@ impl Meaning {
     }
 }
 
-static UNKNOWN: Meaning = hold(0, "", "look it up in clickhouse's own log");
+static UNKNOWN: Meaning = hold(
+    0,
+    "",
+    "look it up in clickhouse's own log, and see what the profile of --clickhouse-user sets",
+);
 
 const MIGRATE: &str = "run `captcha migrate`";
 const OTHER_SCHEMA: &str = "the tables are not those of this captcha: run `captcha migrate`, or the captcha that made them";
@@ -54,6 +62,7 @@ const BUSY: &str =
     "let clickhouse do less at once, or raise its max_concurrent_queries and max_connections";
 const SLOW: &str = "see what else clickhouse does, and max_execution_time in the user's profile";
 const MEMORY: &str = "give clickhouse more memory, or raise max_memory_usage in the user's profile";
+const QUERY: &str = "raise its limits on queries in the profile of --clickhouse-user, such as max_query_size, max_ast_elements and max_parser_depth";
 const READ_ONLY: &str =
     "see the table's setting table_readonly, and whether its disk can be written";
 const STOPPING: &str = "see whether clickhouse is being stopped, or who killed the query";
@@ -99,14 +108,14 @@ static KNOWN: &[Meaning] = &[
     hold(194, "REQUIRED_PASSWORD", LOGIN),
     hold(497, "ACCESS_DENIED", "grant it to --clickhouse-user"),
     hold(
-        164,
+        READONLY,
         "READONLY",
         "the profile of --clickhouse-user has the setting readonly: set it to 0, or to 2 for `captcha report` alone",
     ),
     hold(
-        452,
+        SETTING_CONSTRAINT_VIOLATION,
         "SETTING_CONSTRAINT_VIOLATION",
-        "captcha must set it to count once: let the profile of --clickhouse-user change it",
+        "captcha must set it to count right: let the profile of --clickhouse-user have this value, or change it",
     ),
     hold(
         115,
@@ -123,6 +132,51 @@ static KNOWN: &[Meaning] = &[
     hold(745, "SERVER_OVERLOADED", BUSY),
     hold(159, "TIMEOUT_EXCEEDED", SLOW),
     hold(160, "TOO_SLOW", SLOW),
+    hold(
+        158,
+        "TOO_MANY_ROWS",
+        "raise its limits on rows in the profile of --clickhouse-user, such as max_rows_to_read",
+    ),
+    hold(
+        307,
+        "TOO_MANY_BYTES",
+        "raise its limits on bytes in the profile of --clickhouse-user, such as max_bytes_to_read",
+    ),
+    hold(
+        396,
+        "TOO_MANY_ROWS_OR_BYTES",
+        "raise its limits on results in the profile of --clickhouse-user, such as max_result_rows and max_rows_to_sort",
+    ),
+    hold(
+        191,
+        "SET_SIZE_LIMIT_EXCEEDED",
+        "raise its limits on sets and joins in the profile of --clickhouse-user, such as max_rows_in_set and max_rows_in_join",
+    ),
+    hold(
+        161,
+        "TOO_MANY_COLUMNS",
+        "raise max_columns_to_read in the profile of --clickhouse-user",
+    ),
+    hold(62, "SYNTAX_ERROR", QUERY),
+    hold(167, "TOO_DEEP_AST", QUERY),
+    hold(168, "TOO_BIG_AST", QUERY),
+    hold(306, "TOO_DEEP_RECURSION", QUERY),
+    hold(718, "TOO_SLOW_PARSING", QUERY),
+    hold(
+        277,
+        "INDEX_NOT_USED",
+        "set force_primary_key, force_index_by_date and force_data_skipping_indices to nothing in the profile of --clickhouse-user",
+    ),
+    hold(
+        584,
+        "PROJECTION_NOT_USED",
+        "set force_optimize_projection to 0 in the profile of --clickhouse-user",
+    ),
+    hold(
+        392,
+        "QUERY_IS_PROHIBITED",
+        "let --clickhouse-user do it: see allow_ddl in its profile",
+    ),
     hold(241, "MEMORY_LIMIT_EXCEEDED", MEMORY),
     hold(173, "CANNOT_ALLOCATE_MEMORY", MEMORY),
     hold(

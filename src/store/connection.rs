@@ -11,37 +11,14 @@ use socket2::{SockRef, Socket};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::class::{self, Class, UNKNOWN_TABLE};
+use super::class::{self, Class, READONLY, SETTING_CONSTRAINT_VIOLATION, UNKNOWN_TABLE};
 use super::replicas::Turn;
-use super::{Identifier, login};
+use super::{Identifier, login, settings};
 use crate::trust::{Tls, Wire};
 
 /// For a question whose answer is small. With connecting it keeps an HTTP report that
 /// ClickHouse does not answer under the 10 seconds that the contract promises.
 pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
-
-/// What is set for each connection, since the text of a query comes too late for it.
-///
-/// `interactive_delay`: how often, in microseconds, the server looks for a cancellation while it works on a query:
-/// never. An insert's block follows its query without waiting, and if the server meets it on such a look, while it still
-/// evaluates the guard, it hangs up (error 99; 14 of 576 inserts, 24 at once, on ClickHouse 26.7; with this 0 of 2,752).
-///
-/// `log_queries_cut_to_length`: how much of a query others see in `system.processes`. They look for the token at its
-/// end, and a profile could cut that off; this is ClickHouse's own default.
-///
-/// The others are for replicated tables, and a table of one server does not mind them: an insert is on a majority of the
-/// replicas before it is answered, one after the other, and waits for that 25 s and not 10 minutes, the default,
-/// with nobody left to hear the answer (`insert_quorum_timeout`, in milliseconds); a question is refused by a replica that
-/// lacks the newest insert of those confirmed; what changes a table has changed all replicas.
-const SETTINGS: [[&str; 2]; 7] = [
-    ["interactive_delay", "3600000000"],
-    ["log_queries_cut_to_length", "100000"],
-    ["insert_quorum", "auto"],
-    ["insert_quorum_parallel", "0"],
-    ["insert_quorum_timeout", "25000"],
-    ["select_sequential_consistency", "1"],
-    ["alter_sync", "2"],
-];
 
 /// Why ClickHouse did not do what it was asked.
 #[derive(Debug)]
@@ -145,9 +122,10 @@ impl Connection {
         let options = ClientOptions {
             username: user.to_string(),
             password: password.to_string(),
-            settings: SETTINGS
-                .map(|setting| setting.map(str::to_string).into())
-                .into(),
+            settings: settings::PINS
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .collect(),
             ..ClientOptions::default()
         };
         match klickhouse::Client::connect_stream(read, write, options).await {
@@ -218,11 +196,17 @@ impl Connection {
                 "clickhouse at {address} has no tables in database {}; {advice}",
                 self.database
             ),
-            Class::HeadMoved | Class::Hold => format!(
-                "clickhouse at {address} answered {}: {}; {advice}",
-                meaning.title(code),
-                first_line(message)
-            ),
+            Class::HeadMoved | Class::Hold => {
+                let what = match not_settable(code, message) {
+                    Some(what) => what + ":",
+                    None => "answered".to_string(),
+                };
+                format!(
+                    "clickhouse at {address} {what} {}: {}; {advice}",
+                    meaning.title(code),
+                    first_line(message)
+                )
+            }
         };
         Error::Server { code, message }
     }
@@ -313,13 +297,24 @@ pub(super) fn unexpected(what: &str) -> Error {
 /// The server did not let a user in.
 fn refused(address: &str, user: &str, code: i32, message: &str) -> Error {
     let meaning = class::meaning(code);
+    let what = not_settable(code, message);
+    let what = what.unwrap_or_else(|| format!("refused the login of user {user}"));
     let message = format!(
-        "clickhouse at {address} refused the login of user {user}: {}: {}; {}",
+        "clickhouse at {address} {what}: {}: {}; {}",
         meaning.title(code),
         first_line(message),
         meaning.advice
     );
     Error::Server { code, message }
+}
+
+/// What a server that refuses a pinned setting does.
+fn not_settable(code: i32, message: &str) -> Option<String> {
+    let is_refusal = [READONLY, SETTING_CONSTRAINT_VIOLATION].contains(&code);
+    let (name, value) = is_refusal.then(|| settings::pinned_in(message)).flatten()?;
+    Some(format!(
+        "does not let --clickhouse-user set {name} = '{value}'"
+    ))
 }
 
 /// What a server's message says, without the exception's name, a full stop and a trace.

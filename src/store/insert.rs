@@ -10,20 +10,11 @@ use tokio::time::timeout;
 use super::events::at;
 use super::packed::Packed;
 use super::replicas::Turn;
-use super::{Connection, Error, Place, quote};
+use super::{Connection, Error, Place, quote, settings};
 use crate::event::{Event, parse_record};
 
 /// For one insert. A slow disk may need seconds; after half a minute it is better to look at the head.
 const INSERT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Settings of every insert, in the query because the driver drops unknown ones that come beside it,
-/// and pinned because a server's profile may say otherwise: one insert must be one block and one part,
-/// answered when it is written, and deduplicated by its token. `max_block_size` bounds what ARRAY JOIN makes
-/// of one row.
-const INSERT_SETTINGS: &str = "async_insert = 0, insert_deduplicate = 1, deduplicate_insert = 'enable', \
-     deduplicate_insert_select = 'force_enable', use_strict_insert_block_limits = 0, \
-     max_insert_block_size = 1048449, max_insert_block_size_bytes = 0, \
-     max_insert_threads = 1, max_block_size = 1048449";
 
 /// Bytes of a bad record that are kept: Kafka's default limit for a record.
 pub const RAW_BYTES_MAX: usize = 1 << 20;
@@ -154,8 +145,9 @@ impl Insert {
         let (columns, query) = packed.sql(&self.place);
         format!(
             "INSERT INTO events ({columns}) {query} WHERE {} \
-             SETTINGS {INSERT_SETTINGS}, insert_deduplication_token = {} FORMAT Native",
+             SETTINGS {}, insert_deduplication_token = {} FORMAT Native",
             self.guard(),
+            settings::INSERT,
             quote(&self.token()),
         )
     }

@@ -15,6 +15,7 @@ mod once;
 mod packed;
 mod replicas;
 pub mod schema;
+mod settings;
 mod shards;
 mod topics;
 mod visibility;

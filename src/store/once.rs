@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::settings::INSERT_ONCE;
 use super::{Connection, Error, quote};
 
 /// Tokens that are tried for one row. A crash burns one; nobody crashes that often.
@@ -10,10 +11,6 @@ const GENERATIONS_MAX: u32 = 20;
 /// For an insert of somebody else that is still running, and between looks.
 const RUNNING_LOOKS: u32 = 100;
 const RUNNING_WAIT: Duration = Duration::from_millis(100);
-
-/// An insert of which at most one with a token takes place.
-const ONCE: &str = "async_insert = 0, insert_deduplicate = 1, deduplicate_insert = 'enable', \
-     deduplicate_insert_select = 'force_enable'";
 
 /// A row that is to be there once.
 pub(super) struct RowOnce {
@@ -42,7 +39,7 @@ impl Connection {
             let token = format!("{token}#{generation}");
             self.execute(&format!(
                 "INSERT INTO {table} SELECT {values} WHERE (SELECT count() {is_there}) = 0 \
-                 SETTINGS {ONCE}, insert_deduplication_token = {}",
+                 SETTINGS {INSERT_ONCE}, insert_deduplication_token = {}",
                 quote(&token)
             ))
             .await?;

@@ -39,6 +39,7 @@ mod restore;
 mod secure_clickhouse;
 mod secure_kafka;
 mod serve;
+mod settings;
 mod shards;
 mod stream;
 mod variables;
