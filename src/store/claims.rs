@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat};
 use klickhouse::Value;
 
 use super::connection::unexpected;
-use super::settings::INSERT_AGAIN;
+use super::settings::INSERT_EACH;
 use super::{Connection, Error, Freshness, Shard, quote};
 
 /// That every event of a partition which was confirmed before a moment is in the table.
@@ -107,7 +107,7 @@ impl Connection {
         self.execute(&format!(
             "INSERT INTO claims (log, partition, through, partitions) \
              SELECT log, partition, fromUnixTimestamp64Milli(millis), {partitions} \
-             FROM values('log String, partition Int32, millis Int64', {}) SETTINGS {INSERT_AGAIN}",
+             FROM values('log String, partition Int32, millis Int64', {}) SETTINGS {INSERT_EACH}",
             rows.join(", ")
         ))
         .await

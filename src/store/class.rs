@@ -162,6 +162,9 @@ static KNOWN: &[Meaning] = &[
     hold(168, "TOO_BIG_AST", QUERY),
     hold(306, "TOO_DEEP_RECURSION", QUERY),
     hold(718, "TOO_SLOW_PARSING", QUERY),
+    hold(162, "TOO_DEEP_SUBQUERIES", QUERY),
+    hold(165, "TOO_MANY_TEMPORARY_COLUMNS", QUERY),
+    hold(166, "TOO_MANY_TEMPORARY_NON_CONST_COLUMNS", QUERY),
     hold(
         277,
         "INDEX_NOT_USED",

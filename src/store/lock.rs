@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::connection::unexpected;
 use super::once::RowOnce;
-use super::settings::INSERT_AGAIN;
+use super::settings::INSERT_EACH;
 use super::{Class, Connection, Error, Store, quote};
 
 /// Between signs of life of a holder.
@@ -192,7 +192,7 @@ impl Connection {
             .execute(&format!(
                 "INSERT INTO migration_log (term, owner, step, name) SELECT {term}, {}, '{step}', {} \
                  WHERE throwIf((SELECT max(term) FROM migration_log) != {term}, 'lock taken') = 0 \
-                 SETTINGS {INSERT_AGAIN}",
+                 SETTINGS {INSERT_EACH}",
                 quote(owner),
                 quote(name)
             ))

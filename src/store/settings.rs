@@ -50,8 +50,9 @@ pub(super) const PINS: &[(&str, &str)] = &[
     // What the text of a migration means: columns, and who reads through a view.
     ("data_type_default_nullable", "0"),
     ("default_normal_view_sql_security", "INVOKER"),
-    // What the driver reads: LZ4 alone, and no log lines of the server.
+    // What the driver reads: LZ4 alone, types by their names, and no log lines of the server.
     ("network_compression_method", "LZ4"),
+    ("output_format_native_encode_types_in_binary_format", "0"),
     ("send_logs_level", "none"),
     // The driver sets this itself when it connects, so a constraint on it is refused by name too.
     ("date_time_input_format", "best_effort"),
@@ -84,8 +85,9 @@ pub(super) const INSERT: &str = "async_insert = 0, insert_deduplicate = 1, dedup
 pub(super) const INSERT_ONCE: &str = "async_insert = 0, insert_deduplicate = 1, deduplicate_insert = 'enable', \
      deduplicate_insert_select = 'force_enable'";
 
-/// Of an insert of rows that may be there several times.
-pub(super) const INSERT_AGAIN: &str = "async_insert = 0, insert_deduplicate = 0";
+/// Of an insert whose rows are written each time, though they may be those of before. The settings after it override the first one.
+pub(super) const INSERT_EACH: &str = "insert_deduplicate = 0, deduplicate_insert = 'disable', \
+     deduplicate_insert_select = 'disable', async_insert = 0";
 
 /// The first pin that a server's message speaks of: its name, and the value that captcha gives it.
 pub(super) fn pinned_in(message: &str) -> Option<(&'static str, &'static str)> {

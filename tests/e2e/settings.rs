@@ -11,7 +11,7 @@ const KAFKA: &str = "CAPTCHA_TEST_KAFKA";
 
 /// What would change an answer, or make it unreadable: each is the profile of a user of its own. Where it has a limit too, the
 /// limit is the operator's, and refused by its error is an answer as well.
-const ANOTHER_ANSWER: [(&str, &str, Option<&str>); 24] = [
+const ANOTHER_ANSWER: [(&str, &str, Option<&str>); 25] = [
     (
         "read_break",
         "<read_overflow_mode>break</read_overflow_mode><max_rows_to_read>100</max_rows_to_read>",
@@ -115,6 +115,11 @@ const ANOTHER_ANSWER: [(&str, &str, Option<&str>); 24] = [
         None,
     ),
     (
+        "binary_types",
+        "<output_format_native_encode_types_in_binary_format>1</output_format_native_encode_types_in_binary_format>",
+        None,
+    ),
+    (
         "log_lines",
         "<send_logs_level>trace</send_logs_level>",
         None,
@@ -127,7 +132,7 @@ const ANOTHER_ANSWER: [(&str, &str, Option<&str>); 24] = [
 ];
 
 /// What would change tables, or what is stored.
-const OTHER_ROWS: [(&str, &str); 5] = [
+const OTHER_ROWS: [(&str, &str); 6] = [
     (
         "columns",
         "<data_type_default_nullable>1</data_type_default_nullable>\
@@ -139,6 +144,11 @@ const OTHER_ROWS: [(&str, &str); 5] = [
          <insert_deduplicate>0</insert_deduplicate><deduplicate_insert>disable</deduplicate_insert>\
          <insert_deduplication_token>same</insert_deduplication_token><max_insert_threads>4</max_insert_threads>\
          <use_strict_insert_block_limits>1</use_strict_insert_block_limits><max_insert_block_size>10</max_insert_block_size>",
+    ),
+    (
+        "never_again",
+        "<insert_deduplication_token>same</insert_deduplication_token>\
+         <deduplicate_insert_select>force_enable</deduplicate_insert_select>",
     ),
     (
         "cached",
@@ -158,7 +168,7 @@ const OTHER_ROWS: [(&str, &str); 5] = [
 ];
 
 /// What refuses to work with captcha: a profile, the command that meets it, and how that is said.
-const REFUSALS: [(&str, &str, &[&str], &[&str]); 17] = [
+const REFUSALS: [(&str, &str, &[&str], &[&str]); 20] = [
     (
         "rows",
         "<max_rows_to_read>1</max_rows_to_read>",
@@ -243,6 +253,33 @@ const REFUSALS: [(&str, &str, &[&str], &[&str]); 17] = [
         &["report"],
         &[
             "error 718 (TOO_SLOW_PARSING)",
+            "in the profile of --clickhouse-user",
+        ],
+    ),
+    (
+        "subqueries",
+        "<max_subquery_depth>1</max_subquery_depth>",
+        &["report", "audit"],
+        &[
+            "error 162 (TOO_DEEP_SUBQUERIES)",
+            "in the profile of --clickhouse-user",
+        ],
+    ),
+    (
+        "temporary",
+        "<max_temporary_columns>1</max_temporary_columns>",
+        &["report"],
+        &[
+            "error 165 (TOO_MANY_TEMPORARY_COLUMNS)",
+            "in the profile of --clickhouse-user",
+        ],
+    ),
+    (
+        "non_const",
+        "<max_temporary_non_const_columns>1</max_temporary_non_const_columns>",
+        &["report"],
+        &[
+            "error 166 (TOO_MANY_TEMPORARY_NON_CONST_COLUMNS)",
             "in the profile of --clickhouse-user",
         ],
     ),
