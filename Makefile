@@ -27,7 +27,7 @@ TOOLS = .dev/tools/bin
 SCHEMATHESIS = .dev/venv-schemathesis
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test contract attacks chaos rolls fuzz check k8s-check promtool k8s-run image docs-check openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
+.PHONY: help run up down test contract attacks chaos rolls fuzz settings check k8s-check promtool k8s-run image docs-check openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -68,6 +68,10 @@ fuzz: ## feed the decoders of bodies RUNS=1000000 inputs, guided by coverage fro
 	mkdir -p ../target/fuzz/found && $$bin/seeds ../target/fuzz/seeds && \
 	exec $$bin/decode -runs=$(RUNS) -max_len=8192 -timeout=10 -rss_limit_mb=1024 -dict=events.dict \
 		-artifact_prefix=../target/fuzz/ -print_final_stats=1 ../target/fuzz/found ../target/fuzz/seeds
+
+settings: ## try every setting of ClickHouse as a profile, and write tests/settings/found.tsv; half an hour; [ONLY=PATTERN] [AGAIN=PATTERN]
+	cargo build --locked
+	@exec python3 dev/stack.py with -- python3 tests/settings/survey.py $(ONLY:%=--only '%') $(AGAIN:%=--again '%')
 
 check: $(TOOLS)/cargo-deny-$(CARGO_DENY) $(TOOLS)/cargo-machete-$(CARGO_MACHETE) ## format, lints, docs, dependencies and Kubernetes files
 	cargo fmt --check
