@@ -40,6 +40,7 @@ pub(super) const PINS: &[(&str, &str)] = &[
     ("join_use_nulls", "0"),
     ("transform_null_in", "0"),
     ("aggregate_functions_null_for_empty", "0"),
+    ("empty_result_for_aggregation_by_empty_set", "0"),
     ("prefer_column_name_to_alias", "0"),
     ("session_timezone", ""),
     ("implicit_table_at_top_level", ""),
@@ -50,9 +51,10 @@ pub(super) const PINS: &[(&str, &str)] = &[
     // What the text of a migration means: columns, and who reads through a view.
     ("data_type_default_nullable", "0"),
     ("default_normal_view_sql_security", "INVOKER"),
-    // What the driver reads: LZ4 alone, types by their names, and no log lines of the server.
+    // What the driver reads and writes: LZ4 alone, types by their names, and no log lines of the server.
     ("network_compression_method", "LZ4"),
     ("output_format_native_encode_types_in_binary_format", "0"),
+    ("input_format_native_decode_types_in_binary_format", "0"),
     ("send_logs_level", "none"),
     // The driver sets this itself when it connects, so a constraint on it is refused by name too.
     ("date_time_input_format", "best_effort"),

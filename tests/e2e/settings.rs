@@ -136,7 +136,8 @@ const OTHER_ROWS: [(&str, &str); 6] = [
     (
         "columns",
         "<data_type_default_nullable>1</data_type_default_nullable>\
-         <default_normal_view_sql_security>DEFINER</default_normal_view_sql_security>",
+         <default_normal_view_sql_security>DEFINER</default_normal_view_sql_security>\
+         <empty_result_for_aggregation_by_empty_set>1</empty_result_for_aggregation_by_empty_set>",
     ),
     (
         "inserts",
@@ -158,7 +159,8 @@ const OTHER_ROWS: [(&str, &str); 6] = [
     ),
     (
         "unreadable",
-        "<network_compression_method>ZSTD</network_compression_method><send_logs_level>trace</send_logs_level>",
+        "<network_compression_method>ZSTD</network_compression_method><send_logs_level>trace</send_logs_level>\
+         <input_format_native_decode_types_in_binary_format>1</input_format_native_decode_types_in_binary_format>",
     ),
     (
         "filtered",
