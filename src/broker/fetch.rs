@@ -14,7 +14,7 @@ use rskafka::protocol::messages::{
     ReadVersionedError, ReadVersionedType, RequestBody, WriteVersionedError, WriteVersionedType,
 };
 use rskafka::protocol::primitives::{CompactString, Int8, Int16, Int32, Int64, TaggedFields};
-use rskafka::protocol::record::{ControlBatchOrRecords, RecordBatch};
+use rskafka::protocol::record::{ControlBatchOrRecords, RecordBatch, RecordBatchTimestampType};
 use rskafka::protocol::traits::{ReadError, ReadType, WriteType};
 use uuid::Uuid;
 
@@ -228,9 +228,15 @@ fn read_batch(batch: &[u8], from: i64, records: &mut Vec<Record>) -> Result<(), 
     let ControlBatchOrRecords::Records(inside) = batch.records else {
         return Ok(());
     };
+    // Where the broker stamps, it does so once for a batch, and leaves the producer's times in the records.
+    let appended = match batch.timestamp_type {
+        RecordBatchTimestampType::LogAppendTime => Some(batch.max_timestamp),
+        RecordBatchTimestampType::CreateTime => None,
+    };
+    let created = |delta| batch.first_timestamp.saturating_add(delta);
     let wanted = inside.into_iter().map(|record| Record {
         offset: batch.base_offset + i64::from(record.offset_delta),
-        timestamp_millis: batch.first_timestamp.saturating_add(record.timestamp_delta),
+        timestamp_millis: appended.unwrap_or_else(|| created(record.timestamp_delta)),
         value: record.value,
     });
     // A batch comes whole, also if its middle was asked for.
@@ -241,9 +247,7 @@ fn read_batch(batch: &[u8], from: i64, records: &mut Vec<Record>) -> Result<(), 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rskafka::protocol::record::{
-        ControlBatchRecord, Record as Inside, RecordBatchCompression, RecordBatchTimestampType,
-    };
+    use rskafka::protocol::record::{ControlBatchRecord, Record as Inside, RecordBatchCompression};
 
     fn batch(base: i64, producer: i64, records: ControlBatchOrRecords) -> RecordBatch {
         let count = match &records {
@@ -319,6 +323,20 @@ mod tests {
         let wanted = [(4, "b"), (6, "c"), (8, "d")].map(|(at, text)| (at, text.to_string()));
         assert_eq!((seen.as_slice(), next), (&wanted[..], 10));
         assert_eq!(records[0].timestamp_millis, i64::MAX, "beyond the calendar");
+    }
+
+    #[test]
+    fn the_time_of_a_record_is_the_brokers_where_the_batch_says_so() {
+        let mut batch = data(0, -1, &["a", "b"]);
+        batch.first_timestamp = 1_000;
+        batch.max_timestamp = 9_000;
+        batch.timestamp_type = RecordBatchTimestampType::LogAppendTime;
+        let (records, _) = answer(&[], &[batch]).records(0).unwrap();
+        let times: Vec<i64> = records
+            .iter()
+            .map(|record| record.timestamp_millis)
+            .collect();
+        assert_eq!(times, [9_000, 9_000]);
     }
 
     #[test]
