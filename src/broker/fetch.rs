@@ -1,12 +1,12 @@
 //! Fetch, as Kafka's protocol has it, and the batches of records in its answer.
 //!
 //! The driver has a type for it, but fails a whole answer for one transaction marker or one timestamp beyond the
-//! calendar, and hands out the records of aborted transactions. So the answer is walked here batch by batch
-//! (<https://kafka.apache.org/documentation/#recordbatch>); what is inside a batch, and its compression, is the driver's.
+//! calendar, and hands out the records of aborted transactions. So the answer is walked here batch by batch.
 
 use std::collections::HashSet;
-use std::io::{Cursor, Read, Write};
+use std::io::{Read, Write};
 
+use anyhow::ensure;
 use rskafka::protocol::api_key::ApiKey;
 use rskafka::protocol::api_version::{ApiVersion, ApiVersionRange};
 use rskafka::protocol::error::Error as ProtocolError;
@@ -14,12 +14,12 @@ use rskafka::protocol::messages::{
     ReadVersionedError, ReadVersionedType, RequestBody, WriteVersionedError, WriteVersionedType,
 };
 use rskafka::protocol::primitives::{CompactString, Int8, Int16, Int32, Int64, TaggedFields};
-use rskafka::protocol::record::{ControlBatchOrRecords, RecordBatch, RecordBatchTimestampType};
 use rskafka::protocol::traits::{ReadError, ReadType, WriteType};
 use uuid::Uuid;
 
-use super::Record;
 use super::metadata::{read_length, read_uuid, write_length, write_uuid};
+use super::record_batch::Entry;
+use super::records::{Limits, Record, Taken};
 
 /// Fetch, version 13 (Kafka 3.1 and newer), from one partition: what is committed, at least a byte of it if that comes
 /// in time. It names the topic by its id, so that no record of another topic of the same name is ever read.
@@ -140,114 +140,64 @@ fn read_bytes<R: Read>(reader: &mut R) -> Result<Vec<u8>, ReadError> {
 }
 
 impl FetchAnswer {
-    /// The records from an offset on that a reader may see, and the offset after everything in the answer: markers
+    /// The records from an offset on that a reader may see, and the offset after everything that was looked at: markers
     /// and what was aborted or compacted away has been passed too.
     ///
     /// # Errors
-    /// A batch is damaged, or compressed in a way that is not known.
-    pub fn records(mut self, from: i64) -> Result<(Vec<Record>, i64), ReadError> {
+    /// A batch is damaged, or of a format or a codec that is not known.
+    pub fn records(mut self, from: i64, limits: Limits) -> anyhow::Result<(Vec<Record>, i64)> {
         self.aborted.sort_unstable_by_key(|(_, first)| *first);
         let mut begun = self.aborted.into_iter().peekable();
         let mut aborted = HashSet::new();
-        let mut records = Vec::new();
-        let mut next = from;
+        let mut taken = Taken::new(limits);
+        let (mut next, mut reached) = (from, 0);
         let mut rest = self.batches.as_slice();
-        while let Some((header, batch)) = Header::split(&mut rest) {
-            while let Some((producer, _)) = begun.next_if(|(_, first)| *first <= header.last) {
+        while let Some(entry) = Entry::split(&mut rest)?.filter(|_| !taken.is_full()) {
+            let (first, last) = entry.offsets();
+            // No checksum covers the offsets.
+            ensure!(
+                first >= reached,
+                "the batch at {first} lies behind {reached}; see the disks of kafka's brokers, and their logs"
+            );
+            reached = last + 1;
+            while let Some((producer, _)) = begun.next_if(|(_, first)| *first <= last) {
                 aborted.insert(producer);
             }
-            let is_passed = header.is_transactional() && aborted.contains(&header.producer);
-            if header.is_marker() || is_passed {
-                check(batch)?;
-            }
-            if header.is_marker() {
-                // Whichever it is, the transaction of this producer ends with it.
-                aborted.remove(&header.producer);
-            } else if !is_passed {
-                read_batch(batch, from, &mut records)?;
-            }
-            next = next.max(header.last + 1);
+            let after = match entry {
+                Entry::Batch(batch) if batch.is_marker() => {
+                    // Whichever it is, the transaction of this producer ends with it.
+                    aborted.remove(&batch.producer);
+                    reached
+                }
+                Entry::Batch(batch)
+                    if batch.is_transactional() && aborted.contains(&batch.producer) =>
+                {
+                    reached
+                }
+                Entry::Batch(batch) => batch.take(from, &mut taken)?,
+                Entry::Old(message) => {
+                    message.take(from, &mut taken);
+                    reached
+                }
+            };
+            next = next.max(after);
         }
-        Ok((records, next))
+        ensure!(
+            reached > 0 || self.batches.is_empty(),
+            "its batch is longer than what kafka hands out; see the disks of kafka's brokers, and their logs"
+        );
+        Ok((taken.records, next))
     }
-}
-
-/// What is needed of a batch before it is read.
-struct Header {
-    /// The offset of its last record, or of the last that it had before it was compacted.
-    last: i64,
-    attributes: i16,
-    producer: i64,
-}
-
-impl Header {
-    /// From the offset to the checksum, that is, up to the attributes.
-    const BEFORE_ATTRIBUTES: usize = 21;
-    /// What the length in a batch does not count: the offset and the length.
-    const BEFORE_LENGTH_COUNTS: usize = 12;
-
-    /// Takes a whole batch off; `None` if there is none any more.
-    fn split<'a>(rest: &mut &'a [u8]) -> Option<(Header, &'a [u8])> {
-        let length = i32::from_be_bytes(*rest.get(8..)?.first_chunk()?);
-        let length = usize::try_from(length).ok()? + Self::BEFORE_LENGTH_COUNTS;
-        let (batch, after) = rest.split_at_checked(length)?;
-        let base = i64::from_be_bytes(*batch.first_chunk()?);
-        let fields = batch.get(Self::BEFORE_ATTRIBUTES..)?;
-        let last_delta = i32::from_be_bytes(*fields.get(2..)?.first_chunk()?);
-        let header = Header {
-            last: base + i64::from(last_delta),
-            attributes: i16::from_be_bytes(*fields.first_chunk()?),
-            // After two timestamps.
-            producer: i64::from_be_bytes(*fields.get(22..)?.first_chunk()?),
-        };
-        *rest = after;
-        Some((header, batch))
-    }
-
-    fn is_transactional(&self) -> bool {
-        self.attributes & 0x10 != 0
-    }
-
-    fn is_marker(&self) -> bool {
-        self.attributes & 0x20 != 0
-    }
-}
-
-/// A batch that is passed over must be whole too: a damaged attribute would make a gap of records.
-fn check(batch: &[u8]) -> Result<(), ReadError> {
-    let (magic, checksum) = (batch[16], &batch[17..Header::BEFORE_ATTRIBUTES]);
-    let computed = crc32c::crc32c(&batch[Header::BEFORE_ATTRIBUTES..]);
-    if magic != 2 || checksum != computed.to_be_bytes() {
-        return Err(ReadError::Malformed("a batch is damaged".into()));
-    }
-    Ok(())
-}
-
-fn read_batch(batch: &[u8], from: i64, records: &mut Vec<Record>) -> Result<(), ReadError> {
-    let batch = RecordBatch::read(&mut Cursor::new(batch))?;
-    let ControlBatchOrRecords::Records(inside) = batch.records else {
-        return Ok(());
-    };
-    // Where the broker stamps, it does so once for a batch, and leaves the producer's times in the records.
-    let appended = match batch.timestamp_type {
-        RecordBatchTimestampType::LogAppendTime => Some(batch.max_timestamp),
-        RecordBatchTimestampType::CreateTime => None,
-    };
-    let created = |delta| batch.first_timestamp.saturating_add(delta);
-    let wanted = inside.into_iter().map(|record| Record {
-        offset: batch.base_offset + i64::from(record.offset_delta),
-        timestamp_millis: appended.unwrap_or_else(|| created(record.timestamp_delta)),
-        value: record.value,
-    });
-    // A batch comes whole, also if its middle was asked for.
-    records.extend(wanted.filter(|record| record.offset >= from));
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rskafka::protocol::record::{ControlBatchRecord, Record as Inside, RecordBatchCompression};
+    use rskafka::protocol::record::{
+        ControlBatchOrRecords, ControlBatchRecord, Record as Inside, RecordBatch,
+        RecordBatchCompression, RecordBatchTimestampType,
+    };
+    use std::io::Cursor;
 
     fn batch(base: i64, producer: i64, records: ControlBatchOrRecords) -> RecordBatch {
         let count = match &records {
@@ -318,7 +268,9 @@ mod tests {
             data(8, 7, &["d"]),
             marker(9, 8),
         ];
-        let (records, next) = answer(&[(7, 5)], &batches).records(4).unwrap();
+        let (records, next) = answer(&[(7, 5)], &batches)
+            .records(4, Limits::DEFAULT)
+            .unwrap();
         let seen = values(&records);
         let wanted = [(4, "b"), (6, "c"), (8, "d")].map(|(at, text)| (at, text.to_string()));
         assert_eq!((seen.as_slice(), next), (&wanted[..], 10));
@@ -331,7 +283,7 @@ mod tests {
         batch.first_timestamp = 1_000;
         batch.max_timestamp = 9_000;
         batch.timestamp_type = RecordBatchTimestampType::LogAppendTime;
-        let (records, _) = answer(&[], &[batch]).records(0).unwrap();
+        let (records, _) = answer(&[], &[batch]).records(0, Limits::DEFAULT).unwrap();
         let times: Vec<i64> = records
             .iter()
             .map(|record| record.timestamp_millis)
@@ -346,7 +298,9 @@ mod tests {
             marker(11, 7),
             data(12, 7, &["kept"]),
         ];
-        let (records, next) = answer(&[(7, 2)], &batches).records(10).unwrap();
+        let (records, next) = answer(&[(7, 2)], &batches)
+            .records(10, Limits::DEFAULT)
+            .unwrap();
         assert_eq!(values(&records), [(12, "kept".to_string())]);
         assert_eq!(next, 13);
     }
@@ -364,14 +318,14 @@ mod tests {
                 aborted: Vec::new(),
                 batches,
             };
-            let (records, next) = again.records(0).unwrap();
+            let (records, next) = again.records(0, Limits::DEFAULT).unwrap();
             assert_eq!((records.len(), next), (1, 1), "{cut}");
         }
         let none = FetchAnswer {
             batches: Vec::new(),
             ..answer
         };
-        assert_eq!(none.records(5).unwrap(), (Vec::new(), 5));
+        assert_eq!(none.records(5, Limits::DEFAULT).unwrap(), (Vec::new(), 5));
     }
 
     #[test]
@@ -382,11 +336,14 @@ mod tests {
             answer(&[(7, 0)], &[data(0, 7, &["a"])]),
         ] {
             *answer.batches.last_mut().unwrap() ^= 1;
-            assert!(answer.records(0).is_err());
+            assert!(answer.records(0, Limits::DEFAULT).is_err());
         }
         let mut answer = answer(&[], &[data(0, -1, &["a"])]);
         answer.batches[22] ^= 0x20;
-        assert!(answer.records(0).is_err(), "called a marker");
+        assert!(
+            answer.records(0, Limits::DEFAULT).is_err(),
+            "called a marker"
+        );
     }
 
     #[test]

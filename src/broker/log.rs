@@ -3,8 +3,9 @@
 use anyhow::bail;
 use uuid::Uuid;
 
+use super::Broker;
 use super::reader::{FetchError, Fetched, Reader};
-use super::{Broker, Record};
+use super::records::Record;
 
 /// What happened to a log that is not the one that was read before, though the topic is.
 const LOST_ITS_END: &str = "the log lost its end; docs/exactly-once.md says what that means";

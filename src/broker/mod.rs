@@ -2,6 +2,7 @@
 
 mod class;
 mod connector;
+mod decompress;
 mod describe;
 mod fetch;
 mod lane;
@@ -11,6 +12,8 @@ mod partitioner;
 mod produce;
 mod producer;
 mod reader;
+mod record_batch;
+mod records;
 mod switch;
 mod topic;
 
@@ -24,7 +27,7 @@ use connector::{Connector, SecurityArgs};
 pub use log::Log;
 pub use produce::Outgoing;
 pub use producer::{Producer, Receipt, SendError};
-pub use reader::Record;
+pub use records::{Record, VALUE_BYTES_MAX};
 use rskafka::messenger::{Messenger, RequestError};
 use tokio::sync::Semaphore;
 pub use topic::{Retention, TopicSpec, TopicState, TopicWatch, min_insync_replicas};

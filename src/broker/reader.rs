@@ -9,11 +9,13 @@ use rskafka::protocol::messages::{
     IsolationLevel, ListOffsetsRequest, ListOffsetsRequestPartition, ListOffsetsRequestTopic,
 };
 use rskafka::protocol::primitives::{Int32, Int64, String_};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::class::{Class, class, explain_code};
 use super::fetch::{Fetch, NO_REPLICA};
+use super::records::{Limits, Record};
 use super::{Broker, CALL_TIMEOUT};
 use crate::trust::Wire;
 
@@ -30,17 +32,6 @@ const ANSWER_BYTES_MAX: usize = 128 << 20;
 /// In the protocol, for the offset after the last record and for the first one.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
-
-/// A record as it lies in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// Its place in the partition.
-    pub offset: i64,
-    /// Its own timestamp, in milliseconds since 1970; whatever its producer wrote there.
-    pub timestamp_millis: i64,
-    /// Its value; `None` is a tombstone.
-    pub value: Option<Vec<u8>>,
-}
 
 /// What a fetch brought.
 #[derive(Debug)]
@@ -144,11 +135,13 @@ impl Reader {
             Some((error, Class::Hold)) => return Err(FetchError::Failed(self.refused(error))),
         }
         let end = answer.high_watermark;
-        match answer.records(offset) {
+        // Away from the threads that answer: a batch may take seconds to inflate.
+        let reading = spawn_blocking(move || answer.records(offset, Limits::DEFAULT)).await;
+        match reading.map_err(anyhow::Error::from).flatten() {
             Ok((records, next)) => Ok(Fetched { records, next, end }),
-            Err(err) => Err(FetchError::Failed(self.failed(
-                anyhow!(err).context(format!("what lies at {offset} cannot be read")),
-            ))),
+            Err(err) => Err(FetchError::Failed(
+                self.failed(err.context(format!("what lies at {offset} cannot be read"))),
+            )),
         }
     }
 

@@ -6,7 +6,7 @@ use std::hash::BuildHasherDefault;
 use chrono::{DateTime, Datelike as _};
 
 use super::repeats::{AsItIs, Fingerprint, Repeats};
-use crate::broker::Record;
+use crate::broker::{Record, VALUE_BYTES_MAX};
 use crate::event::parse_record;
 use crate::store::{Content, RAW_BYTES_LEAST, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};
 
@@ -162,14 +162,21 @@ impl Batch {
     }
 }
 
+// What is read of a value is at least what is kept of it.
+const _: () = assert!(VALUE_BYTES_MAX as usize >= RAW_BYTES_MAX);
+
 /// What becomes of a record.
 fn row(record: Record) -> Row {
-    let content = match record.value {
-        None => Content::Bad {
+    let content = match (record.unread, record.value) {
+        (Some(reason), value) => Content::Bad {
+            reason,
+            raw: kept_raw(&value.unwrap_or_default()).to_vec(),
+        },
+        (None, None) => Content::Bad {
             reason: "no value".to_string(),
             raw: Vec::new(),
         },
-        Some(value) => match parse_record(&value) {
+        (None, Some(value)) => match parse_record(&value) {
             Ok(event) => Content::Event {
                 event,
                 repeat: false,
@@ -225,6 +232,7 @@ mod tests {
             offset,
             timestamp_millis,
             value: Some(value.as_bytes().to_vec()),
+            unread: None,
         }
     }
 
@@ -275,7 +283,7 @@ mod tests {
             Record {
                 offset: 7,
                 timestamp_millis: MAY,
-                value: None,
+                ..Record::default()
             },
             good(8, 2),
         ];

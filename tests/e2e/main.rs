@@ -13,6 +13,7 @@
 mod attacks;
 mod audit;
 mod authority;
+mod batch;
 mod client;
 mod coding;
 mod consume;
@@ -20,6 +21,7 @@ mod corpus;
 mod documents;
 mod edge;
 mod errors;
+mod foreign;
 mod forms;
 mod fresh;
 mod holds;
