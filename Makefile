@@ -62,12 +62,13 @@ chaos: ## kill, freeze and cut off everything under load, then count: FAULTS=200
 rolls: ## kill a leader of three brokers, roll all, freeze one, leave one down; count, and time the answers: SEED=7; four minutes
 	@exec python3 chaos/chaos.py --rolls $(if $(SEED),--seed $(SEED))
 
-fuzz: ## feed the decoders of bodies RUNS=1000000 inputs, guided by coverage from the corpus of the tests
+fuzz: ## feed the decoders of bodies and the readers of Kafka's answers RUNS=1000000 inputs each, from the corpora of the tests
 	@cd fuzz && target=$$(rustc --print host-tuple) && \
 	cargo build --locked --release --target $$target && bin=../target/fuzz/$$target/release && \
-	mkdir -p ../target/fuzz/found && $$bin/seeds ../target/fuzz/seeds && \
-	exec $$bin/decode -runs=$(RUNS) -max_len=8192 -timeout=10 -rss_limit_mb=1024 -dict=events.dict \
-		-artifact_prefix=../target/fuzz/ -print_final_stats=1 ../target/fuzz/found ../target/fuzz/seeds
+	$$bin/seeds ../target/fuzz/seeds && for name in decode answers; do \
+	mkdir -p ../target/fuzz/found/$$name && \
+	$$bin/$$name -runs=$(RUNS) -max_len=8192 -timeout=10 -rss_limit_mb=1024 -dict=events.dict -artifact_prefix=../target/fuzz/ \
+		-print_final_stats=1 ../target/fuzz/found/$$name ../target/fuzz/seeds/$$name || exit; done
 
 settings: ## try every setting of ClickHouse as a profile, and write tests/settings/found.tsv; half an hour; [ONLY=PATTERN] [AGAIN=PATTERN]
 	cargo build --locked

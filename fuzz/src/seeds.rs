@@ -1,4 +1,5 @@
-//! Writes the bodies of the corpus of bad requests as files, for a fuzzer to begin with.
+//! Writes what fuzzers begin with as files: for `decode` the bodies of the corpus of bad requests, for `answers` the
+//! record batches of real clients.
 //!
 //! usage: seeds FOLDER
 
@@ -6,6 +7,7 @@ mod client {
     pub const SITE: &str = "7a6f0a3e-9d3c-4b0e-8a55-0a4f5b1c2d3e";
 }
 
+mod answer;
 #[allow(dead_code, reason = "the tests' own modules, which have answers too")]
 #[path = "../../tests/e2e/corpus/bodies.rs"]
 mod bodies;
@@ -29,7 +31,11 @@ fn main() -> std::io::Result<()> {
         eprintln!("usage: seeds FOLDER");
         std::process::exit(2);
     });
-    std::fs::create_dir_all(&folder)?;
+    let (decode, answers) = (format!("{folder}/decode"), format!("{folder}/answers"));
+    for folder in [&decode, &answers] {
+        std::fs::create_dir_all(folder)?;
+    }
+    write_answers(&answers)?;
     let mut cases = encodings::cases();
     cases.extend(bodies::members());
     for file in ["json.txt", "lines.txt"] {
@@ -41,7 +47,7 @@ fn main() -> std::io::Result<()> {
     for (number, case) in cases.iter().enumerate() {
         let body = body(case);
         if body.len() <= BYTES_MAX {
-            std::fs::write(format!("{folder}/seed-{number:04}"), body)?;
+            std::fs::write(format!("{decode}/seed-{number:04}"), body)?;
         }
     }
     Ok(())
@@ -56,4 +62,25 @@ fn body(case: &Case) -> Vec<u8> {
     let sent = sent.collect::<Vec<_>>().concat();
     let end = sent.windows(4).position(|four| four == b"\r\n\r\n");
     end.map_or(Vec::new(), |end| sent[end + 4..].to_vec())
+}
+
+/// Each file of batches in each of the ways in which the target takes it.
+fn write_answers(folder: &str) -> std::io::Result<()> {
+    let batches = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/batches");
+    for file in std::fs::read_dir(batches)? {
+        let path = file?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if !name.ends_with(".batches") {
+            continue;
+        }
+        let batches = std::fs::read(&path)?;
+        let answer = answer::WITH_BATCHES.around(&batches);
+        for (kind, bytes) in [(0, &answer), (1, &batches), (2, &batches)] {
+            std::fs::write(
+                format!("{folder}/{name}-{kind}"),
+                [&[kind], &bytes[..]].concat(),
+            )?;
+        }
+    }
+    Ok(())
 }

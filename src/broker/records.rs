@@ -194,10 +194,9 @@ impl Reading<'_> {
             _ => why.to_string(),
         };
         let reason = format!("the batch of {first} to {last} cannot be read from here on: {why}");
-        let begin = if self.batch.is_dense() {
-            self.next
-        } else {
-            last
+        let begin = match self.batch.is_dense() {
+            true => self.next,
+            false => self.next.max(last),
         };
         for offset in begin.max(self.from)..=last {
             if self.taken.is_full() {

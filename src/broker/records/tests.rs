@@ -154,6 +154,8 @@ fn what_was_compacted_away_is_a_hole() {
         read(&batch(0, 5, 0, b""), 0, Limits::DEFAULT),
         (Vec::new(), 106)
     );
+    // More than there are offsets.
+    assert_eq!(told(&all(&batch(0, 1, 3, &record(1, b"b")))).len(), 1);
     // Which offsets the rest has is not known.
     for (last_delta, wrong) in [
         (5, [record(4, b"e"), record(1, b"b")]),
