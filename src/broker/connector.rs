@@ -21,6 +21,12 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 const CLIENT_ID: &str = concat!("captcha/", env!("CARGO_PKG_VERSION"));
 
+/// What to do about a reader that a broker throttles.
+pub const RAISE_QUOTA: &str = concat!(
+    "raise the quota consumer_byte_rate of its user, or of the client id captcha/",
+    env!("CARGO_PKG_VERSION")
+);
+
 /// How connections to Kafka are secured.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[group(skip)]

@@ -41,8 +41,11 @@ pub struct Fetch {
 pub struct FetchAnswer {
     /// Why there is none.
     pub error: Option<ProtocolError>,
-    /// The offset after the last record that is on all in-sync replicas.
-    pub high_watermark: i64,
+    /// How long the broker does not listen on this connection, because the client is beyond a quota. Then it hands
+    /// out nothing, and says nothing of the partition.
+    pub throttle_ms: i32,
+    /// The offset after the last record that is on all in-sync replicas, unless nothing is said of it.
+    pub high_watermark: Option<i64>,
     /// Transactions that were aborted and have records in the batches: producer and first offset.
     aborted: Vec<(i64, i64)>,
     /// Whole batches, and maybe the beginning of one more.
@@ -97,11 +100,11 @@ impl<R: Read> ReadVersionedType<R> for FetchAnswer {
     fn read_versioned(reader: &mut R, _: ApiVersion) -> Result<Self, ReadVersionedError> {
         let mut answer = FetchAnswer {
             error: None,
-            high_watermark: 0,
+            throttle_ms: Int32::read(reader)?.0,
+            high_watermark: None,
             aborted: Vec::new(),
             batches: Vec::new(),
         };
-        Int32::read(reader)?; // throttle time; the broker waits by itself
         answer.error = ProtocolError::new(Int16::read(reader)?.0);
         Int32::read(reader)?; // session
         for _ in 0..read_length(reader)? {
@@ -110,7 +113,7 @@ impl<R: Read> ReadVersionedType<R> for FetchAnswer {
                 Int32::read(reader)?; // partition
                 let error = ProtocolError::new(Int16::read(reader)?.0);
                 answer.error = answer.error.or(error);
-                answer.high_watermark = Int64::read(reader)?.0;
+                answer.high_watermark = Some(Int64::read(reader)?.0);
                 Int64::read(reader)?; // last stable offset
                 Int64::read(reader)?; // first offset
                 for _ in 0..read_length(reader)? {
@@ -244,7 +247,8 @@ mod tests {
         }
         FetchAnswer {
             error: None,
-            high_watermark: 0,
+            throttle_ms: 0,
+            high_watermark: None,
             aborted: aborted.to_vec(),
             batches: bytes,
         }
@@ -314,7 +318,8 @@ mod tests {
             let batches = answer.batches.clone();
             let again = FetchAnswer {
                 error: None,
-                high_watermark: 0,
+                throttle_ms: 0,
+                high_watermark: None,
                 aborted: Vec::new(),
                 batches,
             };
@@ -363,7 +368,18 @@ mod tests {
         let answer = FetchAnswer::read_versioned(&mut cursor, ApiVersion(Int16(13))).unwrap();
         assert_eq!(cursor.position(), cursor.get_ref().len() as u64);
         assert_eq!(answer.error, None);
-        assert_eq!((answer.high_watermark, answer.aborted), (9, vec![(7, 5)]));
+        assert_eq!(
+            (answer.high_watermark, answer.aborted),
+            (Some(9), vec![(7, 5)])
+        );
         assert_eq!(answer.batches, b"xy");
+    }
+
+    #[test]
+    fn an_answer_beyond_a_quota_says_nothing() {
+        let bytes = b"\0\0\x27\x10\0\0\0\0\0\0\x01\0";
+        let answer = FetchAnswer::read_versioned(&mut &bytes[..], ApiVersion(Int16(13))).unwrap();
+        assert_eq!((answer.throttle_ms, answer.high_watermark), (10_000, None));
+        assert_eq!(answer.records(5, Limits::DEFAULT).unwrap(), (Vec::new(), 5));
     }
 }

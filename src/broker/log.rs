@@ -1,11 +1,13 @@
 //! A partition read in order, also when its log begins later than expected or is another one.
 
+use std::time::Duration;
+
 use anyhow::bail;
 use uuid::Uuid;
 
-use super::Broker;
 use super::reader::{FetchError, Fetched, Reader};
 use super::records::Record;
+use super::{Broker, RAISE_QUOTA};
 
 /// What happened to a log that is not the one that was read before, though the topic is.
 const LOST_ITS_END: &str = "the log lost its end; docs/exactly-once.md says what that means";
@@ -18,6 +20,8 @@ pub struct Log {
     next: i64,
     /// The end of the log when it was last heard of.
     end: i64,
+    /// By the last fetch.
+    throttled: Duration,
 }
 
 impl Broker {
@@ -31,6 +35,7 @@ impl Broker {
             name: format!("{}:{number}", self.topic()),
             next,
             end: 0,
+            throttled: Duration::ZERO,
         })
     }
 
@@ -51,7 +56,13 @@ impl Broker {
             fetched = reader.fetch(start.max(from), Reader::ONE_BATCH).await;
         }
         match fetched {
-            Ok(Fetched { records, end, .. }) => Ok((records.into_iter().next(), end)),
+            Ok(Fetched { records, end, .. }) => {
+                let end = match end {
+                    Some(end) => end,
+                    None => reader.end_meanwhile().await?,
+                };
+                Ok((records.into_iter().next(), end))
+            }
             Err(FetchError::OutOfRange) => {
                 bail!("kafka has no {from} of {}:{number}", self.topic())
             }
@@ -71,6 +82,11 @@ impl Log {
         self.end
     }
 
+    /// How long the broker hands out nothing, as the last fetch heard, because a quota is used up; 0 if none is.
+    pub fn throttled(&self) -> Duration {
+        self.throttled
+    }
+
     /// Goes on at a later offset.
     pub fn skip_to(&mut self, offset: i64) {
         self.next = self.next.max(offset);
@@ -82,10 +98,14 @@ impl Log {
     /// Kafka is away, or its log ends before the offset that comes next.
     pub async fn fetch(&mut self, bytes_max: i32) -> anyhow::Result<Vec<Record>> {
         match self.reader.fetch(self.next, bytes_max).await {
-            Ok(Fetched { records, next, end }) => {
-                self.next = next;
-                self.end = end;
-                Ok(records)
+            Ok(fetched) => {
+                self.next = fetched.next;
+                self.throttled = fetched.throttled;
+                self.end = match fetched.end {
+                    Some(end) => end,
+                    None => self.reader.end_meanwhile().await?,
+                };
+                Ok(fetched.records)
             }
             Err(FetchError::OutOfRange) => {
                 self.skip_to_start().await?;
@@ -141,6 +161,10 @@ impl Log {
     /// Kafka is away.
     pub async fn record_at(&self, offset: i64) -> anyhow::Result<Option<Record>> {
         match self.reader.fetch(offset, Reader::ONE_BATCH).await {
+            Ok(Fetched { end: None, .. }) => bail!(
+                "kafka throttles captcha and does not say what lies at {offset} of {}: {RAISE_QUOTA}",
+                self.name
+            ),
             Ok(Fetched { records, .. }) => {
                 Ok(records.into_iter().find(|record| record.offset == offset))
             }

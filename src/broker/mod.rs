@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+pub use connector::RAISE_QUOTA;
 use connector::{Connector, SecurityArgs};
 pub use log::Log;
 pub use produce::Outgoing;

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::class::{Class, class, explain_code};
 use super::fetch::{Fetch, NO_REPLICA};
 use super::records::{Limits, Record};
-use super::{Broker, CALL_TIMEOUT};
+use super::{Broker, CALL_TIMEOUT, TOPIC_BYTES_MAX};
 use crate::trust::Wire;
 
 /// How long a broker may hold a fetch open while there is nothing new.
@@ -40,8 +40,10 @@ pub struct Fetched {
     pub records: Vec<Record>,
     /// The offset after everything that was looked at, which may be more than the records.
     pub next: i64,
-    /// The offset after the last record that is on all in-sync replicas.
-    pub end: i64,
+    /// The offset after the last record that is on all in-sync replicas; a broker that throttles does not say.
+    pub end: Option<i64>,
+    /// How long the broker does not listen, and hands out nothing, because a quota is used up; 0 if none is.
+    pub throttled: Duration,
 }
 
 /// Why a fetch brought nothing.
@@ -58,6 +60,8 @@ pub struct Reader {
     broker: Broker,
     topic_id: Uuid,
     leader: Messenger<Wire>,
+    /// Of the leader.
+    address: String,
     number: i32,
 }
 
@@ -80,6 +84,7 @@ impl Broker {
             broker: self.clone(),
             topic_id,
             leader,
+            address,
             number,
         })
     }
@@ -135,10 +140,16 @@ impl Reader {
             Some((error, Class::Hold)) => return Err(FetchError::Failed(self.refused(error))),
         }
         let end = answer.high_watermark;
+        let throttled = Duration::from_millis(u64::try_from(answer.throttle_ms).unwrap_or(0));
         // Away from the threads that answer: a batch may take seconds to inflate.
         let reading = spawn_blocking(move || answer.records(offset, Limits::DEFAULT)).await;
         match reading.map_err(anyhow::Error::from).flatten() {
-            Ok((records, next)) => Ok(Fetched { records, next, end }),
+            Ok((records, next)) => Ok(Fetched {
+                records,
+                next,
+                end,
+                throttled,
+            }),
             Err(err) => Err(FetchError::Failed(
                 self.failed(err.context(format!("what lies at {offset} cannot be read"))),
             )),
@@ -150,7 +161,7 @@ impl Reader {
     /// # Errors
     /// No answer within 3 seconds.
     pub async fn start(&self) -> anyhow::Result<i64> {
-        self.offset(EARLIEST).await
+        self.offset(&self.leader, EARLIEST).await
     }
 
     /// The offset after the last record that was confirmed before this was called, even if an open transaction
@@ -160,10 +171,20 @@ impl Reader {
     /// # Errors
     /// No answer within 3 seconds.
     pub async fn end(&self) -> anyhow::Result<i64> {
-        self.offset(LATEST).await
+        self.offset(&self.leader, LATEST).await
     }
 
-    async fn offset(&self, at: i64) -> anyhow::Result<i64> {
+    /// The same on a connection of its own: on one that is throttled the leader does not listen.
+    ///
+    /// # Errors
+    /// The leader cannot be reached, or does not answer within 3 seconds.
+    pub async fn end_meanwhile(&self) -> anyhow::Result<i64> {
+        let connector = &self.broker.connector;
+        let leader = connector.messenger(&self.address, TOPIC_BYTES_MAX).await?;
+        self.offset(&leader, LATEST).await
+    }
+
+    async fn offset(&self, leader: &Messenger<Wire>, at: i64) -> anyhow::Result<i64> {
         let request = ListOffsetsRequest {
             replica_id: Int32(NO_REPLICA),
             isolation_level: Some(IsolationLevel::ReadUncommitted),
@@ -176,7 +197,7 @@ impl Reader {
                 }],
             }],
         };
-        let answer = timeout(CALL_TIMEOUT, self.leader.request(request))
+        let answer = timeout(CALL_TIMEOUT, leader.request(request))
             .await
             .map_err(|_| self.broker.silent(CALL_TIMEOUT))?
             .map_err(|err| self.failed(err.into()))?;

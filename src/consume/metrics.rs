@@ -38,6 +38,8 @@ pub struct Metrics {
     pub burnt_tokens: Counter<u64, AtomicU64>,
     /// Times that somebody else had moved a head.
     pub heads_moved: Counter<u64, AtomicU64>,
+    /// Time that brokers asked to wait, in seconds.
+    pub throttled: Counter<f64, AtomicU64>,
     /// Bad records of which only the first bytes were kept, because they were too many.
     pub shortened: Counter<u64, AtomicU64>,
     /// Partitions of the topic, whoever owns them.
@@ -64,6 +66,7 @@ impl Metrics {
             waits: Waits::new(),
             burnt_tokens: Counter::default(),
             heads_moved: Counter::default(),
+            throttled: Counter::default(),
             shortened: Counter::default(),
             topic_partitions: Gauge::default(),
             lag_records: Family::default(),
@@ -97,6 +100,12 @@ impl Metrics {
             "burnt_tokens",
             "Deduplication tokens that the server had noted without keeping the rows",
             metrics.burnt_tokens.clone(),
+        );
+        registry.register_with_unit(
+            "fetch_throttled",
+            "Time that Kafka asked consumers to wait, because a quota was used up",
+            Unit::Seconds,
+            metrics.throttled.clone(),
         );
         registry.register(
             "dead_letters_shortened",

@@ -1,5 +1,7 @@
 //! The two connections of a worker, and where they stand.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, bail};
 
 use super::batch::Pending;
@@ -87,6 +89,11 @@ impl Session {
         let led_on = self.log.next() > self.pending.reached;
         self.pending.reached = self.log.next();
         Ok(led_on)
+    }
+
+    /// How long the broker hands out nothing, because a quota is used up; 0 if none is.
+    pub fn throttled(&self) -> Duration {
+        self.log.throttled()
     }
 
     /// The offset after the last record that was confirmed before this was called.

@@ -22,7 +22,7 @@ use super::metrics::{Metrics, Owned};
 use super::session::Session;
 use super::step::{Answer, Attempt, GENERATIONS_MAX, Step, Why};
 use super::tally::Tally;
-use crate::broker::Broker;
+use crate::broker::{Broker, RAISE_QUOTA};
 use crate::http::admin::Health;
 use crate::store::{Class, Insert, Place, Store, TopicFacts};
 
@@ -34,6 +34,9 @@ const IDLE_LOOK: Duration = Duration::from_secs(2);
 
 /// Fetches that may bring nothing although the log goes on, before that is called a failure.
 const FETCHES_IN_VAIN_MAX: u32 = 20;
+
+/// For one wait that a broker asks for. It asks for a minute at most, unless its windows for quotas were changed.
+const THROTTLED_MAX: Duration = Duration::from_secs(60);
 
 /// Between log lines about bad records of one partition.
 const TELL_INTERVAL: Duration = Duration::from_secs(60);
@@ -273,14 +276,20 @@ impl Worker {
             }
             let led_on = session.fetch(self.bounds.fetch_bytes()).await?;
             self.lag.tell(session);
-            self.claim(session).await;
+            if session.throttled().is_zero() {
+                self.claim(session).await;
+            }
             if led_on {
                 continue;
             }
+            if session.is_behind() && session.has_pending() {
+                return Ok(());
+            }
+            if !session.throttled().is_zero() {
+                self.wait_for_quota(session).await;
+                continue;
+            }
             if session.is_behind() {
-                if session.has_pending() {
-                    return Ok(());
-                }
                 in_vain += 1;
                 if in_vain == FETCHES_IN_VAIN_MAX {
                     bail!(
@@ -297,6 +306,24 @@ impl Worker {
                 next_look = Instant::now() + IDLE_LOOK;
             }
         }
+    }
+
+    /// Waits until the broker listens again.
+    async fn wait_for_quota(&self, session: &Session) {
+        let throttled = session.throttled();
+        self.metrics.throttled.inc_by(throttled.as_secs_f64());
+        let reason = format!(
+            "kafka throttles captcha, now for {:.1} s, with {} records of {} to come; {RAISE_QUOTA}",
+            throttled.as_secs_f64(),
+            session.lag_records(),
+            self.name()
+        );
+        if session.is_behind() {
+            self.health.failed(&self.check, reason);
+        } else {
+            self.health.set(&self.check, Ok(()));
+        }
+        sleep(throttled.min(THROTTLED_MAX)).await;
     }
 
     /// Waits before it begins anew, and looks meanwhile what gathers in Kafka: it may be ClickHouse that is away.

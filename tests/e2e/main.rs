@@ -34,6 +34,8 @@ mod months;
 mod outages;
 mod owners;
 mod process;
+
+mod quota;
 mod readers;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod replicas;

@@ -31,7 +31,7 @@ async fn accept_event_in_the_end(address: &str, event: &serde_json::Value) {
 }
 
 /// Kafka listens before it knows its own brokers.
-async fn migrate_in_the_end(world: &World, args: &[&str]) {
+pub async fn migrate_in_the_end(world: &World, args: &[&str]) {
     let args = [&["migrate"], args].concat();
     eventually("migrate to succeed", async || {
         let output = world.run(&args).await;
