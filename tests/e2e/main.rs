@@ -21,7 +21,6 @@ mod corpus;
 mod documents;
 mod edge;
 mod errors;
-mod foreign;
 mod forms;
 mod fresh;
 mod holds;
@@ -34,9 +33,9 @@ mod months;
 mod outages;
 mod owners;
 mod process;
-
 mod quota;
 mod readers;
+mod records;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod replicas;
 mod restore;
