@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -135,6 +136,8 @@ impl Mechanism {
 pub(super) struct Connector {
     tls: Option<Tls>,
     login: Option<Login>,
+    /// Those that were given. Kafka gives others.
+    addresses: Arc<[String]>,
 }
 
 #[derive(Debug)]
@@ -149,7 +152,7 @@ impl Connector {
     ///
     /// # Errors
     /// A file cannot be read or is not what it should be, or the password is missing or would be sent in the clear.
-    pub fn new(args: SecurityArgs) -> anyhow::Result<Connector> {
+    pub fn new(args: SecurityArgs, addresses: Arc<[String]>) -> anyhow::Result<Connector> {
         let client = args.kafka_client_certificate_file;
         let tls = args.kafka_tls.then(|| Tls {
             ca_file: args.kafka_ca_file,
@@ -177,7 +180,11 @@ impl Connector {
                 password,
             });
         }
-        Ok(Connector { tls, login })
+        Ok(Connector {
+            tls,
+            login,
+            addresses,
+        })
     }
 
     /// A connection that speaks Kafka's protocol and nothing more, for answers up to a size.
@@ -204,7 +211,7 @@ impl Connector {
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
-        let tcp = open(address).await?;
+        let tcp = self.open(address).await?;
         let greet = async {
             let wire = self.secured(address, tcp).await?;
             let mut messenger = Messenger::new(wrap(wire), answer_bytes_max, CLIENT_ID.into());
@@ -218,8 +225,9 @@ impl Connector {
         let greeted = timeout(CALL_TIMEOUT, greet).await;
         greeted.unwrap_or_else(|_| {
             bail!(
-                "cannot talk to kafka at {address}: no answer within {} s; check --kafka-brokers",
-                CALL_TIMEOUT.as_secs()
+                "cannot talk to kafka at {address}: no answer within {} s; check {}",
+                CALL_TIMEOUT.as_secs(),
+                self.origin(address)
             )
         })
     }
@@ -232,9 +240,32 @@ impl Connector {
         let greeted = tls.greet(host, tcp).await;
         greeted.map_err(|err| {
             anyhow::anyhow!(
-                "cannot connect to kafka at {address} with tls: {err:#}; check --kafka-brokers and --kafka-ca-file"
+                "cannot connect to kafka at {address} with tls: {err:#}; check {} and --kafka-ca-file",
+                self.origin(address)
             )
         })
+    }
+
+    /// Where an address comes from, for people who are to look there.
+    fn origin(&self, address: &str) -> &'static str {
+        match self.addresses.iter().any(|given| given == address) {
+            true => "--kafka-brokers",
+            false => "advertised.listeners of kafka, which gives this address",
+        }
+    }
+
+    /// A plain connection, whose error says what is wrong.
+    async fn open(&self, address: &str) -> anyhow::Result<TcpStream> {
+        let origin = self.origin(address);
+        let advice = format!("check {origin}, and that kafka runs");
+        match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true)?;
+                Ok(stream)
+            }
+            Ok(Err(err)) => bail!("cannot connect to kafka at {address}: {err}; {advice}"),
+            Err(_) => bail!("cannot connect to kafka at {address} within 1 s; {advice}"),
+        }
     }
 
     /// Why a first question got no answer, for people.
@@ -269,9 +300,10 @@ impl Connector {
     }
 
     fn not_greeted(&self, address: &str, err: &(dyn Error + 'static)) -> anyhow::Error {
+        let origin = self.origin(address);
         let advice = match self.tls {
-            None => "check --kafka-brokers, and whether that port wants --kafka-tls",
-            Some(_) => "check --kafka-brokers",
+            None => format!("check {origin}, and whether that port wants --kafka-tls"),
+            Some(_) => format!("check {origin}"),
         };
         let reason = self.tls_trouble(err).unwrap_or_else(|| err.to_string());
         anyhow::anyhow!("cannot talk to kafka at {address}: {reason}; {advice}")
@@ -309,18 +341,5 @@ impl Login {
                 anyhow::anyhow!("{refused}: {err}; look at kafka's log")
             }
         })
-    }
-}
-
-/// A plain connection, whose error says what is wrong.
-async fn open(address: &str) -> anyhow::Result<TcpStream> {
-    const ADVICE: &str = "check --kafka-brokers, and that kafka runs";
-    match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-        Ok(Ok(stream)) => {
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        }
-        Ok(Err(err)) => bail!("cannot connect to kafka at {address}: {err}; {ADVICE}"),
-        Err(_) => bail!("cannot connect to kafka at {address} within 1 s; {ADVICE}"),
     }
 }

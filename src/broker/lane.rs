@@ -47,6 +47,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
 const AGAIN_AFTER_MAX: Duration = Duration::from_millis(500);
 
+/// Between tries to connect while nobody sends anything.
+const RECONNECT_AFTER: Duration = Duration::from_secs(1);
+
 /// Less time than this until a sender gives up is not worth another try: it would not get to know the reason.
 const LAST_WORD: Duration = Duration::from_millis(500);
 
@@ -125,7 +128,7 @@ impl Runner {
         loop {
             let first = match next.take() {
                 Some(job) => Some(job),
-                None => jobs.recv().await,
+                None => self.next_job(&mut jobs, &mut connection).await,
             };
             let Some(first) = first else {
                 return;
@@ -145,12 +148,35 @@ impl Runner {
         }
     }
 
+    /// Waits for a job, and connects meanwhile if it is not connected, so that it is known whether the leader can be
+    /// reached before somebody wants to send.
+    async fn next_job(
+        &self,
+        jobs: &mut mpsc::UnboundedReceiver<Job>,
+        connection: &mut Option<Connection>,
+    ) -> Option<Job> {
+        while connection.is_none() {
+            let connect = async {
+                sleep(RECONNECT_AFTER).await;
+                self.connect().await.ok()
+            };
+            tokio::select! {
+                biased;
+                job = jobs.recv() => return job,
+                connected = connect => *connection = connected,
+            }
+        }
+        jobs.recv().await
+    }
+
     async fn connect(&self) -> anyhow::Result<Connection> {
         let buffered = |wire| BufStream::with_capacity(READ_BYTES, WRITE_BYTES, wire);
         let connector = &self.broker.connector;
-        connector
+        let connected = connector
             .messenger_over(&self.address, ANSWER_BYTES_MAX, buffered)
-            .await
+            .await;
+        self.broker.leaders.tried(&self.address, &connected);
+        connected
     }
 
     async fn produce(

@@ -6,6 +6,7 @@ mod decompress;
 mod describe;
 mod fetch;
 mod lane;
+mod leaders;
 mod log;
 mod metadata;
 mod partitioner;
@@ -25,9 +26,10 @@ use std::time::Duration;
 
 pub use connector::RAISE_QUOTA;
 use connector::{Connector, SecurityArgs};
+pub use leaders::Leaders;
 pub use log::Log;
 pub use produce::Outgoing;
-pub use producer::{Producer, Receipt, SendError};
+pub use producer::{Producer, Receipt, SendError, Status};
 pub use records::{Record, VALUE_BYTES_MAX};
 use rskafka::messenger::{Messenger, RequestError};
 use tokio::sync::Semaphore;
@@ -125,6 +127,7 @@ pub struct Broker {
     /// The address that answered last: tried first, so that a dead one costs its second only once.
     preferred: Arc<AtomicUsize>,
     opening: Arc<Semaphore>,
+    leaders: Leaders,
 }
 
 impl Broker {
@@ -133,12 +136,14 @@ impl Broker {
     /// # Errors
     /// A file of a password or of certificates cannot be read, or is not what it should be.
     pub fn new(args: Args) -> anyhow::Result<Broker> {
+        let addresses: Arc<[String]> = args.kafka_brokers.into();
         Ok(Broker {
-            addresses: args.kafka_brokers.into(),
             topic: args.topic.kafka_topic,
-            connector: Arc::new(Connector::new(args.security)?),
+            connector: Arc::new(Connector::new(args.security, Arc::clone(&addresses))?),
+            addresses,
             preferred: Arc::default(),
             opening: Arc::new(Semaphore::new(OPENING_MAX)),
+            leaders: Leaders::default(),
         })
     }
 
@@ -150,6 +155,11 @@ impl Broker {
     /// The topic of the events.
     pub fn topic(&self) -> &TopicName {
         &self.topic
+    }
+
+    /// Which leaders can be reached.
+    pub fn leaders(&self) -> &Leaders {
+        &self.leaders
     }
 
     /// Number of partitions of the topic.

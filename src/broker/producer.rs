@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Broker;
 use super::lane::{BATCH_BYTES_MAX, Job, Lane};
+use super::leaders::Reach;
 use super::metadata::Described;
 use super::partitioner::partition_for;
 use super::produce::{Arrived, Outgoing};
@@ -35,6 +36,9 @@ const RECORD_OVERHEAD_BYTES: usize = 128;
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 const LOOK_SOON: Duration = Duration::from_millis(25);
 
+/// Looks soon after the start, until a leader was reached or not: as long as that may take.
+const FIRST_LOOKS: u32 = 200;
+
 /// Looks in a row that must find fewer partitions than before until that is believed: a broker that is behind
 /// the others may not know of new ones yet, and a repeat must not change its partition twice.
 const FEWER_LOOKS: u32 = 10;
@@ -46,6 +50,19 @@ pub struct Receipt {
     pub partition: i32,
     /// Offset in it.
     pub offset: i64,
+}
+
+/// Whether the topic can be written to, as far as is known without writing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// Every leader can be reached, or was not tried yet.
+    Reached,
+    /// Some leaders cannot, and their partitions take nothing.
+    PartlyReached(String),
+    /// No leader can. They move, so that this may pass within a moment.
+    Unreached(String),
+    /// No broker tells who leads.
+    Away(String),
 }
 
 /// Why there are no receipts. Records may be in Kafka all the same; sending them again is safe.
@@ -100,13 +117,13 @@ impl Drop for AbortOnDrop {
 
 impl Producer {
     /// Starts in the background, whether Kafka is there or not. `report` is told about once a second
-    /// whether the topic can be reached, or why not, and `observe` of each request to a broker how long it took, until
+    /// whether the topic can be written to, or why not, and `observe` of each request to a broker how long it took, until
     /// it was answered or given up, and whether all of it was confirmed. Records that wait for Kafka may together cost
     /// `waiting_bytes_max`; past it senders are told to come back later.
     pub fn start(
         broker: Broker,
         waiting_bytes_max: u32,
-        report: impl Fn(Result<(), String>) + Send + 'static,
+        report: impl Fn(Status) + Send + 'static,
         observe: impl Fn(Duration, bool) + Send + Sync + 'static,
     ) -> Producer {
         let switch = Arc::new(Switch::new(Box::new(observe)));
@@ -249,14 +266,28 @@ fn chunks(records: Vec<Outgoing>, partitions: usize) -> Vec<Chunk> {
 }
 
 /// Looks who leads which partition, once a second and when a lane asks, for as long as the producer lives.
-async fn probe(broker: Broker, switch: Arc<Switch>, report: impl Fn(Result<(), String>) + Send) {
+async fn probe(broker: Broker, switch: Arc<Switch>, report: impl Fn(Status) + Send) {
     let mut topic = broker.watch_topic();
     let mut fewer = 0;
+    let mut first_looks = 0..FIRST_LOOKS;
     loop {
         match topic.described().await {
             Ok(described) => {
                 fit(&switch, &broker, &described, &mut fewer);
-                report(Ok(()));
+                let lanes = switch.lanes().unwrap_or_default();
+                match broker
+                    .leaders
+                    .reach(lanes.iter().map(|lane| &*lane.address))
+                {
+                    Reach::Unknown if first_looks.next().is_some() => {
+                        sleep(LOOK_SOON).await;
+                        continue;
+                    }
+                    Reach::Unknown | Reach::All => report(Status::Reached),
+                    Reach::Some(reason) => report(Status::PartlyReached(reason)),
+                    Reach::None(reason) => report(Status::Unreached(reason)),
+                }
+                first_looks = 0..0;
             }
             Err(err) => {
                 broker.prefer_another();
@@ -264,7 +295,7 @@ async fn probe(broker: Broker, switch: Arc<Switch>, report: impl Fn(Result<(), S
                 if switch.lanes().is_err() {
                     switch.set(Err(reason.as_str().into()));
                 }
-                report(Err(reason));
+                report(Status::Away(reason));
             }
         }
         tokio::select! {

@@ -78,6 +78,7 @@ impl Broker {
         // A leader that hangs takes its time now, and not from others.
         drop(turn);
         let leader = self.connector.messenger(&address, ANSWER_BYTES_MAX).await;
+        self.leaders.tried(&address, &leader);
         let leader = leader
             .with_context(|| format!("cannot reach the leader of {}:{number}", self.topic()))?;
         Ok(Reader {

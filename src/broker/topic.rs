@@ -162,7 +162,10 @@ impl Broker {
                 self.topic,
                 explain_code(error, None)
             ),
-            None => Ok(Some(described)),
+            None => {
+                self.leaders.keep(&described);
+                Ok(Some(described))
+            }
         }
     }
 

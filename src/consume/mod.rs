@@ -141,6 +141,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         .flat_map(|store| [check("schema", store), check("topic", store)]);
     let health = admin::Health::awaiting(checks);
     let (metrics, mut registry) = metrics::Metrics::new();
+    registry.register_collector(Box::new(broker.leaders().clone()));
     let versions: Vec<Store> = consumed.iter().copied().cloned().collect();
     http::Level::register(
         &mut registry,

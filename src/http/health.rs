@@ -33,6 +33,8 @@ struct State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Check {
     Ok,
+    /// It holds, and there is something to say.
+    OkBut(String),
     /// It held, and has been failing since; that is not long yet.
     Failing {
         since: Instant,
@@ -101,6 +103,15 @@ impl Health {
         });
     }
 
+    /// A check holds, and there is something to say in `/readyz`.
+    pub fn set_but(&self, name: &str, note: String) {
+        self.change(name, |check| {
+            let news = check.holds();
+            *check = Check::OkBut(note);
+            news
+        });
+    }
+
     /// Says that what a check stands for failed and will be tried again. A check that held is not
     /// ready only when this goes on for [`LASTING`].
     pub fn failed(&self, name: &str, reason: String) {
@@ -132,6 +143,7 @@ impl Health {
             tell(name, check, news);
             let _ = match check {
                 Check::Ok => writeln!(text, "{name}: ok"),
+                Check::OkBut(note) => writeln!(text, "{name}: ok, but {note}"),
                 Check::Failing { reason, .. } => {
                     writeln!(text, "{name}: ok; tried again after: {reason}")
                 }
@@ -181,7 +193,7 @@ impl Check {
     fn reason(&self) -> &str {
         match self {
             Check::Ok => "",
-            Check::Failing { reason, .. } | Check::Bad(reason) => reason,
+            Check::OkBut(reason) | Check::Failing { reason, .. } | Check::Bad(reason) => reason,
         }
     }
 
@@ -194,7 +206,7 @@ impl Check {
         let news = match self {
             Check::Bad(before) if is_same(before, &reason) => None,
             Check::Bad(_) => Some(News::NotYet),
-            Check::Ok | Check::Failing { .. } => Some(News::NotAnyMore),
+            Check::Ok | Check::OkBut(_) | Check::Failing { .. } => Some(News::NotAnyMore),
         };
         *self = Check::Bad(reason);
         news
@@ -202,7 +214,7 @@ impl Check {
 
     fn failed(&mut self, reason: String, now: Instant) -> Option<News> {
         let since = match self {
-            Check::Ok => now,
+            Check::Ok | Check::OkBut(_) => now,
             Check::Failing { since, .. } => *since,
             Check::Bad(_) => return self.is_bad(reason),
         };
@@ -253,7 +265,8 @@ mod tests {
             (true, "kafka: ok\nschema: ok\n".to_string())
         );
         health.failed("kafka", "cut".to_string());
-        let blip = "kafka: ok; tried again after: cut\nschema: ok\n";
+        health.set_but("schema", "it is old".to_string());
+        let blip = "kafka: ok; tried again after: cut\nschema: ok, but it is old\n";
         assert_eq!(health.readiness(), (true, blip.to_string()));
     }
 

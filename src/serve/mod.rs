@@ -46,7 +46,7 @@ use self::limits::Limits;
 use self::metrics::Metrics;
 use self::reports::Reports;
 use self::session::Terms;
-use crate::broker::{self, Broker, Producer};
+use crate::broker::{self, Broker, Producer, Status};
 use crate::http::{self, admin, tls};
 use crate::store::{self, Shards};
 
@@ -161,11 +161,21 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let counts = http::Counts::register(&mut registry);
     let keys_in_force = keys.clone();
     let topic = broker.topic().clone();
+    registry.register_collector(Box::new(broker.leaders().clone()));
     let report = health.clone();
     let producer = Producer::start(
         broker,
         limits.waiting_bytes_max,
-        move |status| report.set("kafka", status),
+        move |status| match status {
+            Status::Reached => report.set("kafka", Ok(())),
+            Status::PartlyReached(reason) => {
+                report.set_but("kafka", format!("not all leaders can be reached: {reason}"));
+            }
+            Status::Unreached(reason) => {
+                report.failed("kafka", format!("no leader can be reached: {reason}"));
+            }
+            Status::Away(reason) => report.set("kafka", Err(reason)),
+        },
         metrics.of_produce(),
     );
     let bodies = Bodies::new(&limits, stop.clone());

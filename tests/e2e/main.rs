@@ -25,6 +25,7 @@ mod forms;
 mod fresh;
 mod holds;
 mod keys;
+mod leaders;
 mod logs;
 mod many_sites;
 mod metrics;

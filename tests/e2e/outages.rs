@@ -18,7 +18,7 @@ fn assert_not_confirmed(reply: &Reply) {
 }
 
 /// Posts a new event until it is accepted, as a client does.
-async fn accept_in_the_end(address: &str) {
+pub async fn accept_in_the_end(address: &str) {
     accept_event_in_the_end(address, &events(1)).await;
 }
 

@@ -327,6 +327,11 @@ impl Server {
         }
     }
 
+    /// One more setting of a Kafka broker.
+    pub fn add_setting(&mut self, setting: &str) {
+        self.args.extend(["--set".to_string(), setting.to_string()]);
+    }
+
     /// More words for its command line.
     pub fn set_args(&mut self, args: Vec<String>) {
         self.args = args;
