@@ -36,7 +36,7 @@ fn transaction(world: &World, records: &str) -> Vec<String> {
     words.concat().into_iter().map(str::to_string).collect()
 }
 
-async fn commit(world: &World, records: &str) {
+pub async fn commit(world: &World, records: &str) {
     let args = [
         transaction(world, records),
         ["--throughput", "-1"].map(str::to_string).to_vec(),

@@ -15,6 +15,7 @@ mod audit;
 mod authority;
 mod batch;
 mod client;
+mod clocks;
 mod coding;
 mod consume;
 mod corpus;

@@ -10,13 +10,13 @@ use crate::process::eventually;
 use crate::world::World;
 
 /// The first moment of the month that is so many before this one.
-fn month(ago: u32) -> DateTime<Utc> {
+pub fn month(ago: u32) -> DateTime<Utc> {
     let first = Utc::now().date_naive().with_day(1).unwrap();
     let first = first.checked_sub_months(Months::new(ago)).unwrap();
     first.and_time(chrono::NaiveTime::MIN).and_utc()
 }
 
-fn named(ago: u32) -> String {
+pub fn named(ago: u32) -> String {
     month(ago).format("%Y-%m").to_string()
 }
 
@@ -39,7 +39,7 @@ async fn arrive(world: &World, partition: i32, months_ago: &[u32]) {
         .unwrap();
 }
 
-async fn drop_months(world: &World, before: &str, more: &[&str]) -> String {
+pub async fn drop_months(world: &World, before: &str, more: &[&str]) -> String {
     let args = ["migrate", "drop-months", "--before", before];
     world.ok(&[&args[..], more].concat()).await
 }
@@ -58,7 +58,7 @@ async fn held(world: &World) -> Vec<Vec<String>> {
 }
 
 /// Waits until every partition is complete through a moment that is later than what was written.
-async fn await_complete(world: &World) {
+pub async fn await_complete(world: &World) {
     let after = Utc::now();
     eventually("a report that is complete", async || {
         let page = world.ok(&["report", "--format", "json"]).await;

@@ -197,6 +197,9 @@ pub const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
 /// Kafka's tool that writes records.
 pub const PRODUCER: &str = "org.apache.kafka.tools.ProducerPerformance";
 
+/// A topic whose records have the dates that their producers gave them.
+pub const CREATE_TIME: &str = "message.timestamp.type=CreateTime";
+
 /// The command line of one of Kafka's own tools.
 pub fn java_class(class: &str, address: &str) -> tokio::process::Command {
     let jars = shared("CAPTCHA_TEST_KAFKA_JARS");
@@ -207,8 +210,8 @@ pub fn java_class(class: &str, address: &str) -> tokio::process::Command {
     command
 }
 
-/// Runs one of Kafka's own tools.
-pub async fn kafka_tool(class: &str, address: &str, args: &[&str]) {
+/// Runs one of Kafka's own tools; what it wrote to stdout.
+pub async fn kafka_tool(class: &str, address: &str, args: &[&str]) -> String {
     let output = java_class(class, address)
         .args(args)
         .output()
@@ -220,6 +223,7 @@ pub async fn kafka_tool(class: &str, address: &str, args: &[&str]) {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Alters the configuration of a topic, with Kafka's own tool.

@@ -1,0 +1,166 @@
+//! Whose clock dates a record: Kafka's or its producer's, and when that changes.
+
+use chrono::TimeDelta;
+use rskafka::client::partition::Compression;
+use rskafka::record::Record;
+
+use crate::client::served;
+use crate::logs::commit;
+use crate::months::{await_complete, drop_months, month, named};
+use crate::process::{CREATE_TIME, configure_topic, eventually, kafka_tool};
+use crate::world::World;
+
+const LOG_APPEND_TIME: &str = "message.timestamp.type=LogAppendTime";
+
+/// Kafka's tool that reads records.
+const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
+
+/// Type, milliseconds and offset of each record of partition 0, as Kafka's own client has them.
+async fn as_kafka_says(world: &World, records: usize) -> Vec<(String, i64, i64)> {
+    let max = records.to_string();
+    let args = [
+        ["--topic", &world.name],
+        ["--partition", "0"],
+        ["--offset", "earliest"],
+        ["--max-messages", &max],
+        ["--property", "print.timestamp=true"],
+        ["--property", "print.offset=true"],
+        ["--property", "print.value=false"],
+    ];
+    let page = kafka_tool(CONSUMER, &world.kafka, &args.concat()).await;
+    let record = |line: &str| {
+        let mut fields = line.split(['\t', ':']);
+        let mut next = || fields.next().unwrap().to_string();
+        let (kind, millis, _, offset) = (next(), next(), next(), next());
+        (kind, millis.parse().unwrap(), offset.parse().unwrap())
+    };
+    // Among them it says which of its options are old.
+    let lines = page.lines().filter(|line| line.contains("\tOffset:"));
+    lines.map(record).collect()
+}
+
+/// Writes events that their producer dated at the beginnings of months, some twice.
+async fn write(world: &World, months_ago: &[u32], compression: Compression) {
+    let again = served("2024-01-01T00:00:00");
+    let record = |(number, ago): (usize, &u32)| {
+        let event = if number % 3 == 0 {
+            again.clone()
+        } else {
+            served("2024-01-01T00:00:00")
+        };
+        Record {
+            key: None,
+            value: Some(event.to_string().into_bytes()),
+            headers: Default::default(),
+            timestamp: month(*ago) + TimeDelta::milliseconds(number as i64),
+        }
+    };
+    let records = months_ago.iter().enumerate().map(record).collect();
+    let partition = world.partition(0).await;
+    partition.produce(records, compression).await.unwrap();
+}
+
+/// Every row of a database, of those with a record or all.
+async fn rows(world: &World, database: &str) -> Vec<Vec<String>> {
+    let sql = "SELECT toString(offset), toString(toUnixTimestamp64Milli(arrival)), toString(kind), toString(span), \
+               toString(repeat), toString(correlation_id), raw FROM events ORDER BY offset";
+    world.sql_as("default", database, sql).await
+}
+
+#[tokio::test]
+async fn arrival_is_what_kafka_says_also_where_the_type_of_a_topic_changes() {
+    let world = World::new("types");
+    let few = [
+        "--partitions",
+        "1",
+        "--repeat-window-records",
+        "5",
+        "--retention",
+        "3650d",
+    ];
+    world.migrate(&few).await;
+    let mut rivals = Vec::new();
+    let mut written = 0;
+    for (setting, months_ago) in [
+        (LOG_APPEND_TIME, [3, 3, 4, 3, 0, 9]),
+        (CREATE_TIME, [2, 2, 5, 4, 4, 0]),
+        (LOG_APPEND_TIME, [7, 1, 1, 2, 2, 0]),
+        (CREATE_TIME, [0, 0, 6, 6, 1, 0]),
+    ] {
+        configure_topic(&world.kafka, &world.name, setting).await;
+        for compression in [Compression::NoCompression, Compression::Gzip] {
+            write(&world, &months_ago, compression).await;
+        }
+        world.produce(0, &[Some(b"no event"), None]).await;
+        // Records without a date of their producer's choosing, and a marker behind them.
+        commit(&world, "2").await;
+        written += 2 * months_ago.len() as i64 + 2 + 2 + 1;
+        // Of the rivals one goes on over the change, and one begins at it and looks at the record before its head.
+        rivals.push(world.consume(&[]).await);
+        if rivals.len() > 2 {
+            rivals.remove(0);
+        }
+        world.await_log(written).await;
+        rivals
+            .last()
+            .unwrap()
+            .await_ready(200, "partition 0: ok")
+            .await;
+        world.ok(&["report", "audit"]).await;
+    }
+
+    let stored = rows(&world, &world.name).await;
+    let with_record: Vec<_> = stored.iter().filter(|row| row[2] != "gap").collect();
+    let said = as_kafka_says(&world, with_record.len()).await;
+    let kinds: Vec<&str> = said.iter().map(|(kind, _, _)| kind.as_str()).collect();
+    assert!(
+        kinds.contains(&"CreateTime") && kinds.contains(&"LogAppendTime"),
+        "{kinds:?}"
+    );
+    let arrivals = said
+        .iter()
+        .map(|(_, millis, offset)| [offset.to_string(), millis.to_string()]);
+    let stored_arrivals = with_record
+        .iter()
+        .map(|row| [row[0].clone(), row[1].clone()]);
+    assert!(
+        stored_arrivals.clone().eq(arrivals),
+        "{said:?} {:?}",
+        stored_arrivals.collect::<Vec<_>>()
+    );
+
+    // A table that is built from the same log has the same rows.
+    let other = format!("{}_again", world.name);
+    let elsewhere = ["--clickhouse-database", &other];
+    world.migrate(&[&few[2..4], &elsewhere].concat()).await;
+    let _builder = world.consume(&elsewhere).await;
+    eventually("the other table to be built", async || {
+        let built = rows(&world, &other).await;
+        (built == stored)
+            .then_some(())
+            .ok_or(format!("{built:?} is not {stored:?}"))
+    })
+    .await;
+
+    // Months of both kinds go, and the audit knows of it.
+    await_complete(&world).await;
+    drop_months(&world, &named(1), &["--forget-repeats"]).await;
+    let (page, next) = (
+        world.ok(&["report", "audit", "--format", "json"]).await,
+        written,
+    );
+    let report: serde_json::Value = serde_json::from_str(&page).unwrap();
+    let line = &report["partitions"][0];
+    assert_eq!(
+        (&line["head"], &line["damage"]),
+        (&next.into(), &serde_json::Value::Null),
+        "{page}"
+    );
+    world.produce(0, &[Some(b"no event")]).await;
+    world
+        .consume(&[])
+        .await
+        .await_ready(200, "partition 0: ok")
+        .await;
+    world.ok(&["report", "audit"]).await;
+}
