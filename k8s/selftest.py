@@ -100,6 +100,7 @@ DAMAGES = [
     ("resource of Kafka names its cluster", "KafkaUser/captcha-serve", "metadata labels strimzi.io/cluster", "other"),
     ("topic has no more copies than there are brokers", "KafkaNodePool/brokers", "spec replicas", 2),
     ("one broker may be away and none may lie", "KafkaTopic/captcha", "spec config min.insync.replicas", 1),
+    ("kafka's clock alone decides what retention drops", "KafkaTopic/captcha", "spec config message.timestamp.type", DELETE),
     ("no consume pod is without a partition", "KafkaTopic/captcha", "spec partitions", 3),
     ("rights are for the topic alone", "KafkaUser/captcha-consume", "spec authorization acls 0 resource name", "*"),
     ("process has a user of Kafka", "KafkaUser/captcha-migrate", "metadata name", "other"),

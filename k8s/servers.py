@@ -87,6 +87,8 @@ def kafka(w):
         yield Fact(spec["replicas"] <= brokers, "topic has no more copies than there are brokers", where(d), spec["replicas"])
         least = max(spec["replicas"] - 1, 1)
         yield Fact(spec["config"]["min.insync.replicas"] == least, "one broker may be away and none may lie", where(d))
+        kind_of_time = spec["config"].get("message.timestamp.type")
+        yield Fact(kind_of_time == "LogAppendTime", "kafka's clock alone decides what retention drops", where(d), kind_of_time)
         for consume in kind(w.docs, "StatefulSet"):
             pods = consume["spec"]["replicas"]
             yield Fact(pods <= spec["partitions"], "no consume pod is without a partition", where(consume), f"{pods} of {spec['partitions']}")

@@ -16,6 +16,7 @@ mod reader;
 mod record_batch;
 mod records;
 mod switch;
+mod timestamps;
 mod topic;
 
 use std::fmt;
@@ -32,6 +33,7 @@ pub use produce::Outgoing;
 pub use producer::{Producer, Receipt, SendError, Status};
 pub use records::{Record, VALUE_BYTES_MAX};
 use rskafka::messenger::{Messenger, RequestError};
+pub use timestamps::TimestampType;
 use tokio::sync::Semaphore;
 pub use topic::{Retention, TopicSpec, TopicState, TopicWatch, min_insync_replicas};
 

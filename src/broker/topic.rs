@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::class::explain_code;
 use super::describe::DescribeTopicConfig;
 use super::metadata::{DescribeTopic, Described};
+use super::timestamps::TimestampType;
 use super::{Broker, CALL_TIMEOUT};
 use crate::trust::Wire;
 
@@ -77,6 +78,23 @@ pub struct TopicState {
     pub replication_factor: i16,
     /// Its configuration, defaults included.
     pub config: BTreeMap<String, String>,
+}
+
+impl TopicState {
+    /// Who dates its records from now on; batches that it has keep the type that it had then.
+    pub fn timestamp_type(&self) -> TimestampType {
+        let appended = TimestampType::LogAppendTime;
+        match self.config.get(TimestampType::KEY) {
+            Some(value) if *value == appended.to_string() => appended,
+            _ => TimestampType::CreateTime,
+        }
+    }
+
+    /// How long it keeps records; `None` for ever.
+    pub fn retention_millis(&self) -> Option<i64> {
+        let millis: i64 = self.config.get("retention.ms")?.parse().ok()?;
+        (millis >= 0).then_some(millis)
+    }
 }
 
 /// What `min.insync.replicas` must be, so that one broker may be away and none may lie: one less than
@@ -203,6 +221,8 @@ impl Broker {
         };
         let config = [
             ("cleanup.policy", "delete".to_string()),
+            // Retention goes by the dates of records, and no clock but the broker's may decide it.
+            (TimestampType::KEY, TimestampType::LogAppendTime.to_string()),
             (
                 "min.insync.replicas",
                 min_insync_replicas(copies).to_string(),

@@ -9,7 +9,7 @@ use super::{head, say};
 use crate::store::lock::{Lock, Step};
 use crate::store::{self, Connection, Missing, Month, Shards, Store, StoredMonth};
 
-/// What the clocks of `captcha serve`, which dates what arrives, and that of ClickHouse may differ.
+/// What the clock that dates what arrives, Kafka's or that of `captcha serve`, and ClickHouse's may differ.
 const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(3_600);
 
 /// Drop what arrived before a month, whole months of the table at once; reports count it no more

@@ -1,5 +1,6 @@
 //! `captcha migrate`: makes the topic and the schema what this binary needs, and says what it did.
 
+mod clocks;
 mod drop_months;
 mod facts;
 mod lock;
@@ -30,7 +31,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "status")]
     dry_run: bool,
 
-    /// Show which migrations are applied, and do nothing
+    /// Show which migrations are applied and how the topic is made, and do nothing
     #[arg(long)]
     status: bool,
 
@@ -87,7 +88,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             head(store)?;
             show_status(found.applied.as_deref().unwrap_or_default())?;
         }
-        return Ok(());
+        return topic::show(&broker).await;
     }
     let mut filled = false;
     for store in shards.iter() {
@@ -123,8 +124,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let recorded = known().map(|facts| facts.partitions).max();
     let recorded = recorded.filter(|partitions| *partitions > 0);
     let topic_done = topic::migrate(&args.topic, &broker, state, recorded, args.dry_run).await?;
+    if let Some(state) = &topic_done.state {
+        clocks::warn(&broker, state, &shards).await?;
+    }
     let wish = Wish {
-        topic_id: topic_done.id,
+        topic_id: topic_done.state.map(|state| state.id),
         partitions: topic_done.partitions,
         ..wish
     };

@@ -1,10 +1,9 @@
 //! The topic: made as it should be, or checked and left alone.
 
 use anyhow::bail;
-use uuid::Uuid;
 
 use super::say;
-use crate::broker::{Broker, Retention, TopicSpec, TopicState, min_insync_replicas};
+use crate::broker::{Broker, Retention, TimestampType, TopicSpec, TopicState, min_insync_replicas};
 
 /// Partitions of a new topic: enough to use a few cores and consumers, few enough for a laptop.
 const PARTITIONS: i32 = 4;
@@ -34,8 +33,8 @@ pub struct Done {
     pub made: bool,
     /// How many partitions it has.
     pub partitions: i32,
-    /// Kafka's id of it; `None` while it is not made.
-    pub id: Option<Uuid>,
+    /// It as it is; `None` while it is not made.
+    pub state: Option<TopicState>,
 }
 
 /// Makes the topic, or checks the one that is there, of this state, and never alters it.
@@ -70,7 +69,7 @@ pub async fn migrate(
             return Ok(Done {
                 made,
                 partitions: spec.partitions,
-                id: None,
+                state: None,
             });
         }
         broker.create_topic(spec).await?;
@@ -92,22 +91,39 @@ pub async fn migrate(
     }
     if made {
         say(format_args!(
-            "made topic {}: {} partitions, {} {}",
+            "made topic {}: {}",
             broker.topic(),
-            state.partitions,
-            state.replication_factor,
-            if state.replication_factor == 1 {
-                "copy"
-            } else {
-                "copies"
-            }
+            described(&state)
         ))?;
     }
     Ok(Done {
         made,
         partitions: state.partitions,
-        id: Some(state.id),
+        state: Some(state),
     })
+}
+
+/// Says what the topic is, or why that is not known.
+pub async fn show(broker: &Broker) -> anyhow::Result<()> {
+    let is = match broker.topic_state().await {
+        Ok(Some(state)) => described(&state),
+        Ok(None) => "not made".to_string(),
+        Err(err) => format!("not known: {err:#}"),
+    };
+    say(format_args!("topic {}  {is}", broker.topic()))
+}
+
+fn described(state: &TopicState) -> String {
+    let copies = match state.replication_factor {
+        1 => "1 copy".to_string(),
+        several => format!("{several} copies"),
+    };
+    format!(
+        "{} partitions, {copies}, {}={}",
+        state.partitions,
+        TimestampType::KEY,
+        state.timestamp_type()
+    )
 }
 
 /// What keeps a topic from holding events, each with what it should be.
@@ -159,6 +175,7 @@ fn faults(args: &TopicArgs, state: &TopicState) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use uuid::Uuid;
 
     const ANY: TopicArgs = TopicArgs {
         partitions: None,

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 pub use audit::{Held, Span};
+use chrono::Utc;
 pub use claims::Claim;
 pub use class::Class;
 pub use connection::{Connection, Error};
@@ -299,6 +300,14 @@ impl Store {
             }
         }
         Err(last)
+    }
+
+    async fn clock_ahead_millis(&self) -> Result<i64, Error> {
+        let connection = self.connect_outside().await?;
+        let before = Utc::now().timestamp_millis();
+        let theirs = connection.now_millis().await?;
+        let after = Utc::now().timestamp_millis();
+        Ok(before + (after - before) / 2 - theirs)
     }
 
     async fn connect_to(&self, address: &str) -> Result<Connection, Error> {

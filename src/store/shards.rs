@@ -105,6 +105,22 @@ impl Shards {
         each.join(";")
     }
 
+    /// How far this process's clock is ahead of ClickHouse's, in milliseconds, give or take half the time of an answer: of
+    /// the first shard that answers.
+    ///
+    /// # Errors
+    /// No shard answers.
+    pub async fn clock_ahead_millis(&self) -> Result<i64, Error> {
+        let mut last = Error::Connection("no clickhouse address".to_string());
+        for shard in self.iter() {
+            match shard.clock_ahead_millis().await {
+                Ok(millis) => return Ok(millis),
+                Err(err) => last = err,
+            }
+        }
+        Err(last)
+    }
+
     /// Counts the events that a filter selects, each event once.
     ///
     /// # Errors

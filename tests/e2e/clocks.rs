@@ -1,19 +1,139 @@
-//! Whose clock dates a record: Kafka's or its producer's, and when that changes.
+//! Whose clock dates a record: Kafka's, unless the topic says otherwise; and what a clock that is wrong costs.
 
 use chrono::TimeDelta;
-use rskafka::client::partition::Compression;
+use rskafka::client::partition::{Compression, OffsetAt};
 use rskafka::record::Record;
 
-use crate::client::served;
+use crate::client::{accept, events, served};
 use crate::logs::commit;
 use crate::months::{await_complete, drop_months, month, named};
-use crate::process::{CREATE_TIME, configure_topic, eventually, kafka_tool};
+use crate::process::{CREATE_TIME, Server, configure_topic, eventually, kafka_tool, shared};
 use crate::world::World;
+
+const HOUR_SECONDS: i64 = 3_600;
+const DAY_SECONDS: i64 = 24 * HOUR_SECONDS;
 
 const LOG_APPEND_TIME: &str = "message.timestamp.type=LogAppendTime";
 
 /// Kafka's tool that reads records.
 const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
+
+#[tokio::test]
+async fn retention_goes_by_kafkas_clock_whatever_that_of_serve_says() {
+    let mut kafka = Server::new("kafka");
+    let often = [
+        "log.retention.check.interval.ms=500",
+        "log.initial.task.delay.ms=500",
+    ];
+    let often = often.iter().flat_map(|setting| ["--set", setting]);
+    kafka.set_args(often.map(str::to_string).collect());
+    kafka.start_and_listen().await;
+    let clickhouse = shared("CAPTCHA_TEST_CLICKHOUSE");
+    let world = World::on("kept", &kafka.address(), &clickhouse);
+    world.migrate(&["--partitions", "1"]).await;
+    let behind = world.with_clock(-8 * DAY_SECONDS);
+    let serve = behind.serve().await;
+    accept(&serve.address, &events(20)).await;
+
+    // Its senders date what comes after, and retention takes it.
+    let other = World::on("dropped", &kafka.address(), &clickhouse);
+    other.migrate(&["--partitions", "1"]).await;
+    kafka.configure_topic(&other.name, CREATE_TIME).await;
+    let its_serve = other.with_clock(-8 * DAY_SECONDS).serve().await;
+    accept(&its_serve.address, &events(20)).await;
+    let partition = other.partition(0).await;
+    eventually("kafka's retention to take records", async || {
+        let first = partition.get_offset(OffsetAt::Earliest).await.unwrap();
+        (first == 20).then_some(()).ok_or(first.to_string())
+    })
+    .await;
+
+    let first = world
+        .partition(0)
+        .await
+        .get_offset(OffsetAt::Earliest)
+        .await;
+    assert_eq!(first.unwrap(), 0);
+    let consume = world.consume(&[]).await;
+    world.await_counted(20).await;
+    let rows = world
+        .sql("SELECT toString(countIf(abs(dateDiff('hour', arrival, now())) < 24)), toString(count()) FROM events")
+        .await;
+    assert_eq!(rows, [["20", "20"]]);
+    let waited = "captcha_end_to_end_duration_seconds_sum";
+    let seconds = eventually("the wait of all records", async || {
+        let seconds = consume.metric(waited).await;
+        (seconds > 0.0).then_some(seconds).ok_or(String::new())
+    })
+    .await;
+    assert!(seconds < 20.0 * DAY_SECONDS as f64, "{seconds}");
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_refuses_nothing_where_kafka_dates() {
+    let world = World::new("ahead");
+    world.migrate(&["--partitions", "2"]).await;
+    // Kafka's own defaults, and less than any clock keeps.
+    for limit in ["3600000", "0"] {
+        let limits = format!(
+            "message.timestamp.after.max.ms={limit},message.timestamp.before.max.ms={limit}"
+        );
+        configure_topic(&world.kafka, &world.name, &limits).await;
+        let serve = world.with_clock(2 * HOUR_SECONDS).serve().await;
+        for _ in 0..20 {
+            accept(&serve.address, &events(3)).await;
+        }
+    }
+    let _consume = world.consume(&[]).await;
+    world.await_counted(120).await;
+    world.ok(&["report", "audit"]).await;
+}
+
+#[tokio::test]
+async fn migrate_says_whose_clock_decides_and_changes_nothing_by_itself() {
+    let world = World::new("whose");
+    let made = world.migrate(&[]).await;
+    let kind = format!("4 partitions, 1 copy, {LOG_APPEND_TIME}\n");
+    assert!(made.contains(&kind), "{made}");
+    let nothing = world.migrate(&[]).await;
+    assert!(nothing.starts_with("nothing to do: "), "{nothing}");
+
+    let alter = format!("{CREATE_TIME},retention.ms=43200000");
+    configure_topic(&world.kafka, &world.name, &alter).await;
+    let (topic, kafka) = (&world.name, &world.kafka);
+    let warning = format!("warning: topic {topic} has {CREATE_TIME}, so the clocks of its senders");
+    let line = format!(
+        "kafka-configs.sh --bootstrap-server {kafka} --alter --entity-type topics --entity-name {topic} --add-config {LOG_APPEND_TIME}\n"
+    );
+    let short = "\nwarning: the clock here and that of clickhouse at ";
+    for args in [&[][..], &["--dry-run"]] {
+        let page = world.migrate(args).await;
+        assert!(
+            page.starts_with(&warning) && page.contains(&line) && !page.contains(short),
+            "{page}"
+        );
+        let page = world.with_clock(-2 * HOUR_SECONDS - 30).migrate(args).await;
+        assert!(
+            page.contains(short)
+                && page.contains(" differ by 2h ")
+                && page.contains(" keeps records for 12h (retention.ms=43200000)"),
+            "{page}"
+        );
+    }
+    let status = world.migrate(&["--status"]).await;
+    let kind = format!("topic {topic}  4 partitions, 1 copy, {CREATE_TIME}\n");
+    assert!(status.ends_with(&kind), "{status}");
+
+    configure_topic(kafka, topic, LOG_APPEND_TIME).await;
+    let page = world.with_clock(-2 * HOUR_SECONDS).migrate(&[]).await;
+    assert_eq!(page, nothing);
+    let away = World::on("whose_away", "127.0.0.1:1", &world.clickhouse);
+    let status = away.migrate(&["--status"]).await;
+    assert!(
+        status.contains(&format!("topic {}  not known: ", away.name)),
+        "{status}"
+    );
+}
 
 /// Type, milliseconds and offset of each record of partition 0, as Kafka's own client has them.
 async fn as_kafka_says(world: &World, records: usize) -> Vec<(String, i64, i64)> {

@@ -8,7 +8,7 @@ use rskafka::client::partition::Compression;
 use rskafka::record::Record;
 
 use crate::client::served;
-use crate::process::{PRODUCER, configure_topic, eventually, java_class, kafka_tool};
+use crate::process::{CREATE_TIME, PRODUCER, configure_topic, eventually, java_class, kafka_tool};
 use crate::world::World;
 
 fn good() -> Vec<u8> {
@@ -159,7 +159,7 @@ async fn records_of_any_size_and_date_are_stored() {
     configure_topic(
         &world.kafka,
         &world.name,
-        "max.message.bytes=40000000,message.timestamp.after.max.ms=9223372036854775807,message.timestamp.before.max.ms=9223372036854775807",
+        &format!("{CREATE_TIME},max.message.bytes=40000000,message.timestamp.after.max.ms=9223372036854775807,message.timestamp.before.max.ms=9223372036854775807"),
     )
     .await;
     let partition = world.partition(0).await;

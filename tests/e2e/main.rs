@@ -15,6 +15,7 @@ mod audit;
 mod authority;
 mod batch;
 mod client;
+#[cfg(target_os = "linux")]
 mod clocks;
 mod coding;
 mod consume;

@@ -6,7 +6,7 @@ use rskafka::record::Record;
 use serde_json::Value;
 
 use crate::client::served;
-use crate::process::eventually;
+use crate::process::{CREATE_TIME, configure_topic, eventually};
 use crate::world::World;
 
 /// The first moment of the month that is so many before this one.
@@ -18,6 +18,12 @@ pub fn month(ago: u32) -> DateTime<Utc> {
 
 pub fn named(ago: u32) -> String {
     month(ago).format("%Y-%m").to_string()
+}
+
+/// Makes the topic one whose records have the dates that [`arrive`] gives them.
+async fn migrate(world: &World, words: &[&str]) {
+    world.migrate(words).await;
+    configure_topic(&world.kafka, &world.name, CREATE_TIME).await;
 }
 
 /// Writes an event for each of these months into a partition, in this order.
@@ -92,7 +98,7 @@ pub async fn drop_old_months(world: &World, words: &[&str]) {
         ["--repeat-window-records", "2"],
         ["--retention", "3650d"],
     ];
-    world.migrate(&[few.as_flattened(), words].concat()).await;
+    migrate(world, &[few.as_flattened(), words].concat()).await;
     // One that is quiet since, one whose arrivals are not in the order of offsets, one without anything old.
     arrive(world, 0, &[5, 4, 4, 3]).await;
     arrive(world, 1, &[4, 4, 3, 0, 3, 3, 0, 0]).await;
@@ -177,16 +183,18 @@ pub async fn drop_old_months(world: &World, words: &[&str]) {
 #[tokio::test]
 async fn an_empty_partition_with_a_mark_is_audited() {
     let world = World::new("marked");
-    world
-        .migrate(&[
+    migrate(
+        &world,
+        &[
             "--partitions",
             "1",
             "--repeat-window-records",
             "1",
             "--retention",
             "3650d",
-        ])
-        .await;
+        ],
+    )
+    .await;
     arrive(&world, 0, &[3, 3, 3]).await;
     let mut consume = world.consume(&[]).await;
     world.await_counted(3).await;
@@ -219,16 +227,18 @@ async fn an_empty_partition_with_a_mark_is_audited() {
 #[tokio::test]
 async fn months_that_are_not_ripe_stay() {
     let world = World::new("unripe");
-    world
-        .migrate(&[
+    migrate(
+        &world,
+        &[
             "--partitions",
             "2",
             "--repeat-window-records",
             "1",
             "--retention",
             "3650d",
-        ])
-        .await;
+        ],
+    )
+    .await;
     let tomorrow = (month(0) + chrono::TimeDelta::days(32))
         .format("%Y-%m")
         .to_string();
@@ -263,16 +273,18 @@ async fn months_that_are_not_ripe_stay() {
 #[tokio::test]
 async fn killed_at_any_moment_the_next_one_goes_on() {
     let world = World::new("killed_months");
-    world
-        .migrate(&[
+    migrate(
+        &world,
+        &[
             "--partitions",
             "4",
             "--repeat-window-records",
             "1",
             "--retention",
             "3650d",
-        ])
-        .await;
+        ],
+    )
+    .await;
     let ages: Vec<u32> = (2..=31).rev().collect();
     for partition in 0..4 {
         arrive(&world, partition, &ages).await;

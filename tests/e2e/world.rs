@@ -1,6 +1,6 @@
 //! What a test stands on: a topic and a database of its own, and processes that end with it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use futures_util::StreamExt as _;
@@ -17,6 +17,8 @@ pub struct World {
     pub kafka: String,
     pub clickhouse: String,
     logs: PathBuf,
+    /// The library and the seconds that the clock of its processes is ahead.
+    clock: Option<(PathBuf, i64)>,
 }
 
 impl World {
@@ -36,6 +38,7 @@ impl World {
             kafka: kafka.to_string(),
             clickhouse: clickhouse.to_string(),
             logs: PathBuf::from(shared("CAPTCHA_TEST_LOGS")),
+            clock: None,
         }
     }
 
@@ -46,6 +49,15 @@ impl World {
             kafka: self.kafka.clone(),
             clickhouse: clickhouse.to_string(),
             logs: self.logs.clone(),
+            clock: None,
+        }
+    }
+
+    /// The same topic, database and servers, where captcha's own clock is wrong.
+    pub fn with_clock(&self, ahead_seconds: i64) -> World {
+        World {
+            clock: Some((clock_library(&self.logs), ahead_seconds)),
+            ..self.beside(&self.clickhouse)
         }
     }
 
@@ -62,6 +74,11 @@ impl World {
             .env("CAPTCHA_CLICKHOUSE_ADDR", &self.clickhouse)
             .env("CAPTCHA_CLICKHOUSE_DATABASE", &self.name)
             .stdin(Stdio::null());
+        if let Some((library, ahead_seconds)) = &self.clock {
+            command
+                .env("LD_PRELOAD", library)
+                .env("CLOCK_AHEAD_SECONDS", ahead_seconds.to_string());
+        }
         command
     }
 
@@ -262,6 +279,18 @@ impl World {
         }
         records
     }
+}
+
+/// Compiles the clock that [`World::with_clock`] takes.
+fn clock_library(folder: &Path) -> PathBuf {
+    let library = folder.join(format!("clock-{}.so", uuid::Uuid::now_v7().simple()));
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/clock.c");
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .args([library.as_os_str(), source.as_ref()])
+        .status();
+    assert!(compiled.unwrap().success(), "cc {source}");
+    library
 }
 
 fn text(value: Value) -> String {
