@@ -60,7 +60,7 @@ const fn hold(code: i16, error: ProtocolError, advice: &'static str) -> Meaning 
     }
 }
 
-static KNOWN: [Meaning; 15] = [
+static KNOWN: [Meaning; 16] = [
     Meaning {
         class: Class::OutOfRange,
         ..hold(
@@ -99,6 +99,11 @@ static KNOWN: [Meaning; 15] = [
         29,
         ProtocolError::TopicAuthorizationFailed,
         "allow captcha to describe, read and write the topic",
+    ),
+    hold(
+        32,
+        ProtocolError::InvalidTimestamp,
+        "set the clock of captcha or of kafka's brokers, or message.timestamp.type of the topic to LogAppendTime",
     ),
     hold(
         44,

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::class::explain_code;
 use super::produce::{Arrived, Produce, Produced};
-use super::switch::Switch;
+use super::switch::{Requested, Switch};
 use super::{Broker, silent};
 use crate::trust::Wire;
 
@@ -105,6 +105,10 @@ impl Batch {
     fn arrived(&self) -> Vec<&Arrived> {
         self.jobs.iter().map(|job| &job.arrived).collect()
     }
+
+    fn records(&self) -> usize {
+        self.jobs.iter().map(|job| job.arrived.records.len()).sum()
+    }
 }
 
 /// Why records were not taken, and whether another try may help.
@@ -142,7 +146,7 @@ impl Runner {
             let produced = timeout(PRODUCE_TIMEOUT, producing).await;
             let produced = produced.unwrap_or_else(|_| Err(silent(&self.address, PRODUCE_TIMEOUT)));
             if let Some(switch) = self.switch.upgrade() {
-                switch.requested(began.elapsed(), is_confirmed(&batches, &produced));
+                switch.requested(&requested(began.elapsed(), &batches, &produced));
             }
             self.settle(batches, produced);
         }
@@ -214,7 +218,7 @@ impl Runner {
         };
         for (partition, Batch { jobs, .. }) in batches {
             match (produced.get(&partition), &failed) {
-                (Some(Ok(offset)), _) => self.confirm(partition, jobs, *offset),
+                (Some(Ok(taken)), _) => self.confirm(partition, jobs, taken.offset),
                 (Some(Err(error)), _) => {
                     self.fail(partition, jobs, self.refused(partition, *error))
                 }
@@ -282,13 +286,36 @@ impl Runner {
     }
 }
 
-/// Whether each partition's records were.
-fn is_confirmed(batches: &BTreeMap<i32, Batch>, produced: &anyhow::Result<Produced>) -> bool {
-    let Ok(Produced(partitions)) = produced else {
-        return false;
+/// How it went.
+fn requested(
+    elapsed: Duration,
+    batches: &BTreeMap<i32, Batch>,
+    produced: &anyhow::Result<Produced>,
+) -> Requested {
+    let mut requested = Requested {
+        elapsed,
+        is_confirmed: false,
+        timestamps_refused: 0,
+        timestamp_type: None,
     };
-    let confirmed = partitions.iter().filter(|(_, answer)| answer.is_ok());
-    confirmed.filter(|(at, _)| batches.contains_key(at)).count() == batches.len()
+    let Ok(Produced(partitions)) = produced else {
+        return requested;
+    };
+    let mut confirmed = 0;
+    for (at, answer) in partitions {
+        match (answer, batches.get(at)) {
+            (Ok(taken), Some(_)) => {
+                confirmed += 1;
+                requested.timestamp_type = Some(taken.timestamp_type);
+            }
+            (Err(ProtocolError::InvalidTimestamp), Some(batch)) => {
+                requested.timestamps_refused += batch.records();
+            }
+            _ => {}
+        }
+    }
+    requested.is_confirmed = confirmed == batches.len();
+    requested
 }
 
 /// By the way that leads to the partition's leader then.

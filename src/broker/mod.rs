@@ -33,6 +33,7 @@ pub use produce::Outgoing;
 pub use producer::{Producer, Receipt, SendError, Status};
 pub use records::{Record, VALUE_BYTES_MAX};
 use rskafka::messenger::{Messenger, RequestError};
+pub use switch::Requested;
 pub use timestamps::TimestampType;
 use tokio::sync::Semaphore;
 pub use topic::{Retention, TopicSpec, TopicState, TopicWatch, min_insync_replicas};

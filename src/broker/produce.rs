@@ -13,6 +13,8 @@ use rskafka::protocol::messages::{
 use rskafka::protocol::primitives::{Int16, Int32, Int64, NullableString, String_};
 use rskafka::protocol::traits::{ReadType, WriteType};
 
+use super::timestamps::TimestampType;
+
 /// A record to be written.
 #[derive(Debug)]
 pub struct Outgoing {
@@ -43,14 +45,25 @@ pub struct Produce<'a> {
     pub bytes: usize,
 }
 
-/// The answer: for each partition the offset of its first record, or why there is none.
+/// The answer: for each partition what was taken, or why not.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Produced(pub Vec<(i32, Result<i64, ProtocolError>)>);
+pub struct Produced(pub Vec<(i32, Result<Taken, ProtocolError>)>);
+
+/// A batch that a broker took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// The offset of its first record.
+    pub offset: i64,
+    /// Who dated its records.
+    pub timestamp_type: TimestampType,
+}
 
 /// All in-sync replicas.
 const ACKS_ALL: i16 = -1;
 /// For what only transactions and leaders have.
 const NONE: i8 = -1;
+/// The date that the broker gave to the records, if it gave none.
+const NOT_DATED: i64 = -1;
 /// Of a batch: the only version that Kafka 4 takes.
 const MAGIC: u8 = 2;
 /// What the length of a batch does not count: its offset and the length.
@@ -170,9 +183,16 @@ impl<R: Read> ReadVersionedType<R> for Produced {
                 let partition = Int32::read(reader)?.0;
                 let error = ProtocolError::new(Int16::read(reader)?.0);
                 let offset = Int64::read(reader)?.0;
-                Int64::read(reader)?; // when it was written, where the topic asks for that
+                let timestamp_type = match Int64::read(reader)?.0 {
+                    NOT_DATED => TimestampType::CreateTime,
+                    _ => TimestampType::LogAppendTime,
+                };
                 Int64::read(reader)?; // first offset of the log
-                partitions.push((partition, error.map_or(Ok(offset), Err)));
+                let taken = Taken {
+                    offset,
+                    timestamp_type,
+                };
+                partitions.push((partition, error.map_or(Ok(taken), Err)));
             }
         }
         Int32::read(reader)?; // throttle time; the broker waits by itself
@@ -287,16 +307,28 @@ mod tests {
 
     #[test]
     fn an_answer_is_read() {
-        let mut bytes = b"\0\0\0\x01\0\x01t\0\0\0\x02".to_vec();
+        let mut bytes = b"\0\0\0\x01\0\x01t\0\0\0\x03".to_vec();
         bytes.extend(b"\0\0\0\x03\0\0\0\0\0\0\0\0\0\x09"); // partition 3: offset 9
         bytes.extend([0xff; 8]);
         bytes.extend([0; 8]);
+        bytes.extend(b"\0\0\0\x04\0\0\0\0\0\0\0\0\0\x07"); // partition 4: offset 7, dated by the broker
+        bytes.extend([0; 16]);
         bytes.extend(b"\0\0\0\x05\0\x06"); // partition 5: error 6
         bytes.extend([0xff; 24]);
         bytes.extend([0; 4]);
         let mut cursor = Cursor::new(bytes);
         let answer = Produced::read_versioned(&mut cursor, VERSION).unwrap();
-        let wanted = vec![(3, Ok(9)), (5, Err(ProtocolError::NotLeaderOrFollower))];
+        let taken = |offset, timestamp_type| {
+            Ok(Taken {
+                offset,
+                timestamp_type,
+            })
+        };
+        let wanted = vec![
+            (3, taken(9, TimestampType::CreateTime)),
+            (4, taken(7, TimestampType::LogAppendTime)),
+            (5, Err(ProtocolError::NotLeaderOrFollower)),
+        ];
         assert_eq!(answer, Produced(wanted));
         assert_eq!(cursor.position(), cursor.get_ref().len() as u64);
     }

@@ -24,7 +24,7 @@ use super::leaders::Reach;
 use super::metadata::Described;
 use super::partitioner::partition_for;
 use super::produce::{Arrived, Outgoing};
-use super::switch::{Lanes, Switch};
+use super::switch::{Lanes, Requested, Switch};
 
 /// Until [`Producer::send`] says that Kafka did not confirm. The contract promises an answer within 5 s.
 const CONFIRM_TIMEOUT: Duration = Duration::from_millis(4_500);
@@ -117,14 +117,14 @@ impl Drop for AbortOnDrop {
 
 impl Producer {
     /// Starts in the background, whether Kafka is there or not. `report` is told about once a second
-    /// whether the topic can be written to, or why not, and `observe` of each request to a broker how long it took, until
-    /// it was answered or given up, and whether all of it was confirmed. Records that wait for Kafka may together cost
+    /// whether the topic can be written to, or why not, and `observe` of each request to a broker how it went. Records that
+    /// wait for Kafka may together cost
     /// `waiting_bytes_max`; past it senders are told to come back later.
     pub fn start(
         broker: Broker,
         waiting_bytes_max: u32,
         report: impl Fn(Status) + Send + 'static,
-        observe: impl Fn(Duration, bool) + Send + Sync + 'static,
+        observe: impl Fn(&Requested) + Send + Sync + 'static,
     ) -> Producer {
         let switch = Arc::new(Switch::new(Box::new(observe)));
         Producer {
@@ -452,7 +452,7 @@ mod tests {
         };
         let (broker, switch) = (
             Broker::new(args).unwrap(),
-            Arc::new(Switch::new(Box::new(|_, _| {}))),
+            Arc::new(Switch::new(Box::new(|_| {}))),
         );
         let mut fewer = 0;
         let mut look = |leaders: &[i32]| {

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::lane::{Job, Lane};
+use super::timestamps::TimestampType;
 
 /// Between two log lines about one partition whose reasons for failing change.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
@@ -18,8 +19,21 @@ const FORGET_AFTER: Duration = Duration::from_secs(30);
 /// The way to the leader of each partition, by number, once they are known; until then why they are not.
 pub(super) type Lanes = Result<Arc<[Lane]>, Arc<str>>;
 
-/// Is told of each request how long it took, and whether all of it was confirmed.
-pub(super) type Observe = Box<dyn Fn(Duration, bool) + Send + Sync>;
+/// Is told of each request how it went.
+pub(super) type Observe = Box<dyn Fn(&Requested) + Send + Sync>;
+
+/// How a request with records of many senders went.
+#[derive(Debug, Clone, Copy)]
+pub struct Requested {
+    /// Until it was answered or given up.
+    pub elapsed: Duration,
+    /// Whether all of it was confirmed.
+    pub is_confirmed: bool,
+    /// Records that were refused for their timestamp.
+    pub timestamps_refused: usize,
+    /// Who dated what was confirmed; `None` if nothing was.
+    pub timestamp_type: Option<TimestampType>,
+}
 
 /// What the lanes share with who looks for the leaders.
 pub(super) struct Switch {
@@ -75,8 +89,8 @@ impl Switch {
     }
 
     /// A request was answered, or given up.
-    pub fn requested(&self, elapsed: Duration, is_confirmed: bool) {
-        (self.observe)(elapsed, is_confirmed);
+    pub fn requested(&self, requested: &Requested) {
+        (self.observe)(requested);
     }
 
     /// Asks for the leaders to be looked up now.

@@ -33,8 +33,8 @@ struct State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Check {
     Ok,
-    /// It holds, and there is something to say.
-    OkBut(String),
+    /// It holds, and may not hold for long.
+    Warned(String),
     /// It held, and has been failing since; that is not long yet.
     Failing {
         since: Instant,
@@ -48,6 +48,8 @@ enum Check {
 #[derive(Debug, PartialEq, Eq)]
 enum News {
     Ready,
+    Warned,
+    NoWarning,
     NotAnyMore,
     NotYet,
 }
@@ -103,13 +105,9 @@ impl Health {
         });
     }
 
-    /// A check holds, and there is something to say in `/readyz`.
-    pub fn set_but(&self, name: &str, note: String) {
-        self.change(name, |check| {
-            let news = check.holds();
-            *check = Check::OkBut(note);
-            news
-        });
+    /// Sets a check that holds, with something to be said of it.
+    pub fn warn(&self, name: &str, reason: String) {
+        self.change(name, |check| check.warned(reason));
     }
 
     /// Says that what a check stands for failed and will be tried again. A check that held is not
@@ -143,7 +141,7 @@ impl Health {
             tell(name, check, news);
             let _ = match check {
                 Check::Ok => writeln!(text, "{name}: ok"),
-                Check::OkBut(note) => writeln!(text, "{name}: ok, but {note}"),
+                Check::Warned(reason) => writeln!(text, "{name}: ok; warning: {reason}"),
                 Check::Failing { reason, .. } => {
                     writeln!(text, "{name}: ok; tried again after: {reason}")
                 }
@@ -176,6 +174,8 @@ fn tell(name: &str, check: &Check, news: Option<News>) {
     match news {
         None => {}
         Some(News::Ready) => tracing::info!(check = name, "ready"),
+        Some(News::Warned) => tracing::warn!(check = name, %reason, "ready, with a warning"),
+        Some(News::NoWarning) => tracing::info!(check = name, "ready, without a warning"),
         Some(News::NotAnyMore) => tracing::warn!(check = name, %reason, "not ready any more"),
         Some(News::NotYet) => tracing::warn!(check = name, %reason, "not ready yet"),
     }
@@ -193,20 +193,29 @@ impl Check {
     fn reason(&self) -> &str {
         match self {
             Check::Ok => "",
-            Check::OkBut(reason) | Check::Failing { reason, .. } | Check::Bad(reason) => reason,
+            Check::Warned(reason) | Check::Failing { reason, .. } | Check::Bad(reason) => reason,
         }
     }
 
     fn holds(&mut self) -> Option<News> {
-        let before = std::mem::replace(self, Check::Ok);
-        matches!(before, Check::Bad(_)).then_some(News::Ready)
+        match std::mem::replace(self, Check::Ok) {
+            Check::Bad(_) => Some(News::Ready),
+            Check::Warned(_) => Some(News::NoWarning),
+            Check::Ok | Check::Failing { .. } => None,
+        }
+    }
+
+    fn warned(&mut self, reason: String) -> Option<News> {
+        let is_known = matches!(self, Check::Warned(before) if is_same(before, &reason));
+        *self = Check::Warned(reason);
+        (!is_known).then_some(News::Warned)
     }
 
     fn is_bad(&mut self, reason: String) -> Option<News> {
         let news = match self {
             Check::Bad(before) if is_same(before, &reason) => None,
             Check::Bad(_) => Some(News::NotYet),
-            Check::Ok | Check::OkBut(_) | Check::Failing { .. } => Some(News::NotAnyMore),
+            Check::Ok | Check::Warned(_) | Check::Failing { .. } => Some(News::NotAnyMore),
         };
         *self = Check::Bad(reason);
         news
@@ -214,7 +223,7 @@ impl Check {
 
     fn failed(&mut self, reason: String, now: Instant) -> Option<News> {
         let since = match self {
-            Check::Ok | Check::OkBut(_) => now,
+            Check::Ok | Check::Warned(_) => now,
             Check::Failing { since, .. } => *since,
             Check::Bad(_) => return self.is_bad(reason),
         };
@@ -265,8 +274,8 @@ mod tests {
             (true, "kafka: ok\nschema: ok\n".to_string())
         );
         health.failed("kafka", "cut".to_string());
-        health.set_but("schema", "it is old".to_string());
-        let blip = "kafka: ok; tried again after: cut\nschema: ok, but it is old\n";
+        health.warn("schema", "it is old".to_string());
+        let blip = "kafka: ok; tried again after: cut\nschema: ok; warning: it is old\n";
         assert_eq!(health.readiness(), (true, blip.to_string()));
     }
 
@@ -338,6 +347,24 @@ mod tests {
             assert_eq!(check.holds(), None);
             assert!(check.is_ready());
         }
+    }
+
+    #[test]
+    fn a_warning_is_ready_and_told_once() {
+        let health = Health::awaiting(["clock"]);
+        health.warn("clock", "2 s ahead".to_string());
+        let warned = (true, "clock: ok; warning: 2 s ahead\n".to_string());
+        assert_eq!(health.readiness(), warned);
+        let mut check = Check::Ok;
+        assert_eq!(check.warned("2 s ahead".to_string()), Some(News::Warned));
+        assert_eq!(check.warned("3 s ahead".to_string()), None);
+        assert_eq!(check.holds(), Some(News::NoWarning));
+        assert_eq!(check.holds(), None);
+        let now = Instant::now();
+        check.warned("3 s ahead".to_string());
+        assert_eq!(check.failed("refused".to_string(), now), None);
+        assert_eq!(check.looked_at(now + LASTING), Some(News::NotAnyMore));
+        assert_eq!(check.warned("3 s ahead".to_string()), Some(News::Warned));
     }
 
     #[test]

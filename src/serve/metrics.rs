@@ -14,6 +14,7 @@ use super::problem::Problem;
 use super::refused::{Reason, Refused};
 use super::report_queue::Refusal;
 use super::request::Route;
+use crate::broker::Requested;
 
 /// Statuses that an answer may have.
 const STATUSES: [u16; 17] = [
@@ -169,13 +170,17 @@ impl Metrics {
         }
     }
 
-    /// Where a producer tells of its requests: how long each took, and whether all of it was confirmed.
-    pub fn of_produce(&self) -> impl Fn(Duration, bool) + Send + Sync + 'static {
+    /// Where a producer tells of its requests.
+    pub fn of_produce(&self) -> impl Fn(&Requested) + Send + Sync + 'static {
         let of = |result| self.produce_seconds.get_or_create_owned(result);
         let (confirmed, failed) = (of(&CONFIRMED), of(&FAILED));
-        move |elapsed, is_confirmed| {
-            let seconds = if is_confirmed { &confirmed } else { &failed };
-            seconds.observe(elapsed.as_secs_f64());
+        move |requested| {
+            let seconds = if requested.is_confirmed {
+                &confirmed
+            } else {
+                &failed
+            };
+            seconds.observe(requested.elapsed.as_secs_f64());
         }
     }
 

@@ -4,6 +4,7 @@ mod accept;
 mod access;
 mod api;
 mod body;
+mod clock;
 mod cors;
 mod documents;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use self::accept::Acceptor;
 use self::access::AccessLog;
 use self::api::Api;
 use self::body::Bodies;
+use self::clock::Clock;
 use self::cors::Cors;
 use self::gate::Gate;
 use self::keys::Keyring;
@@ -156,6 +158,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
 
     let health = admin::Health::awaiting(["serving"]);
     health.expect_turns("kafka");
+    health.expect_turns(clock::CHECK);
     let mut registry = Registry::with_prefix("captcha");
     let metrics = Metrics::register(&mut registry);
     let counts = http::Counts::register(&mut registry);
@@ -163,21 +166,27 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let topic = broker.topic().clone();
     registry.register_collector(Box::new(broker.leaders().clone()));
     let report = health.clone();
+    let clock = Clock::register(&mut registry);
+    let (observe, dated) = (metrics.of_produce(), clock.clone());
     let producer = Producer::start(
         broker,
         limits.waiting_bytes_max,
         move |status| match status {
             Status::Reached => report.set("kafka", Ok(())),
             Status::PartlyReached(reason) => {
-                report.set_but("kafka", format!("not all leaders can be reached: {reason}"));
+                report.warn("kafka", format!("not all leaders can be reached: {reason}"));
             }
             Status::Unreached(reason) => {
                 report.failed("kafka", format!("no leader can be reached: {reason}"));
             }
             Status::Away(reason) => report.set("kafka", Err(reason)),
         },
-        metrics.of_produce(),
+        move |requested| {
+            observe(requested);
+            dated.requested(requested);
+        },
     );
+    tokio::spawn(clock.watch(store.clone(), health.clone(), stop.clone()));
     let bodies = Bodies::new(&limits, stop.clone());
     let api = Arc::new(Api::new(
         Acceptor::new(topic, producer, bodies, metrics.events_accepted.clone()),

@@ -4,7 +4,7 @@ use chrono::TimeDelta;
 use rskafka::client::partition::{Compression, OffsetAt};
 use rskafka::record::Record;
 
-use crate::client::{accept, events, served};
+use crate::client::{accept, events, post, served};
 use crate::logs::commit;
 use crate::months::{await_complete, drop_months, month, named};
 use crate::process::{CREATE_TIME, Server, configure_topic, eventually, kafka_tool, shared};
@@ -17,6 +17,14 @@ const LOG_APPEND_TIME: &str = "message.timestamp.type=LogAppendTime";
 
 /// Kafka's tool that reads records.
 const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
+
+const AHEAD: &str = "captcha_clock_ahead_seconds";
+const REFUSED: &str = "captcha_timestamps_refused_total";
+
+/// Whether a clock is ahead by about this much, as a process says.
+fn is_about(seconds: f64, wanted: i64) -> bool {
+    (seconds - wanted as f64).abs() < 600.0
+}
 
 #[tokio::test]
 async fn retention_goes_by_kafkas_clock_whatever_that_of_serve_says() {
@@ -40,6 +48,7 @@ async fn retention_goes_by_kafkas_clock_whatever_that_of_serve_says() {
     other.migrate(&["--partitions", "1"]).await;
     kafka.configure_topic(&other.name, CREATE_TIME).await;
     let its_serve = other.with_clock(-8 * DAY_SECONDS).serve().await;
+    its_serve.await_ready(200, "clock: ok; warning: ").await;
     accept(&its_serve.address, &events(20)).await;
     let partition = other.partition(0).await;
     eventually("kafka's retention to take records", async || {
@@ -67,6 +76,8 @@ async fn retention_goes_by_kafkas_clock_whatever_that_of_serve_says() {
     })
     .await;
     assert!(seconds < 20.0 * DAY_SECONDS as f64, "{seconds}");
+    assert!(is_about(serve.metric(AHEAD).await, -8 * DAY_SECONDS));
+    serve.await_ready(200, "clock: ok\n").await;
 }
 
 #[tokio::test]
@@ -83,10 +94,55 @@ async fn a_clock_that_is_ahead_refuses_nothing_where_kafka_dates() {
         for _ in 0..20 {
             accept(&serve.address, &events(3)).await;
         }
+        serve.await_ready(200, "clock: ok\n").await;
+        assert_eq!(serve.metric(REFUSED).await, 0.0);
+        assert!(is_about(serve.metric(AHEAD).await, 2 * HOUR_SECONDS));
     }
     let _consume = world.consume(&[]).await;
     world.await_counted(120).await;
     world.ok(&["report", "audit"]).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_wrong_is_said_before_kafka_refuses_and_while_it_does() {
+    let world = World::new("refused_times");
+    world.migrate(&["--partitions", "2"]).await;
+    let limits = format!("{CREATE_TIME},message.timestamp.after.max.ms=3600000");
+    configure_topic(&world.kafka, &world.name, &limits).await;
+
+    // Half an hour between this clock and ClickHouse's costs nothing yet, whichever of them is wrong.
+    let serve = world.with_clock(HOUR_SECONDS / 2 + 30).serve().await;
+    serve
+        .await_ready(200, "clock: ok; warning: this clock is 30m ")
+        .await;
+    serve.await_ready(200, "ahead of clickhouse's").await;
+    accept(&serve.address, &events(20)).await;
+    assert_eq!(serve.metric(REFUSED).await, 0.0);
+    drop(serve);
+
+    let serve = world.with_clock(2 * HOUR_SECONDS + 30).serve().await;
+    serve
+        .await_ready(200, "clock: ok; warning: this clock is 2h ")
+        .await;
+    let reply = post(&serve.address, &events(7)).await;
+    assert_eq!(reply.status, 503, "{}", reply.text());
+    serve.await_ready(503, "error 32 (InvalidTimestamp)").await;
+    serve.await_ready(503, "kafka: ok\n").await;
+    assert!(serve.metric(REFUSED).await >= 1.0);
+    assert_eq!(serve.metric("captcha_ready{check=\"clock\"}").await, 0.0);
+    let reasons = serve.logged("kafka does not confirm", "reason");
+    assert!(
+        reasons[0].contains("error 32 (InvalidTimestamp); set the clock"),
+        "{reasons:?}"
+    );
+    // Nobody sends to a process that is not ready, so that it has to try again by itself.
+    serve.await_ready(200, "clock: ok; warning: ").await;
+
+    configure_topic(&world.kafka, &world.name, LOG_APPEND_TIME).await;
+    accept(&serve.address, &events(20)).await;
+    serve.await_ready(200, "clock: ok\n").await;
+    let _consume = world.consume(&[]).await;
+    world.await_counted(40).await;
 }
 
 #[tokio::test]

@@ -82,7 +82,7 @@ async fn one_of_two_leaders_that_leads_nowhere_is_named_and_the_other_one_serves
     world.migrate(&["--partitions", "2"]).await;
     let (serve, consume) = (world.serve().await, world.consume(&[]).await);
     let note = format!(
-        "kafka: ok, but not all leaders can be reached: cannot connect to kafka at {advertised}"
+        "kafka: ok; warning: not all leaders can be reached: cannot connect to kafka at {advertised}"
     );
     serve.await_ready(200, &note).await;
     consume.await_ready(503, "partition 0: ok").await;

@@ -1,0 +1,241 @@
+//! The clock of this process, which dates events unless Kafka does: how it compares with ClickHouse's, and whether Kafka
+//! takes its dates.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::join;
+use humantime::format_duration;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::{Requested, TimestampType};
+use crate::http::admin::Health;
+use crate::store::Shards;
+
+/// The name of its check in `/readyz`.
+pub const CHECK: &str = "clock";
+
+/// Between looks at ClickHouse's clock, each of them a connection and a small question.
+const COMPARE_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Between settings of the check.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the two clocks may differ before that is said, in milliseconds. Clocks that are set by the network differ by some
+/// milliseconds; Kafka refuses what is an hour ahead.
+const AHEAD_MILLIS_MAX: u64 = 60_000;
+
+/// How long this process is unready once Kafka has refused its dates. Nobody sends to one that is not ready, so nothing but
+/// time makes it try again.
+const REFUSED_FOR: Duration = Duration::from_secs(30);
+
+const ADVICE: &str =
+    "set the clock that is wrong, or let kafka date events: `captcha migrate` says how";
+
+/// The clock of this process. Clones share what is known of it.
+#[derive(Clone)]
+pub struct Clock {
+    ahead: Gauge<f64, AtomicU64>,
+    refused: Counter,
+    known: Arc<Mutex<Known>>,
+}
+
+/// What is known of the clock.
+#[derive(Debug, Clone, Copy, Default)]
+struct Known {
+    /// How far it is ahead of ClickHouse's.
+    ahead_millis: Option<i64>,
+    /// Who dates events, as Kafka's answers have it.
+    timestamp_type: Option<TimestampType>,
+    /// When Kafka refused dates last, unless it has confirmed events since.
+    refused: Option<Instant>,
+}
+
+/// What follows for readiness.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Fits,
+    Warning(String),
+    Refused(String),
+}
+
+impl Clock {
+    /// A clock of which nothing is known, whose metrics are rendered with a registry.
+    pub fn register(registry: &mut Registry) -> Clock {
+        let clock = Clock {
+            ahead: Gauge::default(),
+            refused: Counter::default(),
+            known: Arc::default(),
+        };
+        clock.ahead.set(f64::NAN);
+        registry.register_with_unit(
+            "clock_ahead",
+            "How far this process's clock is ahead of ClickHouse's; NaN until ClickHouse has answered",
+            Unit::Seconds,
+            clock.ahead.clone(),
+        );
+        registry.register(
+            "timestamps_refused",
+            "Events that Kafka refused for their timestamp, which is this process's clock",
+            clock.refused.clone(),
+        );
+        clock
+    }
+
+    /// Takes what the answer to a request says of dates.
+    pub fn requested(&self, requested: &Requested) {
+        let mut known = self.known();
+        if requested.timestamps_refused > 0 {
+            self.refused.inc_by(requested.timestamps_refused as u64);
+            known.refused = Some(Instant::now());
+            known.timestamp_type = Some(TimestampType::CreateTime);
+        }
+        // One broker of several may have a wrong clock: what the others confirm is worth being ready for.
+        if let Some(timestamp_type) = requested.timestamp_type {
+            known.refused = None;
+            known.timestamp_type = Some(timestamp_type);
+        }
+    }
+
+    /// Compares it and sets its check until the process is to stop. While ClickHouse is away nothing is compared, which
+    /// changes nothing else.
+    pub async fn watch(self, store: Shards, health: Health, stop: CancellationToken) {
+        let compare = async {
+            loop {
+                if let Ok(ahead_millis) = store.clock_ahead_millis().await {
+                    self.ahead.set(ahead_millis as f64 / 1e3);
+                    self.known().ahead_millis = Some(ahead_millis);
+                }
+                sleep(COMPARE_INTERVAL).await;
+            }
+        };
+        let check = async {
+            loop {
+                let known = *self.known();
+                match known.verdict(Instant::now()) {
+                    Verdict::Fits => health.set(CHECK, Ok(())),
+                    Verdict::Warning(reason) => health.warn(CHECK, reason),
+                    Verdict::Refused(reason) => health.failed(CHECK, reason),
+                }
+                sleep(CHECK_INTERVAL).await;
+            }
+        };
+        stop.run_until_cancelled(join(compare, check)).await;
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Each change of it is whole.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn verdict(&self, now: Instant) -> Verdict {
+        let difference = self.difference();
+        if self.refused.is_some_and(|at| now - at < REFUSED_FOR) {
+            let difference = difference.unwrap_or_else(|| match self.ahead_millis {
+                Some(_) => "this clock agrees with clickhouse's".to_string(),
+                None => "clickhouse's clock is not known".to_string(),
+            });
+            return Verdict::Refused(format!(
+                "kafka refuses the dates of events, error 32 (InvalidTimestamp): {difference}; {ADVICE}"
+            ));
+        }
+        let is_kafkas = self.timestamp_type == Some(TimestampType::LogAppendTime);
+        match difference.filter(|_| !is_kafkas) {
+            None => Verdict::Fits,
+            Some(difference) => Verdict::Warning(format!(
+                "{difference}, so kafka may refuse what it dates, or drop it early; {ADVICE}"
+            )),
+        }
+    }
+
+    /// What the clocks differ, if that is worth a word.
+    fn difference(&self) -> Option<String> {
+        let ahead_millis = self.ahead_millis?;
+        let apart_millis = ahead_millis.unsigned_abs();
+        let side = if ahead_millis > 0 {
+            "ahead of"
+        } else {
+            "behind"
+        };
+        (apart_millis > AHEAD_MILLIS_MAX).then(|| {
+            let apart = format_duration(Duration::from_secs(apart_millis / 1_000));
+            format!("this clock is {apart} {side} clickhouse's")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clock() -> Clock {
+        Clock::register(&mut Registry::default())
+    }
+
+    fn answer(timestamps_refused: usize, timestamp_type: Option<TimestampType>) -> Requested {
+        Requested {
+            elapsed: Duration::ZERO,
+            is_confirmed: timestamps_refused == 0,
+            timestamps_refused,
+            timestamp_type,
+        }
+    }
+
+    #[test]
+    fn a_difference_is_a_warning_unless_kafka_dates() {
+        let own = Some(TimestampType::CreateTime);
+        let kafkas = Some(TimestampType::LogAppendTime);
+        for (ahead_millis, timestamp_type, warned) in [
+            (None, own, None),
+            (Some(60_000), own, None),
+            (
+                Some(-61_000),
+                own,
+                Some("this clock is 1m 1s behind clickhouse's, so"),
+            ),
+            (
+                Some(7_200_000),
+                None,
+                Some("this clock is 2h ahead of clickhouse's, so"),
+            ),
+            (Some(7_200_000), kafkas, None),
+            (Some(i64::MIN), kafkas, None),
+        ] {
+            let known = Known {
+                ahead_millis,
+                timestamp_type,
+                refused: None,
+            };
+            match (known.verdict(Instant::now()), warned) {
+                (Verdict::Fits, None) => {}
+                (Verdict::Warning(text), Some(start)) => assert!(text.starts_with(start), "{text}"),
+                (verdict, _) => panic!("{known:?}: {verdict:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn refused_dates_count_until_others_are_taken_or_for_a_while() {
+        let clock = clock();
+        let is_refused = |after| {
+            let verdict = clock.known().verdict(Instant::now() + after);
+            matches!(verdict, Verdict::Refused(_))
+        };
+        clock.requested(&answer(3, None));
+        assert!(is_refused(Duration::ZERO) && !is_refused(REFUSED_FOR));
+        clock.requested(&answer(0, None));
+        assert!(is_refused(Duration::ZERO), "nothing was answered");
+        clock.requested(&answer(0, Some(TimestampType::CreateTime)));
+        assert!(!is_refused(Duration::ZERO));
+        clock.requested(&answer(2, Some(TimestampType::CreateTime)));
+        assert!(!is_refused(Duration::ZERO), "some were taken");
+        assert_eq!(clock.refused.get(), 5);
+    }
+}
