@@ -38,7 +38,8 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = parse();
-    let (code, failure) = match process::start_logging().map(|()| start(cli.command)) {
+    let done = process::start_logging().map(|()| start(cli.command));
+    let (code, failure) = match done.map(|done| done.and_then(|()| process::check_stdout())) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(err)) => (report::exit_code(&err), err),
         // A wrong setting, with the exit code that clap has for those.

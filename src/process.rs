@@ -1,6 +1,7 @@
-//! What a process shares with its surroundings: threads, log lines on stderr, and the signals that end it.
+//! What a process shares with its surroundings: threads, stdout, log lines on stderr, and the signals that end it.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context as _;
 use tokio::runtime::Runtime;
@@ -17,6 +18,47 @@ const DRIVERS_OFF: &str = "rskafka=off,klickhouse=off";
 
 /// Exit code after a second signal: what a shell reports of a process that SIGINT ended.
 const HURRIED: i32 = 130;
+
+/// What became of stdout.
+static STDOUT: Mutex<Stdout> = Mutex::new(Stdout::Open);
+
+#[derive(Debug)]
+enum Stdout {
+    Open,
+    /// Its reader has seen enough, as that of `captcha report | head`.
+    Closed,
+    /// It could not be written for another reason, such as a full disk.
+    Failed(io::Error),
+}
+
+/// Writes to stdout, and says whether anybody may read what comes next. Never a reason to stop the work that the text is
+/// about: what nobody reads is dropped, and anything but a closed pipe is a failure at the end, see [`check_stdout`].
+pub fn print(text: &[u8]) -> bool {
+    let mut state = STDOUT.lock().unwrap_or_else(PoisonError::into_inner);
+    if matches!(*state, Stdout::Open) {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text).and_then(|()| stdout.flush()) {
+            Ok(()) => {}
+            Err(err) if err.kind() == io::ErrorKind::BrokenPipe => *state = Stdout::Closed,
+            Err(err) => *state = Stdout::Failed(err),
+        }
+    }
+    matches!(*state, Stdout::Open)
+}
+
+/// Whether all that was printed was written, or is missed by nobody.
+///
+/// # Errors
+/// Some of it is lost.
+pub fn check_stdout() -> anyhow::Result<()> {
+    let state = STDOUT.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*state {
+        Stdout::Failed(err) => {
+            anyhow::bail!("cannot write to stdout: {err}; the work is done, only lines are lost")
+        }
+        Stdout::Open | Stdout::Closed => Ok(()),
+    }
+}
 
 /// Starts logging to stderr: for people on a terminal, one JSON object a line elsewhere.
 ///

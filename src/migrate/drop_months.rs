@@ -52,9 +52,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
     let mut dropped = false;
     for (store, connection, months) in &looked_at {
-        head(store)?;
+        head(store);
         dropped |= match args.dry_run || months.is_empty() {
-            true => show(months)?,
+            true => show(months),
             false => drop_from(store, connection, &args).await?,
         };
     }
@@ -62,7 +62,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         say(format_args!(
             "nothing to do: no month before {} has rows",
             args.before
-        ))?;
+        ));
     }
     Ok(())
 }
@@ -120,11 +120,11 @@ fn refuse_windows(missing: &[Missing], month: Month) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show(months: &[StoredMonth]) -> anyhow::Result<bool> {
+fn show(months: &[StoredMonth]) -> bool {
     for stored in months {
-        say(format_args!("would drop {}", described(stored)))?;
+        say(format_args!("would drop {}", described(stored)));
     }
-    Ok(!months.is_empty())
+    !months.is_empty()
 }
 
 /// Drops what is still there; whether that was anything.
@@ -154,7 +154,8 @@ async fn drop_month(
     }
     connection.drop_month(stored.month).await?;
     lock.note(connection, &Step::Done(&step)).await?;
-    say(format_args!("dropped {}", described(stored)))
+    say(format_args!("dropped {}", described(stored)));
+    Ok(())
 }
 
 fn described(stored: &StoredMonth) -> String {

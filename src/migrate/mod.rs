@@ -7,14 +7,13 @@ mod plan;
 mod schema;
 mod topic;
 
-use std::io::Write as _;
-
 use anyhow::Context as _;
 
 use self::facts::Wish;
 use self::plan::{Migration, plan};
 use self::topic::TopicArgs;
 use crate::broker::{self, Broker};
+use crate::process::print;
 use crate::store::schema::{Applied, FILES, VERSION, misfit};
 use crate::store::{self, Empty, Identifier, Shard, Shards, Store, TopicFacts};
 
@@ -84,8 +83,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     if args.status {
         for store in shards.iter() {
             let found = Found::look(store, &broker).await?;
-            head(store)?;
-            show_status(found.applied.as_deref().unwrap_or_default())?;
+            head(store);
+            show_status(found.applied.as_deref().unwrap_or_default());
         }
         return Ok(());
     }
@@ -130,11 +129,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     };
     let mut done = topic_done.made | filled;
     for (found, todo) in all.iter().zip(&plans) {
-        head(found.store)?;
+        head(found.store);
         done |= found.migrate(&broker, todo, wish, args.dry_run).await?;
     }
     if !done {
-        say(format_args!("nothing to do: schema version {VERSION}"))?;
+        say(format_args!("nothing to do: schema version {VERSION}"));
     }
     Ok(())
 }
@@ -220,11 +219,11 @@ async fn fill_empty_replicas(store: &Store, dry_run: bool) -> anyhow::Result<boo
         match dry_run {
             true => say(format_args!(
                 "would make the tables of {address} as {like} has them"
-            ))?,
+            )),
             false => say(format_args!(
                 "made the tables of {address} as {like} has them; once it has fetched what they hold, run \
                  SYSTEM RESTART REPLICAS there: an insert may still wait for what it stands for"
-            ))?,
+            )),
         }
     }
     Ok(!empty.is_empty())
@@ -233,22 +232,22 @@ async fn fill_empty_replicas(store: &Store, dry_run: bool) -> anyhow::Result<boo
 async fn retire(broker: &Broker, all: &[Found<'_>]) -> anyhow::Result<()> {
     for found in all {
         found.store.connect_to_schema().await?;
-        head(found.store)?;
+        head(found.store);
         if !found.record(broker, Wish::default(), false).await? {
-            say(format_args!("topic {} is retired already", broker.topic()))?;
+            say(format_args!("topic {} is retired already", broker.topic()));
         }
     }
     Ok(())
 }
 
-fn show_status(applied: &[Applied]) -> anyhow::Result<()> {
+fn show_status(applied: &[Applied]) {
     for file in FILES {
         match applied.iter().find(|record| record.name == file.name) {
             Some(record) => say(format_args!(
                 "{}  applied {} UTC",
                 file.name, record.applied_at
-            ))?,
-            None => say(format_args!("{}  not applied", file.name))?,
+            )),
+            None => say(format_args!("{}  not applied", file.name)),
         }
     }
     let built_in = |record: &&Applied| FILES.iter().any(|file| file.name == record.name);
@@ -256,9 +255,8 @@ fn show_status(applied: &[Applied]) -> anyhow::Result<()> {
         say(format_args!(
             "{}  applied {} UTC, not in this captcha",
             record.name, record.applied_at
-        ))?;
+        ));
     }
-    Ok(())
 }
 
 async fn show_plan(
@@ -267,27 +265,27 @@ async fn show_plan(
     todo: &[Migration],
 ) -> anyhow::Result<()> {
     if database_missing {
-        say(format_args!("would make database {}", store.database()))?;
+        say(format_args!("would make database {}", store.database()));
     }
     for migration in todo {
-        say(format_args!("would apply {}", migration.name))?;
+        say(format_args!("would apply {}", migration.name));
         if let Some(table) = migration.rewrites.as_ref().filter(|_| !database_missing) {
             let bytes = store.connect().await?.table_bytes(table).await?;
-            say(format_args!("  {}", schema::rewriting(table, bytes)))?;
+            say(format_args!("  {}", schema::rewriting(table, bytes)));
         }
     }
     Ok(())
 }
 
 /// Says which shard comes now, where there are several.
-fn head(store: &Store) -> anyhow::Result<()> {
+fn head(store: &Store) {
     match store.shard() {
-        Shard { of: 1, .. } => Ok(()),
+        Shard { of: 1, .. } => {}
         shard => say(format_args!("{shard}, {}:", store.addresses())),
     }
 }
 
 /// A line on stdout for people.
-fn say(line: std::fmt::Arguments<'_>) -> anyhow::Result<()> {
-    writeln!(std::io::stdout(), "{line}").context("cannot write to stdout")
+fn say(line: std::fmt::Arguments<'_>) {
+    print(format!("{line}\n").as_bytes());
 }

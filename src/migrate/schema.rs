@@ -30,7 +30,7 @@ pub async fn migrate(
             .create_database()
             .await
             .with_context(|| format!("cannot make database {}", store.database()))?;
-        say(format_args!("made database {}", store.database()))?;
+        say(format_args!("made database {}", store.database()));
     }
     let connection = store.connect().await?;
     if is_planned {
@@ -58,7 +58,7 @@ async fn apply_each(store: &Store, connection: &Connection, lock: &Lock) -> anyh
         apply(store, connection, lock, &migration)
             .await
             .with_context(|| format!("cannot apply {}", migration.name))?;
-        say(format_args!("applied {}", migration.name))?;
+        say(format_args!("applied {}", migration.name));
     }
     Ok(())
 }
@@ -77,7 +77,7 @@ async fn apply(
             "{}: {}",
             migration.name,
             rewriting(table, bytes)
-        ))?;
+        ));
     }
     lock.note(connection, &Step::Begin(&migration.name)).await?;
     store.define(connection, &migration.sql).await?;
@@ -113,7 +113,7 @@ async fn await_mutations(connection: &Connection) -> anyhow::Result<()> {
             say(format_args!(
                 "waiting for a mutation of {}: {} parts to do",
                 first.table, first.parts_to_do
-            ))?;
+            ));
             moved = Instant::now();
         } else if moved.elapsed() > MUTATION_STANDSTILL_MAX {
             let (table, command, failure) = (&first.table, &first.command, &first.failure);

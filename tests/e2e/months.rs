@@ -58,7 +58,7 @@ async fn held(world: &World) -> Vec<Vec<String>> {
 }
 
 /// Waits until every partition is complete through a moment that is later than what was written.
-async fn await_complete(world: &World) {
+pub async fn await_complete(world: &World) {
     let after = Utc::now();
     eventually("a report that is complete", async || {
         let page = world.ok(&["report", "--format", "json"]).await;
