@@ -33,6 +33,9 @@ pub const UNKNOWN_TABLE: i32 = 60;
 pub const READONLY: i32 = 164;
 pub const SETTING_CONSTRAINT_VIOLATION: i32 = 452;
 
+/// The database is not there.
+pub const UNKNOWN_DATABASE: i32 = 81;
+
 /// What a code means.
 pub fn meaning(code: i32) -> &'static Meaning {
     let known = KNOWN.iter().find(|known| known.code == code);
@@ -99,7 +102,7 @@ static KNOWN: &[Meaning] = &[
         )
     },
     missing(UNKNOWN_TABLE, "UNKNOWN_TABLE"),
-    missing(81, "UNKNOWN_DATABASE"),
+    missing(UNKNOWN_DATABASE, "UNKNOWN_DATABASE"),
     hold(16, "NO_SUCH_COLUMN_IN_TABLE", OTHER_SCHEMA),
     hold(47, "UNKNOWN_IDENTIFIER", OTHER_SCHEMA),
     hold(516, "AUTHENTICATION_FAILED", LOGIN),

@@ -11,7 +11,8 @@ use socket2::{SockRef, Socket};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::class::{self, Class, READONLY, SETTING_CONSTRAINT_VIOLATION, UNKNOWN_TABLE};
+use super::class::{self, Class, READONLY, SETTING_CONSTRAINT_VIOLATION};
+use super::named::{self, Missing};
 use super::replicas::Turn;
 use super::{Identifier, login, settings};
 use crate::trust::{Tls, Wire};
@@ -20,6 +21,10 @@ use crate::trust::{Tls, Wire};
 /// ClickHouse does not answer under the 10 seconds that the contract promises.
 pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
 
+/// What is to be done about a table or a database that is missing and that captcha never makes.
+const NOT_OURS: &str =
+    "make it again, or drop the view on events that needs it: it is not captcha's";
+
 /// Why ClickHouse did not do what it was asked.
 #[derive(Debug)]
 pub enum Error {
@@ -27,6 +32,8 @@ pub enum Error {
     Server {
         /// ClickHouse's number for the error.
         code: i32,
+        /// What captcha does about it.
+        class: Class,
         /// Who answered, the code, the first line of the server's message, and what to do.
         message: String,
     },
@@ -42,7 +49,7 @@ impl Error {
     /// What captcha does about it.
     pub fn class(&self) -> Class {
         match self {
-            Error::Server { code, .. } => class::meaning(*code).class,
+            Error::Server { class, .. } => *class,
             Error::Connection(_) | Error::Hidden(_) => Class::Hold,
             Error::Schema(_) => Class::SchemaMissing,
         }
@@ -186,29 +193,42 @@ impl Connection {
 
     fn answered(&self, code: i32, message: &str) -> Error {
         let meaning = class::meaning(code);
-        let (address, advice) = (&self.address, meaning.advice);
-        let message = match meaning.class {
-            Class::SchemaMissing if code == UNKNOWN_TABLE => format!(
-                "clickhouse at {address} has not all tables in database {}; {advice}",
-                self.database
-            ),
-            Class::SchemaMissing => format!(
-                "clickhouse at {address} has no tables in database {}; {advice}",
-                self.database
-            ),
-            Class::HeadMoved | Class::Hold => {
-                let what = match not_settable(code, message) {
-                    Some(what) => what + ":",
-                    None => "answered".to_string(),
-                };
-                format!(
-                    "clickhouse at {address} {what} {}: {}; {advice}",
-                    meaning.title(code),
-                    first_line(message)
-                )
-            }
+        let (address, database, advice) = (&self.address, &self.database, meaning.advice);
+        let said = |advice: &str| {
+            let what = match not_settable(code, message) {
+                Some(what) => what + ":",
+                None => "answered".to_string(),
+            };
+            let (title, words) = (meaning.title(code), first_line(message));
+            format!("clickhouse at {address} {what} {title}: {words}; {advice}")
         };
-        Error::Server { code, message }
+        // A failure inside a view that others made is neither a head that moved nor a table that captcha lost.
+        let (class, message) = match (
+            named::view(message),
+            named::missing(code, message, database),
+        ) {
+            (Some(view), _) => {
+                let advice = format!("correct the view {view}, which is not captcha's, or drop it");
+                (Class::Hold, said(&advice))
+            }
+            (None, Some(Missing::Theirs)) => (Class::Hold, said(NOT_OURS)),
+            (None, Some(Missing::Table(table))) => (
+                meaning.class,
+                format!(
+                    "clickhouse at {address} has not all tables in database {database}: {table} is missing; {advice}"
+                ),
+            ),
+            (None, Some(Missing::Database)) => (
+                meaning.class,
+                format!("clickhouse at {address} has no tables in database {database}; {advice}"),
+            ),
+            (None, None) => (meaning.class, said(advice)),
+        };
+        Error::Server {
+            code,
+            class,
+            message,
+        }
     }
 
     /// An answer that did not come, or not to its end.
@@ -305,7 +325,11 @@ fn refused(address: &str, user: &str, code: i32, message: &str) -> Error {
         first_line(message),
         meaning.advice
     );
-    Error::Server { code, message }
+    Error::Server {
+        code,
+        class: meaning.class,
+        message,
+    }
 }
 
 /// What a server that refuses a pinned setting does.

@@ -11,6 +11,7 @@ mod insert;
 pub mod lock;
 mod login;
 mod months;
+mod named;
 mod once;
 mod packed;
 mod replicas;

@@ -48,9 +48,12 @@ pub const NEEDED: u32 = 7;
 const _: () = assert!(NEEDED <= VERSION);
 
 /// What the migrations make.
-const TABLES: [&str; 4] = ["events", "dead_letters", "topics", "claims"];
+pub(super) const TABLES: [&str; 4] = ["events", "dead_letters", "topics", "claims"];
 
-/// Makes the table that records migrations.
+/// The table that records migrations.
+pub(super) const HISTORY_TABLE: &str = "migrations";
+
+/// Makes it.
 pub const CREATE_HISTORY: &str = "CREATE TABLE IF NOT EXISTS migrations (version UInt32, name String, checksum String, \
      applied_at DateTime64(3, 'UTC') DEFAULT now64(3), \
      compatible_since UInt32 DEFAULT version) ENGINE = MergeTree ORDER BY version \
