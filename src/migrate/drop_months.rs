@@ -73,6 +73,7 @@ async fn look(
     connection: &Connection,
     args: &Args,
 ) -> anyhow::Result<Vec<StoredMonth>> {
+    connection.verify_events().await?;
     let (before, begin_millis) = (args.before, args.before.begin().timestamp_millis());
     if connection.now_millis().await? < begin_millis {
         bail!(

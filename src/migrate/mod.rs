@@ -5,12 +5,14 @@ mod facts;
 mod lock;
 mod plan;
 mod schema;
+mod tables;
 mod topic;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use self::facts::Wish;
 use self::plan::{Migration, plan};
+use self::tables::There;
 use self::topic::TopicArgs;
 use crate::broker::{self, Broker};
 use crate::process::print;
@@ -90,6 +92,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
     let mut filled = false;
     for store in shards.iter() {
+        // Before anything is made: a name alone proves nothing.
+        tables::check(store).await?;
         filled |= fill_empty_replicas(store, args.dry_run).await?;
     }
     let mut all = Vec::new();
@@ -145,6 +149,8 @@ struct Found<'a> {
     applied: Option<Vec<Applied>>,
     /// What is recorded of the topic; nothing while the schema is older than that, or not there.
     facts: Option<TopicFacts>,
+    /// The tables.
+    there: There,
 }
 
 impl<'a> Found<'a> {
@@ -153,13 +159,16 @@ impl<'a> Found<'a> {
             store,
             applied: None,
             facts: None,
+            there: There::default(),
         };
         let connection = match store.connect().await {
             Err(err) if err.class() == store::Class::SchemaMissing => return Ok(found),
             other => other?,
         };
         let applied = connection.applied().await?;
-        if misfit(&applied).is_none() {
+        found.there = tables::check(store).await?;
+        let is_lost = found.there.lost.iter().any(|lost| lost.name == "topics");
+        if misfit(&applied).is_none() && !is_lost {
             found.facts = connection.topic_facts(broker.topic().as_str()).await?;
         }
         found.applied = Some(applied);
@@ -167,7 +176,15 @@ impl<'a> Found<'a> {
     }
 
     fn plan(&self) -> anyhow::Result<Vec<Migration>> {
-        Ok(plan(FILES, self.applied.as_deref().unwrap_or_default())?)
+        let todo = plan(FILES, self.applied.as_deref().unwrap_or_default())?;
+        let is_work = !todo.is_empty() || !self.there.lost.is_empty();
+        if is_work && self.there.is_replicated && !self.store.is_cluster() {
+            bail!(
+                "the tables of clickhouse at {} are the same on several replicas; give --clickhouse-cluster, as when they were made",
+                self.store.addresses()
+            );
+        }
+        Ok(todo)
     }
 
     fn wanted(&self, broker: &Broker, wish: Wish) -> anyhow::Result<Option<TopicFacts>> {
@@ -192,14 +209,19 @@ impl<'a> Found<'a> {
         dry_run: bool,
     ) -> anyhow::Result<bool> {
         let (store, database_missing) = (self.store, self.applied.is_none());
-        let mut done = database_missing || !todo.is_empty();
+        let is_planned = !todo.is_empty() || !self.there.lost.is_empty();
+        let mut done = database_missing || is_planned;
         if dry_run {
+            for lost in &self.there.lost {
+                let why = self.there.why(lost);
+                say(format_args!("would make {} again: {why}", lost.name));
+            }
             show_plan(store, database_missing, todo).await?;
         } else {
-            done = schema::migrate(store, database_missing, !todo.is_empty()).await?;
+            done = schema::migrate(store, database_missing, is_planned).await?;
         }
         // Before the first run there is nothing to look into.
-        if !dry_run || todo.is_empty() {
+        if !dry_run || !is_planned {
             done |= self.record(broker, wish, dry_run).await?;
         }
         Ok(done)
@@ -275,6 +297,12 @@ async fn show_plan(
         }
     }
     Ok(())
+}
+
+/// The newest migration that is recorded; 0 before the first.
+fn version(applied: &[Applied]) -> u32 {
+    let versions = applied.iter().map(|record| record.version);
+    versions.max().unwrap_or(0)
 }
 
 /// Says which shard comes now, where there are several.

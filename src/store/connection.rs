@@ -167,6 +167,11 @@ impl Connection {
         &self.user
     }
 
+    /// The database of the tables.
+    pub(super) fn database(&self) -> &str {
+        &self.database
+    }
+
     /// Questions are about this database from now on.
     pub(super) async fn enter(&self, database: &Identifier) -> Result<(), Error> {
         self.execute(&format!("USE {database}")).await

@@ -22,10 +22,7 @@ const ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 /// Without one for so long, by ClickHouse's clock, a holder counts as dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(12);
 
-/// The table of terms and steps.
-pub(super) const LOG_TABLE: &str = "migration_log";
-
-/// Makes it.
+/// Makes the table of terms and steps.
 pub const CREATE_LOG: &str = "CREATE TABLE IF NOT EXISTS migration_log (term UInt64, \
      at DateTime64(6, 'UTC') DEFAULT now64(6), owner String, \
      step LowCardinality(String), name String) ENGINE = MergeTree ORDER BY (term, at) \

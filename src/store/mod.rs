@@ -6,6 +6,7 @@ mod class;
 mod connection;
 mod counters;
 mod dead_letters;
+mod declared;
 mod events;
 mod insert;
 pub mod lock;
@@ -18,6 +19,7 @@ mod replicas;
 pub mod schema;
 mod settings;
 mod shards;
+mod tables;
 mod topics;
 mod visibility;
 
@@ -35,11 +37,13 @@ pub use class::Class;
 pub use connection::{Connection, Error};
 pub use counters::{Counter, Counters, CountersError, Filter, Freshness, ROWS_MAX, SITE_IDS_MAX};
 pub use dead_letters::DeadLetter;
+pub use declared::{Declared, declared};
 pub use events::{Head, Place};
 pub use insert::{Content, Insert, RAW_BYTES_LEAST, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};
 pub use months::{Missing, Month, StoredMonth};
 pub use replicas::Empty;
 pub use shards::{Addresses, Shard, Shards};
+pub use tables::{Table, Tables};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 pub use topics::TopicFacts;
@@ -229,6 +233,16 @@ impl Store {
     /// ([`Class::SchemaMissing`]). Takes at most 3 seconds for each address and 6 more.
     pub async fn connect(&self) -> Result<Connection, Error> {
         let connection = self.connect_outside().await?;
+        connection.enter(&self.database).await?;
+        Ok(connection)
+    }
+
+    /// The same at one of its addresses.
+    ///
+    /// # Errors
+    /// As [`Store::connect`].
+    pub async fn connect_at(&self, address: &str) -> Result<Connection, Error> {
+        let connection = self.connect_to(address).await?;
         connection.enter(&self.database).await?;
         Ok(connection)
     }

@@ -3,8 +3,7 @@
 //! An insert into `events` also runs the views that others made on it, and their failures look like ours.
 
 use super::class::{UNKNOWN_DATABASE, UNKNOWN_TABLE};
-use super::lock::LOG_TABLE;
-use super::schema::{HISTORY_TABLE, TABLES};
+use super::declared::declared;
 
 /// What is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +47,10 @@ fn missing_table<'a>(message: &'a str, database: &str) -> Option<Missing<'a>> {
         Some((_, table)) => bare(table),
         None => name,
     };
-    let own = [HISTORY_TABLE, LOG_TABLE];
-    Some(
-        match TABLES.iter().chain(&own).any(|known| *known == table) {
-            true => Missing::Table(table),
-            false => Missing::Theirs,
-        },
-    )
+    Some(match declared().iter().any(|known| known.name == table) {
+        true => Missing::Table(table),
+        false => Missing::Theirs,
+    })
 }
 
 fn word_after<'a>(message: &'a str, noun: &str) -> Option<&'a str> {

@@ -20,6 +20,7 @@ mod corpus;
 mod documents;
 mod edge;
 mod errors;
+mod foreign;
 mod forms;
 mod fresh;
 mod holds;
