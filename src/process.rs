@@ -1,5 +1,6 @@
 //! What a process shares with its surroundings: threads, stdout, log lines on stderr, and the signals that end it.
 
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::{Mutex, PoisonError};
 
@@ -122,8 +123,7 @@ pub fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Resul
 /// # Errors
 /// The signals cannot be listened to.
 pub fn shutdown_token() -> anyhow::Result<CancellationToken> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to SIGINT")?;
+    let (mut terminate, mut interrupt) = signals()?;
     let token = CancellationToken::new();
     let cancelled = token.clone();
     tokio::spawn(async move {
@@ -134,6 +134,47 @@ pub fn shutdown_token() -> anyhow::Result<CancellationToken> {
         std::process::exit(HURRIED);
     });
     Ok(token)
+}
+
+/// A signal ended the work before it was done.
+#[derive(Debug)]
+pub struct Stopped(&'static str);
+
+impl Stopped {
+    /// What a shell reports of a process that the signal ended.
+    pub fn exit_code(&self) -> u8 {
+        match self.0 {
+            "SIGINT" => 130,
+            _ => 143,
+        }
+    }
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stopped by {} before it was done; run it again", self.0)
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+/// Does work that may end at any moment, and ends it at once with SIGTERM or SIGINT. Without that the first process of a
+/// container, which has no default for signals, would not end.
+///
+/// # Errors
+/// Those of the work, or [`Stopped`].
+pub async fn unless_stopped(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = signals()?;
+    tokio::select! {
+        done = work => done,
+        name = either(&mut terminate, &mut interrupt) => Err(Stopped(name).into()),
+    }
+}
+
+fn signals() -> anyhow::Result<(Signal, Signal)> {
+    let terminate = signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
+    let interrupt = signal(SignalKind::interrupt()).context("cannot listen to SIGINT")?;
+    Ok((terminate, interrupt))
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {

@@ -13,8 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::CALL_TIMEOUT;
-use crate::trust::{Password, Secret, Tls, Wire};
+use super::{CALL_TIMEOUT, Transient};
+use crate::names;
+use crate::trust::{Mismatch, Password, Secret, Tls, Wire};
 
 /// To reach one broker, each time it is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -211,10 +212,11 @@ impl Connector {
         };
         let greeted = timeout(CALL_TIMEOUT, greet).await;
         greeted.unwrap_or_else(|_| {
-            bail!(
+            Err(Transient(format!(
                 "cannot talk to kafka at {address}: no answer within {} s; check --kafka-brokers",
                 CALL_TIMEOUT.as_secs()
-            )
+            ))
+            .into())
         })
     }
 
@@ -225,9 +227,13 @@ impl Connector {
         let (host, _port) = address.rsplit_once(':').unwrap_or((address, ""));
         let greeted = tls.greet(host, tcp).await;
         greeted.map_err(|err| {
-            anyhow::anyhow!(
+            let reason = format!(
                 "cannot connect to kafka at {address} with tls: {err:#}; check --kafka-brokers and --kafka-ca-file"
-            )
+            );
+            match err.is::<Mismatch>() {
+                true => anyhow::anyhow!(reason),
+                false => Transient(reason).into(),
+            }
         })
     }
 
@@ -236,10 +242,11 @@ impl Connector {
         let hung_up = err.to_string().ends_with("early eof");
         match self.tls_trouble(&err) {
             Some(reason) => anyhow::anyhow!("cannot talk to kafka at {address}: {reason}"),
-            None if hung_up && self.login.is_none() => anyhow::anyhow!(
+            None if hung_up && self.login.is_none() => Transient(format!(
                 "kafka at {address} hung up at the first question; does it want --kafka-sasl-mechanism?"
-            ),
-            None => anyhow::anyhow!("kafka at {address} did not answer: {err}; look at its log"),
+            ))
+            .into(),
+            None => Transient(format!("kafka at {address} did not answer: {err}; look at its log")).into(),
         }
     }
 
@@ -267,8 +274,15 @@ impl Connector {
             None => "check --kafka-brokers, and whether that port wants --kafka-tls",
             Some(_) => "check --kafka-brokers",
         };
-        let reason = self.tls_trouble(err).unwrap_or_else(|| err.to_string());
-        anyhow::anyhow!("cannot talk to kafka at {address}: {reason}; {advice}")
+        match self.tls_trouble(err) {
+            Some(reason) => {
+                anyhow::anyhow!("cannot talk to kafka at {address}: {reason}; {advice}")
+            }
+            None => Transient(format!(
+                "cannot talk to kafka at {address}: {err}; {advice}"
+            ))
+            .into(),
+        }
     }
 }
 
@@ -299,22 +313,27 @@ impl Login {
             | SaslError::SaslSessionError(_) => anyhow::anyhow!(
                 "{refused}: wrong user or password; check --kafka-user and its password"
             ),
-            err => {
-                anyhow::anyhow!("{refused}: {err}; look at kafka's log")
-            }
+            err => Transient(format!("{refused}: {err}; look at kafka's log")).into(),
         })
     }
 }
 
 /// A plain connection, whose error says what is wrong.
 async fn open(address: &str) -> anyhow::Result<TcpStream> {
+    let failed =
+        |reason: String| Transient(format!("cannot connect to kafka at {address}{reason}"));
+    let found = names::resolve(address).await.map_err(|reason| {
+        failed(format!(
+            ": {reason}; check --kafka-brokers, and the dns of this machine"
+        ))
+    })?;
     const ADVICE: &str = "check --kafka-brokers, and that kafka runs";
-    match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+    match timeout(CONNECT_TIMEOUT, TcpStream::connect(found.as_slice())).await {
         Ok(Ok(stream)) => {
             stream.set_nodelay(true)?;
             Ok(stream)
         }
-        Ok(Err(err)) => bail!("cannot connect to kafka at {address}: {err}; {ADVICE}"),
-        Err(_) => bail!("cannot connect to kafka at {address} within 1 s; {ADVICE}"),
+        Ok(Err(err)) => Err(failed(format!(": {err}; {ADVICE}")).into()),
+        Err(_) => Err(failed(format!(" within 1 s; {ADVICE}")).into()),
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::bail;
 
 use super::lock::under_lock;
+use super::wait::{self, WaitArgs};
 use super::{head, say};
 use crate::store::lock::{Lock, Step};
 use crate::store::{self, Connection, Missing, Month, Shards, Store, StoredMonth};
@@ -34,6 +35,9 @@ pub struct Args {
     forget_repeats: bool,
 
     #[command(flatten)]
+    wait: WaitArgs,
+
+    #[command(flatten)]
     store: store::Args,
 }
 
@@ -41,13 +45,17 @@ pub struct Args {
 ///
 /// # Errors
 /// A server is away or refuses, or the months are not ripe.
-pub async fn run(args: Args) -> anyhow::Result<()> {
+pub async fn run(args: &Args) -> anyhow::Result<()> {
+    wait::until_done(&args.wait, async || drop_months(args).await).await
+}
+
+async fn drop_months(args: &Args) -> anyhow::Result<()> {
     let shards = Shards::new(args.store.clone())?;
     let mut looked_at = Vec::new();
     for store in shards.iter() {
         let connection = store.connect_to_schema().await?;
         // All of them before the first one drops anything.
-        let months = look(store, &connection, &args).await?;
+        let months = look(store, &connection, args).await?;
         looked_at.push((store, connection, months));
     }
     let mut dropped = false;
@@ -55,7 +63,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         head(store);
         dropped |= match args.dry_run || months.is_empty() {
             true => show(months),
-            false => drop_from(store, connection, &args).await?,
+            false => drop_from(store, connection, args).await?,
         };
     }
     if !dropped {

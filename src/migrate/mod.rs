@@ -7,6 +7,7 @@ mod plan;
 mod schema;
 mod tables;
 mod topic;
+mod wait;
 
 use anyhow::{Context as _, bail};
 
@@ -14,6 +15,7 @@ use self::facts::Wish;
 use self::plan::{Migration, plan};
 use self::tables::There;
 use self::topic::TopicArgs;
+use self::wait::WaitArgs;
 use crate::broker::{self, Broker};
 use crate::process::print;
 use crate::store::schema::{Applied, FILES, VERSION, misfit};
@@ -57,6 +59,9 @@ pub struct Args {
     clickhouse_cluster: Option<Identifier>,
 
     #[command(flatten)]
+    wait: WaitArgs,
+
+    #[command(flatten)]
     topic: TopicArgs,
 
     #[command(flatten)]
@@ -77,9 +82,13 @@ enum Other {
 /// # Errors
 /// A server is away or refuses, the topic is not fit for events, or migrations are not what was applied.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    if let Some(Other::DropMonths(args)) = args.other {
-        return drop_months::run(args).await;
+    match &args.other {
+        Some(Other::DropMonths(args)) => drop_months::run(args).await,
+        None => wait::until_done(&args.wait, async || migrate(&args).await).await,
     }
+}
+
+async fn migrate(args: &Args) -> anyhow::Result<()> {
     let shards = Shards::new(args.store.clone())?.replicated(args.clickhouse_cluster.clone());
     let broker = Broker::new(args.broker.clone())?;
     if args.status {

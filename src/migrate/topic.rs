@@ -4,7 +4,7 @@ use anyhow::bail;
 use uuid::Uuid;
 
 use super::say;
-use crate::broker::{Broker, Retention, TopicSpec, TopicState, min_insync_replicas};
+use crate::broker::{Broker, Retention, TopicSpec, TopicState, Transient, min_insync_replicas};
 
 /// Partitions of a new topic: enough to use a few cores and consumers, few enough for a laptop.
 const PARTITIONS: i32 = 4;
@@ -77,10 +77,11 @@ pub async fn migrate(
         state = broker.topic_state_once_known().await?;
     }
     let Some(state) = state else {
-        bail!(
+        return Err(Transient::new(format!(
             "kafka made topic {} but does not know it yet; run `captcha migrate` again",
             broker.topic()
-        );
+        ))
+        .into());
     };
     let faults = faults(args, &state);
     if !faults.is_empty() {

@@ -42,6 +42,12 @@ pub fn meaning(code: i32) -> &'static Meaning {
     known.unwrap_or(&UNKNOWN)
 }
 
+/// Whether a code may pass by itself: the server starts, stops, or has too much to do, or others of its cluster do.
+pub fn is_transient(code: i32) -> bool {
+    let advice = meaning(code).advice;
+    [BUSY, SLOW, MEMORY, STOPPING, KEEPER, REPLICAS, NETWORK].contains(&advice)
+}
+
 impl Meaning {
     /// The code as people look it up: its number, and its name if that is known.
     pub fn title(&self, code: i32) -> String {
@@ -276,6 +282,16 @@ mod tests {
             assert_eq!(same.count(), 1, "{}", known.code);
             assert!(std::ptr::eq(meaning(known.code), known), "{}", known.code);
         }
+    }
+
+    #[test]
+    fn what_nobody_put_right_does_not_pass() {
+        assert!([202, 241, 236, 999, 285, 210].into_iter().all(is_transient));
+        assert!(
+            ![60, 81, 497, 516, 164, 452, 47, 1]
+                .into_iter()
+                .any(is_transient)
+        );
     }
 
     #[test]

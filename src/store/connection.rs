@@ -15,7 +15,8 @@ use super::class::{self, Class, READONLY, SETTING_CONSTRAINT_VIOLATION};
 use super::named::{self, Missing};
 use super::replicas::Turn;
 use super::{Identifier, login, settings};
-use crate::trust::{Tls, Wire};
+use crate::names;
+use crate::trust::{Mismatch, Tls, Wire};
 
 /// For a question whose answer is small. With connecting it keeps an HTTP report that
 /// ClickHouse does not answer under the 10 seconds that the contract promises.
@@ -39,6 +40,8 @@ pub enum Error {
     },
     /// There was no answer, or not all of it: the connection is of no further use.
     Connection(String),
+    /// What is set for captcha does not fit: a file, or who is who in TLS.
+    Configuration(String),
     /// The schema is not one that this captcha can work with; what is lacking, and what to do.
     Schema(String),
     /// The server does not show this user all rows; of which table, and what to do.
@@ -50,8 +53,19 @@ impl Error {
     pub fn class(&self) -> Class {
         match self {
             Error::Server { class, .. } => *class,
-            Error::Connection(_) | Error::Hidden(_) => Class::Hold,
+            Error::Connection(_) | Error::Configuration(_) | Error::Hidden(_) => Class::Hold,
             Error::Schema(_) => Class::SchemaMissing,
+        }
+    }
+}
+
+impl Error {
+    /// Whether it may pass by itself, without anybody changing what is set.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Error::Server { code, .. } => class::is_transient(*code),
+            Error::Connection(_) => true,
+            Error::Configuration(_) | Error::Schema(_) | Error::Hidden(_) => false,
         }
     }
 }
@@ -60,9 +74,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Server { message, .. } => f.write_str(message),
-            Error::Connection(reason) | Error::Schema(reason) | Error::Hidden(reason) => {
-                f.write_str(reason)
-            }
+            Error::Connection(reason)
+            | Error::Configuration(reason)
+            | Error::Schema(reason)
+            | Error::Hidden(reason) => f.write_str(reason),
         }
     }
 }
@@ -109,7 +124,13 @@ impl Connection {
                  check --clickhouse-addr, and that clickhouse runs"
             ))
         };
-        let stream = TcpStream::connect(address).await.map_err(failed)?;
+        let found = names::resolve(address).await.map_err(|reason| {
+            Error::Connection(format!(
+                "cannot connect to clickhouse at {address}: {reason}; \
+                 check --clickhouse-addr, and the dns of this machine"
+            ))
+        })?;
+        let stream = TcpStream::connect(found.as_slice()).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
         let hang_up = HangUp(SockRef::from(&stream).try_clone().map_err(failed)?);
         let stream = match tls {
@@ -117,10 +138,14 @@ impl Connection {
             Some(tls) => {
                 let (host, _port) = address.rsplit_once(':').unwrap_or((address, ""));
                 tls.greet(host, stream).await.map_err(|err| {
-                    Error::Connection(format!(
+                    let reason = format!(
                         "cannot connect to clickhouse at {address} with tls: {err:#}; \
                          check --clickhouse-addr and --clickhouse-ca-file"
-                    ))
+                    );
+                    match err.is::<Mismatch>() {
+                        true => Error::Configuration(reason),
+                        false => Error::Connection(reason),
+                    }
                 })?
             }
         };

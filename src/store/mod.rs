@@ -319,7 +319,7 @@ impl Store {
     async fn connect_to(&self, address: &str) -> Result<Connection, Error> {
         let password = self
             .password()
-            .map_err(|err| Error::Connection(format!("{err:#}")))?;
+            .map_err(|err| Error::Configuration(format!("{err:#}")))?;
         let open = Connection::open(
             address,
             self.tls.as_ref(),

@@ -45,4 +45,5 @@ mod shards;
 mod stream;
 mod variables;
 mod visibility;
+mod waiting;
 mod world;
