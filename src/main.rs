@@ -6,6 +6,7 @@ mod event;
 mod flags;
 mod http;
 mod migrate;
+mod names;
 mod process;
 mod report;
 mod serve;
@@ -21,7 +22,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Settings are environment variables too, as `captcha COMMAND --help` shows; an empty one counts as absent,\nand a switch is true or false, 1 or 0, yes or no, on or off.\nCAPTCHA_LOG is error, warn, info (the default), debug or trace.\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 an audit found damage."
+    after_help = "Settings are environment variables too, as `captcha COMMAND --help` shows; an empty one counts as absent,\nand a switch is true or false, 1 or 0, yes or no, on or off.\nCAPTCHA_LOG is error, warn, info (the default), debug or trace.\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 an audit found damage, 130 and 143 stopped by SIGINT and SIGTERM."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -38,9 +39,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = parse();
-    let (code, failure) = match process::start_logging().map(|()| start(cli.command)) {
+    let done = process::start_logging().map(|()| start(cli.command));
+    let (code, failure) = match done.map(|done| done.and_then(|()| process::check_stdout())) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
-        Ok(Err(err)) => (report::exit_code(&err), err),
+        Ok(Err(err)) => (exit_code(&err), err),
         // A wrong setting, with the exit code that clap has for those.
         Err(err) => (2, err),
     };
@@ -55,14 +57,21 @@ fn parse() -> Cli {
     parsed.unwrap_or_else(|err| err.format(&mut command).exit())
 }
 
+fn exit_code(err: &anyhow::Error) -> u8 {
+    match err.downcast_ref::<process::Stopped>() {
+        Some(stopped) => stopped.exit_code(),
+        None => report::exit_code(err),
+    }
+}
+
 fn start(command: Command) -> anyhow::Result<()> {
     warn_of_unknown_settings();
     process::block_on(async {
         match command {
             Command::Serve(args) => serve::run(args, process::shutdown_token()?).await,
             Command::Consume(args) => consume::run(args, process::shutdown_token()?).await,
-            Command::Migrate(args) => migrate::run(args).await,
-            Command::Report(args) => report::run(args).await,
+            Command::Migrate(args) => process::unless_stopped(migrate::run(args)).await,
+            Command::Report(args) => process::unless_stopped(report::run(args)).await,
         }
     })
 }

@@ -1,6 +1,8 @@
-//! What a process shares with its surroundings: threads, log lines on stderr, and the signals that end it.
+//! What a process shares with its surroundings: threads, stdout, log lines on stderr, and the signals that end it.
 
-use std::io::IsTerminal as _;
+use std::fmt;
+use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context as _;
 use tokio::runtime::Runtime;
@@ -17,6 +19,47 @@ const DRIVERS_OFF: &str = "rskafka=off,klickhouse=off";
 
 /// Exit code after a second signal: what a shell reports of a process that SIGINT ended.
 const HURRIED: i32 = 130;
+
+/// What became of stdout.
+static STDOUT: Mutex<Stdout> = Mutex::new(Stdout::Open);
+
+#[derive(Debug)]
+enum Stdout {
+    Open,
+    /// Its reader has seen enough, as that of `captcha report | head`.
+    Closed,
+    /// It could not be written for another reason, such as a full disk.
+    Failed(io::Error),
+}
+
+/// Writes to stdout, and says whether anybody may read what comes next. Never a reason to stop the work that the text is
+/// about: what nobody reads is dropped, and anything but a closed pipe is a failure at the end, see [`check_stdout`].
+pub fn print(text: &[u8]) -> bool {
+    let mut state = STDOUT.lock().unwrap_or_else(PoisonError::into_inner);
+    if matches!(*state, Stdout::Open) {
+        let mut stdout = io::stdout().lock();
+        match stdout.write_all(text).and_then(|()| stdout.flush()) {
+            Ok(()) => {}
+            Err(err) if err.kind() == io::ErrorKind::BrokenPipe => *state = Stdout::Closed,
+            Err(err) => *state = Stdout::Failed(err),
+        }
+    }
+    matches!(*state, Stdout::Open)
+}
+
+/// Whether all that was printed was written, or is missed by nobody.
+///
+/// # Errors
+/// Some of it is lost.
+pub fn check_stdout() -> anyhow::Result<()> {
+    let state = STDOUT.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*state {
+        Stdout::Failed(err) => {
+            anyhow::bail!("cannot write to stdout: {err}; the work is done, only lines are lost")
+        }
+        Stdout::Open | Stdout::Closed => Ok(()),
+    }
+}
 
 /// Starts logging to stderr: for people on a terminal, one JSON object a line elsewhere.
 ///
@@ -80,8 +123,7 @@ pub fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Resul
 /// # Errors
 /// The signals cannot be listened to.
 pub fn shutdown_token() -> anyhow::Result<CancellationToken> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen to SIGINT")?;
+    let (mut terminate, mut interrupt) = signals()?;
     let token = CancellationToken::new();
     let cancelled = token.clone();
     tokio::spawn(async move {
@@ -92,6 +134,47 @@ pub fn shutdown_token() -> anyhow::Result<CancellationToken> {
         std::process::exit(HURRIED);
     });
     Ok(token)
+}
+
+/// A signal ended the work before it was done.
+#[derive(Debug)]
+pub struct Stopped(&'static str);
+
+impl Stopped {
+    /// What a shell reports of a process that the signal ended.
+    pub fn exit_code(&self) -> u8 {
+        match self.0 {
+            "SIGINT" => 130,
+            _ => 143,
+        }
+    }
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "stopped by {} before it was done; run it again", self.0)
+    }
+}
+
+impl std::error::Error for Stopped {}
+
+/// Does work that may end at any moment, and ends it at once with SIGTERM or SIGINT. Without that the first process of a
+/// container, which has no default for signals, would not end.
+///
+/// # Errors
+/// Those of the work, or [`Stopped`].
+pub async fn unless_stopped(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = signals()?;
+    tokio::select! {
+        done = work => done,
+        name = either(&mut terminate, &mut interrupt) => Err(Stopped(name).into()),
+    }
+}
+
+fn signals() -> anyhow::Result<(Signal, Signal)> {
+    let terminate = signal(SignalKind::terminate()).context("cannot listen to SIGTERM")?;
+    let interrupt = signal(SignalKind::interrupt()).context("cannot listen to SIGINT")?;
+    Ok((terminate, interrupt))
 }
 
 async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {

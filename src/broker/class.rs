@@ -29,6 +29,22 @@ pub fn class(error: ProtocolError) -> Class {
     meaning(error).map_or(Class::Hold, |known| known.class)
 }
 
+/// Whether it may pass by itself: brokers start, stop, elect, or have too much to do.
+pub fn is_transient(error: ProtocolError) -> bool {
+    let passing = [
+        ProtocolError::LeaderNotAvailable,
+        ProtocolError::NotLeaderOrFollower,
+        ProtocolError::NotController,
+        ProtocolError::BrokerNotAvailable,
+        ProtocolError::ReplicaNotAvailable,
+        ProtocolError::RequestTimedOut,
+        ProtocolError::NetworkException,
+        ProtocolError::ThrottlingQuotaExceeded,
+        ProtocolError::UnknownTopicOrPartition,
+    ];
+    passing.contains(&error)
+}
+
 /// What a broker says, in words for people, with its own words if it has any, and what they are to do.
 pub fn explain_code(error: ProtocolError, detail: Option<&str>) -> String {
     let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));

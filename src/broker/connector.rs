@@ -14,8 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::CALL_TIMEOUT;
-use crate::trust::{Password, Secret, Tls, Wire};
+use super::{CALL_TIMEOUT, Transient};
+use crate::names;
+use crate::trust::{Mismatch, Password, Secret, Tls, Wire};
 
 /// To reach one broker, each time it is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -224,11 +225,12 @@ impl Connector {
         };
         let greeted = timeout(CALL_TIMEOUT, greet).await;
         greeted.unwrap_or_else(|_| {
-            bail!(
+            Err(Transient(format!(
                 "cannot talk to kafka at {address}: no answer within {} s; check {}",
                 CALL_TIMEOUT.as_secs(),
                 self.origin(address)
-            )
+            ))
+            .into())
         })
     }
 
@@ -239,10 +241,14 @@ impl Connector {
         let (host, _port) = address.rsplit_once(':').unwrap_or((address, ""));
         let greeted = tls.greet(host, tcp).await;
         greeted.map_err(|err| {
-            anyhow::anyhow!(
+            let reason = format!(
                 "cannot connect to kafka at {address} with tls: {err:#}; check {} and --kafka-ca-file",
                 self.origin(address)
-            )
+            );
+            match err.is::<Mismatch>() {
+                true => anyhow::anyhow!(reason),
+                false => Transient(reason).into(),
+            }
         })
     }
 
@@ -256,15 +262,22 @@ impl Connector {
 
     /// A plain connection, whose error says what is wrong.
     async fn open(&self, address: &str) -> anyhow::Result<TcpStream> {
+        let failed =
+            |reason: String| Transient(format!("cannot connect to kafka at {address}{reason}"));
         let origin = self.origin(address);
+        let found = names::resolve(address).await.map_err(|reason| {
+            failed(format!(
+                ": {reason}; check {origin}, and the dns of this machine"
+            ))
+        })?;
         let advice = format!("check {origin}, and that kafka runs");
-        match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+        match timeout(CONNECT_TIMEOUT, TcpStream::connect(found.as_slice())).await {
             Ok(Ok(stream)) => {
                 stream.set_nodelay(true)?;
                 Ok(stream)
             }
-            Ok(Err(err)) => bail!("cannot connect to kafka at {address}: {err}; {advice}"),
-            Err(_) => bail!("cannot connect to kafka at {address} within 1 s; {advice}"),
+            Ok(Err(err)) => Err(failed(format!(": {err}; {advice}")).into()),
+            Err(_) => Err(failed(format!(" within 1 s; {advice}")).into()),
         }
     }
 
@@ -273,10 +286,11 @@ impl Connector {
         let hung_up = err.to_string().ends_with("early eof");
         match self.tls_trouble(&err) {
             Some(reason) => anyhow::anyhow!("cannot talk to kafka at {address}: {reason}"),
-            None if hung_up && self.login.is_none() => anyhow::anyhow!(
+            None if hung_up && self.login.is_none() => Transient(format!(
                 "kafka at {address} hung up at the first question; does it want --kafka-sasl-mechanism?"
-            ),
-            None => anyhow::anyhow!("kafka at {address} did not answer: {err}; look at its log"),
+            ))
+            .into(),
+            None => Transient(format!("kafka at {address} did not answer: {err}; look at its log")).into(),
         }
     }
 
@@ -305,8 +319,15 @@ impl Connector {
             None => format!("check {origin}, and whether that port wants --kafka-tls"),
             Some(_) => format!("check {origin}"),
         };
-        let reason = self.tls_trouble(err).unwrap_or_else(|| err.to_string());
-        anyhow::anyhow!("cannot talk to kafka at {address}: {reason}; {advice}")
+        match self.tls_trouble(err) {
+            Some(reason) => {
+                anyhow::anyhow!("cannot talk to kafka at {address}: {reason}; {advice}")
+            }
+            None => Transient(format!(
+                "cannot talk to kafka at {address}: {err}; {advice}"
+            ))
+            .into(),
+        }
     }
 }
 
@@ -337,9 +358,7 @@ impl Login {
             | SaslError::SaslSessionError(_) => anyhow::anyhow!(
                 "{refused}: wrong user or password; check --kafka-user and its password"
             ),
-            err => {
-                anyhow::anyhow!("{refused}: {err}; look at kafka's log")
-            }
+            err => Transient(format!("{refused}: {err}; look at kafka's log")).into(),
         })
     }
 }

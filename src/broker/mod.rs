@@ -221,11 +221,31 @@ impl Broker {
     }
 }
 
+/// What may pass by itself, without anybody changing what is set: one line for people.
+#[derive(Debug)]
+pub struct Transient(String);
+
+impl Transient {
+    /// With this line.
+    pub fn new(reason: String) -> Transient {
+        Transient(reason)
+    }
+}
+
+impl fmt::Display for Transient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Transient {}
+
 fn silent(address: &str, limit: Duration) -> anyhow::Error {
     let seconds = limit.as_secs();
-    anyhow::anyhow!(
+    Transient(format!(
         "kafka at {address} did not answer within {seconds} s; look at its load and its log"
-    )
+    ))
+    .into()
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use rskafka::messenger::Messenger;
 use rskafka::protocol::error::Error as ProtocolError;
 use rskafka::protocol::messages::{CreateTopicConfig, CreateTopicRequest, CreateTopicsRequest};
@@ -13,11 +13,11 @@ use rskafka::protocol::primitives::{Boolean, Int16, Int32, NullableString, Strin
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::class::explain_code;
+use super::class::{explain_code, is_transient};
 use super::describe::DescribeTopicConfig;
 use super::metadata::{DescribeTopic, Described};
 use super::timestamps::TimestampType;
-use super::{Broker, CALL_TIMEOUT};
+use super::{Broker, CALL_TIMEOUT, Transient};
 use crate::trust::Wire;
 
 /// For all requests of one look or one creation.
@@ -175,11 +175,14 @@ impl Broker {
             .map_err(|err| self.unanswered(err))?;
         match described.error {
             Some(ProtocolError::UnknownTopicOrPartition) => Ok(None),
-            Some(error) => bail!(
-                "kafka does not tell about topic {}: {}",
-                self.topic,
-                explain_code(error, None)
-            ),
+            Some(error) => Err(said(
+                error,
+                format!(
+                    "kafka does not tell about topic {}: {}",
+                    self.topic,
+                    explain_code(error, None)
+                ),
+            )),
             None => {
                 self.leaders.keep(&described);
                 Ok(Some(described))
@@ -196,10 +199,13 @@ impl Broker {
             .await
             .map_err(|err| self.unanswered(err))?;
         if let Some(err) = answer.error {
-            bail!(
-                "kafka does not tell the configuration of topic {}: {err}",
-                self.topic
-            );
+            return Err(said(
+                err,
+                format!(
+                    "kafka does not tell the configuration of topic {}: {err}",
+                    self.topic
+                ),
+            ));
         }
         Ok(answer.config)
     }
@@ -283,13 +289,31 @@ impl Broker {
                     .error_message
                     .and_then(|text| text.0)
                     .unwrap_or_default();
-                bail!(
+                let reason = format!(
                     "kafka refuses to make topic {}: {err:?}: {}; look at kafka's rights and log, or make the topic by hand",
                     self.topic,
                     detail.trim_end_matches('.')
-                )
+                );
+                // Brokers may still be starting, and a topic that captcha may not make is made by somebody else.
+                let comes = [
+                    ProtocolError::InvalidReplicationFactor,
+                    ProtocolError::TopicAuthorizationFailed,
+                    ProtocolError::ClusterAuthorizationFailed,
+                ];
+                Err(match comes.contains(&err) {
+                    true => Transient(reason).into(),
+                    false => said(err, reason),
+                })
             }
         }
+    }
+}
+
+/// An answer that may pass by itself, or not.
+fn said(error: ProtocolError, reason: String) -> anyhow::Error {
+    match is_transient(error) {
+        true => Transient(reason).into(),
+        false => anyhow::anyhow!(reason),
     }
 }
 

@@ -49,7 +49,7 @@ impl Session {
         }
         store.verify_visibility().await?;
         let mut session = Session {
-            is_replicated: store.is_replicated().await?,
+            is_replicated: store.verify_events().await?,
             store,
             log,
             place,

@@ -28,7 +28,7 @@ pub async fn warn(broker: &Broker, state: &TopicState, shards: &Shards) -> anyho
         TimestampType::CreateTime,
         TimestampType::KEY,
         TimestampType::LogAppendTime
-    ))?;
+    ));
     let ahead_millis = shards.clock_ahead_millis().await?;
     if let Some(retention_millis) = state.retention_millis()
         && is_short(retention_millis, ahead_millis)
@@ -42,7 +42,7 @@ pub async fn warn(broker: &Broker, state: &TopicState, shards: &Shards) -> anyho
             shards.addresses(),
             text(ahead_millis),
             text(retention_millis)
-        ))?;
+        ));
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::bail;
 
 use super::lock::under_lock;
+use super::wait::{self, WaitArgs};
 use super::{head, say};
 use crate::store::lock::{Lock, Step};
 use crate::store::{self, Connection, Missing, Month, Shards, Store, StoredMonth};
@@ -34,6 +35,9 @@ pub struct Args {
     forget_repeats: bool,
 
     #[command(flatten)]
+    wait: WaitArgs,
+
+    #[command(flatten)]
     store: store::Args,
 }
 
@@ -41,28 +45,32 @@ pub struct Args {
 ///
 /// # Errors
 /// A server is away or refuses, or the months are not ripe.
-pub async fn run(args: Args) -> anyhow::Result<()> {
+pub async fn run(args: &Args) -> anyhow::Result<()> {
+    wait::until_done(&args.wait, async || drop_months(args).await).await
+}
+
+async fn drop_months(args: &Args) -> anyhow::Result<()> {
     let shards = Shards::new(args.store.clone())?;
     let mut looked_at = Vec::new();
     for store in shards.iter() {
         let connection = store.connect_to_schema().await?;
         // All of them before the first one drops anything.
-        let months = look(store, &connection, &args).await?;
+        let months = look(store, &connection, args).await?;
         looked_at.push((store, connection, months));
     }
     let mut dropped = false;
     for (store, connection, months) in &looked_at {
-        head(store)?;
+        head(store);
         dropped |= match args.dry_run || months.is_empty() {
-            true => show(months)?,
-            false => drop_from(store, connection, &args).await?,
+            true => show(months),
+            false => drop_from(store, connection, args).await?,
         };
     }
     if !dropped {
         say(format_args!(
             "nothing to do: no month before {} has rows",
             args.before
-        ))?;
+        ));
     }
     Ok(())
 }
@@ -73,6 +81,7 @@ async fn look(
     connection: &Connection,
     args: &Args,
 ) -> anyhow::Result<Vec<StoredMonth>> {
+    connection.verify_events().await?;
     let (before, begin_millis) = (args.before, args.before.begin().timestamp_millis());
     if connection.now_millis().await? < begin_millis {
         bail!(
@@ -120,11 +129,11 @@ fn refuse_windows(missing: &[Missing], month: Month) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show(months: &[StoredMonth]) -> anyhow::Result<bool> {
+fn show(months: &[StoredMonth]) -> bool {
     for stored in months {
-        say(format_args!("would drop {}", described(stored)))?;
+        say(format_args!("would drop {}", described(stored)));
     }
-    Ok(!months.is_empty())
+    !months.is_empty()
 }
 
 /// Drops what is still there; whether that was anything.
@@ -154,7 +163,8 @@ async fn drop_month(
     }
     connection.drop_month(stored.month).await?;
     lock.note(connection, &Step::Done(&step)).await?;
-    say(format_args!("dropped {}", described(stored)))
+    say(format_args!("dropped {}", described(stored)));
+    Ok(())
 }
 
 fn described(stored: &StoredMonth) -> String {

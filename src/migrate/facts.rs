@@ -42,7 +42,7 @@ pub async fn record(
         say(format_args!(
             "would record topic {topic}: {} partitions, stored as {}",
             wanted.partitions, wanted.log
-        ))?;
+        ));
         return Ok(true);
     }
     connection.record_topic(topic, &wanted).await?;
@@ -51,7 +51,7 @@ pub async fn record(
             "another migrate recorded topic {topic} differently at the same time; run `captcha migrate` again"
         );
     }
-    tell(topic, known.as_ref(), &wanted)?;
+    tell(topic, known.as_ref(), &wanted);
     Ok(true)
 }
 
@@ -129,7 +129,7 @@ pub fn wanted(
     Ok(is_new.then_some(wanted))
 }
 
-fn tell(topic: &str, known: Option<&TopicFacts>, now: &TopicFacts) -> anyhow::Result<()> {
+fn tell(topic: &str, known: Option<&TopicFacts>, now: &TopicFacts) {
     if now.partitions == 0 {
         return say(format_args!(
             "retired topic {topic}: complete_through does not wait for it any more"
@@ -146,12 +146,12 @@ fn tell(topic: &str, known: Option<&TopicFacts>, now: &TopicFacts) -> anyhow::Re
         say(format_args!(
             "warning: topic {topic} went from {} to {} partitions; an event that was sent before and is sent again may be counted twice",
             known.partitions, now.partitions
-        ))?;
+        ));
     }
     say(format_args!(
         "recorded topic {topic}: {} partitions, repeat window {} records",
         now.partitions, now.repeat_window_records
-    ))
+    ));
 }
 
 #[cfg(test)]

@@ -42,14 +42,14 @@ async fn take(store: &Store, connection: &Connection) -> anyhow::Result<Lock> {
         let term = connection.term().await?;
         if term.is_free() {
             if let Some(lock) = store.lock(&term, &owner).await? {
-                tell_of(&term)?;
+                tell_of(&term);
                 return Ok(lock);
             }
         } else if waited_for.as_ref() != Some(&term.owner) {
             say(format_args!(
                 "waiting for {}, which is migrating",
                 term.owner
-            ))?;
+            ));
             waited_for = Some(term.owner);
             began = Instant::now();
         } else if began.elapsed() > LOCK_WAIT_MAX {
@@ -64,9 +64,9 @@ async fn take(store: &Store, connection: &Connection) -> anyhow::Result<Lock> {
 }
 
 /// Says what was left behind by one that did not end well.
-fn tell_of(before: &Term) -> anyhow::Result<()> {
+fn tell_of(before: &Term) {
     if before.is_over {
-        return Ok(());
+        return;
     }
     let owner = &before.owner;
     match &before.unfinished {

@@ -6,16 +6,19 @@ mod facts;
 mod lock;
 mod plan;
 mod schema;
+mod tables;
 mod topic;
+mod wait;
 
-use std::io::Write as _;
-
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 use self::facts::Wish;
 use self::plan::{Migration, plan};
+use self::tables::There;
 use self::topic::TopicArgs;
+use self::wait::WaitArgs;
 use crate::broker::{self, Broker};
+use crate::process::print;
 use crate::store::schema::{Applied, FILES, VERSION, misfit};
 use crate::store::{self, Empty, Identifier, Shard, Shards, Store, TopicFacts};
 
@@ -57,6 +60,9 @@ pub struct Args {
     clickhouse_cluster: Option<Identifier>,
 
     #[command(flatten)]
+    wait: WaitArgs,
+
+    #[command(flatten)]
     topic: TopicArgs,
 
     #[command(flatten)]
@@ -77,21 +83,28 @@ enum Other {
 /// # Errors
 /// A server is away or refuses, the topic is not fit for events, or migrations are not what was applied.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    if let Some(Other::DropMonths(args)) = args.other {
-        return drop_months::run(args).await;
+    match &args.other {
+        Some(Other::DropMonths(args)) => drop_months::run(args).await,
+        None => wait::until_done(&args.wait, async || migrate(&args).await).await,
     }
+}
+
+async fn migrate(args: &Args) -> anyhow::Result<()> {
     let shards = Shards::new(args.store.clone())?.replicated(args.clickhouse_cluster.clone());
     let broker = Broker::new(args.broker.clone())?;
     if args.status {
         for store in shards.iter() {
             let found = Found::look(store, &broker).await?;
-            head(store)?;
-            show_status(found.applied.as_deref().unwrap_or_default())?;
+            head(store);
+            show_status(found.applied.as_deref().unwrap_or_default());
         }
-        return topic::show(&broker).await;
+        topic::show(&broker).await;
+        return Ok(());
     }
     let mut filled = false;
     for store in shards.iter() {
+        // Before anything is made: a name alone proves nothing.
+        tables::check(store).await?;
         filled |= fill_empty_replicas(store, args.dry_run).await?;
     }
     let mut all = Vec::new();
@@ -134,11 +147,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     };
     let mut done = topic_done.made | filled;
     for (found, todo) in all.iter().zip(&plans) {
-        head(found.store)?;
+        head(found.store);
         done |= found.migrate(&broker, todo, wish, args.dry_run).await?;
     }
     if !done {
-        say(format_args!("nothing to do: schema version {VERSION}"))?;
+        say(format_args!("nothing to do: schema version {VERSION}"));
     }
     Ok(())
 }
@@ -150,6 +163,8 @@ struct Found<'a> {
     applied: Option<Vec<Applied>>,
     /// What is recorded of the topic; nothing while the schema is older than that, or not there.
     facts: Option<TopicFacts>,
+    /// The tables.
+    there: There,
 }
 
 impl<'a> Found<'a> {
@@ -158,13 +173,16 @@ impl<'a> Found<'a> {
             store,
             applied: None,
             facts: None,
+            there: There::default(),
         };
         let connection = match store.connect().await {
             Err(err) if err.class() == store::Class::SchemaMissing => return Ok(found),
             other => other?,
         };
         let applied = connection.applied().await?;
-        if misfit(&applied).is_none() {
+        found.there = tables::check(store).await?;
+        let is_lost = found.there.lost.iter().any(|lost| lost.name == "topics");
+        if misfit(&applied).is_none() && !is_lost {
             found.facts = connection.topic_facts(broker.topic().as_str()).await?;
         }
         found.applied = Some(applied);
@@ -172,7 +190,15 @@ impl<'a> Found<'a> {
     }
 
     fn plan(&self) -> anyhow::Result<Vec<Migration>> {
-        Ok(plan(FILES, self.applied.as_deref().unwrap_or_default())?)
+        let todo = plan(FILES, self.applied.as_deref().unwrap_or_default())?;
+        let is_work = !todo.is_empty() || !self.there.lost.is_empty();
+        if is_work && self.there.is_replicated && !self.store.is_cluster() {
+            bail!(
+                "the tables of clickhouse at {} are the same on several replicas; give --clickhouse-cluster, as when they were made",
+                self.store.addresses()
+            );
+        }
+        Ok(todo)
     }
 
     fn wanted(&self, broker: &Broker, wish: Wish) -> anyhow::Result<Option<TopicFacts>> {
@@ -197,14 +223,19 @@ impl<'a> Found<'a> {
         dry_run: bool,
     ) -> anyhow::Result<bool> {
         let (store, database_missing) = (self.store, self.applied.is_none());
-        let mut done = database_missing || !todo.is_empty();
+        let is_planned = !todo.is_empty() || !self.there.lost.is_empty();
+        let mut done = database_missing || is_planned;
         if dry_run {
+            for lost in &self.there.lost {
+                let why = self.there.why(lost);
+                say(format_args!("would make {} again: {why}", lost.name));
+            }
             show_plan(store, database_missing, todo).await?;
         } else {
-            done = schema::migrate(store, database_missing, !todo.is_empty()).await?;
+            done = schema::migrate(store, database_missing, is_planned).await?;
         }
         // Before the first run there is nothing to look into.
-        if !dry_run || todo.is_empty() {
+        if !dry_run || !is_planned {
             done |= self.record(broker, wish, dry_run).await?;
         }
         Ok(done)
@@ -224,11 +255,11 @@ async fn fill_empty_replicas(store: &Store, dry_run: bool) -> anyhow::Result<boo
         match dry_run {
             true => say(format_args!(
                 "would make the tables of {address} as {like} has them"
-            ))?,
+            )),
             false => say(format_args!(
                 "made the tables of {address} as {like} has them; once it has fetched what they hold, run \
                  SYSTEM RESTART REPLICAS there: an insert may still wait for what it stands for"
-            ))?,
+            )),
         }
     }
     Ok(!empty.is_empty())
@@ -237,22 +268,22 @@ async fn fill_empty_replicas(store: &Store, dry_run: bool) -> anyhow::Result<boo
 async fn retire(broker: &Broker, all: &[Found<'_>]) -> anyhow::Result<()> {
     for found in all {
         found.store.connect_to_schema().await?;
-        head(found.store)?;
+        head(found.store);
         if !found.record(broker, Wish::default(), false).await? {
-            say(format_args!("topic {} is retired already", broker.topic()))?;
+            say(format_args!("topic {} is retired already", broker.topic()));
         }
     }
     Ok(())
 }
 
-fn show_status(applied: &[Applied]) -> anyhow::Result<()> {
+fn show_status(applied: &[Applied]) {
     for file in FILES {
         match applied.iter().find(|record| record.name == file.name) {
             Some(record) => say(format_args!(
                 "{}  applied {} UTC",
                 file.name, record.applied_at
-            ))?,
-            None => say(format_args!("{}  not applied", file.name))?,
+            )),
+            None => say(format_args!("{}  not applied", file.name)),
         }
     }
     let built_in = |record: &&Applied| FILES.iter().any(|file| file.name == record.name);
@@ -260,9 +291,8 @@ fn show_status(applied: &[Applied]) -> anyhow::Result<()> {
         say(format_args!(
             "{}  applied {} UTC, not in this captcha",
             record.name, record.applied_at
-        ))?;
+        ));
     }
-    Ok(())
 }
 
 async fn show_plan(
@@ -271,27 +301,33 @@ async fn show_plan(
     todo: &[Migration],
 ) -> anyhow::Result<()> {
     if database_missing {
-        say(format_args!("would make database {}", store.database()))?;
+        say(format_args!("would make database {}", store.database()));
     }
     for migration in todo {
-        say(format_args!("would apply {}", migration.name))?;
+        say(format_args!("would apply {}", migration.name));
         if let Some(table) = migration.rewrites.as_ref().filter(|_| !database_missing) {
             let bytes = store.connect().await?.table_bytes(table).await?;
-            say(format_args!("  {}", schema::rewriting(table, bytes)))?;
+            say(format_args!("  {}", schema::rewriting(table, bytes)));
         }
     }
     Ok(())
 }
 
+/// The newest migration that is recorded; 0 before the first.
+fn version(applied: &[Applied]) -> u32 {
+    let versions = applied.iter().map(|record| record.version);
+    versions.max().unwrap_or(0)
+}
+
 /// Says which shard comes now, where there are several.
-fn head(store: &Store) -> anyhow::Result<()> {
+fn head(store: &Store) {
     match store.shard() {
-        Shard { of: 1, .. } => Ok(()),
+        Shard { of: 1, .. } => {}
         shard => say(format_args!("{shard}, {}:", store.addresses())),
     }
 }
 
 /// A line on stdout for people.
-fn say(line: std::fmt::Arguments<'_>) -> anyhow::Result<()> {
-    writeln!(std::io::stdout(), "{line}").context("cannot write to stdout")
+fn say(line: std::fmt::Arguments<'_>) {
+    print(format!("{line}\n").as_bytes());
 }

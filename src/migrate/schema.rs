@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::lock::under_lock;
 use super::plan::{Migration, plan};
-use super::say;
+use super::{say, tables, version};
 use crate::store::lock::{Lock, Step};
 use crate::store::schema::{CREATE_HISTORY, FILES, MEND_HISTORY};
 use crate::store::{Connection, Store};
@@ -30,7 +30,7 @@ pub async fn migrate(
             .create_database()
             .await
             .with_context(|| format!("cannot make database {}", store.database()))?;
-        say(format_args!("made database {}", store.database()))?;
+        say(format_args!("made database {}", store.database()));
     }
     let connection = store.connect().await?;
     if is_planned {
@@ -39,14 +39,6 @@ pub async fn migrate(
         })
         .await?;
     }
-    let lost = connection.lost_tables().await?;
-    if !lost.is_empty() {
-        bail!(
-            "database {} has lost {}, which migrations made; restore them from a backup, or drop the database to begin anew",
-            store.database(),
-            lost.join(", ")
-        );
-    }
     Ok(database_missing || is_planned)
 }
 
@@ -54,11 +46,16 @@ async fn apply_each(store: &Store, connection: &Connection, lock: &Lock) -> anyh
     store.define(connection, CREATE_HISTORY).await?;
     store.define(connection, MEND_HISTORY).await?;
     // Whoever had the lock before may have done some of it.
-    for migration in plan(FILES, &connection.applied().await?)? {
+    let applied = connection.applied().await?;
+    let there = tables::check(store).await?;
+    there
+        .make_again(store, connection, version(&applied))
+        .await?;
+    for migration in plan(FILES, &applied)? {
         apply(store, connection, lock, &migration)
             .await
             .with_context(|| format!("cannot apply {}", migration.name))?;
-        say(format_args!("applied {}", migration.name))?;
+        say(format_args!("applied {}", migration.name));
     }
     Ok(())
 }
@@ -77,11 +74,13 @@ async fn apply(
             "{}: {}",
             migration.name,
             rewriting(table, bytes)
-        ))?;
+        ));
     }
     lock.note(connection, &Step::Begin(&migration.name)).await?;
     store.define(connection, &migration.sql).await?;
     await_mutations(connection).await?;
+    // Recorded is only what is there: `IF NOT EXISTS` leaves what somebody else made meanwhile.
+    tables::check_at(store, migration.version).await?;
     connection
         .record_migration(
             migration.version,
@@ -113,7 +112,7 @@ async fn await_mutations(connection: &Connection) -> anyhow::Result<()> {
             say(format_args!(
                 "waiting for a mutation of {}: {} parts to do",
                 first.table, first.parts_to_do
-            ))?;
+            ));
             moved = Instant::now();
         } else if moved.elapsed() > MUTATION_STANDSTILL_MAX {
             let (table, command, failure) = (&first.table, &first.command, &first.failure);

@@ -3,7 +3,9 @@
 use anyhow::bail;
 
 use super::say;
-use crate::broker::{Broker, Retention, TimestampType, TopicSpec, TopicState, min_insync_replicas};
+use crate::broker::{
+    Broker, Retention, TimestampType, TopicSpec, TopicState, Transient, min_insync_replicas,
+};
 
 /// Partitions of a new topic: enough to use a few cores and consumers, few enough for a laptop.
 const PARTITIONS: i32 = 4;
@@ -65,7 +67,7 @@ pub async fn migrate(
                 "would make topic {} with {} partitions",
                 broker.topic(),
                 spec.partitions
-            ))?;
+            ));
             return Ok(Done {
                 made,
                 partitions: spec.partitions,
@@ -76,10 +78,11 @@ pub async fn migrate(
         state = broker.topic_state_once_known().await?;
     }
     let Some(state) = state else {
-        bail!(
+        return Err(Transient::new(format!(
             "kafka made topic {} but does not know it yet; run `captcha migrate` again",
             broker.topic()
-        );
+        ))
+        .into());
     };
     let faults = faults(args, &state);
     if !faults.is_empty() {
@@ -94,7 +97,7 @@ pub async fn migrate(
             "made topic {}: {}",
             broker.topic(),
             described(&state)
-        ))?;
+        ));
     }
     Ok(Done {
         made,
@@ -104,13 +107,13 @@ pub async fn migrate(
 }
 
 /// Says what the topic is, or why that is not known.
-pub async fn show(broker: &Broker) -> anyhow::Result<()> {
+pub async fn show(broker: &Broker) {
     let is = match broker.topic_state().await {
         Ok(Some(state)) => described(&state),
         Ok(None) => "not made".to_string(),
         Err(err) => format!("not known: {err:#}"),
     };
-    say(format_args!("topic {}  {is}", broker.topic()))
+    say(format_args!("topic {}  {is}", broker.topic()));
 }
 
 fn described(state: &TopicState) -> String {

@@ -5,8 +5,9 @@ use std::io::{IsTerminal as _, Write};
 
 use serde::Serialize;
 
-use super::{print, table};
+use super::table;
 use crate::broker::{self, Broker, Log, Record};
+use crate::process::print;
 use crate::store::{self, Connection, Held, Place, Row, Shards, Span, Store, TopicFacts};
 
 /// Bytes of one fetch.
@@ -147,7 +148,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         }
         Format::Table => writeln!(page, "{}", lines(&report))?,
     }
-    print(&page)?;
+    print(&page);
     match report.damage {
         0 => Ok(()),
         damage => Err(Damage(damage).into()),

@@ -1,12 +1,12 @@
 //! `captcha report dead-letters`: the records that are no events, for people and to be mended and sent again.
 
-use std::io::{self, Write as _};
-
+use anyhow::Context as _;
 use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 
-use super::{print, table};
+use super::table;
 use crate::broker::TopicArgs;
+use crate::process::print;
 use crate::store::{self, DeadLetter, Shards, Span};
 
 /// Rows of a table unless it is said otherwise; people read no more.
@@ -83,15 +83,23 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         Format::Ndjson => i64::MAX as u64,
     });
     let mut rows = Vec::new();
-    let mut written = Ok(());
+    let mut failed = Ok(());
     let mut left = limit;
     let mut take = |letter: DeadLetter| {
         left -= 1;
-        match args.format {
-            Format::Table => rows.push(cells(&letter)),
-            Format::Ndjson => written = write_line(&letter),
-        }
-        left > 0 && written.is_ok()
+        let is_read = match args.format {
+            Format::Table => {
+                rows.push(cells(&letter));
+                true
+            }
+            Format::Ndjson => line(&letter)
+                .map(|line| print(&line))
+                .unwrap_or_else(|err| {
+                    failed = Err(err);
+                    false
+                }),
+        };
+        left > 0 && is_read
     };
     let topic = args.topic.name().as_str();
     for shard in shards.iter() {
@@ -101,18 +109,18 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
             break;
         }
     }
-    super::unless_closed(written)?;
+    failed.context("cannot write a dead letter as json")?;
     if args.format == Format::Table {
         let header = ["partition", "offset", "arrival", "reason", "record"];
-        print(format!("{}\n", table(&header, rows.into_iter(), 0..2)).as_bytes())?;
+        print(format!("{}\n", table(&header, rows.into_iter(), 0..2)).as_bytes());
     }
     Ok(())
 }
 
-fn write_line(letter: &DeadLetter) -> io::Result<()> {
+fn line(letter: &DeadLetter) -> serde_json::Result<Vec<u8>> {
     let mut line = serde_json::to_vec(&Line::of(letter))?;
     line.push(b'\n');
-    io::stdout().write_all(&line)
+    Ok(line)
 }
 
 fn cells(letter: &DeadLetter) -> Vec<String> {

@@ -12,6 +12,7 @@ use clap::error::ErrorKind;
 use comfy_table::{CellAlignment, Table, presets};
 use uuid::Uuid;
 
+use crate::process::print;
 use crate::store::{self, Counters, Filter, Freshness, Shards};
 
 /// Show how many challenges each site served and solved on each day (UTC)
@@ -90,27 +91,11 @@ async fn run_counters(args: Args) -> anyhow::Result<()> {
     let counters = shards.counters(&filter).await?;
     let mut page = Vec::new();
     write(&mut page, &counters, args.format).context("cannot write the report")?;
-    print(&page)?;
+    print(&page);
     if counters.counters.is_empty() && args.format == Format::Table && io::stderr().is_terminal() {
         let _ = writeln!(io::stderr(), "no events match");
     }
     Ok(())
-}
-
-/// Writes a page to stdout.
-fn print(page: &[u8]) -> anyhow::Result<()> {
-    let written = io::stdout()
-        .write_all(page)
-        .and_then(|()| io::stdout().flush());
-    unless_closed(written)
-}
-
-fn unless_closed(written: io::Result<()>) -> anyhow::Result<()> {
-    match written {
-        // `captcha report | head` has seen enough.
-        Err(err) if err.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other.context("cannot write the report to stdout"),
-    }
 }
 
 fn write(out: &mut impl Write, counters: &Counters, format: Format) -> anyhow::Result<()> {

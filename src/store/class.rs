@@ -33,10 +33,19 @@ pub const UNKNOWN_TABLE: i32 = 60;
 pub const READONLY: i32 = 164;
 pub const SETTING_CONSTRAINT_VIOLATION: i32 = 452;
 
+/// The database is not there.
+pub const UNKNOWN_DATABASE: i32 = 81;
+
 /// What a code means.
 pub fn meaning(code: i32) -> &'static Meaning {
     let known = KNOWN.iter().find(|known| known.code == code);
     known.unwrap_or(&UNKNOWN)
+}
+
+/// Whether a code may pass by itself: the server starts, stops, or has too much to do, or others of its cluster do.
+pub fn is_transient(code: i32) -> bool {
+    let advice = meaning(code).advice;
+    [BUSY, SLOW, MEMORY, STOPPING, KEEPER, REPLICAS, NETWORK].contains(&advice)
 }
 
 impl Meaning {
@@ -99,7 +108,7 @@ static KNOWN: &[Meaning] = &[
         )
     },
     missing(UNKNOWN_TABLE, "UNKNOWN_TABLE"),
-    missing(81, "UNKNOWN_DATABASE"),
+    missing(UNKNOWN_DATABASE, "UNKNOWN_DATABASE"),
     hold(16, "NO_SUCH_COLUMN_IN_TABLE", OTHER_SCHEMA),
     hold(47, "UNKNOWN_IDENTIFIER", OTHER_SCHEMA),
     hold(516, "AUTHENTICATION_FAILED", LOGIN),
@@ -273,6 +282,16 @@ mod tests {
             assert_eq!(same.count(), 1, "{}", known.code);
             assert!(std::ptr::eq(meaning(known.code), known), "{}", known.code);
         }
+    }
+
+    #[test]
+    fn what_nobody_put_right_does_not_pass() {
+        assert!([202, 241, 236, 999, 285, 210].into_iter().all(is_transient));
+        assert!(
+            ![60, 81, 497, 516, 164, 452, 47, 1]
+                .into_iter()
+                .any(is_transient)
+        );
     }
 
     #[test]

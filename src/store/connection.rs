@@ -11,14 +11,20 @@ use socket2::{SockRef, Socket};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::class::{self, Class, READONLY, SETTING_CONSTRAINT_VIOLATION, UNKNOWN_TABLE};
+use super::class::{self, Class, READONLY, SETTING_CONSTRAINT_VIOLATION};
+use super::named::{self, Missing};
 use super::replicas::Turn;
 use super::{Identifier, login, settings};
-use crate::trust::{Tls, Wire};
+use crate::names;
+use crate::trust::{Mismatch, Tls, Wire};
 
 /// For a question whose answer is small. With connecting it keeps an HTTP report that
 /// ClickHouse does not answer under the 10 seconds that the contract promises.
 pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
+
+/// What is to be done about a table or a database that is missing and that captcha never makes.
+const NOT_OURS: &str =
+    "make it again, or drop the view on events that needs it: it is not captcha's";
 
 /// Why ClickHouse did not do what it was asked.
 #[derive(Debug)]
@@ -27,11 +33,15 @@ pub enum Error {
     Server {
         /// ClickHouse's number for the error.
         code: i32,
+        /// What captcha does about it.
+        class: Class,
         /// Who answered, the code, the first line of the server's message, and what to do.
         message: String,
     },
     /// There was no answer, or not all of it: the connection is of no further use.
     Connection(String),
+    /// What is set for captcha does not fit: a file, or who is who in TLS.
+    Configuration(String),
     /// The schema is not one that this captcha can work with; what is lacking, and what to do.
     Schema(String),
     /// The server does not show this user all rows; of which table, and what to do.
@@ -42,9 +52,20 @@ impl Error {
     /// What captcha does about it.
     pub fn class(&self) -> Class {
         match self {
-            Error::Server { code, .. } => class::meaning(*code).class,
-            Error::Connection(_) | Error::Hidden(_) => Class::Hold,
+            Error::Server { class, .. } => *class,
+            Error::Connection(_) | Error::Configuration(_) | Error::Hidden(_) => Class::Hold,
             Error::Schema(_) => Class::SchemaMissing,
+        }
+    }
+}
+
+impl Error {
+    /// Whether it may pass by itself, without anybody changing what is set.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Error::Server { code, .. } => class::is_transient(*code),
+            Error::Connection(_) => true,
+            Error::Configuration(_) | Error::Schema(_) | Error::Hidden(_) => false,
         }
     }
 }
@@ -53,9 +74,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::Server { message, .. } => f.write_str(message),
-            Error::Connection(reason) | Error::Schema(reason) | Error::Hidden(reason) => {
-                f.write_str(reason)
-            }
+            Error::Connection(reason)
+            | Error::Configuration(reason)
+            | Error::Schema(reason)
+            | Error::Hidden(reason) => f.write_str(reason),
         }
     }
 }
@@ -102,7 +124,13 @@ impl Connection {
                  check --clickhouse-addr, and that clickhouse runs"
             ))
         };
-        let stream = TcpStream::connect(address).await.map_err(failed)?;
+        let found = names::resolve(address).await.map_err(|reason| {
+            Error::Connection(format!(
+                "cannot connect to clickhouse at {address}: {reason}; \
+                 check --clickhouse-addr, and the dns of this machine"
+            ))
+        })?;
+        let stream = TcpStream::connect(found.as_slice()).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
         let hang_up = HangUp(SockRef::from(&stream).try_clone().map_err(failed)?);
         let stream = match tls {
@@ -110,10 +138,14 @@ impl Connection {
             Some(tls) => {
                 let (host, _port) = address.rsplit_once(':').unwrap_or((address, ""));
                 tls.greet(host, stream).await.map_err(|err| {
-                    Error::Connection(format!(
+                    let reason = format!(
                         "cannot connect to clickhouse at {address} with tls: {err:#}; \
                          check --clickhouse-addr and --clickhouse-ca-file"
-                    ))
+                    );
+                    match err.is::<Mismatch>() {
+                        true => Error::Configuration(reason),
+                        false => Error::Connection(reason),
+                    }
                 })?
             }
         };
@@ -160,6 +192,11 @@ impl Connection {
         &self.user
     }
 
+    /// The database of the tables.
+    pub(super) fn database(&self) -> &str {
+        &self.database
+    }
+
     /// Questions are about this database from now on.
     pub(super) async fn enter(&self, database: &Identifier) -> Result<(), Error> {
         self.execute(&format!("USE {database}")).await
@@ -186,29 +223,42 @@ impl Connection {
 
     fn answered(&self, code: i32, message: &str) -> Error {
         let meaning = class::meaning(code);
-        let (address, advice) = (&self.address, meaning.advice);
-        let message = match meaning.class {
-            Class::SchemaMissing if code == UNKNOWN_TABLE => format!(
-                "clickhouse at {address} has not all tables in database {}; {advice}",
-                self.database
-            ),
-            Class::SchemaMissing => format!(
-                "clickhouse at {address} has no tables in database {}; {advice}",
-                self.database
-            ),
-            Class::HeadMoved | Class::Hold => {
-                let what = match not_settable(code, message) {
-                    Some(what) => what + ":",
-                    None => "answered".to_string(),
-                };
-                format!(
-                    "clickhouse at {address} {what} {}: {}; {advice}",
-                    meaning.title(code),
-                    first_line(message)
-                )
-            }
+        let (address, database, advice) = (&self.address, &self.database, meaning.advice);
+        let said = |advice: &str| {
+            let what = match not_settable(code, message) {
+                Some(what) => what + ":",
+                None => "answered".to_string(),
+            };
+            let (title, words) = (meaning.title(code), first_line(message));
+            format!("clickhouse at {address} {what} {title}: {words}; {advice}")
         };
-        Error::Server { code, message }
+        // A failure inside a view that others made is neither a head that moved nor a table that captcha lost.
+        let (class, message) = match (
+            named::view(message),
+            named::missing(code, message, database),
+        ) {
+            (Some(view), _) => {
+                let advice = format!("correct the view {view}, which is not captcha's, or drop it");
+                (Class::Hold, said(&advice))
+            }
+            (None, Some(Missing::Theirs)) => (Class::Hold, said(NOT_OURS)),
+            (None, Some(Missing::Table(table))) => (
+                meaning.class,
+                format!(
+                    "clickhouse at {address} has not all tables in database {database}: {table} is missing; {advice}"
+                ),
+            ),
+            (None, Some(Missing::Database)) => (
+                meaning.class,
+                format!("clickhouse at {address} has no tables in database {database}; {advice}"),
+            ),
+            (None, None) => (meaning.class, said(advice)),
+        };
+        Error::Server {
+            code,
+            class,
+            message,
+        }
     }
 
     /// An answer that did not come, or not to its end.
@@ -305,7 +355,11 @@ fn refused(address: &str, user: &str, code: i32, message: &str) -> Error {
         first_line(message),
         meaning.advice
     );
-    Error::Server { code, message }
+    Error::Server {
+        code,
+        class: meaning.class,
+        message,
+    }
 }
 
 /// What a server that refuses a pinned setting does.

@@ -6,17 +6,20 @@ mod class;
 mod connection;
 mod counters;
 mod dead_letters;
+mod declared;
 mod events;
 mod insert;
 pub mod lock;
 mod login;
 mod months;
+mod named;
 mod once;
 mod packed;
 mod replicas;
 pub mod schema;
 mod settings;
 mod shards;
+mod tables;
 mod topics;
 mod visibility;
 
@@ -35,11 +38,13 @@ pub use class::Class;
 pub use connection::{Connection, Error};
 pub use counters::{Counter, Counters, CountersError, Filter, Freshness, ROWS_MAX, SITE_IDS_MAX};
 pub use dead_letters::DeadLetter;
+pub use declared::{Declared, declared};
 pub use events::{Head, Place};
 pub use insert::{Content, Insert, RAW_BYTES_LEAST, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};
 pub use months::{Missing, Month, StoredMonth};
 pub use replicas::Empty;
 pub use shards::{Addresses, Shard, Shards};
+pub use tables::{Table, Tables};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 pub use topics::TopicFacts;
@@ -233,6 +238,16 @@ impl Store {
         Ok(connection)
     }
 
+    /// The same at one of its addresses.
+    ///
+    /// # Errors
+    /// As [`Store::connect`].
+    pub async fn connect_at(&self, address: &str) -> Result<Connection, Error> {
+        let connection = self.connect_to(address).await?;
+        connection.enter(&self.database).await?;
+        Ok(connection)
+    }
+
     /// Connects, and makes sure that the schema is one that this captcha can work with.
     ///
     /// # Errors
@@ -313,7 +328,7 @@ impl Store {
     async fn connect_to(&self, address: &str) -> Result<Connection, Error> {
         let password = self
             .password()
-            .map_err(|err| Error::Connection(format!("{err:#}")))?;
+            .map_err(|err| Error::Configuration(format!("{err:#}")))?;
         let open = Connection::open(
             address,
             self.tls.as_ref(),

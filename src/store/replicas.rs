@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use klickhouse::Value;
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{sleep, timeout};
 
@@ -34,6 +33,11 @@ const TURN_MAX: Duration = Duration::from_secs(5);
 /// Between tries, less or more up to half of it by chance.
 const TURN_WAIT: Duration = Duration::from_millis(30);
 
+/// The settings of a table of several replicas that take the place of the window of a single server.
+pub(super) fn remembered() -> Vec<(&'static str, u64)> {
+    super::declared::settings_of(REMEMBERED).unwrap_or_default()
+}
+
 /// Inserts and seconds for which Keeper remembers tokens, in place of the window of a single server.
 const REMEMBERED: &str =
     "replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 31536000";
@@ -43,6 +47,11 @@ impl Store {
     /// what is returned is dropped. Without it they would get in each other's way at the server: see [`Turn`].
     pub async fn insert_alone(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.inserting).lock_owned().await
+    }
+
+    /// Whether a cluster is named, whose replicas have the same tables.
+    pub fn is_cluster(&self) -> bool {
+        self.cluster.is_some()
     }
 
     /// Runs a statement that makes or changes tables: on each replica where a cluster is named.
@@ -55,8 +64,7 @@ impl Store {
         };
         let statement = replicated(statement, cluster);
         for address in &self.addresses {
-            let replica = self.connect_to(address).await?;
-            replica.enter(&self.database).await?;
+            let replica = self.connect_at(address).await?;
             replica.define(&statement).await?;
         }
         Ok(())
@@ -191,19 +199,6 @@ impl Connection {
         // The limit of the question alone is not enough: its answer is looked for after it.
         let ran = timeout(2 * STATEMENT_TIMEOUT, run).await;
         ran.unwrap_or_else(|_| Err(self.failed("did not end a statement")))
-    }
-
-    /// Whether the table `events` is one of several replicas.
-    ///
-    /// # Errors
-    /// No answer.
-    pub async fn is_replicated(&self) -> Result<bool, Error> {
-        let sql = "SELECT toUInt8(startsWith(engine, 'Replicated')) FROM system.tables \
-             WHERE database = currentDatabase() AND name = 'events'";
-        match self.rows(sql).await?.first().map(Vec::as_slice) {
-            Some([Value::UInt8(replicated)]) => Ok(*replicated == 1),
-            _ => Err(unexpected("the engine of events")),
-        }
     }
 }
 

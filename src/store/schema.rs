@@ -47,9 +47,6 @@ pub const NEEDED: u32 = 7;
 
 const _: () = assert!(NEEDED <= VERSION);
 
-/// What the migrations make.
-const TABLES: [&str; 4] = ["events", "dead_letters", "topics", "claims"];
-
 /// Makes the table that records migrations.
 pub const CREATE_HISTORY: &str = "CREATE TABLE IF NOT EXISTS migrations (version UInt32, name String, checksum String, \
      applied_at DateTime64(3, 'UTC') DEFAULT now64(3), \
@@ -114,20 +111,6 @@ impl Connection {
         rows.iter()
             .map(|row| applied(row).ok_or_else(|| unexpected("the migrations")))
             .collect()
-    }
-
-    /// The tables that migrations made and that are not there any more.
-    ///
-    /// # Errors
-    /// No answer.
-    pub async fn lost_tables(&self) -> Result<Vec<&'static str>, Error> {
-        let sql = "SELECT name FROM system.tables WHERE database = currentDatabase()";
-        let there = self.rows(sql).await?;
-        let is_lost = |name: &&str| {
-            let name = Value::String(name.as_bytes().to_vec());
-            !there.iter().any(|row| row.first() == Some(&name))
-        };
-        Ok(TABLES.into_iter().filter(is_lost).collect())
     }
 
     /// Records a migration as applied, once.

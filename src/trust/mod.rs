@@ -4,4 +4,4 @@ mod secret;
 mod tls;
 
 pub use secret::{Password, Secret};
-pub use tls::{Tls, Wire};
+pub use tls::{Mismatch, Tls, Wire};

@@ -1,5 +1,6 @@
 //! TLS towards a server: which authorities are believed, who we say we are, and what a failure means to people.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -26,6 +27,18 @@ pub struct Tls {
     pub client: Option<(PathBuf, PathBuf)>,
 }
 
+/// The two sides do not fit, whenever it is tried: a file is wrong, or somebody is not who they should be.
+#[derive(Debug)]
+pub struct Mismatch(String);
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Mismatch {}
+
 impl Tls {
     /// Reads all files once, so that a wrong one is found before anything is connected.
     ///
@@ -38,17 +51,19 @@ impl Tls {
     /// Greets a server over a connection that is open. May take for ever: the caller limits it.
     ///
     /// # Errors
-    /// The files are wrong by now, or the server is not who it should be: one line without address or advice.
+    /// The files are wrong by now, or the server is not who it should be, both a [`Mismatch`], or the connection fails: one
+    /// line without address or advice.
     pub async fn greet(&self, host: &str, stream: TcpStream) -> anyhow::Result<Wire> {
         let files = self.clone();
         // Away from the threads that answer: a disk may take its time.
-        let config = tokio::task::spawn_blocking(move || files.config()).await??;
+        let config = tokio::task::spawn_blocking(move || files.config()).await?;
+        let config = config.map_err(|err| Mismatch(format!("{err:#}")))?;
         let literal = host.trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(literal.to_string())
             .with_context(|| format!("{host} is no name that a certificate could have"))?;
         let greeted = TlsConnector::from(config).connect(name, stream).await;
         let stream = greeted.map_err(|err| match self.in_words(&err) {
-            Some(reason) => anyhow::anyhow!(reason),
+            Some(reason) => Mismatch(reason).into(),
             None if err.kind() == io::ErrorKind::UnexpectedEof => {
                 anyhow::anyhow!("it hung up in the tls handshake; is it a port without?")
             }

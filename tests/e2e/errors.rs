@@ -1,5 +1,6 @@
 //! Errors are for people: one line, lower case, what was tried, where, why it failed, what to do next.
 
+use std::io::BufRead as _;
 use std::process::Stdio;
 
 use crate::client::{accept, events};
@@ -206,4 +207,118 @@ async fn a_closed_pipe_is_no_failure() {
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+}
+
+/// Runs captcha with streams that somebody has closed already, as `head` and `grep -q` do: exit code and what is left of
+/// its output.
+async fn run_into_closed(world: &World, args: &[&str], closed: &[&str]) -> (Option<i32>, String) {
+    let mut command = world.command(args);
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    if closed.contains(&"stdout") {
+        drop(child.stdout.take());
+    }
+    if closed.contains(&"stderr") {
+        drop(child.stderr.take());
+    }
+    let end = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
+    let output = tokio::time::timeout(crate::process::PATIENCE, end).await;
+    let output = output.expect("captcha does not end").unwrap();
+    let left = [output.stdout, output.stderr].concat();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&left).into_owned(),
+    )
+}
+
+#[tokio::test]
+async fn a_closed_pipe_stops_no_work() {
+    let world = World::new("pipe_work");
+    let closed = async |args: &[&str], streams: &[&str], code: i32| {
+        let ended = run_into_closed(&world, args, streams).await;
+        assert_eq!(
+            ended,
+            (Some(code), String::new()),
+            "{args:?} into closed {streams:?}"
+        );
+    };
+    closed(&["migrate", "--dry-run"], &["stdout"], 0).await;
+    closed(&["migrate"], &["stdout"], 0).await;
+    assert!(world.migrate(&[]).await.starts_with("nothing to do"));
+    closed(&["migrate", "--status"], &["stdout"], 0).await;
+    closed(&["migrate", "--partitions", "9"], &["stdout", "stderr"], 1).await;
+
+    let old = "INSERT INTO events (topic, partition, offset, arrival, kind) VALUES ('old', 0, 5, '2001-01-01 00:00:00', 'bad')";
+    world.sql(old).await;
+    let mut consume = world.consume(&[]).await;
+    crate::months::await_complete(&world).await;
+    assert!(consume.terminate().await.success());
+    closed(
+        &["migrate", "drop-months", "--before", "2001-02"],
+        &["stdout"],
+        0,
+    )
+    .await;
+    let left = world.sql("SELECT kind FROM events").await;
+    assert_eq!(left, [["mark"]]);
+
+    // An audit finds the damage, whoever reads it.
+    let damage = format!(
+        "INSERT INTO events (topic, partition, offset, arrival, kind, span) SELECT '{}', 0, 15, now64(3), 'gap', 8",
+        world.name
+    );
+    world.sql(&damage).await;
+    closed(&["report", "audit"], &["stdout", "stderr"], 3).await;
+    closed(&["report", "dead-letters"], &["stdout"], 0).await;
+}
+
+#[tokio::test]
+async fn output_that_is_lost_otherwise_is_said_when_the_work_is_done() {
+    let world = World::new("full_output");
+    let mut command = world.command(&["migrate"]);
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let output = command.stdout(full.unwrap()).output().unwrap();
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{line}");
+    assert!(
+        line.starts_with("captcha: cannot write to stdout: "),
+        "{line}"
+    );
+    assert!(world.migrate(&[]).await.starts_with("nothing to do"));
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_any_more_stops_nothing() {
+    let world = World::new("pipe_log");
+    world.migrate(&[]).await;
+    let mut child = world
+        .command(&["consume", "--admin-listen", "127.0.0.1:0"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // As `captcha consume 2>&1 | head -1`, which has seen enough with the first line.
+    let stderr = child.stderr.take().unwrap();
+    let first = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        std::io::BufReader::new(stderr)
+            .read_line(&mut line)
+            .unwrap();
+        line
+    });
+    let first = first.await.unwrap();
+    // Each dead letter is a line of the log.
+    world
+        .produce(0, &[Some(b"garbage"), Some(b"garbage")])
+        .await;
+    world.await_log(2).await;
+    let ended = child.try_wait().unwrap();
+    assert_eq!(ended, None, "after {first}");
+    let pid = child.id().to_string();
+    let told = std::process::Command::new("kill").arg(&pid).status();
+    assert!(told.unwrap().success());
+    let status = tokio::task::spawn_blocking(move || child.wait().unwrap());
+    assert_eq!(status.await.unwrap().code(), Some(0), "after {first}");
 }

@@ -70,6 +70,69 @@ async fn a_missing_table() {
     .await;
 }
 
+/// A view of somebody else's on `events`, into a table of theirs.
+const THEIRS: [&str; 2] = [
+    "CREATE TABLE theirs (offset UInt8, x String) ENGINE = MergeTree ORDER BY offset",
+    "CREATE MATERIALIZED VIEW their_view TO theirs AS SELECT offset FROM events",
+];
+
+/// What is said is about the view, and not about captcha's own tables; or nothing, where the server stores a batch although
+/// the view failed, which the head says.
+async fn their_view_fails(test: &str, broken: &[&str], reason: &str) {
+    let world = World::new(test);
+    world.migrate(&["--partitions", "1"]).await;
+    let (serve, consume) = (world.serve().await, world.consume(&[]).await);
+    accept(&serve.address, &events(3)).await;
+    goes_on(&world, &consume, 3).await;
+    for sql in broken {
+        world.sql(sql).await;
+    }
+    accept(&serve.address, &events(5)).await;
+    eventually("a reason, or the events", async || {
+        let ready = consume.ready().await.text();
+        assert!(!ready.contains("captcha migrate"), "{ready}");
+        let is_stored = world.counted().await == Ok(8);
+        let is_held = ready.contains("error") && ready.contains(reason);
+        (is_stored || is_held).then_some(()).ok_or(ready)
+    })
+    .await;
+    assert!(world.migrate(&[]).await.starts_with("nothing to do"));
+    world.sql("DROP VIEW their_view").await;
+    goes_on(&world, &consume, 8).await;
+}
+
+#[tokio::test]
+async fn a_view_of_somebody_else_whose_target_is_gone() {
+    let broken = [THEIRS[0], THEIRS[1], "DROP TABLE theirs"];
+    let reason = ".theirs' of view";
+    their_view_fails("their_target", &broken, reason).await;
+}
+
+#[tokio::test]
+async fn a_view_of_somebody_else_that_fails() {
+    for (number, view) in [
+        "AS SELECT toUInt8(topic) AS offset FROM events",
+        "AS SELECT offset FROM events WHERE offset IN (SELECT offset FROM other)",
+        "AS SELECT offset FROM events WHERE toString(offset) IN (SELECT x FROM more)",
+        "AS SELECT offset FROM events WHERE throwIf(offset < 100, 'theirs') = 0",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let view = format!("CREATE MATERIALIZED VIEW their_view TO theirs {view}");
+        let broken = [
+            THEIRS[0],
+            "CREATE TABLE other (offset UInt8) ENGINE = MergeTree ORDER BY offset",
+            "CREATE TABLE more (offset UInt8, x String) ENGINE = MergeTree ORDER BY offset",
+            &view,
+            "DROP TABLE other",
+            "ALTER TABLE more DROP COLUMN x",
+        ];
+        let reason = ".their_view, which is not captcha's, or drop it";
+        their_view_fails(&format!("their_view_{number}"), &broken, reason).await;
+    }
+}
+
 #[tokio::test]
 async fn a_missing_database() {
     let broken = ["RENAME DATABASE DB TO DB_away"];

@@ -95,6 +95,11 @@ impl Process {
         .await;
     }
 
+    /// All that it has said.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
     pub fn pid(&self) -> i32 {
         self.child.id() as i32
     }

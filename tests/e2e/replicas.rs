@@ -162,6 +162,43 @@ async fn two_shards_of_two_replicas_hold_the_same() {
 }
 
 #[tokio::test]
+async fn a_foreign_table_on_one_replica_is_named() {
+    let replicated = Replicated::without_schema("foreign_replica", 1).await;
+    let world = &replicated.world;
+    let second = replicated.replica(0, 1);
+    let create = format!("CREATE DATABASE {}", world.name);
+    second.sql_as("default", "default", &create).await;
+    let v1 = include_str!("../../migrations/V1__create_events.sql");
+    second.sql(v1).await;
+    let address = replicated.shards[0][1].address();
+    let migrate = [&["migrate"], &CLUSTER[..]].concat();
+    let line = world.refused(&migrate).await;
+    assert!(
+        line.contains(&format!("clickhouse at {address} has tables that are not as captcha makes them: events (it is not replicated")),
+        "{line}"
+    );
+    let databases = "SELECT toString(count()) FROM system.databases WHERE name = '{}'";
+    let first = replicated.replica(0, 0);
+    let count = first
+        .sql_as("default", "default", &databases.replace("{}", &world.name))
+        .await;
+    assert_eq!(count, [["0"]]);
+    second.sql("RENAME TABLE events TO theirs").await;
+    replicated.migrate(&[]).await;
+    assert!(replicated.migrate(&[]).await.contains("nothing to do"));
+    // Without the name of the cluster nothing is made beside what is replicated.
+    assert!(world.migrate(&[]).await.contains("nothing to do"));
+    first.sql("DROP TABLE dead_letters SYNC").await;
+    let line = world.refused(&["migrate"]).await;
+    assert!(
+        line.contains("give --clickhouse-cluster, as when they were made"),
+        "{line}"
+    );
+    let said = replicated.migrate(&[]).await;
+    assert!(said.starts_with("made dead_letters again: "), "{said}");
+}
+
+#[tokio::test]
 async fn a_replica_or_the_keeper_that_is_away_holds_up_and_nothing_else() {
     let mut replicated = Replicated::new("replica_away", 1).await;
     let (serve, consume) = {

@@ -476,3 +476,39 @@ async fn what_is_wrong_is_said() {
         serve.await_said(reason).await;
     }
 }
+
+#[tokio::test]
+async fn a_topic_that_somebody_else_makes_is_waited_for_and_a_right_is_not() {
+    let kafka = SecureKafka::start().await;
+    let world = kafka.world("waited_for");
+    let as_looker = kafka.way("plain", LOOKER);
+    let wait = words(&["migrate", "--wait", "3600"]);
+    let args = [wait.clone(), as_looker].concat();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut first = world.start("migrate", &args);
+    let topic = format!("kafka refuses to make topic {}: ", world.name);
+    first
+        .await_said(&format!("waiting up to 3600 s: {topic}"))
+        .await;
+    // Somebody who may makes it. Who looks may not read its configuration, and no wait grants that.
+    world.migrate(&[]).await;
+    assert_eq!(first.ended().await.code(), Some(1));
+    first
+        .await_said("captcha: kafka does not tell the configuration of topic")
+        .await;
+
+    let again = kafka.world("waited_for_again");
+    kafka.allow(LOOKER, &["DescribeConfigs"]).await;
+    let mut second = again.start("migrate", &args);
+    second
+        .await_said("waiting up to 3600 s: kafka refuses to make topic ")
+        .await;
+    again.migrate(&[]).await;
+    assert!(second.ended().await.success());
+
+    let wrong = kafka.login("scram-sha-512", MIGRATE, "wrong");
+    let wrong = [wait, kafka.tls(&kafka.sasl_ssl), wrong].concat();
+    let wrong: Vec<&str> = wrong.iter().map(String::as_str).collect();
+    let line = again.refused(&wrong).await;
+    assert!(line.contains("wrong user or password"), "{line}");
+}
