@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::class::{self, Class, READONLY, SETTING_CONSTRAINT_VIOLATION, UNKNOWN_TABLE};
 use super::replicas::Turn;
+use super::version::Version;
 use super::{Identifier, login, settings};
 use crate::trust::{Tls, Wire};
 
@@ -70,6 +71,8 @@ pub struct Connection {
     user: String,
     /// Of the tables, for messages.
     database: String,
+    /// Of the server.
+    pub(super) version: Version,
     _hang_up: HangUp,
 }
 
@@ -129,13 +132,18 @@ impl Connection {
             ..ClientOptions::default()
         };
         match klickhouse::Client::connect_stream(read, write, options).await {
-            Ok(client) => Ok(Connection {
-                client,
-                address: address.to_string(),
-                user: user.to_string(),
-                database: database.to_string(),
-                _hang_up: hang_up,
-            }),
+            Ok(client) => {
+                let version = transcript.version();
+                let version = version.ok_or_else(|| unexpected("its greeting"))?;
+                Ok(Connection {
+                    client,
+                    address: address.to_string(),
+                    user: user.to_string(),
+                    database: database.to_string(),
+                    version,
+                    _hang_up: hang_up,
+                })
+            }
             // The driver may say only that its channel is closed; what the server said is in the transcript.
             Err(err) => Err(match (transcript.exception(), err) {
                 (Some((code, message)), _)

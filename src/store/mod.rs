@@ -18,6 +18,7 @@ pub mod schema;
 mod settings;
 mod shards;
 mod topics;
+mod version;
 mod visibility;
 
 use std::fmt;
