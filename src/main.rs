@@ -10,6 +10,7 @@ mod process;
 mod report;
 mod serve;
 mod store;
+mod tested;
 mod trust;
 
 use std::io::Write as _;

@@ -15,6 +15,7 @@ use super::class::{self, Class, READONLY, SETTING_CONSTRAINT_VIOLATION, UNKNOWN_
 use super::replicas::Turn;
 use super::version::Version;
 use super::{Identifier, login, settings};
+use crate::tested;
 use crate::trust::{Tls, Wire};
 
 /// For a question whose answer is small. With connecting it keeps an HTTP report that
@@ -135,6 +136,7 @@ impl Connection {
             Ok(client) => {
                 let version = transcript.version();
                 let version = version.ok_or_else(|| unexpected("its greeting"))?;
+                tested::name_newer_clickhouse(address, version.major, version.minor);
                 Ok(Connection {
                     client,
                     address: address.to_string(),

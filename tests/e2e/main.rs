@@ -29,6 +29,7 @@ mod many_sites;
 mod metrics;
 mod migrate;
 mod months;
+mod newer;
 mod outages;
 mod owners;
 mod process;
