@@ -22,6 +22,7 @@ LISTEN = (
 
 
 def run_server(main, config):
+    os.environ["CLICKHOUSE_WATCHDOG_ENABLE"] = "0"  # the process that is started is to be the server
     words = [b"clickhouse-server", b"--config-file=" + os.fsencode(config)]
     return main(len(words), (ctypes.c_char_p * (len(words) + 1))(*words))
 

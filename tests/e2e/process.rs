@@ -197,13 +197,24 @@ pub const TOPICS: &str = "org.apache.kafka.tools.TopicCommand";
 /// Kafka's tool that writes records.
 pub const PRODUCER: &str = "org.apache.kafka.tools.ProducerPerformance";
 
+/// Of the tool for rights, which has another name before Kafka 4.0.
+pub fn acl_tool() -> &'static str {
+    match shared("CAPTCHA_TEST_KAFKA_JARS").contains("/kafka-3.") {
+        true => "kafka.admin.AclCommand",
+        false => "org.apache.kafka.tools.AclCommand",
+    }
+}
+
 /// The command line of one of Kafka's own tools.
 pub fn java_class(class: &str, address: &str) -> tokio::process::Command {
     let jars = shared("CAPTCHA_TEST_KAFKA_JARS");
     let mut command = tokio::process::Command::new("java");
-    command
-        .args(["-cp", &format!("{jars}/*"), class])
-        .args(["--bootstrap-server", address]);
+    command.args(["-cp", &format!("{jars}/*"), class]);
+    match class {
+        // As every version takes it; more of the producer's settings may follow.
+        PRODUCER => command.args(["--producer-props", &format!("bootstrap.servers={address}")]),
+        _ => command.args(["--bootstrap-server", address]),
+    };
     command
 }
 
