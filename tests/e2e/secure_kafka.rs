@@ -2,7 +2,7 @@
 
 use crate::authority::{Authority, Certified, Valid, silent_port, text, tls_in_front_of};
 use crate::client::{events, try_post};
-use crate::process::{Server, acl_tool, eventually, free_port, kafka_tool, shared};
+use crate::process::{ACLS, Server, eventually, free_port, kafka_tool, shared};
 use crate::world::World;
 
 /// Kafka's tool for rights.
@@ -126,7 +126,7 @@ impl SecureKafka {
         let address = self.server.address();
         eventually("kafka to take rights", async || {
             // It listens before it knows who leads.
-            let output = crate::process::java_class(acl_tool(), &address)
+            let output = crate::process::java_class(ACLS, &address)
                 .args(&args)
                 .output()
                 .await;
