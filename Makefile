@@ -27,7 +27,7 @@ TOOLS = .dev/tools/bin
 SCHEMATHESIS = .dev/venv-schemathesis
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test contract attacks chaos rolls fuzz settings check k8s-check promtool k8s-run image docs-check openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
+.PHONY: help run up down test test-servers contract attacks chaos rolls fuzz settings check k8s-check promtool k8s-run image docs-check openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -48,6 +48,10 @@ test: $(SCHEMATHESIS)/stamp ## run every test against servers that are started f
 	python3 dev/stack.py with -- $(SCHEMATHESIS)/bin/python tests/documents/contract.py
 	python3 dev/stack.py with -- python3 k8s/scraped.py
 	@exec python3 chaos/chaos.py --faults 20 --program target/debug/captcha
+
+test-servers: ## run the tests that depend on a server against old and new Kafka and ClickHouse; ENDS=1: the oldest and the newest alone
+	cargo test --locked --no-run --test e2e
+	@RUST_TEST_THREADS=$(TEST_THREADS) exec python3 dev/test_servers.py $(if $(ENDS),--ends)
 
 contract: $(SCHEMATHESIS)/stamp ## hold the API against openapi.yaml with schemathesis; [CASES=500] [SEED=6]
 	cargo build --locked

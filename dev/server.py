@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import uuid
 from pathlib import Path
 
@@ -202,16 +203,22 @@ def clickhouse(options, log):
     tools = fetch.fetch()
     need_free(options.port, "--port PORT")
     http = kept_port(options.dir / "http.port", options.http_port, "--http-port")
+    data = options.dir / "data"
     config = (options.config or DEV / "clickhouse-config.xml").resolve()
     if not config.is_file():
         raise Failure(f"there is no config file {shown(config)}; give another with --config")
+    if fetch.clickhouse().source == "pip":
+        if options.replica:
+            raise Failure("--replica is for the usual version of ClickHouse alone; run without DEV_CLICKHOUSE")
+        config = whole_config(options, config, http)
+        return [sys.executable, str(DEV / "clickhouse-engine.py"), str(tools.engine), str(config), str(data)]
     if options.replica:
         config = replica_config(options, config)
     return [
         str(tools.launcher),
         *(["--replica"] if options.replica else []),
         str(tools.engine / "libchdb"),
-        str(options.dir / "data"),
+        str(data),
         str(options.port),
         str(http),
         f"--config-file={config}",
@@ -235,6 +242,36 @@ def replica_config(options, config):
     )
     path = options.dir / "replica.xml"
     write(path, config.read_text().replace("</clickhouse>", f"  {more}\n</clickhouse>"))
+    return path
+
+
+# As a server has it without users of anybody's own; clickhouse-local alone takes `1` for a query.
+USERS = """<clickhouse>
+  <profiles><default><implicit_select>0</implicit_select></default></profiles>
+  <quotas><default/></quotas>
+  <users><default>
+    <password></password><profile>default</profile><quota>default</quota>
+    <networks><ip>::/0</ip></networks><access_management>1</access_management>
+  </default></users>
+</clickhouse>
+"""
+
+
+def whole_config(options, config, http):
+    """The configuration with what the launcher gives to the usual engine as arguments, in a folder of its own."""
+    folder = options.dir / "config"
+    folder.mkdir(exist_ok=True)
+    text = config.read_text()
+    more = (
+        f"<path>{options.dir / 'data'}/</path>"
+        f"<tcp_port>{options.port}</tcp_port><http_port>{http}</http_port><listen_host>127.0.0.1</listen_host>"
+        "<logger><console>1</console><level>warning</level></logger>"
+    )
+    if "<users_config>" not in text:
+        write(folder / "users.xml", USERS)
+        more += f"<users_config>{folder / 'users.xml'}</users_config>"
+    path = folder / "config.xml"
+    write(path, text.replace("</clickhouse>", f"  {more}\n</clickhouse>"))
     return path
 
 

@@ -11,6 +11,7 @@ mod process;
 mod report;
 mod serve;
 mod store;
+mod tested;
 mod trust;
 
 use std::io::Write as _;

@@ -18,11 +18,12 @@ mod records;
 mod switch;
 mod timestamps;
 mod topic;
+mod version;
 
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 pub use connector::RAISE_QUOTA;
@@ -36,6 +37,7 @@ use rskafka::messenger::{Messenger, RequestError};
 pub use switch::Requested;
 pub use timestamps::TimestampType;
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 pub use topic::{Retention, TopicSpec, TopicState, TopicWatch, min_insync_replicas};
 
 use crate::flags::parse_address;
@@ -129,6 +131,8 @@ pub struct Broker {
     connector: Arc<Connector>,
     /// The address that answered last: tried first, so that a dead one costs its second only once.
     preferred: Arc<AtomicUsize>,
+    /// Whether a broker was asked how new it is; one is enough.
+    is_version_known: Arc<AtomicBool>,
     opening: Arc<Semaphore>,
     leaders: Leaders,
 }
@@ -145,6 +149,7 @@ impl Broker {
             connector: Arc::new(Connector::new(args.security, Arc::clone(&addresses))?),
             addresses,
             preferred: Arc::default(),
+            is_version_known: Arc::default(),
             opening: Arc::new(Semaphore::new(OPENING_MAX)),
             leaders: Leaders::default(),
         })
@@ -180,8 +185,16 @@ impl Broker {
 
     /// A connection to ask about the topic, on the first address that answers.
     async fn messenger(&self) -> anyhow::Result<Messenger<Wire>> {
-        self.first_that_answers(|address| self.connector.messenger(address, TOPIC_BYTES_MAX))
-            .await
+        self.first_that_answers(async |address| {
+            let messenger = self.connector.messenger(address, TOPIC_BYTES_MAX).await?;
+            if !self.is_version_known.swap(true, Ordering::Relaxed) {
+                let question = version::name_if_newer(address, &messenger);
+                // Only to be known: what is asked next has an error that says more.
+                let _ = timeout(CALL_TIMEOUT, question).await;
+            }
+            Ok(messenger)
+        })
+        .await
     }
 
     fn unanswered(&self, err: RequestError) -> anyhow::Error {

@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat};
 use klickhouse::Value;
 
 use super::connection::unexpected;
-use super::settings::INSERT_EACH;
+use super::settings::{INSERT_EACH, known};
 use super::{Connection, Error, Freshness, Shard, quote};
 
 /// That every event of a partition which was confirmed before a moment is in the table.
@@ -104,10 +104,11 @@ impl Connection {
             )
         };
         let rows: Vec<String> = claims.iter().map(row).collect();
+        let settings = known(INSERT_EACH, self.version);
         self.execute(&format!(
             "INSERT INTO claims (log, partition, through, partitions) \
              SELECT log, partition, fromUnixTimestamp64Milli(millis), {partitions} \
-             FROM values('log String, partition Int32, millis Int64', {}) SETTINGS {INSERT_EACH}",
+             FROM values('log String, partition Int32, millis Int64', {}) SETTINGS {settings}",
             rows.join(", ")
         ))
         .await

@@ -14,9 +14,10 @@ use tokio::time::timeout;
 use super::class::{self, Class, READONLY, SETTING_CONSTRAINT_VIOLATION};
 use super::named::{self, Missing};
 use super::replicas::Turn;
+use super::version::Version;
 use super::{Identifier, login, settings};
-use crate::names;
 use crate::trust::{Mismatch, Tls, Wire};
+use crate::{names, tested};
 
 /// For a question whose answer is small. With connecting it keeps an HTTP report that
 /// ClickHouse does not answer under the 10 seconds that the contract promises.
@@ -92,6 +93,8 @@ pub struct Connection {
     user: String,
     /// Of the tables, for messages.
     database: String,
+    /// Of the server.
+    pub(super) version: Version,
     _hang_up: HangUp,
 }
 
@@ -161,13 +164,19 @@ impl Connection {
             ..ClientOptions::default()
         };
         match klickhouse::Client::connect_stream(read, write, options).await {
-            Ok(client) => Ok(Connection {
-                client,
-                address: address.to_string(),
-                user: user.to_string(),
-                database: database.to_string(),
-                _hang_up: hang_up,
-            }),
+            Ok(client) => {
+                let version = transcript.version();
+                let version = version.ok_or_else(|| unexpected("its greeting"))?;
+                tested::name_newer_clickhouse(address, version.major, version.minor);
+                Ok(Connection {
+                    client,
+                    address: address.to_string(),
+                    user: user.to_string(),
+                    database: database.to_string(),
+                    version,
+                    _hang_up: hang_up,
+                })
+            }
             // The driver may say only that its channel is closed; what the server said is in the transcript.
             Err(err) => Err(match (transcript.exception(), err) {
                 (Some((code, message)), _)

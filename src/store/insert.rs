@@ -10,6 +10,7 @@ use tokio::time::timeout;
 use super::events::at;
 use super::packed::Packed;
 use super::replicas::Turn;
+use super::version::Version;
 use super::{Connection, Error, Place, quote, settings};
 use crate::event::{Event, parse_record};
 
@@ -141,13 +142,13 @@ impl Insert {
         )
     }
 
-    fn sql(&self, packed: &Packed) -> String {
+    fn sql(&self, packed: &Packed, version: Version) -> String {
         let (columns, query) = packed.sql(&self.place);
         format!(
             "INSERT INTO events ({columns}) {query} WHERE {} \
              SETTINGS {}, insert_deduplication_token = {} FORMAT Native",
             self.guard(),
-            settings::INSERT,
+            settings::known(settings::INSERT, version),
             quote(&self.token()),
         )
     }
@@ -161,7 +162,7 @@ impl Connection {
     /// The server refused, the head had moved ([`Class::HeadMoved`](super::Class)), or no whole answer came.
     pub async fn insert(&self, mut insert: Insert) -> Result<(), Error> {
         let packed = Packed::new(std::mem::take(&mut insert.rows));
-        let sql = insert.sql(&packed);
+        let sql = insert.sql(&packed, self.version);
         let mut block = packed.into_block();
         let turn = Turn::new();
         let send = async {

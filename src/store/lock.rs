@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::connection::unexpected;
 use super::once::RowOnce;
-use super::settings::INSERT_EACH;
+use super::settings::{INSERT_EACH, known};
 use super::{Class, Connection, Error, Store, quote};
 
 /// Between signs of life of a holder.
@@ -154,7 +154,7 @@ impl Connection {
                 "SELECT term, any(owner), \
                  toInt64(toUnixTimestamp64Milli(now64(3)) - toUnixTimestamp64Milli(max(at))), \
                  toUInt8(countIf(step = 'unlock') > 0), \
-                 arrayElement(arrayExcept(groupArrayIf(name, step = 'begin'), groupArrayIf(name, step = 'done')), 1) \
+                 arrayFirst(begun -> NOT has(groupArrayIf(name, step = 'done'), begun), groupArrayIf(name, step = 'begin')) \
                  FROM migration_log WHERE term = (SELECT max(term) FROM migration_log) GROUP BY term",
             )
             .await?;
@@ -188,11 +188,12 @@ impl Connection {
 
     async fn log_step(&self, term: u64, owner: &str, step: &Step<'_>) -> Result<(), Error> {
         let (step, name) = step.columns();
+        let settings = known(INSERT_EACH, self.version);
         let written = self
             .execute(&format!(
                 "INSERT INTO migration_log (term, owner, step, name) SELECT {term}, {}, '{step}', {} \
                  WHERE throwIf((SELECT max(term) FROM migration_log) != {term}, 'lock taken') = 0 \
-                 SETTINGS {INSERT_EACH}",
+                 SETTINGS {settings}",
                 quote(owner),
                 quote(name)
             ))

@@ -7,11 +7,16 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, ReadBuf};
 
+use super::version::Version;
+
 /// Bytes of the server's first words that are kept: a refusal is a few hundred.
 const TRANSCRIPT_BYTES_MAX: usize = 4096;
 
 /// Packet number of an exception in ClickHouse's native protocol.
 const EXCEPTION: u8 = 2;
+
+/// Packet number of the greeting of a server that let us in.
+const HELLO: u8 = 0;
 
 /// A copy of the first bytes that a server sent.
 #[derive(Clone, Default)]
@@ -63,18 +68,33 @@ impl Transcript {
         let message = String::from_utf8_lossy(message).into_owned();
         Some((i32::from_le_bytes(*code), message))
     }
+
+    /// The server's version, if the first thing that it sent was its greeting.
+    pub fn version(&self) -> Option<Version> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_name, rest) = split_string(kept.strip_prefix(&[HELLO])?)?;
+        let (major, rest) = split_integer(rest)?;
+        let (minor, _) = split_integer(rest)?;
+        Some(Version::new(major, minor))
+    }
 }
 
-/// A string of the native protocol: its length as a variable-length integer, then its bytes.
-fn split_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut length = 0_usize;
-    for (index, byte) in bytes.iter().take(5).enumerate() {
-        length |= usize::from(byte & 0x7f) << (7 * index);
+/// An integer of the native protocol: seven bits in a byte, the lowest first.
+fn split_integer(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut integer = 0;
+    for (index, byte) in bytes.iter().take(9).enumerate() {
+        integer |= u64::from(byte & 0x7f) << (7 * index);
         if byte & 0x80 == 0 {
-            return bytes[index + 1..].split_at_checked(length);
+            return Some((integer, &bytes[index + 1..]));
         }
     }
     None
+}
+
+/// A string of the native protocol: its length, then its bytes.
+fn split_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = split_integer(bytes)?;
+    rest.split_at_checked(usize::try_from(length).ok()?)
 }
 
 #[cfg(test)]
@@ -97,6 +117,13 @@ mod tests {
     }
 
     #[test]
+    fn a_greeting_says_the_version() {
+        let greeting = transcript(b"\0\x0aClickHouse\x1a\x07\xd7\xa9\x03");
+        assert_eq!(greeting.version(), Some(Version::new(26, 7)));
+        assert_eq!(transcript(b"\0\x0aClickHouse\x1a").version(), None);
+    }
+
+    #[test]
     fn anything_else_is_not() {
         for bytes in [
             &b""[..],
@@ -105,6 +132,7 @@ mod tests {
             b"\x02\0\0\0\0\xff\xff\xff\xff\xff",
         ] {
             assert_eq!(transcript(bytes).exception(), None);
+            assert_eq!(transcript(bytes).version(), None);
         }
     }
 }

@@ -21,6 +21,7 @@ mod settings;
 mod shards;
 mod tables;
 mod topics;
+mod version;
 mod visibility;
 
 use std::fmt;

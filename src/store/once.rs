@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::settings::INSERT_ONCE;
+use super::settings::{INSERT_ONCE, known};
 use super::{Connection, Error, quote};
 
 /// Tokens that are tried for one row. A crash burns one; nobody crashes that often.
@@ -35,11 +35,12 @@ impl Connection {
             is_there,
             token,
         } = row;
+        let settings = known(INSERT_ONCE, self.version);
         for generation in 0..GENERATIONS_MAX {
             let token = format!("{token}#{generation}");
             self.execute(&format!(
                 "INSERT INTO {table} SELECT {values} WHERE (SELECT count() {is_there}) = 0 \
-                 SETTINGS {INSERT_ONCE}, insert_deduplication_token = {}",
+                 SETTINGS {settings}, insert_deduplication_token = {}",
                 quote(&token)
             ))
             .await?;

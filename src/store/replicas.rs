@@ -11,6 +11,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::{sleep, timeout};
 
 use super::connection::{text, unexpected};
+use super::version::suited;
 use super::{Connection, Error, Identifier, Store, quote};
 
 /// For one statement of a migration, which may rewrite data.
@@ -195,7 +196,8 @@ impl Connection {
     }
 
     async fn define(&self, statement: &str) -> Result<(), Error> {
-        let run = self.each_block(statement, STATEMENT_TIMEOUT, |_| Ok(()));
+        let statement = suited(statement, self.version);
+        let run = self.each_block(&statement, STATEMENT_TIMEOUT, |_| Ok(()));
         // The limit of the question alone is not enough: its answer is looked for after it.
         let ran = timeout(2 * STATEMENT_TIMEOUT, run).await;
         ran.unwrap_or_else(|_| Err(self.failed("did not end a statement")))

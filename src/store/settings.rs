@@ -8,6 +8,8 @@
 //! Limits are not pinned: memory, time, rows, threads, priority and workload are the operator's. But what happens at a limit
 //! is: an error, never a part of the answer. `tests/settings/survey.py` tries every setting of a server; `found.tsv` is what it found.
 
+use super::version::Version;
+
 /// Settings of every query, and why.
 pub(super) const PINS: &[(&str, &str)] = &[
     // At a limit the query fails. Otherwise it would end early and look whole.
@@ -91,6 +93,26 @@ pub(super) const INSERT_ONCE: &str = "async_insert = 0, insert_deduplicate = 1, 
 pub(super) const INSERT_EACH: &str = "insert_deduplicate = 0, deduplicate_insert = 'disable', \
      deduplicate_insert_select = 'disable', async_insert = 0";
 
+/// The versions that brought settings of [`INSERT`]. To an older server they would be an error, and it does without them what
+/// they ask of a newer one.
+const BROUGHT_BY: [(&str, Version); 4] = [
+    ("deduplicate_insert_select", Version::new(25, 12)),
+    ("max_insert_block_size_bytes", Version::new(26, 1)),
+    ("deduplicate_insert", Version::new(26, 2)),
+    ("use_strict_insert_block_limits", Version::new(26, 4)),
+];
+
+/// Those of an insert's settings that a server of this version knows.
+pub(super) fn known(settings: &str, version: Version) -> String {
+    let is_known = |setting: &&str| {
+        let name = setting.split_once(" =").map_or(*setting, |(name, _)| name);
+        let since = BROUGHT_BY.iter().find(|(brought, _)| *brought == name);
+        since.is_none_or(|(_, since)| *since <= version)
+    };
+    let known: Vec<&str> = settings.split(", ").filter(is_known).collect();
+    known.join(", ")
+}
+
 /// The first pin that a server's message speaks of: its name, and the value that captcha gives it.
 pub(super) fn pinned_in(message: &str) -> Option<(&'static str, &'static str)> {
     let in_text = INSERT.split(',').filter_map(|pin| pin.split_once('='));
@@ -104,6 +126,23 @@ pub(super) fn pinned_in(message: &str) -> Option<(&'static str, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_gets_the_settings_that_it_knows() {
+        let once = |major, minor| known(INSERT_ONCE, Version::new(major, minor));
+        assert_eq!(once(25, 8), "async_insert = 0, insert_deduplicate = 1");
+        assert_eq!(
+            once(26, 1),
+            "async_insert = 0, insert_deduplicate = 1, deduplicate_insert_select = 'force_enable'"
+        );
+        assert_eq!(once(26, 2), INSERT_ONCE);
+        let each = known(INSERT_EACH, Version::new(25, 8));
+        assert_eq!(each, "insert_deduplicate = 0, async_insert = 0");
+        assert_eq!(known(INSERT, Version::new(26, 4)), INSERT);
+        for (name, _) in BROUGHT_BY {
+            assert!(INSERT.contains(&format!("{name} = ")), "{name}");
+        }
+    }
 
     #[test]
     fn a_pin_is_known_by_its_whole_name() {

@@ -104,8 +104,8 @@ async fn a_burnt_token_does_not_stop_a_partition() {
         world
             .sql(&format!(
                 "INSERT INTO events (topic, partition, offset, arrival) \
-                 SELECT '{topic}', 0, 0, fromUnixTimestamp64Milli({arrival}) \
-                 SETTINGS async_insert = 0, deduplicate_insert_select = 'force_enable', \
+                 SELECT '{topic}', 0, 0, fromUnixTimestamp64Milli({arrival}) ORDER BY ALL \
+                 SETTINGS async_insert = 0, \
                  insert_deduplication_token = '{topic}:0:0{generation}'"
             ))
             .await;

@@ -127,17 +127,15 @@ async fn every_compression_is_read() {
     payload.write_all(&good()).unwrap();
     let path = payload.path().to_str().unwrap();
     for compression in ["gzip", "snappy", "lz4", "zstd"] {
+        let setting = format!("compression.type={compression}");
         let produce = [
             ["--topic", &world.name],
             ["--num-records", "40"],
             ["--payload-file", path],
             ["--throughput", "-1"],
-            [
-                "--command-property",
-                &format!("compression.type={compression}"),
-            ],
         ];
-        kafka_tool(PRODUCER, &world.kafka, &produce.concat()).await;
+        let produce = [&[setting.as_str()], &produce.concat()[..]].concat();
+        kafka_tool(PRODUCER, &world.kafka, &produce).await;
     }
     let _consume = world.consume(&[]).await;
     world.await_log(5 * 50 + 4 * 40).await;

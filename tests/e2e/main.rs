@@ -34,6 +34,7 @@ mod many_sites;
 mod metrics;
 mod migrate;
 mod months;
+mod newer;
 mod outages;
 mod owners;
 mod process;

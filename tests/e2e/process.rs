@@ -205,13 +205,36 @@ pub const PRODUCER: &str = "org.apache.kafka.tools.ProducerPerformance";
 /// A topic whose records have the dates that their producers gave them.
 pub const CREATE_TIME: &str = "message.timestamp.type=CreateTime";
 
+/// The tool for rights.
+pub const ACLS: &str = "org.apache.kafka.tools.AclCommand";
+
+/// Tools that older versions of Kafka have in another package, and the version that moved them.
+const MOVED: [(&str, (u32, u32)); 2] = [("AclCommand", (4, 0)), ("ConfigCommand", (4, 4))];
+
+/// Where the Kafka of these jars, in a folder such as `kafka-4.3.1`, has a tool.
+fn class_in(jars: &str, class: &str) -> String {
+    let (_, name) = class.rsplit_once('.').unwrap();
+    let Some((_, moved)) = MOVED.iter().find(|(tool, _)| *tool == name) else {
+        return class.to_string();
+    };
+    let (_, version) = jars.rsplit_once('-').unwrap();
+    let mut numbers = version.split('.').map(|number| number.parse().unwrap());
+    match (numbers.next().unwrap(), numbers.next().unwrap()) < *moved {
+        true => format!("kafka.admin.{name}"),
+        false => format!("org.apache.kafka.tools.{name}"),
+    }
+}
+
 /// The command line of one of Kafka's own tools.
 pub fn java_class(class: &str, address: &str) -> tokio::process::Command {
     let jars = shared("CAPTCHA_TEST_KAFKA_JARS");
     let mut command = tokio::process::Command::new("java");
-    command
-        .args(["-cp", &format!("{jars}/*"), class])
-        .args(["--bootstrap-server", address]);
+    command.args(["-cp", &format!("{jars}/*"), &class_in(&jars, class)]);
+    match class {
+        // As every version takes it; more of the producer's settings may follow.
+        PRODUCER => command.args(["--producer-props", &format!("bootstrap.servers={address}")]),
+        _ => command.args(["--bootstrap-server", address]),
+    };
     command
 }
 

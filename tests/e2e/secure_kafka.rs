@@ -2,12 +2,10 @@
 
 use crate::authority::{Authority, Certified, Valid, silent_port, text, tls_in_front_of};
 use crate::client::{events, try_post};
-use crate::process::{Server, eventually, free_port, kafka_tool, shared};
+use crate::process::{ACLS, Server, eventually, free_port, kafka_tool, shared};
 use crate::world::World;
 
 /// Kafka's tool for rights.
-const ACLS: &str = "org.apache.kafka.tools.AclCommand";
-
 /// Topics whose names begin so are open to the users by their roles.
 const TOPICS: &str = "secure";
 

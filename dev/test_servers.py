@@ -1,0 +1,103 @@
+"""Runs the end-to-end tests that depend on a server against each version of Kafka and of ClickHouse that dev/fetch.py knows,
+one axis at a time: each Kafka with the usual ClickHouse, each ClickHouse with the usual Kafka. Prints a line for each pair;
+exit code 1 if a test failed. With --ends: two pairs alone, the oldest of both and the newest of both."""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import time
+
+import fetch
+import supervise
+from command import DEV, STATE, run, say, shown, start
+
+# Names of modules of tests/e2e, or of tests in them. Those of HTTP alone are left out, and those of replicas, which only the
+# usual engine can be.
+TESTS = (
+    "audit::",
+    "consume::",
+    "errors::",
+    "fresh::",
+    "holds::",
+    "logs::",
+    "migrate::",
+    "months::",
+    "newer::",
+    "outages::",
+    "secure_kafka::",
+    "serve::posted",
+    "serve::records",
+    "serve::the_same",
+)
+# Tests whose cause a version does not have.
+SKIPPED = {
+    "25.8": (
+        "holds::a_read_only_table",  # the setting table_readonly came later
+        "holds::names_are_those_of_the_server",  # and some errors
+        "newer::",  # what calls itself newer is asked for settings that came later
+    ),
+}
+LOGS = STATE / "logs" / "test-servers"
+SECONDS_MAX = 1800  # for one pair; the slowest took a fifth of it
+
+
+def pairs(ends):
+    """Versions of Kafka and ClickHouse that are run together."""
+    kafkas, clickhouses = list(fetch.KAFKAS), list(fetch.CLICKHOUSES)
+    if ends:
+        return [(kafkas[0], clickhouses[0]), (kafkas[-1], clickhouses[-1])]
+    with_clickhouse = [(fetch.KAFKA, clickhouse) for clickhouse in clickhouses]
+    return with_clickhouse + [(kafka, fetch.CLICKHOUSE) for kafka in kafkas if kafka != fetch.KAFKA]
+
+
+def run_pair(kafka, clickhouse, log):
+    """The line of this pair, and whether all went well."""
+    begin = time.monotonic()
+    command = [sys.executable, DEV / "stack.py", "with", "--", "cargo", "test", "--locked", "--test", "e2e", "--"]
+    environ = {**os.environ, "DEV_KAFKA": kafka, "DEV_CLICKHOUSE": clickhouse}
+    with open(log, "wb") as output:
+        skipped = (word for test in SKIPPED.get(clickhouse, ()) for word in ("--skip", test))
+        child = start([*command, *TESTS, *skipped], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environ)
+        try:
+            code = child.wait(SECONDS_MAX)
+        except BaseException as error:
+            child.terminate()
+            child.wait()
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            code = None
+    text = log.read_text(errors="replace")
+    counts = re.findall(r"^test result: \w+\. (\d+ passed; \d+ failed)", text, re.MULTILINE)
+    failed = re.findall(r"^test (\S+) .*FAILED$", text, re.MULTILINE)
+    said = counts[-1] if counts else f"no result in {SECONDS_MAX} s" if code is None else "no result"
+    line = f"kafka {fetch.KAFKAS[kafka].version:8}clickhouse {fetch.CLICKHOUSES[clickhouse].version:8}"
+    line += f"{'ok' if code == 0 else 'FAILED':8}{said:24}{time.monotonic() - begin:5.0f} s"
+    if code != 0:
+        line += f"   {', '.join(failed)} see {shown(log)}"
+    return line, code == 0
+
+
+def test_servers(options):
+    LOGS.mkdir(parents=True, exist_ok=True)
+    lines, good = [], True
+    for kafka, clickhouse in pairs(options.ends):
+        say(f"kafka {kafka} with clickhouse {clickhouse}: {len(TESTS)} kinds of tests ...")
+        line, is_good = run_pair(kafka, clickhouse, LOGS / f"kafka-{kafka}-clickhouse-{clickhouse}.log")
+        say(line)
+        lines.append(line)
+        good = good and is_good
+    print("\n".join(["", *lines]))
+    return 0 if good else 1
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="test_servers.py", description=__doc__)
+    parser.add_argument("--ends", action="store_true", help="only the oldest of both, and the newest of both")
+    options = parser.parse_args()
+    return supervise.to_the_end(lambda _signals: test_servers(options))
+
+
+if __name__ == "__main__":
+    run(main)
