@@ -44,6 +44,8 @@ pub struct Record {
     pub timestamp_millis: i64,
     /// Its value; `None` is a tombstone.
     pub value: Option<Vec<u8>>,
+    /// How long the value is, also if not all of it was read.
+    pub value_bytes: u64,
     /// Why the value is not what was written, or not all of it.
     pub unread: Option<String>,
 }
@@ -87,6 +89,7 @@ impl OldMessage<'_> {
                 offset: self.last,
                 timestamp_millis: self.millis.unwrap_or(0),
                 value: Some(self.bytes[..kept].to_vec()),
+                value_bytes: self.bytes.len() as u64,
                 unread: Some("a message in a format from before Kafka 0.11".to_string()),
             });
         }
@@ -158,6 +161,7 @@ impl Reading<'_> {
                     offset,
                     timestamp_millis: self.millis(fields.timestamp_delta),
                     value: fields.value,
+                    value_bytes: fields.value_bytes,
                     unread: fields.unread,
                 });
             }
@@ -206,8 +210,8 @@ impl Reading<'_> {
             self.taken.push(Record {
                 offset,
                 timestamp_millis: self.millis(0),
-                value: None,
                 unread: Some(reason.clone()),
+                ..Record::default()
             });
         }
     }
@@ -237,6 +241,7 @@ struct Fields {
     timestamp_delta: i64,
     offset_delta: i32,
     value: Option<Vec<u8>>,
+    value_bytes: u64,
     unread: Option<String>,
 }
 
@@ -251,12 +256,10 @@ fn read_record(source: &mut impl BufRead, keeps_value: bool) -> io::Result<Field
     if let Some(key) = read_length(&mut inside)? {
         skip(&mut inside, key)?;
     }
-    let (mut value, mut unread) = (None, None);
+    let (mut value, mut value_bytes, mut unread) = (None, 0, None);
     if let Some(length) = read_length(&mut inside)? {
         if length > VALUE_BYTES_MAX {
-            unread = Some(format!(
-                "a value of {length} bytes; an event has some hundred"
-            ));
+            unread = Some("a value that is longer than any event".to_string());
         }
         let kept = if keeps_value {
             length.min(VALUE_BYTES_MAX)
@@ -269,6 +272,7 @@ fn read_record(source: &mut impl BufRead, keeps_value: bool) -> io::Result<Field
         }
         skip(&mut inside, length - kept)?;
         value = Some(bytes);
+        value_bytes = length;
     }
     let headers = inside.limit();
     skip(&mut inside, headers)?;
@@ -276,6 +280,7 @@ fn read_record(source: &mut impl BufRead, keeps_value: bool) -> io::Result<Field
         timestamp_delta,
         offset_delta,
         value,
+        value_bytes,
         unread,
     })
 }

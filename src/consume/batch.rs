@@ -167,21 +167,16 @@ const _: () = assert!(VALUE_BYTES_MAX as usize >= RAW_BYTES_MAX);
 
 /// What becomes of a record.
 fn row(record: Record) -> Row {
+    let bytes = record.value_bytes;
     let content = match (record.unread, record.value) {
-        (Some(reason), value) => Content::Bad {
-            reason,
-            raw: kept_raw(&value.unwrap_or_default()).to_vec(),
-        },
-        (None, None) => Content::Bad {
-            reason: "no value".to_string(),
-            raw: Vec::new(),
-        },
+        (Some(reason), value) => bad(reason, &value.unwrap_or_default(), bytes),
+        (None, None) => bad("no value".to_string(), &[], bytes),
         (None, Some(value)) => match parse_record(&value) {
             Ok(event) => Content::Event {
                 event,
                 repeat: false,
             },
-            Err(reason) => bad(reason, &value),
+            Err(reason) => bad(reason, &value, bytes),
         },
     };
     Row {
@@ -199,12 +194,12 @@ fn text_bytes(row: &Row) -> usize {
     }
 }
 
-fn bad(reason: String, value: &[u8]) -> Content {
+/// A record that is no event: what was read of its value, and how long that is.
+fn bad(reason: String, value: &[u8], bytes: u64) -> Content {
     let mut reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
-    if value.len() > RAW_BYTES_MAX {
+    if bytes > RAW_BYTES_MAX as u64 {
         reason.push_str(&format!(
-            " (the first {RAW_BYTES_MAX} of {} bytes are kept)",
-            value.len()
+            " (the first {RAW_BYTES_MAX} of {bytes} bytes are kept)"
         ));
     }
     Content::Bad {
@@ -232,7 +227,8 @@ mod tests {
             offset,
             timestamp_millis,
             value: Some(value.as_bytes().to_vec()),
-            unread: None,
+            value_bytes: value.len() as u64,
+            ..Record::default()
         }
     }
 
