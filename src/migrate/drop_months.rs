@@ -82,6 +82,7 @@ async fn look(
     args: &Args,
 ) -> anyhow::Result<Vec<StoredMonth>> {
     connection.verify_events().await?;
+    connection.verify_visibility_of_all().await?;
     let (before, begin_millis) = (args.before, args.before.begin().timestamp_millis());
     if connection.now_millis().await? < begin_millis {
         bail!(

@@ -179,6 +179,7 @@ impl<'a> Found<'a> {
             Err(err) if err.class() == store::Class::SchemaMissing => return Ok(found),
             other => other?,
         };
+        connection.verify_visibility_of_all().await?;
         let applied = connection.applied().await?;
         found.there = tables::check(store).await?;
         let is_lost = found.there.lost.iter().any(|lost| lost.name == "topics");

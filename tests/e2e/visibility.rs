@@ -86,6 +86,34 @@ async fn a_policy_that_shows_one_row_alone_stores_no_row_twice() {
 }
 
 #[tokio::test]
+async fn migrate_touches_nothing_where_a_policy_hides_its_own_tables() {
+    for table in ["migrations", "migration_log", "topics", "claims", "events"] {
+        let (world, _server) = filtered(&format!("policy_{table}"), table, "0").await;
+        let serve = world.serve().await;
+        let consume = world.consume(&[]).await;
+        accept(&serve.address, &events(1)).await;
+        world.await_counted(1).await;
+        // Which writes claims.
+        consume.await_ready(200, "claims: ok").await;
+        let everything = "SELECT name, toString(metadata_modification_time) FROM system.tables \
+                          WHERE database = currentDatabase() ORDER BY name";
+        let before = world.sql(everything).await;
+        for command in [
+            &["migrate"][..],
+            &["migrate", "drop-months", "--before", "2001-01"],
+        ] {
+            let line = world.refused(&[command, &LOGIN].concat()).await;
+            assert!(line.contains("shows user filtered 0 of the "), "{line}");
+            assert!(
+                line.contains(&format!("rows of {table}: a row policy hides")),
+                "{line}"
+            );
+        }
+        assert_eq!(world.sql(everything).await, before, "{table}");
+    }
+}
+
+#[tokio::test]
 async fn what_a_policy_hides_is_reported_by_nobody_as_the_whole() {
     let filter = format!("site_id != '{SITE}'");
     let (world, _server) = filtered("policy_report", "events", &filter).await;
