@@ -74,7 +74,7 @@ fuzz: ## feed the decoders of bodies and the readers of Kafka's answers RUNS=100
 	$$bin/$$name -runs=$(RUNS) -max_len=8192 -timeout=10 -rss_limit_mb=1024 -dict=events.dict -artifact_prefix=../target/fuzz/ \
 		-print_final_stats=1 ../target/fuzz/found/$$name ../target/fuzz/seeds/$$name || exit; done
 
-settings: ## try every setting of ClickHouse as a profile, and write tests/settings/found.tsv; half an hour; [ONLY=PATTERN] [AGAIN=PATTERN]
+settings: ## try every setting of ClickHouse as a profile, and write tests/settings/found.tsv; 35 minutes; [ONLY=PATTERN] [AGAIN=PATTERN]
 	cargo build --locked
 	@exec python3 dev/stack.py with -- python3 tests/settings/survey.py $(ONLY:%=--only '%') $(AGAIN:%=--again '%')
 

@@ -2,8 +2,11 @@
 
 Each value is the profile of a user of its own. `read`: that user asks for the report, the audit and the dead letters of a
 database that is there. `write`: it migrates a database of its own and consumes into it what the same topic holds; then
-somebody without any setting asks for the report and the audit. Many values are tried together, and fewer
-where that changed something, each alone in the end.
+somebody without any setting asks for the report and the audit. Many values are tried together, and fewer where that
+changed something, each alone in the end.
+
+same: as without the profile. refused: one line that says why and what to do. raw: the server's words with a code that
+captcha does not know, and the advice to look at the profile. hang: nothing was said in time. WRONG and crash: faults.
 
 Run with servers of its own: python3 dev/stack.py with -- python3 tests/settings/survey.py
 What is done is kept in .dev/settings, so it goes on where it was stopped; --again PATTERN forgets some of it."""
