@@ -269,6 +269,7 @@ impl Store {
         self.schema_version
             .store(version.unwrap_or(0), Ordering::Relaxed);
         if applied.is_empty() {
+            connection.verify_visibility_of_all().await?;
             return Err(nothing());
         }
         if let Some(reason) = schema::misfit(&applied) {
@@ -297,9 +298,12 @@ impl Store {
             Some(_) => Err(Error::Schema(format!(
                 "topic {topic} is retired in clickhouse; run `captcha migrate` to take it up again"
             ))),
-            None => Err(Error::Schema(format!(
-                "topic {topic} is not recorded in clickhouse; run `captcha migrate`"
-            ))),
+            None => {
+                connection.verify_visibility_of_all().await?;
+                Err(Error::Schema(format!(
+                    "topic {topic} is not recorded in clickhouse; run `captcha migrate`"
+                )))
+            }
         }
     }
 
