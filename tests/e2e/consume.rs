@@ -99,7 +99,11 @@ async fn a_burnt_token_does_not_stop_a_partition() {
         .timestamp_millis();
     // What a crash leaves behind when it comes between the token and the part: the token is noted, in the
     // table partition of the first record's arrival, and the rows are gone.
+    // A part that is emptied here must not be removed, or its token would go with it.
     let topic = &world.name;
+    world
+        .sql("ALTER TABLE events MODIFY SETTING remove_empty_parts = 0")
+        .await;
     for generation in ["", "#1"] {
         world
             .sql(&format!(
