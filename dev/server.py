@@ -265,7 +265,8 @@ def whole_config(options, config, http):
     more = (
         f"<path>{options.dir / 'data'}/</path>"
         f"<tcp_port>{options.port}</tcp_port><http_port>{http}</http_port><listen_host>127.0.0.1</listen_host>"
-        "<logger><console>1</console><level>warning</level></logger>"
+        # The server's word for it, and clickhouse-local's.
+        "<logger><console>1</console><level>warning</level></logger><log-level>warning</log-level>"
     )
     if "<users_config>" not in text:
         write(folder / "users.xml", USERS)
