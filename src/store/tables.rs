@@ -100,7 +100,7 @@ impl Connection {
     async fn tables_named(&self, database: &str, names: &[&str]) -> Result<Vec<Table>, Error> {
         let sql = format!(
             "SELECT name, engine, engine_full, partition_key, sorting_key, create_table_query, as_select, \
-             toInt64(ifNull(total_rows, -1)) FROM system.tables WHERE database = {} AND name IN ({})",
+             ifNull(toInt64(total_rows), toInt64(-1)) FROM system.tables WHERE database = {} AND name IN ({})",
             quote(database),
             quoted(names)
         );
