@@ -23,11 +23,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 const CLIENT_ID: &str = concat!("captcha/", env!("CARGO_PKG_VERSION"));
 
-/// What to do about a reader that a broker throttles.
-pub const RAISE_QUOTA: &str = concat!(
-    "raise the quota consumer_byte_rate of its user, or of the client id captcha/",
-    env!("CARGO_PKG_VERSION")
-);
+/// What to do about a broker that throttles captcha, because a quota of that name is used up.
+pub fn raise_quota(name: &str) -> String {
+    format!("raise the quota {name} of its user, or of the client id {CLIENT_ID}")
+}
+
+/// A duration as the protocol has it; none is negative.
+pub(super) fn millis(millis: i32) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
 
 /// How connections to Kafka are secured.
 #[derive(Debug, Clone, Default, clap::Args)]

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::class::explain_code;
+use super::connector::{millis, raise_quota};
 use super::produce::{Arrived, Produce, Produced};
 use super::switch::{Requested, Switch};
 use super::{Broker, silent};
@@ -129,6 +130,7 @@ impl Runner {
         // Before there is anything to send, so that the first who sends need not wait for it.
         let mut connection = self.connect().await.ok();
         let mut next = None;
+        let mut throttled_until = Instant::now();
         loop {
             let first = match next.take() {
                 Some(job) => Some(job),
@@ -144,11 +146,29 @@ impl Runner {
             let began = Instant::now();
             let producing = self.produce(&mut connection, &batches);
             let produced = timeout(PRODUCE_TIMEOUT, producing).await;
-            let produced = produced.unwrap_or_else(|_| Err(silent(&self.address, PRODUCE_TIMEOUT)));
+            let produced =
+                produced.unwrap_or_else(|_| Err(self.unanswered(began < throttled_until)));
+            if let Ok(Produced { throttle_ms, .. }) = &produced {
+                throttled_until = Instant::now() + millis(*throttle_ms);
+            }
             if let Some(switch) = self.switch.upgrade() {
                 switch.requested(&requested(began.elapsed(), &batches, &produced));
             }
             self.settle(batches, produced);
+        }
+    }
+
+    /// Why no answer came in time: a broker that throttles a writer takes what is sent, and answers, and then does not
+    /// listen for a while.
+    fn unanswered(&self, is_throttled: bool) -> anyhow::Error {
+        match is_throttled {
+            true => anyhow::anyhow!(
+                "kafka at {} throttles captcha and did not listen for {} s; {}",
+                self.address,
+                PRODUCE_TIMEOUT.as_secs(),
+                raise_quota("producer_byte_rate")
+            ),
+            false => silent(&self.address, PRODUCE_TIMEOUT),
         }
     }
 
@@ -213,7 +233,7 @@ impl Runner {
     /// Answers the jobs of each partition, or sends them again.
     fn settle(&self, batches: BTreeMap<i32, Batch>, produced: anyhow::Result<Produced>) {
         let (produced, failed) = match produced {
-            Ok(Produced(partitions)) => (partitions.into_iter().collect(), None),
+            Ok(Produced { partitions, .. }) => (partitions.into_iter().collect(), None),
             Err(err) => (BTreeMap::new(), Some(format!("{err:#}"))),
         };
         for (partition, Batch { jobs, .. }) in batches {
@@ -298,7 +318,7 @@ fn requested(
         timestamps_refused: 0,
         timestamp_type: None,
     };
-    let Ok(Produced(partitions)) = produced else {
+    let Ok(Produced { partitions, .. }) = produced else {
         return requested;
     };
     let mut confirmed = 0;

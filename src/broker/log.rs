@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::reader::{FetchError, Fetched, Reader};
 use super::records::Record;
-use super::{Broker, RAISE_QUOTA};
+use super::{Broker, raise_quota};
 
 /// What happened to a log that is not the one that was read before, though the topic is.
 const LOST_ITS_END: &str = "the log lost its end; docs/exactly-once.md says what that means";
@@ -162,8 +162,9 @@ impl Log {
     pub async fn record_at(&self, offset: i64) -> anyhow::Result<Option<Record>> {
         match self.reader.fetch(offset, Reader::ONE_BATCH).await {
             Ok(Fetched { end: None, .. }) => bail!(
-                "kafka throttles captcha and does not say what lies at {offset} of {}: {RAISE_QUOTA}",
-                self.name
+                "kafka throttles captcha and does not say what lies at {offset} of {}; {}",
+                self.name,
+                raise_quota("consumer_byte_rate")
             ),
             Ok(Fetched { records, .. }) => {
                 Ok(records.into_iter().find(|record| record.offset == offset))

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-pub use connector::RAISE_QUOTA;
+pub use connector::raise_quota;
 use connector::{Connector, SecurityArgs};
 pub use leaders::Leaders;
 pub use log::Log;

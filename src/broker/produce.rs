@@ -47,7 +47,12 @@ pub struct Produce<'a> {
 
 /// The answer: for each partition what was taken, or why not.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Produced(pub Vec<(i32, Result<Taken, ProtocolError>)>);
+pub struct Produced {
+    /// By partition.
+    pub partitions: Vec<(i32, Result<Taken, ProtocolError>)>,
+    /// How long the broker does not listen on this connection from now on, because a quota is used up.
+    pub throttle_ms: i32,
+}
 
 /// A batch that a broker took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -195,8 +200,10 @@ impl<R: Read> ReadVersionedType<R> for Produced {
                 partitions.push((partition, error.map_or(Ok(taken), Err)));
             }
         }
-        Int32::read(reader)?; // throttle time; the broker waits by itself
-        Ok(Produced(partitions))
+        Ok(Produced {
+            partitions,
+            throttle_ms: Int32::read(reader)?.0,
+        })
     }
 }
 
@@ -315,7 +322,7 @@ mod tests {
         bytes.extend([0; 16]);
         bytes.extend(b"\0\0\0\x05\0\x06"); // partition 5: error 6
         bytes.extend([0xff; 24]);
-        bytes.extend([0; 4]);
+        bytes.extend(7_i32.to_be_bytes());
         let mut cursor = Cursor::new(bytes);
         let answer = Produced::read_versioned(&mut cursor, VERSION).unwrap();
         let taken = |offset, timestamp_type| {
@@ -324,12 +331,16 @@ mod tests {
                 timestamp_type,
             })
         };
-        let wanted = vec![
+        let partitions = vec![
             (3, taken(9, TimestampType::CreateTime)),
             (4, taken(7, TimestampType::LogAppendTime)),
             (5, Err(ProtocolError::NotLeaderOrFollower)),
         ];
-        assert_eq!(answer, Produced(wanted));
+        let wanted = Produced {
+            partitions,
+            throttle_ms: 7,
+        };
+        assert_eq!(answer, wanted);
         assert_eq!(cursor.position(), cursor.get_ref().len() as u64);
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::class::{Class, class, explain_code};
+use super::connector::millis;
 use super::fetch::{Fetch, NO_REPLICA};
 use super::records::{Limits, Record};
 use super::{Broker, CALL_TIMEOUT, TOPIC_BYTES_MAX};
@@ -141,7 +142,7 @@ impl Reader {
             Some((error, Class::Hold)) => return Err(FetchError::Failed(self.refused(error))),
         }
         let end = answer.high_watermark;
-        let throttled = Duration::from_millis(u64::try_from(answer.throttle_ms).unwrap_or(0));
+        let throttled = millis(answer.throttle_ms);
         // Away from the threads that answer: a batch may take seconds to inflate.
         let reading = spawn_blocking(move || answer.records(offset, Limits::DEFAULT)).await;
         match reading.map_err(anyhow::Error::from).flatten() {

@@ -22,7 +22,7 @@ use super::metrics::{Metrics, Owned};
 use super::session::Session;
 use super::step::{Answer, Attempt, GENERATIONS_MAX, Step, Why};
 use super::tally::Tally;
-use crate::broker::{Broker, RAISE_QUOTA};
+use crate::broker::{Broker, raise_quota};
 use crate::http::admin::Health;
 use crate::store::{Class, Insert, Place, Store, TopicFacts};
 
@@ -313,10 +313,11 @@ impl Worker {
         let throttled = session.throttled();
         self.metrics.throttled.inc_by(throttled.as_secs_f64());
         let reason = format!(
-            "kafka throttles captcha, now for {:.1} s, with {} records of {} to come; {RAISE_QUOTA}",
+            "kafka throttles captcha, now for {:.1} s, with {} records of {} to come; {}",
             throttled.as_secs_f64(),
             session.lag_records(),
-            self.name()
+            self.name(),
+            raise_quota("consumer_byte_rate")
         );
         if session.is_behind() {
             self.health.failed(&self.check, reason);

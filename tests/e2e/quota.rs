@@ -1,5 +1,7 @@
 //! Quotas of a broker: slow is said, and nothing is taken for done.
 
+use crate::client::{events, try_post};
+use crate::outages::migrate_in_the_end;
 use crate::process::{Process, Server, eventually, kafka_tool, shared};
 use crate::world::World;
 
@@ -38,7 +40,7 @@ async fn a_consumer_that_is_throttled_says_how_far_it_is_behind() {
         &kafka.address(),
         &shared("CAPTCHA_TEST_CLICKHOUSE"),
     );
-    crate::outages::migrate_in_the_end(&world, &["--partitions", "1"]).await;
+    migrate_in_the_end(&world, &["--partitions", "1"]).await;
     let records = fill(&world, 12, 30_000).await;
     limit(&kafka, "consumer_byte_rate=20000").await;
     let consume = world.consume(&[]).await;
@@ -84,7 +86,7 @@ async fn a_batch_of_more_than_ten_seconds_waits_for_a_larger_quota() {
         &kafka.address(),
         &shared("CAPTCHA_TEST_CLICKHOUSE"),
     );
-    crate::outages::migrate_in_the_end(&world, &["--partitions", "1"]).await;
+    migrate_in_the_end(&world, &["--partitions", "1"]).await;
     let records = fill(&world, 1, 300_000).await;
     limit(&kafka, "consumer_byte_rate=20000").await;
     let consume = world.consume(&[]).await;
@@ -100,4 +102,24 @@ async fn a_batch_of_more_than_ten_seconds_waits_for_a_larger_quota() {
     limit(&kafka, "consumer_byte_rate=10000000").await;
     world.await_log(records).await;
     consume.await_ready(200, "partition 0: ok").await;
+}
+
+#[tokio::test]
+async fn a_producer_that_is_throttled_names_the_quota() {
+    let kafka = Server::started("kafka").await;
+    let clickhouse = shared("CAPTCHA_TEST_CLICKHOUSE");
+    let world = World::on("quotaserve", &kafka.address(), &clickhouse);
+    migrate_in_the_end(&world, &["--partitions", "1"]).await;
+    limit(&kafka, "producer_byte_rate=2000").await;
+    let serve = world.serve().await;
+    eventually("a request to be refused", async || {
+        let reply = try_post(&serve.address, &events(100)).await?;
+        (reply.status == 503).then_some(()).ok_or(reply.text())
+    })
+    .await;
+    let reasons = serve.logged("kafka does not confirm", "reason");
+    assert!(
+        reasons[0].contains("throttles captcha") && reasons[0].contains("producer_byte_rate"),
+        "{reasons:?}"
+    );
 }
