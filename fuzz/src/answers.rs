@@ -18,6 +18,7 @@ mod broker {
     pub mod produce;
     pub mod record_batch;
     pub mod records;
+    pub mod timestamps;
 }
 #[path = "answer.rs"]
 mod answer;
