@@ -45,6 +45,7 @@ SKIPPED = {
     ),
 }
 LOGS = STATE / "logs" / "test-servers"
+SHOWN = 5  # tests that failed, in the line of a pair
 SECONDS_MAX = 1800  # for one pair; the slowest took a fifth of it
 
 
@@ -80,7 +81,8 @@ def run_pair(kafka, clickhouse, log):
     line = f"kafka {fetch.KAFKAS[kafka].version:8}clickhouse {fetch.CLICKHOUSES[clickhouse].version:8}"
     line += f"{'ok' if code == 0 else 'FAILED':8}{said:24}{time.monotonic() - begin:5.0f} s"
     if code != 0:
-        line += f"   {', '.join(failed)} see {shown(log)}"
+        more = f" and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
+        line += f"   {', '.join(failed[:SHOWN])}{more}: see {shown(log)}"
     return line, code == 0
 
 
