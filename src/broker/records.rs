@@ -42,12 +42,21 @@ pub struct Record {
     /// Its own timestamp, in milliseconds since 1970: whatever its producer wrote there, or when the broker appended it,
     /// where the topic wants that.
     pub timestamp_millis: i64,
+    /// What its producer wrote there, in any case.
+    pub created_millis: i64,
     /// Its value; `None` is a tombstone.
     pub value: Option<Vec<u8>>,
     /// How long the value is, also if not all of it was read.
     pub value_bytes: u64,
     /// Why the value is not what was written, or not all of it.
     pub unread: Option<String>,
+}
+
+impl Record {
+    /// The times that its row may have: the first builds of captcha took the second one, whatever the topic's type.
+    pub fn times_millis(&self) -> [i64; 2] {
+        [self.timestamp_millis, self.created_millis]
+    }
 }
 
 /// Records that are handed out, up to a limit.
@@ -88,6 +97,7 @@ impl OldMessage<'_> {
             taken.push(Record {
                 offset: self.last,
                 timestamp_millis: self.millis.unwrap_or(0),
+                created_millis: self.millis.unwrap_or(0),
                 value: Some(self.bytes[..kept].to_vec()),
                 value_bytes: self.bytes.len() as u64,
                 unread: Some("a message in a format from before Kafka 0.11".to_string()),
@@ -160,6 +170,7 @@ impl Reading<'_> {
                 self.taken.push(Record {
                     offset,
                     timestamp_millis: self.millis(fields.timestamp_delta),
+                    created_millis: self.created_millis(fields.timestamp_delta),
                     value: fields.value,
                     value_bytes: fields.value_bytes,
                     unread: fields.unread,
@@ -186,8 +197,12 @@ impl Reading<'_> {
         // Where the broker stamps, it does so once for a batch, and leaves the producer's times in the records.
         match self.batch.is_stamped_by_broker() {
             true => self.batch.max_millis,
-            false => self.batch.first_millis.saturating_add(delta),
+            false => self.created_millis(delta),
         }
+    }
+
+    fn created_millis(&self, delta: i64) -> i64 {
+        self.batch.first_millis.saturating_add(delta)
     }
 
     /// Hands out what could not be read: each offset of the rest, or its last if it is not known which there are.
@@ -210,6 +225,7 @@ impl Reading<'_> {
             self.taken.push(Record {
                 offset,
                 timestamp_millis: self.millis(0),
+                created_millis: self.created_millis(0),
                 unread: Some(reason.clone()),
                 ..Record::default()
             });

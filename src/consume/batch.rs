@@ -226,6 +226,7 @@ mod tests {
         Record {
             offset,
             timestamp_millis,
+            created_millis: timestamp_millis,
             value: Some(value.as_bytes().to_vec()),
             value_bytes: value.len() as u64,
             ..Record::default()
@@ -460,7 +461,7 @@ mod tests {
         );
         assert_eq!((batch.shortened, batch.raw_bytes), (2, 100 + 3 * least));
         for (row, record) in batch.rows.iter().zip(&records) {
-            assert!(row.is_made_of(MAY, record.value.as_deref()));
+            assert!(row.is_made_of([MAY; 2], record.value.as_deref()));
         }
     }
 

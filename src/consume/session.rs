@@ -72,8 +72,8 @@ impl Session {
             return Ok(());
         };
         let row = self.store.last_row(&self.place, head).await?;
-        let (timestamp_millis, value) = (record.timestamp_millis, record.value.as_deref());
-        if row.is_none_or(|row| row.is_made_of(timestamp_millis, value)) {
+        let (times_millis, value) = (record.times_millis(), record.value.as_deref());
+        if row.is_none_or(|row| row.is_made_of(times_millis, value)) {
             return Ok(());
         }
         Err(self.log.is_another(before))

@@ -244,7 +244,7 @@ async fn compare(
 }
 
 fn is_origin(record: &Record, row: &Row) -> bool {
-    row.is_made_of(record.timestamp_millis, record.value.as_deref())
+    row.is_made_of(record.times_millis(), record.value.as_deref())
 }
 
 /// Fetches until there is enough to be compared, or all.

@@ -72,8 +72,8 @@ pub enum Content {
 }
 
 impl Row {
-    /// Whether this is what becomes of a record at its offset.
-    pub fn is_made_of(&self, timestamp_millis: i64, value: Option<&[u8]>) -> bool {
+    /// Whether this is what becomes of a record at its offset, which arrived at one of these times.
+    pub fn is_made_of(&self, times_millis: [i64; 2], value: Option<&[u8]>) -> bool {
         let value = value.unwrap_or_default();
         let same = match &self.content {
             Content::Event { event, .. } => parse_record(value).as_ref() == Ok(event),
@@ -83,7 +83,9 @@ impl Row {
             }
             Content::Gap { .. } => false,
         };
-        same && self.arrival_millis == arrival_millis(timestamp_millis)
+        same && times_millis
+            .map(arrival_millis)
+            .contains(&self.arrival_millis)
     }
 }
 
@@ -231,11 +233,12 @@ mod tests {
             event,
             repeat: false,
         });
-        assert!(good.is_made_of(1_000, Some(json.as_bytes())));
-        assert!(!good.is_made_of(1_001, Some(json.as_bytes())));
+        for (times, is_made_of) in [([1_000; 2], true), ([9, 1_000], true), ([9, 1_001], false)] {
+            assert_eq!(good.is_made_of(times, Some(json.as_bytes())), is_made_of);
+        }
         let other = crate::event::numbered(2).to_json();
-        assert!(!good.is_made_of(1_000, Some(other.as_bytes())));
-        assert!(!good.is_made_of(1_000, None));
+        assert!(!good.is_made_of([1_000; 2], Some(other.as_bytes())));
+        assert!(!good.is_made_of([1_000; 2], None));
 
         let bad = |raw: &[u8]| {
             row(Content::Bad {
@@ -243,11 +246,11 @@ mod tests {
                 raw: raw.to_vec(),
             })
         };
-        assert!(bad(b"garbage").is_made_of(1_000, Some(b"garbage")));
-        assert!(!bad(b"garbage").is_made_of(1_000, Some(b"garbagf")));
-        assert!(bad(b"").is_made_of(1_000, None));
+        assert!(bad(b"garbage").is_made_of([1_000; 2], Some(b"garbage")));
+        assert!(!bad(b"garbage").is_made_of([1_000; 2], Some(b"garbagf")));
+        assert!(bad(b"").is_made_of([1_000; 2], None));
         let huge = vec![b'x'; RAW_BYTES_MAX + 1];
-        assert!(bad(&huge[1..]).is_made_of(1_000, Some(&huge)));
-        assert!(!row(Content::Gap { span: 1 }).is_made_of(1_000, Some(b"x")));
+        assert!(bad(&huge[1..]).is_made_of([1_000; 2], Some(&huge)));
+        assert!(!row(Content::Gap { span: 1 }).is_made_of([1_000; 2], Some(b"x")));
     }
 }

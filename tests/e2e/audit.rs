@@ -6,7 +6,7 @@ use crate::client::{accept, events, served};
 use crate::world::World;
 
 /// Runs the audit; its exit code and its partitions.
-async fn audit(world: &World, args: &[&str]) -> (Option<i32>, Vec<Value>) {
+pub async fn audit(world: &World, args: &[&str]) -> (Option<i32>, Vec<Value>) {
     let args = [&["report", "audit", "--format", "json"], args].concat();
     let output = world.run(&args).await;
     let text = String::from_utf8(output.stdout).unwrap();
@@ -17,7 +17,7 @@ async fn audit(world: &World, args: &[&str]) -> (Option<i32>, Vec<Value>) {
 }
 
 /// The kinds of damage that it found in a partition.
-fn damage(partition: &Value) -> Vec<(&'static str, u64)> {
+pub fn damage(partition: &Value) -> Vec<(&'static str, u64)> {
     let kinds = [
         "holes",
         "overlaps",

@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use rskafka::client::partition::{Compression, OffsetAt};
 use rskafka::record::Record;
 
+use crate::audit::{audit, damage};
 use crate::client::{accept, events, post, served};
 use crate::logs::commit;
 use crate::months::{await_complete, drop_months, month, named};
@@ -339,4 +340,47 @@ async fn arrival_is_what_kafka_says_also_where_the_type_of_a_topic_changes() {
         .await_ready(200, "partition 0: ok")
         .await;
     world.ok(&["report", "audit"]).await;
+}
+
+#[tokio::test]
+async fn rows_that_an_older_captcha_dated_by_their_producers_fit() {
+    let world = World::new("older");
+    world.migrate(&["--partitions", "2"]).await;
+    configure_topic(&world.kafka, &world.name, LOG_APPEND_TIME).await;
+    // The row of partition 1 has a date that nobody gave to its record.
+    let dated = month(1);
+    for (partition, millis) in [
+        (0, dated.timestamp_millis()),
+        (1, dated.timestamp_millis() + 1),
+    ] {
+        let record = Record {
+            key: None,
+            value: Some(b"no event".to_vec()),
+            headers: Default::default(),
+            timestamp: dated,
+        };
+        let log = world.partition(partition).await;
+        log.produce(vec![record], Compression::NoCompression)
+            .await
+            .unwrap();
+        world
+            .sql(&format!(
+                "INSERT INTO events (topic, partition, offset, span, arrival, kind, raw) \
+                 SELECT '{}', {partition}, 0, 1, fromUnixTimestamp64Milli({millis}), 'bad', 'no event'",
+                world.name
+            ))
+            .await;
+        world.produce(partition, &[Some(b"no event")]).await;
+    }
+    let consume = world.consume(&[]).await;
+    consume
+        .await_ready(503, "partition 0: ok\npartition 1: kafka's log of")
+        .await;
+    let (code, partitions) = audit(&world, &[]).await;
+    assert_eq!(code, Some(3), "{partitions:?}");
+    assert_eq!(
+        (&partitions[0]["head"], damage(&partitions[0])),
+        (&2.into(), vec![])
+    );
+    assert_eq!(damage(&partitions[1]), [("differing", 1)]);
 }
