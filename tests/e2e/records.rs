@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use crate::batch::{batch, field, plain, produce, record, varint};
 use crate::client::served;
+use crate::process::configure_topic;
 use crate::world::World;
 
 #[tokio::test]
@@ -42,7 +43,7 @@ const CORRUPT: i16 = 2;
 const TIMESTAMP: i16 = 32;
 const INVALID: i16 = 87;
 
-fn cases() -> Vec<Case> {
+fn cases(is_stamped_by_broker: bool) -> Vec<Case> {
     let none = varint(0);
     let event = served("2024-02-29T12:00:00").to_string();
     let event = |delta| plain(delta, Some(event.as_bytes()), &none);
@@ -125,15 +126,17 @@ fn cases() -> Vec<Case> {
             1,
             0,
         ),
-        refused(
-            "a time at the beginning of all numbers",
-            batch(
+        Case {
+            name: "a time at the beginning of all numbers",
+            batch: batch(
                 0,
                 1,
                 &record(&[&varint(i64::MIN), &none, &none, &none, &none]),
             ),
-            TIMESTAMP,
-        ),
+            error: if is_stamped_by_broker { 0 } else { TIMESTAMP },
+            bad: 1,
+            events: 0,
+        },
         refused(
             "compressed records that say they are elsewhere",
             batch(1, 2, &gzip(&[event(7), bad(7)].concat())),
@@ -185,12 +188,23 @@ fn cases() -> Vec<Case> {
 
 #[tokio::test]
 async fn whatever_a_broker_takes_stops_nothing() {
-    let world = World::new("foreign");
+    takes(&World::new("foreign"), true).await;
+}
+
+#[tokio::test]
+async fn whatever_a_broker_takes_stops_nothing_where_senders_date_records() {
+    takes(&World::new("foreign_dated"), false).await;
+}
+
+async fn takes(world: &World, is_stamped_by_broker: bool) {
     world.migrate(&["--partitions", "1"]).await;
+    let stamps = ["CreateTime", "LogAppendTime"][usize::from(is_stamped_by_broker)];
+    let setting = format!("message.timestamp.type={stamps}");
+    configure_topic(&world.kafka, &world.name, &setting).await;
     let consume = world.consume(&[]).await;
     let (mut bad, mut events) = (0, 0);
     let mut wrong = Vec::new();
-    for case in cases() {
+    for case in cases(is_stamped_by_broker) {
         let error = produce(&world.kafka, &world.name, 0, &case.batch).await;
         if error != case.error {
             wrong.push(format!("{}: error {error}", case.name));
