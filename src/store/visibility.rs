@@ -9,8 +9,8 @@ use super::connection::{text, unexpected};
 use super::declared::declared;
 use super::{Connection, Error, quote};
 
-/// Comparisons before the rows count as hidden. Between two questions months may be dropped, and a replica may learn of
-/// parts that it does not answer for yet; both pass within one comparison.
+/// Comparisons before the rows count as hidden. Between two questions months may be dropped, which passes within one
+/// comparison.
 const COMPARISONS_MAX: u32 = 5;
 
 /// What one comparison shows: the rows of the parts before and after the user counted, and what the user counted.
@@ -88,9 +88,13 @@ impl Connection {
         .await
     }
 
-    /// Rows that a lightweight DELETE has marked are still in their parts, so they are counted here too.
+    /// Counts all rows of the parts: those that a lightweight DELETE has marked, and on a replica those that wait for a
+    /// majority, too.
     async fn visible_rows(&self, table: &str) -> Result<u64, Error> {
-        let sql = format!("SELECT toUInt64(count()) FROM {table} SETTINGS apply_deleted_mask = 0");
+        let sql = format!(
+            "SELECT toUInt64(count()) FROM {table} \
+             SETTINGS apply_deleted_mask = 0, select_sequential_consistency = 0"
+        );
         self.count(&sql).await
     }
 
