@@ -10,17 +10,22 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use super::health::Health;
-use super::{Answer, Counts, Door, Limits, Patience, answer, vitals};
+use super::pool::Pool;
+use super::{Answer, Counts, Door, Limits, Patience, Shared, answer, vitals};
 
 /// Probes and scrapers come one by one; this leaves room for people.
 const LIMITS: Limits = Limits {
     connections_max: 64,
+    address_connections_max: None,
     head_bytes_max: 16 << 10,
     patience: Patience {
         head: Duration::from_secs(30),
         idle: Duration::from_secs(75),
     },
 };
+
+/// For the connections of [`LIMITS`] and their answers.
+const MEMORY_BYTES_MAX: usize = 16 << 20;
 
 /// Nothing here takes long.
 const GRACE: Duration = Duration::from_millis(200);
@@ -35,10 +40,20 @@ pub async fn serve(
 ) {
     metrics.register_collector(Box::new(health.clone()));
     let metrics = Arc::new([metrics, vitals::registry()]);
-    Door::new(LIMITS, None, Counts::default(), move |request, _| {
-        let answer = route(request.method(), request.uri().path(), &health, &*metrics);
-        async move { answer }
-    })
+    let shared = Shared {
+        memory: Pool::new(MEMORY_BYTES_MAX),
+        proxies: Arc::default(),
+    };
+    Door::new(
+        LIMITS,
+        shared,
+        None,
+        Counts::default(),
+        move |request, _| {
+            let answer = route(request.method(), request.uri().path(), &health, &*metrics);
+            async move { answer }
+        },
+    )
     .serve(listener, stop, GRACE)
     .await;
 }

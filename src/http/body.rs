@@ -5,28 +5,31 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use tokio::sync::OwnedSemaphorePermit;
 
-/// The body of an answer, and the answer's place among those in progress, which is free again once the body was
-/// taken or its reader is gone.
+use super::pool::Share;
+
+/// Bytes of a whole body that are handed on at once, so that it can be seen how much of it was taken.
+const PIECE_BYTES: usize = 32 << 10;
+
+/// The body of an answer, and what it takes of the memory that clients share.
 #[derive(Debug, Default)]
 pub struct Body {
     content: Content,
-    _place: Option<OwnedSemaphorePermit>,
+    share: Option<Share>,
 }
 
 #[derive(Debug)]
 enum Content {
-    Whole(Full<Bytes>),
+    Whole(Bytes),
     Made(UnsyncBoxBody<Bytes, Infallible>),
 }
 
 impl Default for Content {
     fn default() -> Content {
-        Content::Whole(Full::default())
+        Content::Whole(Bytes::new())
     }
 }
 
@@ -34,8 +37,8 @@ impl Body {
     /// A body that is there already.
     pub fn whole(bytes: impl Into<Bytes>) -> Body {
         Body {
-            content: Content::Whole(Full::new(bytes.into())),
-            _place: None,
+            content: Content::Whole(bytes.into()),
+            share: None,
         }
     }
 
@@ -43,13 +46,26 @@ impl Body {
     pub fn made(body: impl HttpBody<Data = Bytes, Error = Infallible> + Send + 'static) -> Body {
         Body {
             content: Content::Made(body.boxed_unsync()),
-            _place: None,
+            share: None,
         }
     }
 
-    /// Holds a place for as long as there is this body.
-    pub fn hold(&mut self, place: OwnedSemaphorePermit) {
-        self._place = Some(place);
+    /// Holds a share until all of the body was written or its reader is gone.
+    pub fn hold(&mut self, share: Share) {
+        self.share = Some(share);
+    }
+
+    /// The share that is held, for whoever sees when the last byte was written.
+    pub(super) fn take_share(&mut self) -> Option<Share> {
+        self.share.take()
+    }
+
+    /// Its bytes, if they are known.
+    pub fn bytes(&self) -> Option<usize> {
+        match &self.content {
+            Content::Whole(bytes) => Some(bytes.len()),
+            Content::Made(_) => None,
+        }
     }
 }
 
@@ -62,21 +78,25 @@ impl HttpBody for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match &mut self.content {
-            Content::Whole(body) => Pin::new(body).poll_frame(cx),
+            Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Whole(bytes) => {
+                let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
             Content::Made(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
-            Content::Whole(body) => body.is_end_stream(),
+            Content::Whole(bytes) => bytes.is_empty(),
             Content::Made(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
-            Content::Whole(body) => body.size_hint(),
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Made(body) => body.size_hint(),
         }
     }

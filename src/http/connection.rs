@@ -1,8 +1,8 @@
 //! One connection: its handshake, its requests with limits of time, and its end.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -22,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 use super::listen::Limits;
 use super::socket::Socket;
 use super::tls::Feed;
-use super::vigil::{GivenUp, Patience, Telling, Vigil, Watch, Watched};
-use super::{Answer, Peer};
+use super::vigil::{GivenUp, Patience, Telling, Vigil, WINDOW, Watched};
+use super::{Answer, Peer, proxy_protocol};
 
 /// Header lines of one request.
 const HEADERS_MAX: usize = 64;
@@ -54,8 +55,12 @@ const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a connection beyond the limit is told before it is closed.
 pub const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
-    retry-after: 1\r\nconnection: close\r\ncontent-length: 107\r\n\r\n\
-    {\"type\":\"about:blank\",\"title\":\"too many connections\",\"status\":503,\"detail\":\"come back in a second, please\"}";
+    retry-after: 1\r\nconnection: close\r\ncontent-length: 166\r\n\r\n\
+    {\"type\":\"about:blank\",\"title\":\"too many connections\",\"status\":503,\"detail\":\"there are too many connections, of all or of your address; come back in a second, please\"}";
+
+/// What a request on HTTP/2 takes while it is in progress and its answer is not written, beyond bytes that are counted
+/// for themselves.
+const STREAM_BYTES: usize = 6 << 10;
 
 /// The answer to HTTP without TLS on a port with TLS.
 const NO_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n\
@@ -118,6 +123,35 @@ pub fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
     protocol
 }
 
+/// Reads what a proxy says of its client.
+///
+/// # Errors
+/// It says something else, or nothing in time.
+pub async fn announced(socket: &mut Socket) -> io::Result<Option<IpAddr>> {
+    timeout(HANDSHAKE_TIMEOUT, proxy_protocol::read(socket)).await?
+}
+
+/// What counts for every connection of a listener.
+pub struct Terms<'a> {
+    /// How it speaks HTTP.
+    pub protocol: &'a auto::Builder<TokioExecutor>,
+    /// Limits of time.
+    pub patience: Patience,
+    /// The end was ordered.
+    pub stop: &'a CancellationToken,
+    /// Idle connections close.
+    pub closing: &'a CancellationToken,
+    /// Requests on HTTP/2 that there was no memory for.
+    pub streams_refused: &'a Counter,
+}
+
+/// Refuses a request on HTTP/2 without an answer, which would take memory too. RFC 9113 section 8.7: nothing was done, and
+/// the client may send the same again by itself.
+fn refuse_stream(refused: &Counter) -> h2::Error {
+    refused.inc();
+    h2::Reason::REFUSED_STREAM.into()
+}
+
 /// Answers the requests of a connection until it ends, and orderly once `stop` or `closing` is cancelled: from `stop` on
 /// each answer says that the connection closes, and after `closing` no further request is read.
 ///
@@ -125,11 +159,8 @@ pub fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
 /// The connection was given up.
 pub async fn converse<S, H, F>(
     stream: S,
-    protocol: &auto::Builder<TokioExecutor>,
-    patience: Patience,
+    terms: Terms<'_>,
     peer: &Arc<Peer>,
-    stop: &CancellationToken,
-    closing: &CancellationToken,
     handle: &H,
 ) -> Result<(), GivenUp>
 where
@@ -137,33 +168,53 @@ where
     H: Fn(Request<Incoming>, Arc<Peer>) -> F,
     F: Future<Output = Answer> + Send + 'static,
 {
+    let Terms {
+        protocol,
+        patience,
+        stop,
+        closing,
+        streams_refused,
+    } = terms;
     let vigil = Vigil::begin();
     let service = service_fn(|request: Request<Incoming>| {
         let version = request.version();
         let watched = vigil.request(version);
-        let answer = handle(request, Arc::clone(peer));
+        let is_http2 = version == Version::HTTP_2;
+        // What a connection takes has room for one.
+        let stream = match is_http2 {
+            true => {
+                let share = peer.stream_share(STREAM_BYTES);
+                share
+                    .map(Some)
+                    .ok_or_else(|| refuse_stream(streams_refused))
+            }
+            false => Ok(None),
+        };
+        // In a box, which goes when there is an answer: the library keeps this future for as long as a connection or
+        // stream lives.
+        let answer = stream.map(|stream| (stream, Box::pin(handle(request, Arc::clone(peer)))));
         let stop = stop.clone();
         async move {
+            let (stream, answer) = answer?;
             let (mut head, body) = answer.await.into_parts();
             // Those two speak of an upgrade there, and a stream that begins now is told by itself.
             let upgrades = [
                 StatusCode::SWITCHING_PROTOCOLS,
                 StatusCode::UPGRADE_REQUIRED,
             ];
-            let is_http1 = version != Version::HTTP_2;
-            if stop.is_cancelled() && is_http1 && !upgrades.contains(&head.status) {
+            if stop.is_cancelled() && !is_http2 && !upgrades.contains(&head.status) {
                 let close = HeaderValue::from_static("close");
                 head.headers.insert(CONNECTION, close);
             }
-            Ok::<Response<Watched>, Infallible>(Response::from_parts(head, watched.answer(body)))
+            let body = watched.answer(body, stream);
+            Ok::<Response<Watched>, h2::Error>(Response::from_parts(head, body))
         }
     });
     let stream = TokioIo::new(Telling::new(stream, Arc::clone(&vigil)));
     let connection = protocol.serve_connection_with_upgrades(stream, service);
     let mut connection = pin!(connection);
     let mut closed = pin!(closing.cancelled());
-    let mut watch = Watch::new(Arc::clone(&vigil), patience);
-    let mut alarm = pin!(sleep_until(Instant::now() + patience.head));
+    let mut alarm = pin!(sleep_until(Instant::now() + patience.head.min(WINDOW)));
     let mut leaving = false;
     poll_fn(|cx| {
         loop {
@@ -186,15 +237,20 @@ where
             if alarm.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
-            match watch.look(Instant::now()) {
-                Ok(next) => alarm.as_mut().reset(next),
-                Err(GivenUp::Idle) if !leaving => {
-                    leaving = true;
-                    connection.as_mut().graceful_shutdown();
-                    alarm.as_mut().reset(Instant::now() + FAREWELL_TIMEOUT);
+            let now = Instant::now();
+            let farewell = match vigil.look(now, patience) {
+                Ok(next) => {
+                    alarm.as_mut().reset(next);
+                    continue;
                 }
+                Err(GivenUp::Idle) if !leaving => FAREWELL_TIMEOUT,
+                // So long the others may take to be read.
+                Err(GivenUp::AnswerUnread) if !leaving => WINDOW,
                 Err(given_up) => return Poll::Ready(Err(given_up)),
-            }
+            };
+            leaving = true;
+            connection.as_mut().graceful_shutdown();
+            alarm.as_mut().reset(now + farewell);
         }
     })
     .await
@@ -208,9 +264,8 @@ pub async fn turn_away(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: 
     let _ = timeout(FIRST_BYTES_TIMEOUT, stream.read(&mut discarded)).await;
     let farewell = async {
         stream.write_all(answer).await?;
-        stream.shutdown().await?;
-        while stream.read(&mut discarded).await? > 0 {}
-        Ok::<_, io::Error>(())
+        // Which waits for the other side, see [`Socket`].
+        stream.shutdown().await
     };
     let _ = timeout(FAREWELL_TIMEOUT, farewell).await;
 }

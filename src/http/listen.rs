@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -19,12 +19,15 @@ use prometheus_client::registry::Registry;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Answer;
-use super::connection::{FULL, converse, greet, protocol, turn_away};
+use super::connection::{FULL, Terms, announced, converse, greet, protocol, turn_away};
+use super::pool::{Holder, Pool, Share};
+use super::proxies::Proxies;
 use super::socket::{HangUp, Socket};
 use super::tls::Feed;
 use super::vigil::{GivenUp, Patience};
@@ -40,35 +43,64 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const HANG_UP_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the system keeps of an answer for a reader that is slower than we. A third of it must be free before
-/// more is written, so with the system's own megabytes a slow reader would look like one that does not read.
-const SEND_BUFFER_BYTES: usize = 256 << 10;
+/// more is written, so with the system's own megabytes a slow reader would look like one that does not read. Over a line
+/// of 100 ms it lets 640 kB through in a second.
+const SEND_BUFFER_BYTES: usize = 64 << 10;
+
+/// What that takes of the system's memory, which is the pod's: socket(7), Linux doubles what it is asked for.
+const SEND_BYTES: usize = 2 * SEND_BUFFER_BYTES;
+
+/// A longer answer may fill a send buffer. A shorter one is a part of what each connection takes.
+const SHORT_ANSWER_BYTES_MAX: usize = 8 << 10;
+
+/// What a connection takes beyond the buffer for its head: its tasks, and the buffer that the first 8 KiB were in.
+const CONNECTION_BYTES: usize = 14 << 10;
+
+/// And with TLS.
+const TLS_BYTES: usize = 12 << 10;
 
 /// After the end was ordered, how long idle connections stay open: a request that is on its way when they
 /// close would be lost, so it is still answered, and told that the connection closes.
 const LINGER: Duration = Duration::from_millis(500);
 
 /// Connections beyond the limit that are being told so; more are closed without a word.
-const LEAVING_MAX: u32 = 256;
+const LEAVING_MAX: usize = 256;
 
 /// What connections may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Connections open at once.
     pub connections_max: u32,
+    /// Of these, how many one address may have, if fewer than half of them.
+    pub address_connections_max: Option<u32>,
     /// Bytes of one head, and of the read buffer of each connection; at least 8 KiB.
     pub head_bytes_max: usize,
     /// Limits of time.
     pub patience: Patience,
 }
 
+/// What is shared by all who come to a listener.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// Bytes that clients may make this process hold.
+    pub memory: Arc<Pool>,
+    /// Proxies, which come with the requests of many.
+    pub proxies: Arc<Proxies>,
+}
+
 /// Who is at the other end of a connection, which counts as open while this is held.
 #[derive(Debug)]
 pub struct Peer {
-    /// Its address.
+    /// Its address, as the system has it or the PROXY protocol.
     pub address: SocketAddr,
+    holder: Holder,
+    memory: Arc<Pool>,
+    /// For long answers, from the first of them on.
+    sending: OnceLock<Share>,
     hang_up: HangUp,
-    _place: OwnedSemaphorePermit,
+    _shares: [Share; 2],
     _counted: Counted,
+    _tracked: TaskTrackerToken,
 }
 
 impl Peer {
@@ -77,6 +109,29 @@ impl Peer {
         while !self.hang_up.has_come() {
             tokio::time::sleep(HANG_UP_PAUSE).await;
         }
+    }
+
+    /// Whether there is memory to send an answer of so many bytes, or of a length that is not known. What the system takes
+    /// for it counts as long as the connection is open, because nothing tells when it is free again.
+    pub fn may_be_sent(&self, bytes: Option<usize>) -> bool {
+        if bytes.is_some_and(|bytes| bytes <= SHORT_ANSWER_BYTES_MAX)
+            || self.sending.get().is_some()
+        {
+            return true;
+        }
+        match self.memory.take(self.holder, SEND_BYTES) {
+            Some(share) => {
+                // Another stream of this connection may have been first.
+                let _ = self.sending.set(share);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Memory for one more request on a connection that has many at once.
+    pub(super) fn stream_share(&self, bytes: usize) -> Option<Share> {
+        self.memory.take(self.holder, bytes)
     }
 }
 
@@ -91,10 +146,14 @@ struct Reason {
 pub struct Counts {
     open: Gauge,
     refused: Family<Reason, Counter>,
+    pub(super) streams_refused: Counter,
 }
 
 const TOO_MANY: Reason = reason("too many");
+const ADDRESS: Reason = reason("address");
+const MEMORY: Reason = reason("memory");
 const NO_TLS: Reason = reason("no tls");
+const NO_CLIENT: Reason = reason("no client");
 
 const fn reason(reason: &'static str) -> Reason {
     Reason { reason }
@@ -105,6 +164,7 @@ fn reason_of(given_up: GivenUp) -> Reason {
         GivenUp::HeadLate => "head late",
         GivenUp::Idle => "idle",
         GivenUp::NotReading => "not reading",
+        GivenUp::AnswerUnread => "answer unread",
     })
 }
 
@@ -112,11 +172,16 @@ impl Counts {
     /// Counts that are rendered with a registry.
     pub fn register(registry: &mut Registry) -> Counts {
         let counts = Counts::default();
-        let given_up = [GivenUp::HeadLate, GivenUp::Idle, GivenUp::NotReading];
+        let given_up = [
+            GivenUp::HeadLate,
+            GivenUp::Idle,
+            GivenUp::NotReading,
+            GivenUp::AnswerUnread,
+        ];
         for reason in given_up
             .map(reason_of)
             .into_iter()
-            .chain([TOO_MANY, NO_TLS])
+            .chain([TOO_MANY, ADDRESS, MEMORY, NO_TLS, NO_CLIENT])
         {
             drop(counts.refused.get_or_create(&reason));
         }
@@ -125,6 +190,11 @@ impl Counts {
             "connections_refused",
             "Connections that were turned away or given up, by reason",
             counts.refused.clone(),
+        );
+        registry.register(
+            "http2_streams_refused",
+            "Requests on HTTP/2 that were refused with REFUSED_STREAM, for want of memory",
+            counts.streams_refused.clone(),
         );
         counts
     }
@@ -191,8 +261,10 @@ pub struct Door<H> {
     counts: Counts,
     stop: CancellationToken,
     closing: CancellationToken,
-    free: Arc<Semaphore>,
-    leaving: Arc<Semaphore>,
+    shared: Shared,
+    places: Arc<Pool>,
+    leaving: Arc<Pool>,
+    tracker: TaskTracker,
 }
 
 impl<H, F> Door<H>
@@ -201,7 +273,17 @@ where
     F: Future<Output = Answer> + Send + 'static,
 {
     /// A door to what `handle` answers.
-    pub fn new(limits: Limits, tls: Option<Feed>, counts: Counts, handle: H) -> Door<H> {
+    pub fn new(
+        limits: Limits,
+        shared: Shared,
+        tls: Option<Feed>,
+        counts: Counts,
+        handle: H,
+    ) -> Door<H> {
+        let places = limits.connections_max as usize;
+        let of_one = limits
+            .address_connections_max
+            .map_or(places, |max| max as usize);
         Door {
             handle,
             limits,
@@ -210,8 +292,10 @@ where
             counts,
             stop: CancellationToken::new(),
             closing: CancellationToken::new(),
-            free: Arc::new(Semaphore::new(limits.connections_max as usize)),
-            leaving: Arc::new(Semaphore::new(LEAVING_MAX as usize)),
+            shared,
+            places: Pool::with_cap(places, of_one),
+            leaving: Pool::new(LEAVING_MAX),
+            tracker: TaskTracker::new(),
         }
     }
 
@@ -233,14 +317,14 @@ where
             }
         }
         door.take_all_that_wait(listener);
+        door.tracker.close();
         let close = async {
-            let all_closed = async {
-                let _open = door.free.acquire_many(door.limits.connections_max).await;
-                let _leaving = door.leaving.acquire_many(LEAVING_MAX).await;
-            };
-            if timeout(LINGER.min(grace / 2), all_closed).await.is_err() {
+            if timeout(LINGER.min(grace / 2), door.tracker.wait())
+                .await
+                .is_err()
+            {
                 door.closing.cancel();
-                let _open = door.free.acquire_many(door.limits.connections_max).await;
+                door.tracker.wait().await;
             }
         };
         let _ = timeout(grace, close).await;
@@ -267,55 +351,82 @@ where
 
     /// Answers the requests of a connection in the background.
     fn take(self: &Arc<Self>, stream: TcpStream, address: SocketAddr) {
-        let door = Arc::clone(self);
-        let Ok(place) = Arc::clone(&self.free).try_acquire_owned() else {
-            self.counts.refused.get_or_create(&TOO_MANY).inc();
-            if let Ok(place) = Arc::clone(&self.leaving).try_acquire_owned() {
-                tokio::spawn(async move {
-                    let (socket, _) = Socket::new(stream);
-                    if let Ok(stream) = greet(socket, door.tls.as_ref()).await {
-                        turn_away(stream, FULL).await;
-                    }
-                    drop(place);
-                });
-            }
-            return;
+        let holder = self.shared.proxies.holder(address.ip());
+        let shares = match self.shares(holder) {
+            Ok(shares) => shares,
+            Err(reason) => return self.refuse(stream, holder, reason),
         };
         // An answer is one write; waiting to fill a packet would only delay it.
         let _ = stream.set_nodelay(true);
         let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
         let (socket, hang_up) = Socket::new(stream);
-        let peer = Arc::new(Peer {
+        let peer = Peer {
             address,
+            holder,
+            memory: Arc::clone(&self.shared.memory),
+            sending: OnceLock::new(),
             hang_up,
-            _place: place,
+            _shares: shares,
             _counted: Counted::new(&self.counts.open),
+            _tracked: self.tracker.token(),
+        };
+        let door = Arc::clone(self);
+        tokio::spawn(async move {
+            if let Err(reason) = door.converse(socket, peer).await {
+                door.counts.refused.get_or_create(&reason).inc();
+            }
         });
-        tokio::spawn(async move { door.converse(socket, peer).await });
     }
 
-    async fn converse(&self, socket: Socket, peer: Arc<Peer>) {
-        let refused = match greet(socket, self.tls.as_ref()).await {
-            Err(_) => NO_TLS,
-            Ok(stream) => {
-                let (stop, closing) = (&self.stop, &self.closing);
-                let patience = self.limits.patience;
-                let ended = converse(
-                    stream,
-                    &self.protocol,
-                    patience,
-                    &peer,
-                    stop,
-                    closing,
-                    &self.handle,
-                );
-                match ended.await {
-                    Ok(()) => return,
-                    Err(given_up) => reason_of(given_up),
-                }
+    /// What a connection takes of that which all share.
+    fn shares(&self, holder: Holder) -> Result<[Share; 2], Reason> {
+        let place = self.places.take(holder, 1).ok_or_else(|| {
+            match self.places.taken() < self.limits.connections_max as usize {
+                true => ADDRESS,
+                false => TOO_MANY,
             }
+        })?;
+        let tls_bytes = self.tls.as_ref().map_or(0, |_| TLS_BYTES);
+        let bytes = self.limits.head_bytes_max + CONNECTION_BYTES + tls_bytes;
+        let memory = self.shared.memory.take(holder, bytes).ok_or(MEMORY)?;
+        Ok([place, memory])
+    }
+
+    /// Answers a connection that may not be, if there is a moment for it.
+    fn refuse(self: &Arc<Self>, stream: TcpStream, holder: Holder, reason: Reason) {
+        self.counts.refused.get_or_create(&reason).inc();
+        let Some(place) = self.leaving.take(holder, 1) else {
+            return;
         };
-        self.counts.refused.get_or_create(&refused).inc();
+        let (door, tracked) = (Arc::clone(self), self.tracker.token());
+        tokio::spawn(async move {
+            let (socket, _) = Socket::new(stream);
+            if let Ok(stream) = greet(socket, door.tls.as_ref()).await {
+                turn_away(stream, FULL).await;
+            }
+            drop((place, tracked));
+        });
+    }
+
+    async fn converse(&self, mut socket: Socket, mut peer: Peer) -> Result<(), Reason> {
+        if self.shared.proxies.announce(peer.address.ip()) {
+            let announced = announced(&mut socket).await.map_err(|_| NO_CLIENT)?;
+            if let Some(client) = announced {
+                peer.address.set_ip(client);
+                peer.holder = self.shared.proxies.holder(client);
+                peer._shares = self.shares(peer.holder)?;
+            }
+        }
+        let stream = greet(socket, self.tls.as_ref()).await.map_err(|_| NO_TLS)?;
+        let terms = Terms {
+            protocol: &self.protocol,
+            patience: self.limits.patience,
+            stop: &self.stop,
+            closing: &self.closing,
+            streams_refused: &self.counts.streams_refused,
+        };
+        let ended = converse(stream, terms, &Arc::new(peer), &self.handle).await;
+        ended.map_err(reason_of)
     }
 }
 

@@ -6,6 +6,9 @@ mod connection;
 mod health;
 mod level;
 mod listen;
+pub mod pool;
+pub mod proxies;
+mod proxy_protocol;
 pub mod sight;
 mod socket;
 pub mod tls;
@@ -20,7 +23,7 @@ use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 pub use level::Level;
-pub use listen::{Counts, Door, Limits, Peer, bind, connections_within_limit};
+pub use listen::{Counts, Door, Limits, Peer, Shared, bind, connections_within_limit};
 use serde::Serialize;
 pub use vigil::Patience;
 

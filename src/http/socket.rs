@@ -5,15 +5,38 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
 
-/// A socket, closed when it is dropped.
+/// How long the other side may take to close after we have.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What is still read of it meanwhile, so that it reads our last words before it meets a reset. On a slow line more does
+/// not come in that time.
+const LINGER_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes that are thrown away at once.
+const DISCARDED_BYTES: usize = 8 << 10;
+
+/// A socket, closed when it is dropped. Who shuts it down first waits until the other side has closed too, at most for
+/// [`LINGER`]: closing on what comes would reset the connection, and with it what the other side has not read yet.
 #[derive(Debug)]
-pub struct Socket(Arc<TcpStream>);
+pub struct Socket {
+    stream: Arc<TcpStream>,
+    /// Once we have said everything.
+    lingering: Option<Lingering>,
+}
+
+#[derive(Debug)]
+struct Lingering {
+    over: Pin<Box<Sleep>>,
+    bytes_left: usize,
+}
 
 /// Sees the other end of a connection hang up, and does not keep the connection open.
 #[derive(Debug)]
@@ -24,7 +47,11 @@ impl Socket {
     pub fn new(stream: TcpStream) -> (Socket, HangUp) {
         let stream = Arc::new(stream);
         let hang_up = HangUp(Arc::downgrade(&stream));
-        (Socket(stream), hang_up)
+        let socket = Socket {
+            stream,
+            lingering: None,
+        };
+        (socket, hang_up)
     }
 
     /// The first byte that comes, which stays to be read; `None` at the end.
@@ -33,7 +60,7 @@ impl Socket {
     /// The connection broke.
     pub async fn first_byte(&self) -> io::Result<Option<u8>> {
         let mut first = [0];
-        let count = self.0.peek(&mut first).await?;
+        let count = self.stream.peek(&mut first).await?;
         Ok((count > 0).then_some(first[0]))
     }
 }
@@ -57,8 +84,8 @@ impl AsyncRead for Socket {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read_buf(buffer) {
+            ready!(self.stream.poll_read_ready(cx))?;
+            match self.stream.try_read_buf(buffer) {
                 Err(err) if err.kind() == ErrorKind::WouldBlock => {}
                 other => return Poll::Ready(other.map(drop)),
             }
@@ -81,8 +108,8 @@ impl AsyncWrite for Socket {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_write_vectored(slices) {
+            ready!(self.stream.poll_write_ready(cx))?;
+            match self.stream.try_write_vectored(slices) {
                 Err(err) if err.kind() == ErrorKind::WouldBlock => {}
                 other => return Poll::Ready(other),
             }
@@ -97,7 +124,29 @@ impl AsyncWrite for Socket {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&*self.0).shutdown(Shutdown::Write))
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Socket { stream, lingering } = self.get_mut();
+        if lingering.is_none() {
+            SockRef::from(&**stream).shutdown(Shutdown::Write)?;
+        }
+        let lingering = lingering.get_or_insert_with(|| Lingering {
+            over: Box::pin(sleep(LINGER)),
+            bytes_left: LINGER_BYTES_MAX,
+        });
+        loop {
+            if lingering.over.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            ready!(stream.poll_read_ready(cx))?;
+            match stream.try_read(&mut [0; DISCARDED_BYTES]) {
+                Err(err) if err.kind() == ErrorKind::WouldBlock => {}
+                // It has closed, or is gone.
+                Ok(0) | Err(_) => return Poll::Ready(Ok(())),
+                Ok(count) => match lingering.bytes_left.checked_sub(count) {
+                    Some(left) => lingering.bytes_left = left,
+                    None => return Poll::Ready(Ok(())),
+                },
+            }
+        }
     }
 }

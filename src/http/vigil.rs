@@ -3,28 +3,33 @@
 use std::convert::Infallible;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Version;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-
-use super::Body;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// How long an answer may be on its way without [`WINDOW_BYTES_MIN`] of it being taken.
-const WINDOW: Duration = Duration::from_secs(30);
+use super::Body;
+use super::pool::Share;
 
-/// Bytes that a reader must take within [`WINDOW`]. With less than 35 kB/s it is not worth the memory
-/// that its answer holds. Answers that fit the kernel's buffers are never held up.
+/// How long answers may be on their way without enough of them being taken.
+pub const WINDOW: Duration = Duration::from_secs(30);
+
+/// Bytes that a reader must take within [`WINDOW`] of all answers of its connection together. With less than 35 kB/s it
+/// is not worth the memory that its answers hold. What fits the kernel's buffers counts as taken.
 const WINDOW_BYTES_MIN: u64 = 1 << 20;
+
+/// Of each single answer that did not come to its end: as much as is left for one of the 100 that an HTTP/2 connection
+/// may have, so that nobody can hide behind a busy one.
+const ANSWER_BYTES_MIN: u64 = WINDOW_BYTES_MIN / 100;
 
 /// Limits of time on a connection.
 #[derive(Debug, Clone, Copy)]
@@ -42,8 +47,10 @@ pub enum GivenUp {
     HeadLate,
     /// Nothing was asked for too long.
     Idle,
-    /// An answer was not read.
+    /// Too little was read of all answers.
     NotReading,
+    /// Too little was read of one answer, though others are read.
+    AnswerUnread,
 }
 
 /// What happens on one connection, as its stream, its requests and its answers tell it. Times are
@@ -57,14 +64,22 @@ pub struct Vigil {
     head_since: AtomicU64,
     /// The end of the last answer.
     idle_since: AtomicU64,
+    /// Bytes of all answers that were written.
+    written_bytes: AtomicU64,
     /// Answers on their way.
-    sending: AtomicU32,
-    /// How often `sending` rose from 0.
-    sendings: AtomicU64,
-    sent_bytes: AtomicU64,
+    sending: Mutex<Vec<Sending>>,
     /// HTTP/2: bytes between two requests are mostly no head, and half a head is found by the pings that
     /// it holds up.
     multiplexed: AtomicBool,
+}
+
+/// An answer on its way, and where it was when it was last looked at.
+#[derive(Debug)]
+struct Sending {
+    progress: Arc<AtomicU64>,
+    looked_at: Instant,
+    written_bytes: u64,
+    all_written_bytes: u64,
 }
 
 impl Vigil {
@@ -75,9 +90,8 @@ impl Vigil {
             open: AtomicU32::new(0),
             head_since: AtomicU64::new(1),
             idle_since: AtomicU64::new(1),
-            sending: AtomicU32::new(0),
-            sendings: AtomicU64::new(0),
-            sent_bytes: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
+            sending: Mutex::default(),
             multiplexed: AtomicBool::new(false),
         })
     }
@@ -89,10 +103,7 @@ impl Vigil {
             self.multiplexed.store(true, Relaxed);
         }
         self.head_since.store(0, Relaxed);
-        Request {
-            vigil: Arc::clone(self),
-            sending: false,
-        }
+        Request(Arc::clone(self))
     }
 
     fn bytes_came(&self) {
@@ -116,6 +127,45 @@ impl Vigil {
         })
     }
 
+    /// When to look again, if nothing is late.
+    ///
+    /// # Errors
+    /// What is late.
+    pub fn look(&self, now: Instant, patience: Patience) -> Result<Instant, GivenUp> {
+        match self.deadline(patience) {
+            Some((by, given_up)) if by <= now => Err(given_up),
+            Some((by, _)) => Ok(by),
+            None => self.look_at_answers(now),
+        }
+    }
+
+    fn look_at_answers(&self, now: Instant) -> Result<Instant, GivenUp> {
+        let all_written_bytes = self.written_bytes.load(Relaxed);
+        let mut next = now + WINDOW;
+        for sending in &mut *self.sending() {
+            let due = sending.looked_at + WINDOW;
+            if now < due {
+                next = next.min(due);
+                continue;
+            }
+            let written_bytes = sending.progress.load(Relaxed);
+            if all_written_bytes - sending.all_written_bytes < WINDOW_BYTES_MIN {
+                return Err(GivenUp::NotReading);
+            }
+            if written_bytes - sending.written_bytes < ANSWER_BYTES_MIN {
+                return Err(GivenUp::AnswerUnread);
+            }
+            sending.looked_at = now;
+            sending.written_bytes = written_bytes;
+            sending.all_written_bytes = all_written_bytes;
+        }
+        Ok(next)
+    }
+
+    fn sending(&self) -> MutexGuard<'_, Vec<Sending>> {
+        self.sending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn now(&self) -> u64 {
         self.began.elapsed().as_millis() as u64 + 1
     }
@@ -127,40 +177,83 @@ impl Vigil {
 
 /// One request of a connection that is watched.
 #[derive(Debug)]
-pub struct Request {
-    vigil: Arc<Vigil>,
-    sending: bool,
-}
+pub struct Request(Arc<Vigil>);
 
 impl Request {
-    /// Makes the body of its answer one that is watched.
-    pub fn answer(mut self, body: Body) -> Watched {
-        self.sending = true;
-        if self.vigil.sending.fetch_add(1, Relaxed) == 0 {
-            self.vigil.sendings.fetch_add(1, Relaxed);
-        }
+    /// Makes the body of its answer one that is watched. What the body holds, and `stream`, go back once its last byte was
+    /// written.
+    pub fn answer(self, mut body: Body, stream: Option<Share>) -> Watched {
+        let progress = Arc::default();
+        self.0.sending().push(Sending {
+            progress: Arc::clone(&progress),
+            looked_at: Instant::now(),
+            written_bytes: 0,
+            all_written_bytes: self.0.written_bytes.load(Relaxed),
+        });
+        let share = body.take_share();
         Watched {
             body,
-            request: self,
+            answer: Arc::new(Answer {
+                progress,
+                request: self,
+                _shares: [share, stream],
+            }),
         }
     }
 }
 
 impl Drop for Request {
     fn drop(&mut self) {
-        if self.sending {
-            self.vigil.sending.fetch_sub(1, Relaxed);
-        }
-        self.vigil.idle_since.store(self.vigil.now(), Relaxed);
+        let Request(vigil) = self;
+        vigil.idle_since.store(vigil.now(), Relaxed);
         // Whoever sees that no request is open sees since when.
-        self.vigil.open.fetch_sub(1, Release);
+        vigil.open.fetch_sub(1, Release);
+    }
+}
+
+/// An answer that is not written to its end.
+#[derive(Debug)]
+struct Answer {
+    progress: Arc<AtomicU64>,
+    request: Request,
+    _shares: [Option<Share>; 2],
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let mut sending = self.request.0.sending();
+        sending.retain(|other| !Arc::ptr_eq(&other.progress, &self.progress));
+    }
+}
+
+/// A part of an answer, which the library drops once it was written, or will never be.
+struct Piece {
+    bytes: Bytes,
+    answer: Arc<Answer>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let bytes = self.bytes.len() as u64;
+        self.answer.progress.fetch_add(bytes, Relaxed);
+        self.answer
+            .request
+            .0
+            .written_bytes
+            .fetch_add(bytes, Relaxed);
     }
 }
 
 /// The body of an answer.
 pub struct Watched {
     body: Body,
-    request: Request,
+    answer: Arc<Answer>,
 }
 
 impl HttpBody for Watched {
@@ -171,12 +264,13 @@ impl HttpBody for Watched {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let answer = Arc::clone(&self.answer);
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
-            let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-            self.request.vigil.sent_bytes.fetch_add(bytes, Relaxed);
-        }
-        polled
+        polled.map(|frame| {
+            let frame = frame?
+                .map(|frame| frame.map_data(|bytes| Bytes::from_owner(Piece { bytes, answer })));
+            Some(frame)
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -185,63 +279,6 @@ impl HttpBody for Watched {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// Looks at a [`Vigil`] from time to time.
-pub struct Watch {
-    vigil: Arc<Vigil>,
-    patience: Patience,
-    mark: Option<Mark>,
-}
-
-/// Where the answers on their way were at the last look.
-struct Mark {
-    at: Instant,
-    sendings: u64,
-    sent_bytes: u64,
-}
-
-impl Watch {
-    /// Watches with these limits.
-    pub fn new(vigil: Arc<Vigil>, patience: Patience) -> Watch {
-        Watch {
-            vigil,
-            patience,
-            mark: None,
-        }
-    }
-
-    /// When to look again, if nothing is late.
-    pub fn look(&mut self, now: Instant) -> Result<Instant, GivenUp> {
-        let Some((by, given_up)) = self.vigil.deadline(self.patience) else {
-            return self.look_at_answers(now);
-        };
-        self.mark = None;
-        if by <= now { Err(given_up) } else { Ok(by) }
-    }
-
-    fn look_at_answers(&mut self, now: Instant) -> Result<Instant, GivenUp> {
-        let vigil = &self.vigil;
-        let mark = Mark {
-            at: now,
-            sendings: vigil.sendings.load(Relaxed),
-            sent_bytes: vigil.sent_bytes.load(Relaxed),
-        };
-        let sending = vigil.sending.load(Relaxed) > 0;
-        match &self.mark {
-            Some(before) if sending && before.sendings == mark.sendings => {
-                if now < before.at + WINDOW {
-                    return Ok(before.at + WINDOW);
-                }
-                if mark.sent_bytes - before.sent_bytes < WINDOW_BYTES_MIN {
-                    return Err(GivenUp::NotReading);
-                }
-            }
-            _ => {}
-        }
-        self.mark = sending.then_some(mark);
-        Ok(now + WINDOW)
     }
 }
 
@@ -305,6 +342,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Telling<S> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pool::{Holder, Pool};
     use super::*;
     use http_body_util::BodyExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
@@ -318,9 +356,8 @@ mod tests {
     /// What becomes of a connection on which nothing happens any more, and after how long.
     async fn end(vigil: &Arc<Vigil>) -> (GivenUp, Duration) {
         let began = Instant::now();
-        let mut watch = Watch::new(Arc::clone(vigil), PATIENCE);
         loop {
-            match watch.look(Instant::now()) {
+            match vigil.look(Instant::now(), PATIENCE) {
                 Ok(next) => tokio::time::sleep_until(next).await,
                 Err(given_up) => return (given_up, began.elapsed()),
             }
@@ -329,6 +366,12 @@ mod tests {
 
     fn body(bytes: usize) -> Body {
         Body::whole(vec![0; bytes])
+    }
+
+    /// Takes so much of an answer, which gets it first.
+    async fn read(answer: &mut Watched, bytes: u64) {
+        answer.body = body(bytes as usize);
+        while answer.frame().await.is_some() {}
     }
 
     #[tokio::test(start_paused = true)]
@@ -375,7 +418,7 @@ mod tests {
         });
         sleep(10 * WINDOW).await;
         assert!(!ended.is_finished());
-        let unread = request.answer(body(1));
+        let unread = request.answer(body(1), None);
         let (given_up, _) = ended.await.unwrap();
         assert_eq!(given_up, GivenUp::NotReading);
         drop(unread);
@@ -388,16 +431,52 @@ mod tests {
             let vigil = Arc::clone(&vigil);
             async move { end(&vigil).await }
         });
-        let mut long = vigil.request(Version::HTTP_2).answer(body(0));
+        let mut long = vigil.request(Version::HTTP_2).answer(body(0), None);
         for _ in 0..10 {
             sleep(WINDOW / 2).await;
-            long.body = body(WINDOW_BYTES_MIN as usize);
-            long.frame().await.unwrap().unwrap();
+            read(&mut long, WINDOW_BYTES_MIN).await;
         }
         assert!(!ended.is_finished());
-        long.body = body(WINDOW_BYTES_MIN as usize - 1);
-        long.frame().await.unwrap().unwrap();
+        read(&mut long, WINDOW_BYTES_MIN - 1).await;
         assert_eq!(ended.await.unwrap().0, GivenUp::NotReading);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unread_answer_does_not_hide_behind_a_busy_one() {
+        let vigil = Vigil::begin();
+        let ended = tokio::spawn({
+            let vigil = Arc::clone(&vigil);
+            async move { end(&vigil).await }
+        });
+        let mut busy = vigil.request(Version::HTTP_2).answer(body(0), None);
+        let mut slow = vigil.request(Version::HTTP_2).answer(body(0), None);
+        for _ in 0..10 {
+            sleep(WINDOW / 2).await;
+            read(&mut busy, WINDOW_BYTES_MIN).await;
+            read(&mut slow, ANSWER_BYTES_MIN).await;
+        }
+        assert!(!ended.is_finished());
+        for _ in 0..4 {
+            sleep(WINDOW / 2).await;
+            read(&mut busy, WINDOW_BYTES_MIN).await;
+        }
+        assert_eq!(ended.await.unwrap().0, GivenUp::AnswerUnread);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_on_its_way_until_its_last_byte_was_written() {
+        let pool = Pool::new(10);
+        let share = pool.take(Holder::MANY, 10);
+        let vigil = Vigil::begin();
+        let mut answer = vigil.request(Version::HTTP_2).answer(body(7), share);
+        let last = answer.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert!(answer.frame().await.is_none());
+        drop(answer);
+        assert!(vigil.deadline(PATIENCE).is_none());
+        assert_eq!(pool.taken(), 10);
+        drop(last);
+        assert_eq!(vigil.deadline(PATIENCE).unwrap().1, GivenUp::Idle);
+        assert_eq!(pool.taken(), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -411,7 +490,7 @@ mod tests {
         let mut answer = None;
         for _ in 0..20 {
             drop(answer.take());
-            answer = Some(vigil.request(Version::HTTP_11).answer(body(1)));
+            answer = Some(vigil.request(Version::HTTP_11).answer(body(1), None));
             sleep(WINDOW - Duration::from_secs(1)).await;
         }
         assert!(!ended.is_finished());

@@ -78,11 +78,11 @@ impl Decoder {
         }
     }
 
-    /// Bytes held of a message whose end is awaited.
+    /// Bytes of memory that are held for a message whose end is awaited.
     pub fn message_bytes(&self) -> usize {
         self.message
             .as_ref()
-            .map_or(0, |message| message.bytes.len())
+            .map_or(0, |message| message.bytes.capacity())
     }
 
     /// Whether a message or a frame has begun and not ended.
@@ -118,7 +118,7 @@ impl Decoder {
             *input = rest;
             let kept = match (&frame.control, &mut self.message) {
                 (Some(_), _) => Some(&mut self.control),
-                (None, Some(message)) if !message.is_forgotten => Some(&mut message.bytes),
+                (None, Some(message)) if !message.is_forgotten => Some(message.room(taken)),
                 _ => None,
             };
             if let Some(kept) = kept {
@@ -227,9 +227,20 @@ impl Message {
             return Err(Ending(CloseCode::Size, reason));
         }
         if !self.is_forgotten {
-            self.bytes.reserve(bytes.min(MESSAGE_BYTES_RESERVED));
+            let reserved = bytes.min(MESSAGE_BYTES_RESERVED);
+            self.bytes.reserve_exact(reserved);
         }
         Ok(())
+    }
+
+    /// Its bytes, with room for so many more: twice as many whenever it is full, and never more than were announced.
+    fn room(&mut self, bytes: usize) -> &mut Vec<u8> {
+        let (len, capacity) = (self.bytes.len(), self.bytes.capacity());
+        if len + bytes > capacity {
+            let grown = (2 * capacity).min(self.announced_bytes).max(len + bytes);
+            self.bytes.reserve_exact(grown - len);
+        }
+        &mut self.bytes
     }
 }
 

@@ -88,7 +88,7 @@ async fn run_counters(args: Args) -> anyhow::Result<()> {
         )
         .exit();
     }
-    let counters = shards.counters(&filter).await?;
+    let counters = shards.counters(&filter, &|_| true).await?;
     let mut page = Vec::new();
     write(&mut page, &counters, args.format).context("cannot write the report")?;
     print(&page);

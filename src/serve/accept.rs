@@ -13,6 +13,7 @@ use super::problem::Problem;
 use super::refused::Refused;
 use crate::broker::{Outgoing, Producer, Receipt, SendError, TopicName};
 use crate::event::Event;
+use crate::http::pool::Share;
 
 /// Takes events.
 pub struct Acceptor {
@@ -35,7 +36,13 @@ pub struct Accepted<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     valid: Option<usize>,
     receipts: Vec<String>,
+    /// Memory for this answer.
+    #[serde(skip)]
+    pub share: Share,
 }
+
+/// Bytes of the longest receipt in an answer: two numbers, a colon, quotes and a comma.
+const RECEIPT_BYTES_MAX: usize = 34;
 
 impl Acceptor {
     /// Takes events for one topic, and counts those that Kafka confirmed.
@@ -60,7 +67,8 @@ impl Acceptor {
     }
 
     /// Accepts the events of a body, all or none: with receipts once Kafka has them, and what is left of the caller's
-    /// rate. A dry run only says whether they would be, and takes nothing of the rate.
+    /// rate. A dry run only says whether they would be, and takes nothing of the rate. Nothing is sent unless its answer, of
+    /// so many bytes, `may_be_sent` too.
     ///
     /// # Errors
     /// Why nothing is promised.
@@ -70,6 +78,7 @@ impl Acceptor {
         form: Form,
         caller: &Caller,
         dry_run: bool,
+        may_be_sent: impl FnOnce(usize) -> bool,
     ) -> Result<(Accepted<'_>, Option<RateState>), Refused> {
         let checked = caller.clone();
         let records = self.bodies.events(body, form, move |events, is_array| {
@@ -77,12 +86,17 @@ impl Acceptor {
             checked.map_err(|problem| Refused::all(events.len(), problem))?;
             Ok(records(&events))
         });
-        let records = records.await?;
+        let (records, mut share) = records.await?;
         let count = records.len();
+        // The events wait for Kafka elsewhere; what is held of the body's share is for the answer.
+        share.shrink_to(count * RECEIPT_BYTES_MAX);
         let refuse = |problem| Refused::all(count, problem);
         if dry_run {
             caller.check_burst(count).map_err(refuse)?;
-            return Ok((self.valid(count), None));
+            return Ok((self.valid(count, share), None));
+        }
+        if !may_be_sent(count * RECEIPT_BYTES_MAX) {
+            return Err(refuse(Problem::MemoryFull));
         }
         let rate = caller.take(count).map_err(refuse)?;
         let sent = self.producer.send(records, Utc::now()).await;
@@ -103,11 +117,12 @@ impl Acceptor {
             accepted: receipts.len(),
             valid: None,
             receipts: receipts.iter().map(receipt).collect(),
+            share,
         };
         Ok((accepted, rate))
     }
 
-    fn valid(&self, count: usize) -> Accepted<'_> {
+    fn valid(&self, count: usize, share: Share) -> Accepted<'_> {
         Accepted {
             status: "valid",
             topic: self.topic.as_str(),
@@ -115,6 +130,7 @@ impl Acceptor {
             accepted: 0,
             valid: Some(count),
             receipts: Vec::new(),
+            share,
         }
     }
 }

@@ -1,9 +1,8 @@
 //! The access log: one line for some of the requests, off unless it is asked for.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use hyper::body::Incoming;
 use hyper::header::HeaderValue;
 use hyper::{Method, Request, StatusCode, Version};
 
@@ -25,6 +24,7 @@ pub struct Entry {
     version: Version,
     request_id: HeaderValue,
     key: Option<String>,
+    client: IpAddr,
     peer: SocketAddr,
 }
 
@@ -54,7 +54,7 @@ pub fn parse_share(text: &str) -> Result<f64, &'static str> {
 
 impl Entry {
     /// What is known before the answer. Queries are left out: they name sites.
-    pub fn of(request: &Request<Incoming>, id: &HeaderValue, peer: SocketAddr) -> Entry {
+    pub fn of(request: &Request<()>, id: &HeaderValue, client: IpAddr, peer: SocketAddr) -> Entry {
         let key = keys::claimed_id(request.headers()).map(str::to_string);
         Entry {
             method: request.method().clone(),
@@ -62,6 +62,7 @@ impl Entry {
             version: request.version(),
             request_id: id.clone(),
             key,
+            client,
             peer,
         }
     }
@@ -76,6 +77,7 @@ impl Entry {
             ms = elapsed.as_secs_f64() * 1e3,
             request_id = self.request_id.to_str().unwrap_or_default(),
             key = self.key,
+            client = %self.client,
             peer = %self.peer,
             "request"
         );

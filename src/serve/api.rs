@@ -1,15 +1,15 @@
 //! The HTTP API: which request is answered with what.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, EXPECT, HeaderValue, ORIGIN};
+use hyper::header::{ALLOW, EXPECT, HeaderMap, HeaderValue, ORIGIN};
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
-use tokio::sync::Semaphore;
 
 use super::accept::{Accepted, Acceptor};
 use super::access::{AccessLog, Entry};
@@ -25,9 +25,15 @@ use super::problem::{PATHS, Problem};
 use super::refused::Refused;
 use super::reports::Reports;
 use super::request::{REQUEST_ID, Route, no_parameters, parse_dry_run, parse_filter, request_id};
-use super::session::Terms;
+use super::session::{Reply, Terms};
 use super::stream::{self, Handshake};
+use super::unread::{DISCARD_MEMORY_BYTES, Unread};
+use crate::http::pool::{Holder, Pool, Share};
+use crate::http::proxies::Proxies;
 use crate::http::{self, Answer, Peer};
+
+/// An answer that is a part of what each connection or stream takes. A longer one is counted for itself.
+const SMALL_ANSWER_BYTES_MAX: usize = 1 << 10;
 
 /// Everything that answering takes.
 pub struct Api {
@@ -37,17 +43,33 @@ pub struct Api {
     gate: Gate,
     documents: Documents,
     access: AccessLog,
-    requests_max: usize,
-    /// Requests that may still begin.
-    free: Arc<Semaphore>,
+    pools: Pools,
     pace: Pace,
     streams: Terms,
+}
+
+/// What clients share, and who they are.
+pub struct Pools {
+    /// Requests and messages of streams that came whole and are not answered.
+    pub requests: Arc<Pool>,
+    /// Bytes that clients make us hold.
+    pub memory: Arc<Pool>,
+    /// The proxies before us.
+    pub proxies: Arc<Proxies>,
+}
+
+/// Who sends a request, over which connection.
+struct Sender {
+    peer: Arc<Peer>,
+    client: IpAddr,
+    holder: Holder,
 }
 
 /// What counts for all messages of a stream.
 #[derive(Clone)]
 struct MessageTerms {
     caller: Caller,
+    holder: Holder,
     dry_run: bool,
     /// Of the handshake.
     id: HeaderValue,
@@ -62,14 +84,14 @@ struct About {
 }
 
 impl Api {
-    /// An API, which has at most `requests_max` requests and messages of streams in progress.
+    /// An API.
     pub fn new(
         acceptor: Acceptor,
         reports: Reports,
         metrics: Metrics,
         gate: Gate,
         access: AccessLog,
-        requests_max: u32,
+        pools: Pools,
         streams: Terms,
     ) -> Api {
         Api {
@@ -79,21 +101,10 @@ impl Api {
             gate,
             documents: Documents::new(),
             access,
-            requests_max: requests_max as usize,
-            free: Arc::new(Semaphore::new(requests_max as usize)),
+            pools,
             pace: Pace::new(),
             streams,
         }
-    }
-
-    /// Requests in progress.
-    pub fn in_progress(&self) -> usize {
-        self.requests_max - self.free.available_permits()
-    }
-
-    /// Bytes of all bodies in progress.
-    pub fn bodies_bytes(&self) -> usize {
-        self.acceptor.bodies().in_progress_bytes()
     }
 
     /// Readers who wait for their turn.
@@ -104,59 +115,106 @@ impl Api {
     /// Answers one request.
     pub async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: Arc<Peer>) -> Answer {
         let began = Instant::now();
+        let (head, body) = request.into_parts();
+        let mut unread = Unread::new(body, head.headers.contains_key(EXPECT));
+        let mut request = Request::from_parts(head, ());
         let route = Route::of(request.uri().path());
         let id = request_id(request.headers());
         let origin = request.headers().get(ORIGIN).cloned();
+        let sender = self.sender(peer, request.headers());
         let entry = self
             .access
             .is_sampled()
-            .then(|| Entry::of(&request, &id, peer.address));
-        let place = Arc::clone(&self.free).try_acquire_owned();
-        let is_full = place.is_err();
+            .then(|| Entry::of(&request, &id, sender.client, sender.peer.address));
         let sends_events = route == Route::Events
             && request.method() == Method::POST
             && parse_dry_run(query(&request)).ok() != Some(true);
         let answering = async {
-            match is_full {
-                true => Err(Problem::RequestsFull.into()),
-                false => self.answer(route, request, peer, &id).await,
-            }
+            let answering = self.answer(route, &mut request, &mut unread, &sender, &id);
+            let mut answer = answering.await?;
+            self.charge(route, &sender, &mut answer)?;
+            Ok(answer)
         };
         let answer = surviving(&id, route, answering).await;
         let mut answer = answer.unwrap_or_else(|refused: Refused| {
             if sends_events {
                 self.metrics.refused(&refused);
             }
-            refused.problem.into_answer(|| self.retry_after())
+            self.refuse(refused, &sender)
         });
+        let share = || self.pools.memory.take(sender.holder, DISCARD_MEMORY_BYTES);
+        let (time, stop) = (self.acceptor.bodies().body_time(), self.streams.stop());
+        unread.discard(share, time, stop);
         self.metrics
             .answered(route, answer.status(), began.elapsed());
         if let Some(entry) = entry {
             entry.log(answer.status(), began.elapsed());
-        }
-        if let Ok(place) = place {
-            self.pace.done();
-            // An answer that nobody reads is in progress too.
-            answer.body_mut().hold(place);
         }
         self.gate.decorate(origin.as_ref(), answer.headers_mut());
         answer.headers_mut().insert(REQUEST_ID, id);
         answer
     }
 
+    fn sender(&self, peer: Arc<Peer>, headers: &HeaderMap) -> Sender {
+        let client = self.pools.proxies.client(peer.address.ip(), headers);
+        Sender {
+            holder: self.pools.proxies.holder(client),
+            client,
+            peer,
+        }
+    }
+
+    /// Takes memory for an answer that does not hold what it needs.
+    fn charge(&self, route: Route, sender: &Sender, answer: &mut Answer) -> Result<(), Problem> {
+        let bytes = answer.body().bytes();
+        if !sender.peer.may_be_sent(bytes) {
+            return Err(Problem::MemoryFull);
+        }
+        match bytes {
+            // Documents are in the executable.
+            Some(bytes)
+                if bytes > SMALL_ANSWER_BYTES_MAX && !matches!(route, Route::Document(_)) =>
+            {
+                let share = self.pools.memory.take(sender.holder, bytes);
+                answer.body_mut().hold(share.ok_or(Problem::MemoryFull)?);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The answer to a request that is refused; without the list of what is wrong where there is no memory for it.
+    fn refuse(&self, refused: Refused, sender: &Sender) -> Answer {
+        let mut answer = refused.problem.into_answer(|| self.retry_after());
+        match self.charge(Route::Unknown, sender, &mut answer) {
+            Ok(()) => answer,
+            Err(problem) => problem.into_answer(|| self.retry_after()),
+        }
+    }
+
+    /// A place among the requests in progress.
+    fn place(&self, holder: Holder) -> Result<Place<'_>, Problem> {
+        let share = self.pools.requests.take(holder, 1);
+        Ok(Place {
+            pace: &self.pace,
+            _share: share.ok_or(Problem::RequestsFull)?,
+        })
+    }
+
     /// Seconds until what is in progress now will be done.
     fn retry_after(&self) -> u64 {
-        self.pace.retry_after(self.in_progress())
+        self.pace.retry_after(self.pools.requests.taken())
     }
 
     async fn answer(
         self: &Arc<Self>,
         route: Route,
-        request: Request<Incoming>,
-        peer: Arc<Peer>,
+        request: &mut Request<()>,
+        unread: &mut Unread,
+        sender: &Sender,
         id: &HeaderValue,
     ) -> Result<Answer, Refused> {
-        head::check(&request)?;
+        head::check(request)?;
         match (route, request.method()) {
             (Route::Unknown, &Method::OPTIONS) if request.uri().path() == "*" => {
                 Ok(options("GET, HEAD, POST, OPTIONS"))
@@ -168,65 +226,94 @@ impl Api {
                 answer.headers_mut().extend(preflight.unwrap_or_default());
                 Ok(answer)
             }
-            (Route::Events, &Method::POST) => self.accept(request).await,
-            (Route::Stream, &Method::GET) => Ok(self.open_stream(request, peer, id)?),
+            (Route::Events, &Method::POST) => self.accept(request, unread, sender).await,
+            (Route::Stream, &Method::GET) => Ok(self.open_stream(request, sender, id)?),
             (Route::Report, &Method::GET | &Method::HEAD) => {
-                Ok(self.report(&request, &peer).await?)
+                // In a box: it is large, and most requests are others.
+                Ok(Box::pin(self.report(request, sender)).await?)
             }
             (Route::About, &Method::GET | &Method::HEAD) => {
-                no_parameters(query(&request))?;
+                no_parameters(query(request))?;
                 Ok(json(&about()))
             }
             (Route::Document(name), &Method::GET | &Method::HEAD) => {
-                no_parameters(query(&request))?;
+                no_parameters(query(request))?;
                 Ok(self.documents.answer(name, request.headers()))
             }
             _ => Err(Problem::MethodNotAllowed(route.methods()).into()),
         }
     }
 
-    async fn report(&self, request: &Request<Incoming>, peer: &Peer) -> Result<Answer, Problem> {
+    async fn report(&self, request: &Request<()>, sender: &Sender) -> Result<Answer, Problem> {
         let caller = self.gate.reader(request.headers())?;
         let filter = parse_filter(query(request)).map_err(Problem::Query)?;
         let filter = caller.narrow(filter)?;
         let rate = caller.take(1)?;
-        let answer = self.reports.answer(&filter, peer.hung_up()).await;
+        let _place = self.place(sender.holder)?;
+        let share = self.pools.memory.share(sender.holder);
+        let answering = self.reports.answer(&filter, share, sender.peer.hung_up());
+        let answer = answering.await;
         let answer = answer.inspect_err(|problem| self.metrics.no_report(problem))?;
         Ok(with_rate(answer, rate))
     }
 
-    async fn accept(&self, request: Request<Incoming>) -> Result<Answer, Refused> {
+    async fn accept(
+        &self,
+        request: &Request<()>,
+        unread: &mut Unread,
+        sender: &Sender,
+    ) -> Result<Answer, Refused> {
         let caller = self.gate.writer(request.headers())?;
-        let dry_run = parse_dry_run(query(&request))?;
+        let dry_run = parse_dry_run(query(request))?;
         let form = Form::of(request.headers())?;
-        // Who asked first whether to send the body has not sent it, and is not made to.
-        let asks_first = request.headers().contains_key(EXPECT);
-        let bodies = self.acceptor.bodies();
-        let body = bodies.read(request.into_body(), asks_first).await?;
-        let accepting = self.acceptor.accept(body, form, &caller, dry_run);
+        let body = self.acceptor.bodies().read(unread.body(), sender.holder);
+        let body = body.await?;
+        unread.ended();
+        let _place = self.place(sender.holder)?;
+        let may_be_sent = |bytes| sender.peer.may_be_sent(Some(bytes));
+        let accepting = self
+            .acceptor
+            .accept(body, form, &caller, dry_run, may_be_sent);
         let (accepted, rate) = accepting.await?;
-        Ok(with_rate(json(&accepted), rate))
+        let mut answer = json(&accepted);
+        answer.body_mut().hold(accepted.share);
+        Ok(with_rate(answer, rate))
     }
 
     fn open_stream(
         self: &Arc<Self>,
-        mut request: Request<Incoming>,
-        peer: Arc<Peer>,
+        request: &mut Request<()>,
+        sender: &Sender,
         id: &HeaderValue,
     ) -> Result<Answer, Problem> {
         let handshake = Handshake::of(request.version(), request.headers())?;
         self.gate.admit_page(request.headers())?;
         let terms = MessageTerms {
             caller: self.gate.writer(request.headers())?,
-            dry_run: parse_dry_run(query(&request))?,
+            holder: sender.holder,
+            dry_run: parse_dry_run(query(request))?,
             id: id.clone(),
         };
-        let upgrade = hyper::upgrade::on(&mut request);
-        let api = Arc::clone(self);
+        // Answers of a stream may fill a send buffer.
+        if !sender.peer.may_be_sent(None) {
+            return Err(Problem::MemoryFull);
+        }
+        let upgrade = hyper::upgrade::on(request);
+        let (api, peer) = (Arc::clone(self), Arc::clone(&sender.peer));
         tokio::spawn(async move {
             let (gauge, bodies) = (api.metrics.streams_open.clone(), api.acceptor.bodies());
             let answer = |message| Arc::clone(&api).answer_message(message, terms.clone());
-            stream::run(upgrade, peer, gauge, bodies, &api.streams, answer).await;
+            let share = || bodies.share(terms.holder);
+            stream::run(
+                upgrade,
+                peer,
+                gauge,
+                bodies.body_bytes_max(),
+                share,
+                &api.streams,
+                answer,
+            )
+            .await;
         });
         Ok(handshake.answer())
     }
@@ -236,19 +323,33 @@ impl Api {
         self: Arc<Self>,
         message: Result<Body, Problem>,
         terms: MessageTerms,
-    ) -> String {
+    ) -> Reply {
         let answering = self.accept_message(message, &terms);
-        let (status, text) = match surviving(&terms.id, Route::Stream, answering).await {
-            Ok(accepted) => (StatusCode::OK, http::json_line(&accepted)),
+        let (status, text, share) = match surviving(&terms.id, Route::Stream, answering).await {
+            Ok(accepted) => {
+                let text = http::json_line(&accepted);
+                (StatusCode::OK, text, accepted.share)
+            }
             Err(refused) => {
                 if !terms.dry_run {
                     self.metrics.refused(&refused);
                 }
-                refused.problem.into_text(|| self.retry_after())
+                self.refuse_message(refused, terms.holder)
             }
         };
         self.metrics.message_answered(status);
-        text
+        Reply::new(text, share)
+    }
+
+    /// As [`Api::refuse`].
+    fn refuse_message(&self, refused: Refused, holder: Holder) -> (StatusCode, String, Share) {
+        let (status, text) = refused.problem.into_text(|| self.retry_after());
+        let mut share = self.pools.memory.share(holder);
+        if text.len() <= SMALL_ANSWER_BYTES_MAX || share.grow(text.len()) {
+            return (status, text, share);
+        }
+        let (status, text) = Problem::MemoryFull.into_text(|| self.retry_after());
+        (status, text, share)
     }
 
     async fn accept_message(
@@ -256,15 +357,25 @@ impl Api {
         message: Result<Body, Problem>,
         terms: &MessageTerms,
     ) -> Result<Accepted<'_>, Refused> {
-        let _permit = self.free.try_acquire().map_err(|_| Problem::RequestsFull)?;
+        let _place = self.place(terms.holder)?;
         // As the key file has it by now.
         let caller = self.gate.renew(&terms.caller)?;
         let accepting = self
             .acceptor
-            .accept(message?, Form::JSON, &caller, terms.dry_run);
-        let accepted = accepting.await;
+            .accept(message?, Form::JSON, &caller, terms.dry_run, |_| true);
+        Ok(accepting.await?.0)
+    }
+}
+
+/// A place among the requests in progress; one that is done is counted.
+struct Place<'a> {
+    pace: &'a Pace,
+    _share: Share,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
         self.pace.done();
-        Ok(accepted?.0)
     }
 }
 
@@ -281,7 +392,7 @@ async fn surviving<T>(
     })
 }
 
-fn query(request: &Request<Incoming>) -> &str {
+fn query<B>(request: &Request<B>) -> &str {
     request.uri().query().unwrap_or_default()
 }
 

@@ -22,15 +22,15 @@ pub struct Limits {
     #[arg(long, env = "CAPTCHA_EVENTS_MAX", value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub events_max: u32,
 
-    /// Bytes of all bodies in progress together, as sent and inflated; past it requests are answered 503
-    #[arg(long, env = "CAPTCHA_BODIES_BYTES_MAX", value_name = "BYTES", default_value_t = 128 << 20, value_parser = clap::value_parser!(u32).range(1 << 10..=1 << 30))]
-    pub bodies_bytes_max: u32,
+    /// Bytes that clients may make this process hold: connections, heads, bodies, answers and reports together; past it they are refused. One address has at most as many as it leaves free
+    #[arg(long, env = "CAPTCHA_MEMORY_BYTES_MAX", value_name = "BYTES", default_value_t = 256 << 20, value_parser = clap::value_parser!(u32).range(1 << 20..))]
+    pub memory_bytes_max: u32,
 
     /// Bytes of events that may wait for Kafka; past it requests are answered 503. An event costs about 340 bytes
     #[arg(long, env = "CAPTCHA_WAITING_BYTES_MAX", value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u32).range(1 << 10..=1 << 30))]
     pub waiting_bytes_max: u32,
 
-    /// Requests in progress at once, WebSocket messages among them; past it they are answered 503. HTTP/2 has many on one connection
+    /// Requests at once that came whole and wait for Kafka or ClickHouse, WebSocket messages among them; past it they are answered 503. One address has at most as many as it leaves free
     #[arg(long, env = "CAPTCHA_REQUESTS_MAX", value_name = "COUNT", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
     pub requests_max: u32,
 
@@ -42,9 +42,13 @@ pub struct Limits {
     #[arg(long, env = "CAPTCHA_REPORT_WAIT_SECONDS", value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=8))]
     pub report_wait_seconds: u32,
 
-    /// Connections open at once; more are answered 503 and closed
+    /// Connections open at once; more are answered 503 and closed. One address has at most as many as it leaves free
     #[arg(long, env = "CAPTCHA_CONNECTIONS_MAX", value_name = "COUNT", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..))]
     pub connections_max: u32,
+
+    /// Connections of one address, if fewer than half of all; of IPv6 a network of 64 bits is one address. Not for trusted proxies
+    #[arg(long, env = "CAPTCHA_ADDRESS_CONNECTIONS_MAX", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub address_connections_max: Option<u32>,
 
     /// Largest head of a request in bytes, from 8 KiB on, and the read buffer that a connection may grow to; a report may name 300 sites in 16 KiB
     #[arg(long, env = "CAPTCHA_HEAD_BYTES_MAX", value_name = "BYTES", default_value_t = 16 << 10, value_parser = clap::value_parser!(u32).range(8 << 10..=1 << 20))]
@@ -76,6 +80,7 @@ impl Limits {
     pub fn of_connections(&self) -> http::Limits {
         http::Limits {
             connections_max: http::connections_within_limit(self.connections_max),
+            address_connections_max: self.address_connections_max,
             head_bytes_max: self.head_bytes_max as usize,
             patience: Patience {
                 head: seconds(self.head_seconds),
@@ -84,17 +89,19 @@ impl Limits {
         }
     }
 
-    /// Checks that what one request may have fits what all may have: otherwise some would be told to come back for ever.
+    /// Checks that what one request may have fits what one address may have: otherwise some would be told to come back for
+    /// ever.
     ///
     /// # Errors
     /// What is too small.
     pub fn check(&self) -> anyhow::Result<()> {
         // A body that comes in pieces may take twice its size, as its buffer grows.
-        let least = 2 * self.body_bytes_max;
-        if self.bodies_bytes_max < least.max(self.inflated_bytes_max) {
+        let request = 2 * u64::from(self.body_bytes_max) + u64::from(self.inflated_bytes_max);
+        let least = 2 * (request + 2 * u64::from(self.head_bytes_max));
+        if u64::from(self.memory_bytes_max) < least {
             bail!(
-                "--bodies-bytes-max {} is less than one request may take; give it twice --body-bytes-max and at least --inflated-bytes-max",
-                self.bodies_bytes_max
+                "--memory-bytes-max {} is less than one request may take; give it at least {least}, or lower --body-bytes-max and --inflated-bytes-max",
+                self.memory_bytes_max
             );
         }
         Ok(())

@@ -27,18 +27,20 @@ mod reports;
 mod request;
 mod session;
 mod stream;
+mod unread;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use ipnet::IpNet;
 use prometheus_client::registry::{Registry, Unit};
 use tokio_util::sync::CancellationToken;
 
 use self::accept::Acceptor;
 use self::access::AccessLog;
-use self::api::Api;
+use self::api::{Api, Pools};
 use self::body::Bodies;
 use self::clock::Clock;
 use self::cors::Cors;
@@ -49,6 +51,8 @@ use self::metrics::Metrics;
 use self::reports::Reports;
 use self::session::Terms;
 use crate::broker::{self, Broker, Producer, Status};
+use crate::http::pool::Pool;
+use crate::http::proxies::{self, Proxies};
 use crate::http::{self, admin, tls};
 use crate::store::{self, Shards};
 
@@ -107,6 +111,20 @@ pub struct Args {
     /// Share of requests that are logged, from 0 (none) to 1 (all)
     #[arg(long, env = "CAPTCHA_ACCESS_LOG_SHARE", value_name = "SHARE", default_value = "0", value_parser = access::parse_share)]
     access_log_share: f64,
+
+    /// Proxies whose word on the address of their client is taken: addresses and networks with commas between them, such as 10.0.0.0/8
+    #[arg(long, env = "CAPTCHA_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',', value_parser = proxies::parse_network)]
+    trusted_proxies: Vec<IpNet>,
+
+    /// Where a trusted proxy says who its client is. Only what it writes itself is safe: take care that it removes or extends what a client has sent
+    #[arg(
+        long,
+        env = "CAPTCHA_CLIENT_ADDRESS_FROM",
+        value_name = "WHERE",
+        default_value = "x-forwarded-for",
+        requires = "trusted_proxies"
+    )]
+    client_address_from: proxies::Source,
 
     #[command(flatten)]
     limits: Limits,
@@ -187,14 +205,23 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         },
     );
     tokio::spawn(clock.watch(store.clone(), health.clone(), stop.clone()));
-    let bodies = Bodies::new(&limits, stop.clone());
+    let shared = http::Shared {
+        memory: Pool::new(limits.memory_bytes_max as usize),
+        proxies: Arc::new(Proxies::new(args.trusted_proxies, args.client_address_from)),
+    };
+    let requests = Pool::new(limits.requests_max as usize);
+    let bodies = Bodies::new(&limits, Arc::clone(&shared.memory), stop.clone());
     let api = Arc::new(Api::new(
         Acceptor::new(topic, producer, bodies, metrics.events_accepted.clone()),
         Reports::new(store, &limits),
         metrics,
         Gate::new(keys, args.cors_origins),
         AccessLog::new(args.access_log_share),
-        limits.requests_max,
+        Pools {
+            requests: Arc::clone(&requests),
+            memory: Arc::clone(&shared.memory),
+            proxies: Arc::clone(&shared.proxies),
+        },
         Terms::new(&limits, stop.clone()),
     ));
 
@@ -207,22 +234,21 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
             move || usize::from(keys.is_current()),
         );
     }
-    let (requests, bodies, reports) = (Arc::clone(&api), Arc::clone(&api), Arc::clone(&api));
+    let (memory, reports) = (Arc::clone(&shared.memory), Arc::clone(&api));
     http::Level::register(
         &mut registry,
         "http_requests_in_progress",
-        "Requests that are not answered yet.",
+        "Requests that came whole and are not answered yet.",
         None,
-        move || requests.in_progress(),
+        move || requests.taken(),
     );
     http::Level::register(
         &mut registry,
-        "bodies",
-        "What the bodies in progress take.",
+        "clients",
+        "What clients make this process hold: connections, heads, bodies, answers and reports.",
         Some(Unit::Bytes),
-        move || bodies.bodies_bytes(),
+        move || memory.taken(),
     );
-
     http::Level::register(
         &mut registry,
         "reports_waiting",
@@ -248,6 +274,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     });
     http::Door::new(
         limits.of_connections(),
+        shared,
         tls,
         counts,
         move |request, peer| Arc::clone(&api).handle(request, peer),

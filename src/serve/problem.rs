@@ -82,8 +82,8 @@ pub enum Problem {
     Bug,
     /// 503: too many requests are in progress.
     RequestsFull,
-    /// 503: the bodies in progress take all the memory that there is for them.
-    BodiesFull,
+    /// 503: what clients sent, and what is answered, takes all the memory that there is for it.
+    MemoryFull,
     /// 503: too much waits for Kafka; nothing was sent.
     KafkaFull,
     /// 503: too many want reports; come back after this many seconds.
@@ -174,7 +174,7 @@ impl Problem {
 
     fn retry_after(&self, pace: impl FnOnce() -> u64) -> Option<u64> {
         match self {
-            Problem::RequestsFull | Problem::BodiesFull | Problem::KafkaFull => Some(pace()),
+            Problem::RequestsFull | Problem::MemoryFull | Problem::KafkaFull => Some(pace()),
             Problem::ReportRefused(_, seconds)
             | Problem::Unconfirmed(seconds)
             | Problem::Report(CountersError::Store(_), seconds) => Some(*seconds),
@@ -303,7 +303,7 @@ impl Problem {
                     .to_string(),
             ),
             Problem::RequestsFull => overloaded("too many requests are in progress"),
-            Problem::BodiesFull => overloaded("the bodies in progress take too much memory"),
+            Problem::MemoryFull => overloaded("what is in progress takes too much memory"),
             Problem::KafkaFull => overloaded("too many events wait for kafka"),
             Problem::ReportRefused(refusal, _) => overloaded(&refusal.to_string()),
             Problem::Unconfirmed(_) => (
@@ -322,7 +322,7 @@ impl Problem {
                 "the tables are not what this captcha needs; `captcha migrate` makes them, the log says what is lacking"
                     .to_string(),
             ),
-            Problem::Report(CountersError::Store(_), _) => (
+            Problem::Report(CountersError::Store(_) | CountersError::NoRoom, _) => (
                 503,
                 "no report",
                 "the report cannot be read at the moment; try again".to_string(),

@@ -71,7 +71,7 @@ impl Reason {
                 Reason::Denied
             }
             Problem::RateLimited(RateLimited::Wait { .. }) => Reason::Rate,
-            Problem::RequestsFull | Problem::BodiesFull | Problem::KafkaFull => Reason::Busy,
+            Problem::RequestsFull | Problem::MemoryFull | Problem::KafkaFull => Reason::Busy,
             Problem::Unconfirmed(_) => Reason::Kafka,
             Problem::Bug => Reason::Bug,
             Problem::ForeignPage { .. }

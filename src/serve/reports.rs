@@ -1,27 +1,26 @@
 //! Answering with statistics, within limits for the rows that are on their way.
 
-use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::limits::Limits;
 use super::pace::{Change, Outage};
 use super::problem::Problem;
-use super::report::ReportBody;
+use super::report::{ROW_TEXT_BYTES, ReportBody};
 use super::report_queue::{Refusal, ReportQueue};
+use crate::http::pool::Share;
 use crate::http::{Answer, Body};
-use crate::store::{self, CountersError, Filter, ROWS_MAX, Shards};
+use crate::store::{self, Counter, CountersError, Filter, Shards};
 
-/// Rows of all large reports that are being sent together, 40 bytes each, and of all small ones; more are
-/// answered 503. Small ones have their own, because readers of large ones may take their time.
-const REPORT_ROWS_MAX: usize = 2 * ROWS_MAX;
+/// What a row of a report takes until it is sent.
+const ROW_BYTES: usize = size_of::<Counter>();
 
-/// A report of at most so many rows is small: its text fits what the system keeps for a reader.
-const SMALL_REPORT_ROWS_MAX: usize = 1_000;
+/// Text of a report that is made and not sent: as much as is kept for a slow reader of one answer, and a piece that is made.
+const TEXT_BYTES_MAX: usize = 96 << 10;
 
 /// For a report, its place in the queue included; the contract promises an answer within 10 seconds.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(9);
@@ -30,8 +29,6 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(9);
 pub struct Reports {
     store: Shards,
     queue: ReportQueue,
-    large_rows: Arc<Semaphore>,
-    small_rows: Arc<Semaphore>,
     outage: Outage,
 }
 
@@ -41,8 +38,6 @@ impl Reports {
         Reports {
             store,
             queue: ReportQueue::new(limits.reports_waiting_max as usize, limits.report_wait()),
-            large_rows: Arc::new(Semaphore::new(REPORT_ROWS_MAX)),
-            small_rows: Arc::new(Semaphore::new(REPORT_ROWS_MAX)),
             outage: Outage::none(),
         }
     }
@@ -52,33 +47,37 @@ impl Reports {
         self.queue.waiting()
     }
 
-    /// A report as an answer, for a reader who waits for its turn until `hung_up`.
+    /// A report as an answer, for a reader who waits for its turn until `hung_up`. Its rows take their memory of a share.
     ///
     /// # Errors
     /// There is none, and why.
     pub async fn answer(
         &self,
         filter: &Filter,
+        share: Share,
         hung_up: impl Future<Output = ()>,
     ) -> Result<Answer, Problem> {
         let deadline = Instant::now() + REPORT_TIMEOUT;
         let refused = |refusal| Problem::ReportRefused(refusal, self.queue.retry_after());
         let turn = self.queue.turn(hung_up).await.map_err(refused)?;
         let asking_began = Instant::now();
-        let asked = timeout_at(deadline, self.store.counters(filter)).await;
+        let share = Mutex::new(share);
+        let room = |rows: usize| grow(&share, rows * ROW_BYTES);
+        let asked = timeout_at(deadline, self.store.counters(filter, &room)).await;
         let counters = asked.unwrap_or_else(|_| Err(late(deadline - asking_began)));
         drop(turn);
         self.note(counters.as_ref().err());
-        let counters = counters.map_err(|err| Problem::Report(err, self.outage.retry_after()))?;
-        let rows = counters.counters.len();
-        let all = match rows <= SMALL_REPORT_ROWS_MAX {
-            true => &self.small_rows,
-            false => &self.large_rows,
-        };
-        let share = Arc::clone(all)
-            .try_acquire_many_owned(rows as u32)
-            .map_err(|_| refused(Refusal::Rows))?;
-        let mut answer = Response::new(Body::made(ReportBody::new(counters, share)));
+        let counters = counters.map_err(|err| match err {
+            CountersError::NoRoom => refused(Refusal::Rows),
+            err => Problem::Report(err, self.outage.retry_after()),
+        })?;
+        let text_bytes = (counters.counters.len() + 1) * ROW_TEXT_BYTES;
+        if !grow(&share, text_bytes.min(TEXT_BYTES_MAX)) {
+            return Err(refused(Refusal::Rows));
+        }
+        let mut body = Body::made(ReportBody::new(counters));
+        body.hold(share.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let mut answer = Response::new(body);
         let json = HeaderValue::from_static("application/json");
         answer.headers_mut().insert(CONTENT_TYPE, json);
         Ok(answer)
@@ -93,6 +92,13 @@ impl Reports {
             _ => {}
         }
     }
+}
+
+fn grow(share: &Mutex<Share>, bytes: usize) -> bool {
+    share
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .grow(bytes)
 }
 
 fn late(time: Duration) -> CountersError {

@@ -14,9 +14,10 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::body::{Bodies, Body, Room};
+use super::body::Body;
 use super::limits::Limits;
 use super::problem::Problem;
+use crate::http::pool::Share;
 use crate::http::websocket::{
     CloseCode, Decoder, Ending, Item, write_close, write_ping, write_pong, write_text,
 };
@@ -65,40 +66,64 @@ impl Terms {
             stop,
         }
     }
+
+    /// Is cancelled when this server is to end.
+    pub fn stop(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+}
+
+/// What a message is answered with, and its memory.
+pub struct Reply {
+    text: String,
+    share: Share,
+}
+
+impl Reply {
+    /// An answer.
+    pub fn new(text: String, share: Share) -> Reply {
+        Reply { text, share }
+    }
 }
 
 /// A message that is being answered.
 struct Pending {
-    answer: JoinHandle<String>,
+    answer: JoinHandle<Reply>,
     bytes: usize,
 }
 
 enum Happened {
     Stopped,
-    Answered(Result<String, JoinError>),
+    Answered(Result<Reply, JoinError>),
     Came(io::Result<Vec<u8>>),
     TimeUp,
 }
 
-/// Answers the messages of a stream until it ends.
-pub async fn converse<S, A, F>(stream: S, bodies: &Bodies, terms: &Terms, answer: A)
-where
+/// Answers the messages of a stream until it ends. Each takes its memory of a `share`.
+pub async fn converse<S, A, F>(
+    stream: S,
+    message_bytes_max: usize,
+    share: impl Fn() -> Share,
+    terms: &Terms,
+    answer: A,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
     A: Fn(Result<Body, Problem>) -> F,
-    F: Future<Output = String> + Send + 'static,
+    F: Future<Output = Reply> + Send + 'static,
 {
     let now = Instant::now();
     let session = Session {
         stream,
-        bodies,
+        new_share: share,
         terms,
         answer,
-        decoder: Decoder::new(bodies.body_bytes_max()),
+        decoder: Decoder::new(message_bytes_max),
         input: Vec::new(),
-        room: Ok(None),
+        share: Ok(None),
         in_flight: VecDeque::new(),
         in_flight_bytes: 0,
         out: Vec::new(),
+        out_shares: Vec::new(),
         ending: None,
         is_paused: false,
         heard: now,
@@ -109,19 +134,21 @@ where
     session.run().await;
 }
 
-struct Session<'a, S, A> {
+struct Session<'a, S, N, A> {
     stream: S,
-    bodies: &'a Bodies,
+    new_share: N,
     terms: &'a Terms,
     answer: A,
     decoder: Decoder,
     /// What came and is not decoded, for want of room.
     input: Vec<u8>,
-    /// For the message that comes, or why there is none.
-    room: Result<Option<Room>, Problem>,
+    /// Memory for the message that comes, or why there is none.
+    share: Result<Option<Share>, Problem>,
     in_flight: VecDeque<Pending>,
     in_flight_bytes: usize,
     out: Vec<u8>,
+    /// Of the answers in it.
+    out_shares: Vec<Share>,
     /// The code and reason of our close, which is sent after the last answer.
     ending: Option<(Option<CloseCode>, String)>,
     is_paused: bool,
@@ -135,11 +162,12 @@ struct Session<'a, S, A> {
     idle_since: Instant,
 }
 
-impl<S, A, F> Session<'_, S, A>
+impl<S, N, A, F> Session<'_, S, N, A>
 where
     S: AsyncRead + AsyncWrite + Unpin,
+    N: Fn() -> Share,
     A: Fn(Result<Body, Problem>) -> F,
-    F: Future<Output = String> + Send + 'static,
+    F: Future<Output = Reply> + Send + 'static,
 {
     async fn run(mut self) {
         loop {
@@ -154,12 +182,14 @@ where
             }
             match self.next().await {
                 Happened::Stopped => self.end(CloseCode::Restart, "this server stops"),
-                Happened::Answered(Ok(text)) => self.answered(&text),
+                Happened::Answered(Ok(reply)) => self.answered(reply),
                 // The runtime ends.
                 Happened::Answered(Err(_)) => return,
                 Happened::Came(Ok(bytes)) if !bytes.is_empty() => self.came(bytes),
-                // It broke off without a close.
-                Happened::Came(_) => return,
+                // It says nothing more, and may still read: what it has sent is answered.
+                Happened::Came(Ok(_)) => self.ending = Some((None, String::new())),
+                // It broke off.
+                Happened::Came(Err(_)) => return,
                 Happened::TimeUp => self.time_up(),
             }
         }
@@ -249,24 +279,26 @@ where
         if bytes == 0 {
             return;
         }
-        self.room = mem::replace(&mut self.room, Ok(None)).and_then(|room| {
-            let mut room = room.map_or_else(|| self.bodies.room(), Ok)?;
-            self.bodies.grow(&mut room, bytes)?;
-            Ok(Some(room))
+        self.share = mem::replace(&mut self.share, Ok(None)).and_then(|share| {
+            let mut share = share.unwrap_or_else(|| (self.new_share)());
+            match share.grow_to(bytes) {
+                true => Ok(Some(share)),
+                false => Err(Problem::MemoryFull),
+            }
         });
-        if self.room.is_err() {
+        if self.share.is_err() {
             self.decoder.forget_message();
         }
     }
 
     fn begin(&mut self, bytes: Vec<u8>) {
-        self.hold(bytes.len());
+        self.hold(bytes.capacity());
         self.message_since = None;
         self.idle_since = Instant::now();
         let message_bytes = bytes.len();
-        let room = mem::replace(&mut self.room, Ok(None));
-        let room = room.and_then(|room| room.map_or_else(|| self.bodies.room(), Ok));
-        let answer = (self.answer)(room.map(|room| room.body(bytes)));
+        let share = mem::replace(&mut self.share, Ok(None));
+        let share = share.map(|share| share.unwrap_or_else(|| (self.new_share)()));
+        let answer = (self.answer)(share.map(|share| Body::new(bytes, share)));
         self.in_flight_bytes += message_bytes;
         self.in_flight.push_back(Pending {
             // It goes on whether its answer can be written or not, and on another processor.
@@ -276,17 +308,22 @@ where
     }
 
     /// Writes the first answer, and with it those that are ready behind it.
-    fn answered(&mut self, first: &str) {
+    fn answered(&mut self, first: Reply) {
         self.idle_since = Instant::now();
         self.forget_first();
-        write_text(first, &mut self.out);
+        self.put(first);
         while self.out.len() < WRITE_BYTES
             && let Some(next) = self.in_flight.front_mut()
-            && let Some(Ok(text)) = (&mut next.answer).now_or_never()
+            && let Some(Ok(next)) = (&mut next.answer).now_or_never()
         {
             self.forget_first();
-            write_text(&text, &mut self.out);
+            self.put(next);
         }
+    }
+
+    fn put(&mut self, reply: Reply) {
+        write_text(&reply.text, &mut self.out);
+        self.out_shares.push(reply.share);
     }
 
     fn forget_first(&mut self) {
@@ -334,7 +371,7 @@ where
         if self.out.is_empty() {
             return true;
         }
-        let out = mem::take(&mut self.out);
+        let (out, _shares) = (mem::take(&mut self.out), mem::take(&mut self.out_shares));
         let write = async {
             self.stream.write_all(&out).await?;
             self.stream.flush().await
@@ -377,6 +414,7 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::pool::{Holder, Pool};
     use clap::Parser as _;
     use futures_util::{SinkExt as _, StreamExt as _};
     use std::sync::Arc;
@@ -399,12 +437,29 @@ mod tests {
         A: Fn(Result<Body, Problem>) -> F + Send + 'static,
         F: Future<Output = String> + Send + 'static,
     {
+        open_with(flags, 100 << 20, answer).await
+    }
+
+    async fn open_with<A, F>(flags: &[&str], memory_bytes: usize, answer: A) -> Ends
+    where
+        A: Fn(Result<Body, Problem>) -> F + Send + 'static,
+        F: Future<Output = String> + Send + 'static,
+    {
+        let nothing = Pool::new(0);
+        let answer = move |message| {
+            let (answer, share) = (answer(message), nothing.share(Holder::MANY));
+            async move { Reply::new(answer.await, share) }
+        };
         let limits = Flags::parse_from([&["serve"], flags].concat()).limits;
         let stop = CancellationToken::new();
         let terms = Terms::new(&limits, stop.clone());
-        let bodies = Bodies::new(&limits, stop.clone());
+        let memory = Pool::new(memory_bytes);
+        let share = move || memory.share(Holder::MANY);
+        let body_bytes_max = limits.body_bytes_max as usize;
         let (theirs, ours) = duplex(4096);
-        let session = tokio::spawn(async move { converse(ours, &bodies, &terms, answer).await });
+        let session = tokio::spawn(async move {
+            converse(ours, body_bytes_max, share, &terms, answer).await;
+        });
         let client = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
         Ends {
             client,
@@ -577,7 +632,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_memory_a_message_is_refused_and_the_next_is_not() {
-        let mut ends = open(&["--bodies-bytes-max", "20000"], done).await;
+        let mut ends = open_with(&[], 20_000, done).await;
         for _ in 0..2 {
             ends.send(&"x".repeat(30_000)).await;
             let refused = ends.next().await;

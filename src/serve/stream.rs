@@ -13,9 +13,10 @@ use hyper_util::rt::TokioIo;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::body::{Bodies, Body};
+use super::body::Body;
 use super::problem::Problem;
-use super::session::{self, Terms};
+use super::session::{self, Reply, Terms};
+use crate::http::pool::Share;
 use crate::http::{Answer, Peer};
 
 /// A handshake that is to be answered.
@@ -100,16 +101,24 @@ pub async fn run<A, F>(
     upgrade: OnUpgrade,
     peer: Arc<Peer>,
     gauge: Gauge,
-    bodies: &Bodies,
+    message_bytes_max: usize,
+    share: impl Fn() -> Share,
     terms: &Terms,
     answer: A,
 ) where
     A: Fn(Result<Body, Problem>) -> F,
-    F: Future<Output = String> + Send + 'static,
+    F: Future<Output = Reply> + Send + 'static,
 {
     if let Ok(upgraded) = upgrade.await {
         let _open = Open::new(gauge);
-        session::converse(TokioIo::new(upgraded), bodies, terms, answer).await;
+        session::converse(
+            TokioIo::new(upgraded),
+            message_bytes_max,
+            share,
+            terms,
+            answer,
+        )
+        .await;
     }
     drop(peer);
 }

@@ -22,10 +22,13 @@ pub const SITE_IDS_MAX: usize = 20_000;
 const SHORT_SQL_BYTES: usize = 16 << 10;
 
 /// Rows that ClickHouse sends at once. The driver makes about 64 bytes of each of its four values and
-/// queues up to 32 blocks, so this is 64 MiB at worst; with ClickHouse's own 65,409 it would be 512.
-const BLOCK_ROWS: usize = 8_192;
+/// queues up to 32 blocks, so this is 16 MiB at worst; with ClickHouse's own 65,409 it would be 512.
+const BLOCK_ROWS: usize = 2_048;
 
 const HOURS_A_DAY: i64 = 24;
+
+/// Whether there is memory for so many rows more.
+pub type Room<'a> = dyn Fn(usize) -> bool + Send + Sync + 'a;
 
 /// Which days and sites a report is about; without a bound, all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,6 +81,8 @@ pub enum CountersError {
     TooManyRows,
     /// More than 20,000 sites are named; how many.
     TooManySites(usize),
+    /// Whoever asks has no memory for its rows.
+    NoRoom,
     /// ClickHouse did not answer.
     Store(Error),
 }
@@ -99,6 +104,9 @@ impl fmt::Display for CountersError {
                 f,
                 "the report names {count} sites and may name {SITE_IDS_MAX}; ask for all sites, or for some at a time"
             ),
+            CountersError::NoRoom => {
+                f.write_str("the report has more rows than there is memory for")
+            }
             CountersError::Store(err) => err.fmt(f),
         }
     }
@@ -167,14 +175,15 @@ impl Filter {
 
 impl Connection {
     /// Counts the events of this shard that a filter selects, each event once, in no order; and says how far it is
-    /// complete.
+    /// complete. Asks `room` for more rows before it takes memory for them.
     ///
     /// # Errors
-    /// [`CountersError::TooManyRows`] or [`Error::Hidden`] rather than a part of the answer.
+    /// [`CountersError::NoRoom`], [`CountersError::TooManyRows`] or [`Error::Hidden`] rather than a part of the answer.
     pub(super) async fn counters(
         &self,
         filter: &Filter,
         shard: Shard,
+        room: &Room<'_>,
     ) -> Result<(Vec<Counter>, Through), CountersError> {
         self.verify_visibility().await?;
         // Asked first: what is claimed now is in the table now, and counted below.
@@ -185,18 +194,41 @@ impl Connection {
             self.execute(&format!("SET max_query_size = {}", sql.len() + 1))
                 .await?;
         }
-        self.each_block(&sql, QUERY_TIMEOUT, |block| {
+        let mut has_room = true;
+        let reading = self.each_block(&sql, QUERY_TIMEOUT, |block| {
+            has_room = has_room && reserve(&mut counters, block.rows as usize, room);
+            if !has_room {
+                return Err(unexpected("so many rows"));
+            }
             for row in rows_of(block) {
                 counters.push(counter(&row).ok_or_else(|| unexpected("a report"))?);
             }
             Ok(())
-        })
-        .await?;
+        });
+        let read = reading.await;
+        if !has_room {
+            return Err(CountersError::NoRoom);
+        }
+        read?;
         if counters.len() > ROWS_MAX {
             return Err(CountersError::TooManyRows);
         }
         Ok((counters, through))
     }
+}
+
+/// Makes room for so many rows more.
+fn reserve(counters: &mut Vec<Counter>, rows: usize, room: &Room<'_>) -> bool {
+    let before = counters.capacity();
+    let grown = match counters.len() + rows <= before {
+        true => before,
+        false => (counters.len() + rows).max(2 * before),
+    };
+    let has_room = room(grown - before);
+    if has_room {
+        counters.reserve_exact(grown - counters.len());
+    }
+    has_room
 }
 
 fn counter(row: &[Value]) -> Option<Counter> {

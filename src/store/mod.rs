@@ -37,7 +37,7 @@ use chrono::Utc;
 pub use claims::Claim;
 pub use class::Class;
 pub use connection::{Connection, Error};
-pub use counters::{Counter, Counters, CountersError, Filter, Freshness, ROWS_MAX, SITE_IDS_MAX};
+pub use counters::{Counter, Counters, CountersError, Filter, Freshness, SITE_IDS_MAX};
 pub use dead_letters::DeadLetter;
 pub use declared::{Declared, declared};
 pub use events::{Head, Place};

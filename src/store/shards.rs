@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use futures_util::future::try_join_all;
 
-use super::counters::{ROWS_MAX, SITE_IDS_MAX};
+use super::counters::{ROWS_MAX, Room, SITE_IDS_MAX};
 use super::{Args, Counter, Counters, CountersError, Error, Filter, Identifier, Store, claims};
 use crate::flags::parse_address;
 
@@ -126,13 +126,17 @@ impl Shards {
     /// # Errors
     /// A shard does not answer, or has no schema that fits; [`CountersError::TooManyRows`] rather than a part of the
     /// answer, and [`CountersError::TooManySites`].
-    pub async fn counters(&self, filter: &Filter) -> Result<Counters, CountersError> {
+    pub async fn counters(
+        &self,
+        filter: &Filter,
+        room: &Room<'_>,
+    ) -> Result<Counters, CountersError> {
         if filter.site_ids.len() > SITE_IDS_MAX {
             return Err(CountersError::TooManySites(filter.site_ids.len()));
         }
         let answers = self.iter().map(async |shard| {
             let connection = shard.connect_to_schema().await?;
-            connection.counters(filter, shard.shard()).await
+            connection.counters(filter, shard.shard(), room).await
         });
         let (rows, through): (Vec<_>, Vec<_>) = try_join_all(answers).await?.into_iter().unzip();
         // Sorting a million takes a tenth of a second, in which others want to be answered.
