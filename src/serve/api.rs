@@ -136,6 +136,8 @@ impl Api {
             Ok(answer)
         };
         let answer = surviving(&id, route, answering).await;
+        let (time, stop) = (self.acceptor.bodies().body_time(), self.streams.stop());
+        unread.discard(time, &stop).await;
         let mut answer = answer.unwrap_or_else(|refused: Refused| {
             if sends_events {
                 self.metrics.refused(&refused);
@@ -143,8 +145,7 @@ impl Api {
             self.refuse(refused, &sender)
         });
         let share = || self.pools.memory.take(sender.holder, DISCARD_MEMORY_BYTES);
-        let (time, stop) = (self.acceptor.bodies().body_time(), self.streams.stop());
-        unread.discard(share, time, stop);
+        unread.discard_rest(share, time, stop);
         self.metrics
             .answered(route, answer.status(), began.elapsed());
         if let Some(entry) = entry {

@@ -1,6 +1,6 @@
-//! What a sender still sends of a body that was refused: it is read and thrown away for a while, with the answer already on
-//! its way. A connection that closes in the middle of a body is reset, and the answer may be lost with it; senders that are
-//! proxies then say 502, and those that were told nothing send the same again.
+//! What a sender still sends of a body that is refused: it is read and thrown away, and then the answer is sent. An answer
+//! that comes before the end of the body is lost by many: proxies that stream say 400 or 502 in its place, and a connection
+//! that closes in the middle of a body is reset. A sender that was told nothing sends the same again, for ever.
 
 use std::time::Duration;
 
@@ -15,20 +15,27 @@ use crate::http::pool::Share;
 /// Bytes of a body that are thrown away. More is cut off; 64 MiB are the largest body that a `serve` can be told to take.
 const DISCARD_BYTES_MAX: usize = 64 << 20;
 
-/// What a body takes meanwhile, apart from its connection.
+/// After so much silence the sender counts as one that waits for the answer before it goes on.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// What a body takes that is still read after the answer, apart from its connection.
 pub const DISCARD_MEMORY_BYTES: usize = 4 << 10;
 
 /// The body of a request, as long as it has not come to its end.
 pub struct Unread {
     body: Incoming,
+    bytes_left: usize,
     is_wanted: bool,
 }
 
 impl Unread {
     /// A body. A sender that asked first whether to send it (`asks_first`) has not sent it, and is not made to.
     pub fn new(body: Incoming, asks_first: bool) -> Unread {
-        let is_wanted = !asks_first && !body.is_end_stream();
-        Unread { body, is_wanted }
+        Unread {
+            is_wanted: !asks_first && !body.is_end_stream(),
+            bytes_left: DISCARD_BYTES_MAX,
+            body,
+        }
     }
 
     /// What there is to read.
@@ -41,8 +48,17 @@ impl Unread {
         self.is_wanted = false;
     }
 
-    /// Reads what still comes, in the background.
-    pub fn discard(
+    /// Throws away what comes, within limits, as long as it comes without a pause.
+    pub async fn discard(&mut self, time: Duration, stop: &CancellationToken) {
+        if !self.is_wanted {
+            return;
+        }
+        let reading = async { while let Ok(true) = timeout(SILENCE, self.read_some()).await {} };
+        let _ = stop.run_until_cancelled(timeout(time, reading)).await;
+    }
+
+    /// And in the background what comes later.
+    pub fn discard_rest(
         mut self,
         share: impl FnOnce() -> Option<Share>,
         time: Duration,
@@ -55,18 +71,23 @@ impl Unread {
             return;
         };
         tokio::spawn(async move {
-            let reading = timeout(time, self.read());
-            stop.run_until_cancelled(reading).await;
+            let reading = async { while self.read_some().await {} };
+            let _ = stop.run_until_cancelled(timeout(time, reading)).await;
             drop(share);
         });
     }
 
-    async fn read(&mut self) {
-        let mut bytes = 0;
-        while bytes < DISCARD_BYTES_MAX
-            && let Some(Ok(frame)) = self.body.frame().await
-        {
-            bytes += frame.data_ref().map_or(0, Bytes::len);
+    /// Whether there may be more.
+    async fn read_some(&mut self) -> bool {
+        let frame = self.body.frame().await;
+        let bytes = match &frame {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+            _ => self.bytes_left + 1,
+        };
+        match self.bytes_left.checked_sub(bytes) {
+            Some(left) => self.bytes_left = left,
+            None => self.is_wanted = false,
         }
+        self.is_wanted
     }
 }
