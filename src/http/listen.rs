@@ -98,7 +98,7 @@ pub struct Peer {
     /// For long answers, from the first of them on.
     sending: OnceLock<Share>,
     hang_up: HangUp,
-    _shares: [Share; 2],
+    shares: Option<[Share; 2]>,
     _counted: Counted,
     _tracked: TaskTrackerToken,
 }
@@ -366,7 +366,7 @@ where
             memory: Arc::clone(&self.shared.memory),
             sending: OnceLock::new(),
             hang_up,
-            _shares: shares,
+            shares: Some(shares),
             _counted: Counted::new(&self.counts.open),
             _tracked: self.tracker.token(),
         };
@@ -414,7 +414,9 @@ where
             if let Some(client) = announced {
                 peer.address.set_ip(client);
                 peer.holder = self.shared.proxies.holder(client);
-                peer._shares = self.shares(peer.holder)?;
+                // Its own are for all who come through the proxy.
+                peer.shares = None;
+                peer.shares = Some(self.shares(peer.holder)?);
             }
         }
         let stream = greet(socket, self.tls.as_ref()).await.map_err(|_| NO_TLS)?;

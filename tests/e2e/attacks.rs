@@ -6,7 +6,7 @@
 
 mod bodies;
 mod connections;
-mod http2;
+pub mod http2;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Once};

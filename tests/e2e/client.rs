@@ -1,5 +1,7 @@
 //! HTTP as a client sees it, and the events that it sends.
 
+use std::io;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +10,7 @@ use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use uuid::Uuid;
 
 /// After which a request counts as hung. Far above every limit that the contract has.
@@ -62,6 +64,16 @@ impl Reply {
     }
 }
 
+/// Connects from an address of this machine: 127.0.0.N.
+///
+/// # Errors
+/// The connection failed.
+pub async fn connect_from(source: u8, address: &str) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((Ipv4Addr::new(127, 0, 0, source), 0).into())?;
+    socket.connect(address.parse().unwrap()).await
+}
+
 /// One request on a connection of its own.
 ///
 /// # Errors
@@ -73,8 +85,23 @@ pub async fn request(
     headers: &[(&str, &str)],
     body: impl Into<Bytes>,
 ) -> Result<Reply, String> {
+    request_from(1, address, method, path, headers, body).await
+}
+
+/// As [`request`], from 127.0.0.N.
+///
+/// # Errors
+/// As [`request`].
+pub async fn request_from(
+    source: u8,
+    address: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Result<Reply, String> {
     let exchange = async {
-        let stream = TcpStream::connect(address)
+        let stream = connect_from(source, address)
             .await
             .map_err(|err| err.to_string())?;
         let handshake = http1::handshake(TokioIo::new(stream)).await;

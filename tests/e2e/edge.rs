@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::client::{events, get, post};
+use crate::client::{events, get};
 use crate::process::eventually;
 use crate::world::World;
 
@@ -292,28 +292,6 @@ async fn options_and_methods_are_told_by_path() {
         .unwrap();
     assert_eq!(none.status, 404);
     assert!(none.text().contains("POST /v1/events"));
-}
-
-#[tokio::test]
-async fn too_many_requests_at_once_are_503() {
-    let world = World::new("requests");
-    world.migrate(&[]).await;
-    let serve = world.serve_with(&["--requests-max", "1"]).await;
-    let mut slow = TcpStream::connect(&serve.address).await.unwrap();
-    let head = "POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n";
-    slow.write_all(head.as_bytes()).await.unwrap();
-    eventually("the limit to be reached", async || {
-        let count = serve.metric("captcha_http_requests_in_progress").await;
-        (count == 1.0).then_some(()).ok_or(count.to_string())
-    })
-    .await;
-    get(&serve.address, "/v1/").await.assert_away();
-    drop(slow);
-    eventually("room for one", async || {
-        let reply = post(&serve.address, &events(1)).await;
-        (reply.status == 200).then_some(()).ok_or(reply.text())
-    })
-    .await;
 }
 
 /// Sends one event after the other on one connection until it is told that the connection ends; how many were accepted.

@@ -49,6 +49,7 @@ mod secure_kafka;
 mod serve;
 mod settings;
 mod shards;
+mod shares;
 mod stream;
 mod variables;
 mod visibility;

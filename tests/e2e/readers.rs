@@ -4,8 +4,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::client::{Reply, accept, events, get};
+use crate::client::{Reply, accept, events, get, post};
 use crate::process::{Process, Server, eventually, shared};
+use crate::stream::Stream;
 use crate::world::{World, counters};
 
 /// People who open the report together, as the first who met refusals were.
@@ -143,4 +144,41 @@ async fn a_reader_that_hangs_up_frees_its_place_in_the_queue() {
     .await;
     assert!(text.starts_with("HTTP/1.1 503"), "{text}");
     asking.shutdown().await;
+}
+
+#[tokio::test]
+async fn too_many_requests_at_once_are_503() {
+    let flags = ["--requests-max", "1"];
+    let (clickhouse, serve, mut asking) = stuck("requests", &flags, 1).await;
+    let in_progress = "captcha_http_requests_in_progress";
+    eventually("the limit to be reached", async || {
+        let count = serve.metric(in_progress).await;
+        (count == 1.0).then_some(()).ok_or(count.to_string())
+    })
+    .await;
+    // What needs no server needs no place either.
+    assert_eq!(get(&serve.address, "/v1/").await.status, 200);
+    eventually("a request without a place", async || {
+        let reply = post(&serve.address, &events(1)).await;
+        (reply.status == 503)
+            .then(|| reply.assert_away())
+            .ok_or("there was one".to_string())
+    })
+    .await;
+    let mut stream = Stream::open(&serve.address).await;
+    eventually("a message without a place", async || {
+        stream.send(events(1)).await;
+        let answer = stream.answer().await;
+        let seconds = answer["retry_after"].as_u64().unwrap_or_default();
+        let is_told = answer["status"] == 503 && (1..=30).contains(&seconds);
+        is_told.then_some(()).ok_or(answer.to_string())
+    })
+    .await;
+    asking.shutdown().await;
+    clickhouse.thaw();
+    eventually("room for one", async || {
+        let reply = post(&serve.address, &events(1)).await;
+        (reply.status == 200).then_some(()).ok_or(reply.text())
+    })
+    .await;
 }

@@ -6,7 +6,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -19,10 +19,10 @@ use crate::world::World;
 const PATH: &str = "/v1/events/stream";
 
 /// A client's end of a stream.
-struct Stream(WebSocketStream<TcpStream>);
+pub struct Stream(WebSocketStream<TcpStream>);
 
 impl Stream {
-    async fn open(address: &str) -> Stream {
+    pub async fn open(address: &str) -> Stream {
         Stream::try_open(address, PATH).await.unwrap()
     }
 
@@ -34,7 +34,7 @@ impl Stream {
         Ok(Stream(stream))
     }
 
-    async fn send(&mut self, text: impl ToString) {
+    pub async fn send(&mut self, text: impl ToString) {
         self.0.send(Message::text(text.to_string())).await.unwrap();
     }
 
@@ -49,7 +49,7 @@ impl Stream {
         }
     }
 
-    async fn answer(&mut self) -> Value {
+    pub async fn answer(&mut self) -> Value {
         match self.next().await {
             Message::Text(text) => serde_json::from_str(&text).unwrap(),
             other => panic!("no answer: {other:?}"),
@@ -313,37 +313,18 @@ async fn send_until_closed(stream: Stream) -> u64 {
 }
 
 #[tokio::test]
-async fn streams_and_their_messages_count_for_the_limits() {
+async fn a_stream_counts_as_a_connection() {
     let world = World::new("stream_limits");
     world.migrate(&[]).await;
-    let limits = ["--connections-max", "2", "--requests-max", "1"];
-    let serve = world.serve_with(&limits).await;
-    let mut stream = Stream::open(&serve.address).await;
-    // A request whose body does not come, though it may.
-    let mut silent = TcpStream::connect(&serve.address).await.unwrap();
-    let head = "POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\nexpect: 100-continue\r\n\r\n";
-    silent.write_all(head.as_bytes()).await.unwrap();
-    let mut told = [0; 12];
-    silent.read_exact(&mut told).await.unwrap();
-    assert_eq!(&told, b"HTTP/1.1 100");
-    stream.send(served("2024-01-01T00:00:00")).await;
-    let answer = stream.answer().await;
-    assert_eq!(answer["status"], 503, "{answer}");
-    let seconds = answer["retry_after"].as_u64().unwrap();
-    assert!((1..=30).contains(&seconds), "{answer}");
-    post(&serve.address, &events(1)).await.assert_away();
-    drop(silent);
-    eventually("a place for one request", async || {
-        let reply = try_post(&serve.address, &events(1)).await?;
-        (reply.status == 200).then_some(()).ok_or(reply.text())
-    })
-    .await;
-    eventually("the stream to be alone", async || {
-        let open = serve.metric("captcha_connections_open").await;
-        (open == 1.0).then_some(()).ok_or(open.to_string())
-    })
-    .await;
+    // Of which one address has two.
+    let serve = world.serve_with(&["--connections-max", "4"]).await;
+    let stream = Stream::open(&serve.address).await;
     let held = TcpStream::connect(&serve.address).await.unwrap();
+    eventually("both to be open", async || {
+        let open = serve.metric("captcha_connections_open").await;
+        (open == 2.0).then_some(()).ok_or(open.to_string())
+    })
+    .await;
     post(&serve.address, &events(1)).await.assert_away();
     drop(stream);
     eventually("the place of the stream", async || {
@@ -352,6 +333,26 @@ async fn streams_and_their_messages_count_for_the_limits() {
     })
     .await;
     drop(held);
+}
+
+#[tokio::test]
+async fn a_client_that_has_said_everything_gets_its_answers() {
+    let world = World::new("said_all");
+    world.migrate(&[]).await;
+    let serve = world.serve().await;
+    let mut stream = Stream::open(&serve.address).await;
+    for _ in 0..3 {
+        stream.send(events(2)).await;
+    }
+    // A FIN in the place of a close, right behind the messages.
+    stream.0.get_mut().shutdown().await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(receipts(&stream.answer().await).len(), 2);
+    }
+    match stream.next().await {
+        Message::Close(None) => {}
+        other => panic!("no close: {other:?}"),
+    }
 }
 
 /// Memory that a process takes, in KiB.

@@ -80,8 +80,46 @@ fn post() -> Vec<u8> {
     .concat()
 }
 
+/// The settings of a client that no answer may be sent to: a window of 0 bytes for each.
+pub const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
+
+/// RFC 9113 section 7.
+pub const REFUSED_STREAM: u32 = 7;
+
+/// The request of a connection with this number, from 0: GET /v1/.
+pub fn get_stream(number: u32) -> Vec<u8> {
+    frame(HEADERS, END_STREAM | END_HEADERS, 2 * number + 1, &get())
+}
+
+/// What a server says, frame by frame.
+pub struct Frames(TcpStream);
+
+impl Frames {
+    pub fn of(stream: TcpStream) -> Frames {
+        Frames(stream)
+    }
+
+    /// The error of the next stream that is reset.
+    pub async fn reset(&mut self) -> u32 {
+        let read = async {
+            loop {
+                let mut head = [0; 9];
+                self.0.read_exact(&mut head).await.unwrap();
+                let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+                let mut payload = vec![0; len];
+                self.0.read_exact(&mut payload).await.unwrap();
+                if head[3] == RST_STREAM {
+                    return u32::from_be_bytes(payload.try_into().unwrap());
+                }
+            }
+        };
+        let reset = tokio::time::timeout(crate::process::PATIENCE, read).await;
+        reset.expect("a stream that is reset")
+    }
+}
+
 /// A connection, with these settings of its client.
-async fn connect(address: &str, settings: &[u8]) -> TcpStream {
+pub async fn connect(address: &str, settings: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let hello = [
         &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
