@@ -5,8 +5,10 @@
 //! against a clock.
 
 mod bodies;
+mod cgroup;
 mod connections;
 pub mod http2;
+mod together;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Once};
@@ -22,6 +24,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::cgroup::Cgroup;
 use crate::client::{self, events};
 use crate::process::{PATIENCE, Process, eventually};
 use crate::world::World;
@@ -35,16 +38,36 @@ pub struct Siege {
     pub serve: Process,
     before_kb: u64,
     bystander: JoinHandle<()>,
-    answered: Arc<AtomicU64>,
+    beside: Arc<Beside>,
+    cgroup: Option<Cgroup>,
     stop: CancellationToken,
     _world: World,
     _turn: MutexGuard<'static, ()>,
+}
+
+/// What became of the requests of the client beside an attack.
+#[derive(Default)]
+struct Beside {
+    answered: AtomicU64,
+    refused: AtomicU64,
+    /// How the last one was refused.
+    last: std::sync::Mutex<String>,
 }
 
 impl Siege {
     /// Starts a server with these flags, and the client beside the attack. `fresh`: who also makes a new connection
     /// for each request.
     pub async fn begin(name: &'static str, flags: &[&str], fresh: bool) -> Siege {
+        Siege::begin_within(name, flags, fresh, None).await
+    }
+
+    /// The same, where the system and the process together may take no more than so many bytes: `memory_bytes_max`.
+    pub async fn begin_within(
+        name: &'static str,
+        flags: &[&str],
+        fresh: bool,
+        memory_bytes_max: Option<u64>,
+    ) -> Siege {
         static TURN: Mutex<()> = Mutex::const_new(());
         static RAISED: Once = Once::new();
         let turn = TURN.lock().await;
@@ -53,24 +76,27 @@ impl Siege {
         world.migrate(&["--partitions", "1"]).await;
         let serve = world.serve_with(flags).await;
         serve.await_ready(200, "kafka: ok").await;
-        let mut sender = connect(&serve.address).await;
+        let cgroup = memory_bytes_max.and_then(|bytes| Cgroup::around(serve.pid(), bytes));
+        let mut sender = connect(&serve.address).await.unwrap();
         // What is allocated once is not the attack's.
         for _ in 0..100 {
-            post(&mut sender).await;
+            post(&mut sender).await.unwrap();
         }
         let before_kb = memory_kb(&serve, "VmRSS");
         let peak = format!("/proc/{}/clear_refs", serve.pid());
         std::fs::write(peak, "5").unwrap();
-        let (stop, answered) = (CancellationToken::new(), Arc::default());
+        let (stop, beside) = (CancellationToken::new(), Arc::default());
         let fresh = fresh.then(|| serve.address.clone());
-        let bystander = stand_by(sender, fresh, stop.clone(), Arc::clone(&answered));
+        let address = serve.address.clone();
+        let bystander = stand_by(sender, fresh, address, stop.clone(), Arc::clone(&beside));
         let bystander = tokio::spawn(bystander);
         Siege {
             name,
             serve,
             before_kb,
             bystander,
-            answered,
+            beside,
+            cgroup,
             stop,
             _world: world,
             _turn: turn,
@@ -79,9 +105,9 @@ impl Siege {
 
     /// Waits until the client beside the attack has been answered some more.
     pub async fn await_bystander(&self) {
-        let so_far = self.answered.load(Relaxed);
+        let so_far = self.beside.answered.load(Relaxed);
         eventually("the client beside the attack to be answered", async || {
-            let answered = self.answered.load(Relaxed);
+            let answered = self.beside.answered.load(Relaxed);
             assert!(!self.bystander.is_finished(), "it gave up");
             (answered > so_far + 5)
                 .then_some(())
@@ -114,18 +140,24 @@ impl Siege {
         self.await_bystander().await;
         self.stop.cancel();
         self.bystander.await.unwrap();
+        let refused = self.beside.refused.load(Relaxed);
         let peak = memory_kb(&self.serve, "VmHWM").saturating_sub(self.before_kb);
         // Allocators keep most of what was freed for what comes next, so that this is no measure but what is seen.
         let left = memory_kb(&self.serve, "VmRSS").saturating_sub(self.before_kb);
         let megabytes = |kb: u64| kb as f64 / 1024.0;
         println!(
-            "{:<40} {:6.1} MB before, {:+6.1} at most, {:+6.1} after; {} requests beside it; {stopped_by}",
+            "{:<40} {:6.1} MB before, {:+6.1} at most, {:+6.1} after; of {} requests beside it {refused} refused; {stopped_by}",
             self.name,
             megabytes(self.before_kb),
             megabytes(peak),
             megabytes(left),
-            self.answered.load(Relaxed),
+            self.beside.answered.load(Relaxed) + refused,
         );
+        if let Some(cgroup) = self.cgroup {
+            println!("{:<40} {}", "", cgroup.found());
+        }
+        let last = self.beside.last.lock().unwrap().clone();
+        assert_eq!(refused, 0, "the last: {last}");
         assert!(
             peak >> 10 <= during_mb_max,
             "{peak} kB at most, limit {during_mb_max} MB"
@@ -156,45 +188,75 @@ fn memory_kb(process: &Process, name: &str) -> u64 {
     value.parse().unwrap()
 }
 
-async fn connect(address: &str) -> SendRequest<Full<Bytes>> {
-    let stream = TcpStream::connect(address).await.unwrap();
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+/// From where the client beside an attack comes; attackers come from elsewhere.
+const BESIDE: u8 = 2;
+
+async fn connect(address: &str) -> Result<SendRequest<Full<Bytes>>, String> {
+    let stream = client::connect_from(BESIDE, address).await;
+    let stream = TokioIo::new(stream.map_err(|err| err.to_string())?);
+    let (sender, connection) = http1::handshake(stream)
+        .await
+        .map_err(|err| err.to_string())?;
     tokio::spawn(connection);
-    sender
+    Ok(sender)
 }
 
-async fn post(sender: &mut SendRequest<Full<Bytes>>) {
+/// One request, which must be answered 200.
+async fn post(sender: &mut SendRequest<Full<Bytes>>) -> Result<(), String> {
     let request = hyper::Request::post("/v1/events")
         .header("host", "captcha")
         .header("content-type", "application/json")
         .body(Full::new(Bytes::from(events(2).to_string())))
         .unwrap();
     let answer = async {
-        sender.ready().await.unwrap();
-        let answer = sender.send_request(request).await.unwrap();
+        sender.ready().await.map_err(|err| err.to_string())?;
+        let answer = sender
+            .send_request(request)
+            .await
+            .map_err(|err| err.to_string())?;
         let status = answer.status();
-        let body = answer.into_body().collect().await.unwrap().to_bytes();
-        assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
+        let body = answer
+            .into_body()
+            .collect()
+            .await
+            .map_err(|err| err.to_string())?;
+        match status.as_u16() {
+            200 => Ok(()),
+            _ => Err(String::from_utf8_lossy(&body.to_bytes()).into_owned()),
+        }
     };
-    tokio::time::timeout(PATIENCE, answer)
-        .await
-        .expect("an answer");
+    let answer = tokio::time::timeout(PATIENCE, answer).await;
+    answer.unwrap_or_else(|_| Err("no answer".to_string()))
 }
 
 /// The client beside an attack: every request must be answered 200.
 async fn stand_by(
     mut sender: SendRequest<Full<Bytes>>,
     fresh: Option<String>,
+    address: String,
     stop: CancellationToken,
-    answered: Arc<AtomicU64>,
+    beside: Arc<Beside>,
 ) {
     while !stop.is_cancelled() {
-        post(&mut sender).await;
+        let mut answers = vec![post(&mut sender).await];
         if let Some(address) = &fresh {
-            let reply = client::post(address, &events(1)).await;
-            assert_eq!(reply.status, 200, "{}", reply.text());
+            let fresh = async { post(&mut connect(address).await?).await };
+            answers.push(fresh.await);
         }
-        answered.fetch_add(1, Relaxed);
+        for answer in answers {
+            match answer {
+                Ok(()) => drop(beside.answered.fetch_add(1, Relaxed)),
+                Err(reason) => {
+                    beside.refused.fetch_add(1, Relaxed);
+                    *beside.last.lock().unwrap() = reason;
+                }
+            }
+        }
+        if sender.is_closed()
+            && let Ok(again) = connect(&address).await
+        {
+            sender = again;
+        }
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }

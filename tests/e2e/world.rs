@@ -63,7 +63,9 @@ impl World {
 
     /// A command line of captcha, with this world's servers, topic and database.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_captcha"));
+        let program = std::env::var("PROGRAM");
+        let program = program.unwrap_or_else(|_| env!("CARGO_BIN_EXE_captcha").to_string());
+        let mut command = Command::new(program);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAPTCHA_")) {
             command.env_remove(name);
         }

@@ -121,13 +121,27 @@ impl Frames {
 /// A connection, with these settings of its client.
 pub async fn connect(address: &str, settings: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let hello = [
+    stream.write_all(&hello(settings)).await.unwrap();
+    stream
+}
+
+/// How a client with these settings begins.
+pub fn hello(settings: &[u8]) -> Vec<u8> {
+    [
         &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
         &frame(SETTINGS, 0, 0, settings),
     ]
-    .concat();
-    stream.write_all(&hello).await.unwrap();
-    stream
+    .concat()
+}
+
+/// A request of a connection with this number, whose body never ends.
+pub fn begun_stream(number: u32) -> Vec<u8> {
+    let id = 2 * number + 1;
+    [
+        frame(HEADERS, END_HEADERS, id, &post()),
+        frame(DATA, 0, id, &[b' '; 100]),
+    ]
+    .concat()
 }
 
 /// The error of the last GOAWAY, of all that a server said.
