@@ -131,6 +131,30 @@ async fn all_at_once(name: &'static str, from: From) {
     siege.end((POD_BYTES - ROOM_BYTES) >> 20, &stopped_by).await;
 }
 
+/// Unread answers and unread requests fill the buffers of the system, which are the pod's memory too.
+#[tokio::test]
+#[ignore = "minutes: make attacks"]
+async fn requests_whose_answers_are_not_read_on_many_connections() {
+    let name = "3,000 connections that never read";
+    let siege = Siege::begin_within(name, &[], true, Some(POD_BYTES)).await;
+    let address = &siege.serve.address;
+    let mut held = Held::new();
+    // Fast senders first, for whom the system makes its buffers large.
+    let fast = post("content-length: 1000000", &vec![b' '; 1_000_000]);
+    let requests = [fast, GET.repeat(100_000)].concat();
+    for number in 0..10 {
+        let count = connections(3_000) / 10;
+        open(&mut held, 10 + number, address, count, requests.clone());
+    }
+    let streams = held.join_all().await;
+    tokio::time::sleep(HELD).await;
+    siege.await_bystander().await;
+    let open: usize = streams.iter().map(Vec::len).sum();
+    drop(streams);
+    let stopped_by = format!("--memory-bytes-max, against {open} connections");
+    siege.end((POD_BYTES - ROOM_BYTES) >> 20, &stopped_by).await;
+}
+
 #[tokio::test]
 #[ignore = "minutes: make attacks"]
 async fn everything_from_one_address() {
