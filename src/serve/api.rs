@@ -252,8 +252,8 @@ impl Api {
         let rate = caller.take(1)?;
         let _place = self.place(sender.holder)?;
         let share = self.pools.memory.share(sender.holder);
-        let answering = self.reports.answer(&filter, share, sender.peer.hung_up());
-        let answer = answering.await;
+        let (reader, hung_up) = (caller.reader(sender.holder), sender.peer.hung_up());
+        let answer = self.reports.answer(&filter, &reader, share, hung_up).await;
         let answer = answer.inspect_err(|problem| self.metrics.no_report(problem))?;
         Ok(with_rate(answer, rate))
     }

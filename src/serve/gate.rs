@@ -8,7 +8,9 @@ use uuid::Uuid;
 use super::cors::Cors;
 use super::keys::{Denied, Key, Keyring, RateState};
 use super::problem::{ParameterError, Problem};
+use super::reader::Reader;
 use crate::event::{ERRORS_MAX, Event, FieldError};
+use crate::http::pool::Holder;
 use crate::store::Filter;
 
 /// Characters of a header that an answer repeats: the longest name of a host, with a scheme and a port.
@@ -166,6 +168,14 @@ impl Caller {
             .transpose()
             .map(Option::flatten)
             .map_err(Problem::RateLimited)
+    }
+
+    /// With whom it shares its part of the reports: all that have its key, or its address.
+    pub fn reader(&self, holder: Holder) -> Reader {
+        match &self.0 {
+            Some(key) => Reader::Key(key.id().into()),
+            None => Reader::Client(holder),
+        }
     }
 
     /// Narrows a report to the sites that are the caller's.

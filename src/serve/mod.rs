@@ -9,6 +9,7 @@ mod cors;
 mod documents;
 #[cfg(test)]
 mod every_form;
+mod fair_queue;
 mod form;
 mod gate;
 mod head;
@@ -20,6 +21,7 @@ mod new_key;
 mod openapi;
 mod pace;
 mod problem;
+mod reader;
 mod refused;
 mod report;
 mod report_queue;

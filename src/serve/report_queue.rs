@@ -1,14 +1,16 @@
-//! Whose turn it is to ask ClickHouse for a report: a few readers at once, the others in a queue in the order in which
-//! they came.
+//! Whose turn it is to ask ClickHouse for a report: a few at once, and the others wait in a queue in which turns go round
+//! among the readers.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::fair_queue::{Entry, FairQueue};
 use super::pace::Schedule;
+use super::reader::Reader;
 
 /// Reports asked of ClickHouse at once. The answer to one may have a million rows, and ClickHouse uses all its processors
 /// for one alone.
@@ -17,8 +19,10 @@ const ASKING_MAX: usize = 4;
 /// Why a report is refused that is wrong in nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// This many readers wait already.
+    /// This many wait already.
     QueueFull(usize),
+    /// Its place went to a reader who had fewer.
+    Displaced,
     /// There was no turn within this time.
     WaitOver(Duration),
     /// Reports that are being sent have all the rows that may be in memory.
@@ -29,12 +33,13 @@ pub enum Refusal {
 
 impl Refusal {
     /// The names of all in metrics.
-    pub const NAMES: [&str; 4] = ["queue_full", "wait_over", "rows", "hung_up"];
+    pub const NAMES: [&str; 5] = ["queue_full", "displaced", "wait_over", "rows", "hung_up"];
 
     /// Its name in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Refusal::QueueFull(_) => "queue_full",
+            Refusal::Displaced => "displaced",
             Refusal::WaitOver(_) => "wait_over",
             Refusal::Rows => "rows",
             Refusal::HungUp => "hung_up",
@@ -47,6 +52,9 @@ impl fmt::Display for Refusal {
         match self {
             Refusal::QueueFull(1) => f.write_str("one report waits already"),
             Refusal::QueueFull(count) => write!(f, "{count} reports wait already"),
+            Refusal::Displaced => f.write_str(
+                "so many reports wait that another reader has the place of this one; this reader has most of the places",
+            ),
             Refusal::WaitOver(time) => {
                 write!(f, "the report had no turn within {} s", time.as_secs())
             }
@@ -58,87 +66,138 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// The queue of one `serve`. All readers are alike in it.
+/// The queue of one `serve`.
 pub struct ReportQueue {
-    asking: Semaphore,
-    waiting: Semaphore,
+    queue: Mutex<FairQueue<Ticket>>,
     waiting_max: usize,
     wait: Duration,
     began: Instant,
     schedule: Mutex<Schedule>,
 }
 
+/// Where one that waits is told what becomes of it.
+type Ticket = oneshot::Sender<Result<Permit, Refusal>>;
+
 /// The right to ask for a report, until it is dropped.
-pub struct Turn<'a> {
-    queue: &'a ReportQueue,
+pub struct Turn {
+    permit: Permit,
     began: Instant,
-    _permit: SemaphorePermit<'a>,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Turn {
     fn drop(&mut self) {
-        self.queue.with_schedule(|schedule| {
-            schedule.took(self.began.elapsed());
+        let took = self.began.elapsed();
+        self.permit.queue.with_schedule(|schedule| {
+            schedule.took(took);
         });
     }
 }
 
+/// A turn that is not used yet: who was to have it may be gone.
+struct Permit {
+    queue: Arc<ReportQueue>,
+    reader: Reader,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let next = self.queue.with_queue(|queue| queue.end_turn(&self.reader));
+        if let Some((reader, ticket)) = next {
+            let queue = Arc::clone(&self.queue);
+            // Where nobody takes it, it is dropped, and the next one has it.
+            let _ = ticket.send(Ok(Permit { queue, reader }));
+        }
+    }
+}
+
+/// A place in the queue, until it is dropped.
+struct Place<'a> {
+    queue: &'a ReportQueue,
+    reader: &'a Reader,
+    number: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.queue
+            .with_queue(|queue| queue.leave(self.reader, self.number));
+    }
+}
+
 impl ReportQueue {
-    /// A queue of at most `waiting_max` readers, each of whom waits no longer than `wait`.
-    pub fn new(waiting_max: usize, wait: Duration) -> ReportQueue {
-        ReportQueue {
-            asking: Semaphore::new(ASKING_MAX),
-            waiting: Semaphore::new(waiting_max),
+    /// A queue in which at most `waiting_max` wait, each no longer than `wait`.
+    pub fn new(waiting_max: usize, wait: Duration) -> Arc<ReportQueue> {
+        Arc::new(ReportQueue {
+            queue: Mutex::new(FairQueue::new(ASKING_MAX, waiting_max)),
             waiting_max,
             wait,
             began: Instant::now(),
             schedule: Mutex::default(),
-        }
+        })
     }
 
     /// Waits for a turn, unless `hung_up` comes first.
     ///
     /// # Errors
     /// There is none.
-    pub async fn turn(&self, hung_up: impl Future<Output = ()>) -> Result<Turn<'_>, Refusal> {
-        // Nobody is overtaken: what is given back goes to whoever waits longest, and is free only if nobody waits.
-        let permit = match self.asking.try_acquire() {
-            Ok(permit) => Ok(permit),
-            Err(_) => self.wait(hung_up).await,
+    pub async fn turn(
+        self: &Arc<Self>,
+        reader: &Reader,
+        hung_up: impl Future<Output = ()>,
+    ) -> Result<Turn, Refusal> {
+        let (ticket, answer) = oneshot::channel();
+        let permit = match self.with_queue(|queue| queue.enter(reader, ticket)) {
+            Entry::Full => return Err(Refusal::QueueFull(self.waiting_max)),
+            Entry::Turn => Permit {
+                queue: Arc::clone(self),
+                reader: reader.clone(),
+            },
+            Entry::Waits(number, displaced) => {
+                if let Some(displaced) = displaced {
+                    // It may have gone by itself.
+                    let _ = displaced.send(Err(Refusal::Displaced));
+                }
+                let _place = Place {
+                    queue: self,
+                    reader,
+                    number,
+                };
+                self.wait(answer, hung_up).await?
+            }
         };
         Ok(Turn {
-            queue: self,
+            permit,
             began: Instant::now(),
-            _permit: permit?,
         })
     }
 
     async fn wait(
         &self,
+        answer: oneshot::Receiver<Result<Permit, Refusal>>,
         hung_up: impl Future<Output = ()>,
-    ) -> Result<SemaphorePermit<'_>, Refusal> {
-        let place = self.waiting.try_acquire();
-        let _place = place.map_err(|_| Refusal::QueueFull(self.waiting_max))?;
+    ) -> Result<Permit, Refusal> {
         let over = || Refusal::WaitOver(self.wait);
         tokio::select! {
             biased;
-            turn = timeout(self.wait, self.asking.acquire()) => {
-                turn.map_err(|_| over())?.map_err(|_| over())
+            answer = timeout(self.wait, answer) => {
+                answer.map_err(|_| over())?.map_err(|_| over())?
             }
             () = hung_up => Err(Refusal::HungUp),
         }
     }
 
-    /// Readers who wait.
+    /// How many wait.
     pub fn waiting(&self) -> usize {
-        self.waiting_max - self.waiting.available_permits()
+        self.with_queue(|queue| queue.waiting())
     }
 
     /// Seconds after which one who is refused now is to come back: those who are refused together come back one after
     /// the other, at the pace at which reports are answered, and never more of them in a second than the queue takes.
+    /// All readers have one schedule: it is for a server that has too much to do, and a reader with few places meets a
+    /// refusal only there.
     pub fn retry_after(&self) -> u64 {
-        let asking = ASKING_MAX - self.asking.available_permits();
-        let (ahead, places) = (asking + self.waiting(), ASKING_MAX + self.waiting_max);
+        let ahead = self.with_queue(|queue| queue.turns() + queue.waiting());
+        let places = ASKING_MAX + self.waiting_max;
         let now = self.began.elapsed();
         self.with_schedule(|schedule| {
             let each = schedule.each() / ASKING_MAX as u32;
@@ -147,6 +206,10 @@ impl ReportQueue {
             let apart = each.max(Duration::from_secs(1) / places as u32);
             schedule.appoint(now, drained, apart)
         })
+    }
+
+    fn with_queue<T>(&self, act: impl FnOnce(&mut FairQueue<Ticket>) -> T) -> T {
+        act(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn with_schedule<T>(&self, act: impl FnOnce(&mut Schedule) -> T) -> T {
@@ -158,74 +221,107 @@ impl ReportQueue {
 mod tests {
     use super::*;
     use std::future::{pending, ready};
-    use std::sync::Arc;
     use tokio::task::yield_now;
 
     fn queue(waiting_max: usize) -> Arc<ReportQueue> {
-        Arc::new(ReportQueue::new(waiting_max, Duration::from_secs(5)))
+        ReportQueue::new(waiting_max, Duration::from_secs(5))
     }
 
-    async fn all_places(queue: &ReportQueue) -> Vec<Turn<'_>> {
+    fn reader(name: &str) -> Reader {
+        Reader::Key(name.into())
+    }
+
+    async fn all_turns(queue: &Arc<ReportQueue>) -> Vec<Turn> {
         let mut turns = Vec::new();
         for _ in 0..ASKING_MAX {
-            turns.push(queue.turn(pending()).await.unwrap());
+            turns.push(queue.turn(&reader("first"), pending()).await.unwrap());
         }
         turns
     }
 
     #[tokio::test(start_paused = true)]
-    async fn readers_have_their_turn_in_the_order_in_which_they_came() {
+    async fn another_reader_does_not_wait_for_all_that_came_before_it() {
         let queue = queue(10);
-        let mut turns = all_places(&queue).await;
+        let mut turns = all_turns(&queue).await;
         let order = Arc::new(Mutex::new(Vec::new()));
-        for number in 0..10 {
+        for name in ["first", "first", "first", "other", "other", "first"] {
             let (queue, order) = (Arc::clone(&queue), Arc::clone(&order));
             tokio::spawn(async move {
-                let _turn = queue.turn(pending()).await.unwrap();
-                order.lock().unwrap().push(number);
+                let _turn = queue.turn(&reader(name), pending()).await.unwrap();
+                order.lock().unwrap().push(name);
             });
             yield_now().await;
         }
-        assert_eq!(queue.waiting(), 10);
+        assert_eq!(queue.waiting(), 6);
         turns.pop();
-        while order.lock().unwrap().len() < 10 {
+        while order.lock().unwrap().len() < 6 {
             yield_now().await;
         }
-        assert_eq!(*order.lock().unwrap(), Vec::from_iter(0..10));
+        let order = order.lock().unwrap();
+        let expected = ["other", "other", "first", "first", "first", "first"];
+        assert_eq!(*order, expected);
         assert_eq!(queue.waiting(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_reader_without_a_turn_learns_why_and_leaves_its_place() {
         let queue = queue(1);
-        let _turns = all_places(&queue).await;
-        let refused = async |hung_up: bool| {
+        let _turns = all_turns(&queue).await;
+        let refused = async |name: &str, hung_up: bool| {
             let turn = match hung_up {
-                true => queue.turn(ready(())).await,
-                false => queue.turn(pending()).await,
+                true => queue.turn(&reader(name), ready(())).await,
+                false => queue.turn(&reader(name), pending()).await,
             };
             turn.map(drop).unwrap_err()
         };
-        assert_eq!(refused(true).await, Refusal::HungUp);
+        assert_eq!(refused("first", true).await, Refusal::HungUp);
         let five_seconds = Duration::from_secs(5);
-        assert_eq!(refused(false).await, Refusal::WaitOver(five_seconds));
-        let waiting = {
+        assert_eq!(
+            refused("first", false).await,
+            Refusal::WaitOver(five_seconds)
+        );
+        let waiting = |name: &'static str| {
             let queue = Arc::clone(&queue);
-            tokio::spawn(async move { queue.turn(pending()).await.map(drop) })
+            tokio::spawn(async move { queue.turn(&reader(name), pending()).await.map(drop) })
+        };
+        let displaced = waiting("first");
+        yield_now().await;
+        assert_eq!(refused("first", false).await, Refusal::QueueFull(1));
+        let second = waiting("second");
+        assert_eq!(displaced.await.unwrap(), Err(Refusal::Displaced));
+        assert_eq!(refused("third", false).await, Refusal::QueueFull(1));
+        // As when a client of HTTP/2 gives up.
+        second.abort();
+        assert!(second.await.is_err());
+        assert_eq!(queue.waiting(), 0);
+        assert_eq!(refused("first", true).await, Refusal::HungUp);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_nobody_takes_goes_to_the_next() {
+        let queue = queue(2);
+        let mut turns = all_turns(&queue).await;
+        let gone = reader("gone");
+        let mut gone = Box::pin(queue.turn(&gone, pending()));
+        assert!(futures_util::poll!(gone.as_mut()).is_pending());
+        let next = {
+            let queue = Arc::clone(&queue);
+            tokio::spawn(async move { queue.turn(&reader("next"), pending()).await.map(drop) })
         };
         yield_now().await;
-        assert_eq!(refused(false).await, Refusal::QueueFull(1));
-        // As when a client of HTTP/2 gives up.
-        waiting.abort();
-        assert!(waiting.await.is_err());
-        assert_eq!(queue.waiting(), 0);
-        assert_eq!(refused(true).await, Refusal::HungUp);
+        // It has the turn, and does not get to know.
+        turns.pop();
+        drop(gone);
+        assert_eq!(next.await.unwrap(), Ok(()));
+        drop(turns);
+        assert_eq!(queue.with_queue(|queue| queue.turns()), 0);
     }
 
     #[test]
     fn every_refusal_has_a_name() {
         let all = [
             Refusal::QueueFull(1),
+            Refusal::Displaced,
             Refusal::WaitOver(Duration::ZERO),
             Refusal::Rows,
             Refusal::HungUp,
@@ -236,9 +332,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_queue_of_none_refuses_at_once() {
         let queue = queue(0);
-        let _turns = all_places(&queue).await;
-        let refused = queue.turn(pending()).await.map(drop).unwrap_err();
-        assert_eq!(refused, Refusal::QueueFull(0));
+        let _turns = all_turns(&queue).await;
+        let refused = queue.turn(&reader("other"), pending()).await;
+        assert_eq!(refused.map(drop), Err(Refusal::QueueFull(0)));
         assert_eq!(queue.retry_after(), 1);
     }
 }

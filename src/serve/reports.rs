@@ -1,6 +1,6 @@
 //! Answering with statistics, within limits for the rows that are on their way.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::Response;
@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::limits::Limits;
 use super::pace::{Change, Outage};
 use super::problem::Problem;
+use super::reader::Reader;
 use super::report::{ROW_TEXT_BYTES, ReportBody};
 use super::report_queue::{Refusal, ReportQueue};
 use crate::http::pool::Share;
@@ -28,7 +29,7 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(9);
 /// Reports of one database.
 pub struct Reports {
     store: Shards,
-    queue: ReportQueue,
+    queue: Arc<ReportQueue>,
     outage: Outage,
 }
 
@@ -47,19 +48,21 @@ impl Reports {
         self.queue.waiting()
     }
 
-    /// A report as an answer, for a reader who waits for its turn until `hung_up`. Its rows take their memory of a share.
+    /// A report as an answer, on a connection of a reader that waits for its turn until `hung_up`. Its rows take their
+    /// memory of a share.
     ///
     /// # Errors
     /// There is none, and why.
     pub async fn answer(
         &self,
         filter: &Filter,
+        reader: &Reader,
         share: Share,
         hung_up: impl Future<Output = ()>,
     ) -> Result<Answer, Problem> {
         let deadline = Instant::now() + REPORT_TIMEOUT;
         let refused = |refusal| Problem::ReportRefused(refusal, self.queue.retry_after());
-        let turn = self.queue.turn(hung_up).await.map_err(refused)?;
+        let turn = self.queue.turn(reader, hung_up).await.map_err(refused)?;
         let asking_began = Instant::now();
         let share = Mutex::new(share);
         let room = |rows: usize| grow(&share, rows * ROW_BYTES);

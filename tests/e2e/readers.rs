@@ -4,7 +4,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::client::{Reply, accept, events, get, post};
+use crate::client::{Reply, SITE, accept, events, get, post, request};
+use crate::keys::new_key;
 use crate::process::{Process, Server, eventually, shared};
 use crate::stream::Stream;
 use crate::world::{World, counters};
@@ -181,4 +182,68 @@ async fn too_many_requests_at_once_are_503() {
         (reply.status == 200).then_some(()).ok_or(reply.text())
     })
     .await;
+}
+
+/// Connections of one key that ask for everything, and small reports that another key reads meanwhile.
+const GREEDY: usize = 8;
+const SMALL_REPORTS: usize = 30;
+
+#[tokio::test]
+async fn a_key_that_asks_for_everything_all_the_time_does_not_starve_another() {
+    let world = World::new("greedy");
+    world.migrate(&[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.txt");
+    let words = ["--role", "read", "--sites", "*"];
+    let greedy = new_key(&world, &file, &words).await;
+    let other = new_key(&world, &file, &words).await;
+    // A report that takes a while, and a site that has nothing in it.
+    world
+        .sql(
+            "INSERT INTO events (topic, partition, offset, arrival, span, kind, site_id, type, correlation_id, time) \
+             SELECT 'many', 0, number, now64(3), 1, 'event', generateUUIDv4(), 'serve', generateUUIDv4(), now() \
+             FROM numbers(200000)",
+        )
+        .await;
+    // The eight alone fill the turns and the queue.
+    let flags = ["--reports-waiting-max", "4", "--report-wait-seconds", "8"];
+    let keys = ["--keys-file", file.to_str().unwrap()];
+    let serve = world.serve_with(&[&flags[..], &keys].concat()).await;
+    let mut asking = JoinSet::new();
+    for _ in 0..GREEDY {
+        let (address, key) = (serve.address.clone(), greedy.clone());
+        asking.spawn(async move {
+            loop {
+                let mut stream = TcpStream::connect(&address).await.unwrap();
+                let request =
+                    format!("GET /v1/report HTTP/1.1\r\nhost: x\r\nauthorization: {key}\r\n\r\n");
+                stream.write_all(request.as_bytes()).await.unwrap();
+                // Whatever the answer is, it asks again.
+                let _ = stream.read_u8().await;
+            }
+        });
+    }
+    eventually("the queue to be full", async || {
+        let waiting = serve.metric(WAITING).await;
+        (waiting == 4.0).then_some(()).ok_or(waiting.to_string())
+    })
+    .await;
+    let mut refused = Vec::new();
+    for _ in 0..SMALL_REPORTS {
+        let path = format!("/v1/report?site_id={SITE}");
+        let headers = [("authorization", other.as_str())];
+        let reply = request(&serve.address, "GET", &path, &headers, "").await;
+        let reply = reply.unwrap();
+        if reply.status != 200 {
+            refused.push(reply.text());
+        }
+    }
+    assert!(
+        refused.is_empty(),
+        "{} of {SMALL_REPORTS}: {refused:#?}",
+        refused.len()
+    );
+    // Whoever had its place was told so.
+    assert!(self::refused(&serve, "displaced").await >= 1.0);
+    asking.shutdown().await;
 }

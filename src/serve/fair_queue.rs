@@ -1,0 +1,265 @@
+//! A queue that is shared: turns go round among those who wait, and none of them can fill it. Pure.
+//!
+//! ```text
+//! enter -> turn at once | waits -> turn, when one ends  | displaced by a reader with fewer places
+//!                       | full                          | leave
+//! ```
+
+use std::collections::{HashMap, VecDeque};
+
+use super::reader::Reader;
+
+/// Those who have a turn and those who wait, each waiting one with a ticket of type `T`.
+#[derive(Debug)]
+pub struct FairQueue<T> {
+    turns_max: usize,
+    waiting_max: usize,
+    /// Turns of each reader; no zeros.
+    turns: HashMap<Reader, usize>,
+    /// Readers who wait. The first had a turn longest ago.
+    lines: VecDeque<Line<T>>,
+    next_number: u64,
+}
+
+/// Who waits for one reader, in the order in which they came; never empty.
+#[derive(Debug)]
+struct Line<T> {
+    reader: Reader,
+    waiting: VecDeque<(u64, T)>,
+}
+
+/// What becomes of one that comes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Entry<T> {
+    /// It has a turn.
+    Turn,
+    /// It waits under this number; another one may have lost its place to it.
+    Waits(u64, Option<T>),
+    /// There is no place for it.
+    Full,
+}
+
+impl<T> FairQueue<T> {
+    /// A queue with this many turns at once, in which this many may wait.
+    pub fn new(turns_max: usize, waiting_max: usize) -> FairQueue<T> {
+        FairQueue {
+            turns_max,
+            waiting_max,
+            turns: HashMap::new(),
+            lines: VecDeque::new(),
+            next_number: 0,
+        }
+    }
+
+    /// One comes. In a full queue it takes the place of the youngest of the reader who has most, if it has fewer even
+    /// then.
+    pub fn enter(&mut self, reader: &Reader, ticket: T) -> Entry<T> {
+        if self.turns() < self.turns_max {
+            *self.turns.entry(reader.clone()).or_default() += 1;
+            return Entry::Turn;
+        }
+        let mut displaced = None;
+        if self.waiting() >= self.waiting_max {
+            displaced = self.displace_for(reader);
+            if displaced.is_none() {
+                return Entry::Full;
+            }
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        match self.lines.iter_mut().find(|line| line.reader == *reader) {
+            Some(line) => line.waiting.push_back((number, ticket)),
+            None => self.lines.push_back(Line {
+                reader: reader.clone(),
+                waiting: [(number, ticket)].into(),
+            }),
+        }
+        Entry::Waits(number, displaced)
+    }
+
+    /// A turn has ended. Whose is next, as it has one from now on: the reader with the fewest turns among those who
+    /// wait, and of those the one who had its last one longest ago.
+    pub fn end_turn(&mut self, reader: &Reader) -> Option<(Reader, T)> {
+        if let Some(turns) = self.turns.get_mut(reader) {
+            *turns -= 1;
+            if *turns == 0 {
+                self.turns.remove(reader);
+            }
+        }
+        let lines = self.lines.iter().enumerate();
+        let (next, _) = lines.min_by_key(|(_, line)| self.turns_of(&line.reader))?;
+        let mut line = self.lines.remove(next)?;
+        let (_, ticket) = line.waiting.pop_front()?;
+        let reader = line.reader.clone();
+        if !line.waiting.is_empty() {
+            self.lines.push_back(line);
+        }
+        *self.turns.entry(reader.clone()).or_default() += 1;
+        Some((reader, ticket))
+    }
+
+    /// One that waits goes, if it still does.
+    pub fn leave(&mut self, reader: &Reader, number: u64) {
+        let is_its = |line: &Line<T>| line.reader == *reader;
+        if let Some(index) = self.lines.iter().position(is_its) {
+            let waiting = &mut self.lines[index].waiting;
+            waiting.retain(|(other, _)| *other != number);
+            if waiting.is_empty() {
+                self.lines.remove(index);
+            }
+        }
+    }
+
+    /// How many have a turn.
+    pub fn turns(&self) -> usize {
+        self.turns.values().sum()
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.lines.iter().map(|line| line.waiting.len()).sum()
+    }
+
+    fn displace_for(&mut self, reader: &Reader) -> Option<T> {
+        let lines = self.lines.iter().enumerate();
+        let places = |line: &Line<T>| line.waiting.len() + self.turns_of(&line.reader);
+        let (index, most) = lines
+            .map(|(index, line)| (index, places(line)))
+            .max_by_key(|(_, places)| *places)?;
+        let own = self.lines.iter().find(|line| line.reader == *reader);
+        if own.map_or(self.turns_of(reader), places) + 1 >= most {
+            return None;
+        }
+        let waiting = &mut self.lines[index].waiting;
+        let (_, ticket) = waiting.pop_back()?;
+        if waiting.is_empty() {
+            self.lines.remove(index);
+        }
+        Some(ticket)
+    }
+
+    fn turns_of(&self, reader: &Reader) -> usize {
+        self.turns.get(reader).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn reader(name: &str) -> Reader {
+        Reader::Key(name.into())
+    }
+
+    /// A queue of four turns in which these came one after the other, each with its own name as its ticket.
+    fn queue_of(waiting_max: usize, names: &[&'static str]) -> FairQueue<&'static str> {
+        let mut queue = FairQueue::new(4, waiting_max);
+        for name in names {
+            assert_ne!(queue.enter(&reader(name), *name), Entry::Full);
+        }
+        queue
+    }
+
+    /// Ends turns of one reader; who is next each time.
+    fn next_after(queue: &mut FairQueue<&'static str>, ended: &[&str]) -> Vec<&'static str> {
+        let next = |name: &&str| queue.end_turn(&reader(name)).map(|(_, ticket)| ticket);
+        ended.iter().filter_map(next).collect()
+    }
+
+    #[test]
+    fn a_reader_of_many_connections_has_its_share_of_turns_while_others_wait() {
+        let mut queue = queue_of(9, &["a", "a", "a", "a", "a", "a", "a", "b", "b", "b"]);
+        // Alone it had all four; then b has the next two, and from there on they take turns.
+        let next = next_after(&mut queue, &["a", "a", "a", "b", "a", "b"]);
+        assert_eq!(next, ["b", "b", "a", "b", "a", "a"]);
+        assert_eq!((queue.turns(), queue.waiting()), (4, 0));
+    }
+
+    #[test]
+    fn turns_go_round_among_many_readers() {
+        let all = ["a", "a", "a", "a", "a", "a", "b", "c", "d", "b"];
+        let mut queue = queue_of(9, &all);
+        let next = next_after(&mut queue, &["a", "a", "a", "a", "b", "c", "d"]);
+        assert_eq!(next, ["b", "c", "d", "a", "b", "a"]);
+    }
+
+    #[test]
+    fn a_full_queue_takes_the_place_of_whoever_has_most() {
+        let mut queue = FairQueue::new(1, 3);
+        for ticket in 0..4 {
+            queue.enter(&reader("a"), ticket);
+        }
+        assert_eq!(queue.enter(&reader("a"), 4), Entry::Full);
+        // The youngest of whoever has most goes, a turn counted as a place.
+        assert_eq!(queue.enter(&reader("b"), 5), Entry::Waits(3, Some(3)));
+        assert_eq!(queue.enter(&reader("b"), 6), Entry::Waits(4, Some(2)));
+        assert_eq!(queue.enter(&reader("b"), 7), Entry::Full);
+        assert_eq!(queue.enter(&reader("c"), 8), Entry::Waits(5, Some(6)));
+        assert_eq!(queue.enter(&reader("d"), 9), Entry::Waits(6, Some(1)));
+        assert_eq!(queue.enter(&reader("e"), 10), Entry::Full);
+        assert_eq!(queue.waiting(), 3);
+    }
+
+    #[test]
+    fn a_single_place_is_not_held_by_the_one_who_asks_already() {
+        let mut queue = queue_of(1, &["a", "a", "a", "a", "a"]);
+        assert_eq!(queue.enter(&reader("b"), "b"), Entry::Waits(1, Some("a")));
+        assert_eq!(queue.enter(&reader("c"), "c"), Entry::Full);
+    }
+
+    #[test]
+    fn one_that_leaves_is_not_called() {
+        let mut queue = queue_of(9, &["a", "a", "a", "a", "b", "c"]);
+        queue.leave(&reader("b"), 0);
+        queue.leave(&reader("b"), 0);
+        queue.leave(&reader("c"), 0);
+        assert_eq!(next_after(&mut queue, &["a", "a"]), ["c"]);
+    }
+
+    proptest! {
+        /// Whoever comes, leaves or is done: limits hold, no turn stays free while somebody waits, and a reader with
+        /// more turns than another who waits gets none.
+        #[test]
+        fn limits_and_shares_hold(steps in prop::collection::vec((0_u8..4, 0_u8..5, any::<u8>()), 0..200)) {
+            let mut queue = FairQueue::new(4, 6);
+            let (mut turns, mut waits) = (Vec::new(), Vec::new());
+            for (ticket, (step, name, which)) in steps.into_iter().enumerate() {
+                let reader = reader(&format!("k3y{name}"));
+                let which = usize::from(which);
+                match step {
+                    0 | 1 => match queue.enter(&reader, ticket) {
+                        Entry::Turn => turns.push(reader),
+                        Entry::Waits(number, displaced) => {
+                            waits.retain(|(_, _, waiting)| Some(*waiting) != displaced);
+                            waits.push((reader, number, ticket));
+                        }
+                        Entry::Full => prop_assert_eq!(waits.len(), 6),
+                    },
+                    2 if !turns.is_empty() => {
+                        let ended = turns.swap_remove(which % turns.len());
+                        let count = |turns: &[Reader], reader| turns.iter().filter(|turn| *turn == reader).count();
+                        match queue.end_turn(&ended) {
+                            None => prop_assert!(waits.is_empty()),
+                            Some((next, ticket)) => {
+                                for (other, ..) in &waits {
+                                    prop_assert!(count(&turns, &next) <= count(&turns, other));
+                                }
+                                waits.retain(|(_, _, waiting)| *waiting != ticket);
+                                turns.push(next);
+                            }
+                        }
+                    }
+                    3 if !waits.is_empty() => {
+                        let (reader, number, _) = waits.swap_remove(which % waits.len());
+                        queue.leave(&reader, number);
+                    }
+                    _ => {}
+                }
+                prop_assert_eq!((queue.turns(), queue.waiting()), (turns.len(), waits.len()));
+                prop_assert!(turns.len() <= 4 && waits.len() <= 6);
+                prop_assert!(turns.len() == 4 || waits.is_empty());
+            }
+        }
+    }
+}
