@@ -6,7 +6,7 @@ use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 use uuid::Uuid;
 
 use super::cors::Cors;
-use super::keys::{Denied, Key, Keyring, RateState};
+use super::keys::{Key, Keyring, RateState};
 use super::problem::{ParameterError, Problem};
 use super::reader::Reader;
 use crate::event::{ERRORS_MAX, Event, FieldError};
@@ -69,15 +69,15 @@ impl Gate {
     /// A caller as the key file has it by now, for connections that stay.
     ///
     /// # Errors
-    /// 401: its key was withdrawn. 403: its role has changed.
+    /// 401: its key was withdrawn, or has expired. 403: its role has changed.
     pub fn renew(&self, caller: &Caller) -> Result<Caller, Problem> {
         let (Some(keys), Some(key)) = (&self.keys, &caller.0) else {
             return Ok(caller.clone());
         };
-        match keys.renewed(key) {
-            None => Err(Problem::Denied(Denied::Unknown)),
-            Some(key) if !key.may_write() => Err(Problem::WrongRole("reads reports")),
-            Some(key) => Ok(Caller(Some(key))),
+        let key = keys.renewed(key).map_err(Problem::Denied)?;
+        match key.may_write() {
+            true => Ok(Caller(Some(key))),
+            false => Err(Problem::WrongRole("reads reports")),
         }
     }
 

@@ -6,8 +6,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use chrono::Utc;
 
-use super::keys::{self, BURST_MAX, Entry, KeyText, RATE_MAX, Rate, Role, Sites};
+use super::keys::{self, BURST_MAX, Entry, Expiry, KeyText, RATE_MAX, Rate, Role, Sites};
 
 /// Characters of a note: it is to stay a line that people read.
 const NOTE_CHARS_MAX: usize = 200;
@@ -41,6 +42,10 @@ pub struct Args {
     /// Events that it may send at once, so also the most in one request, or requests [default: as --rate]
     #[arg(long, value_name = "COUNT", requires = "rate", value_parser = clap::value_parser!(u32).range(1..=i64::from(BURST_MAX)))]
     burst: Option<u32>,
+
+    /// From when on it is refused: 2027-01-31, the beginning of that day in UTC, or 2027-01-31T18:00:00Z [default: never]
+    #[arg(long, value_name = "TIME", value_parser = parse_expiry)]
+    expires: Option<Expiry>,
 
     /// A comment at the end of the line, such as whose key it is
     #[arg(long, value_name = "TEXT", value_parser = parse_note)]
@@ -81,6 +86,7 @@ fn line(key: &str, args: &Args) -> anyhow::Result<String> {
         sites: args.sites.clone(),
         hash: text.hash(),
         rate: rate.transpose().map_err(anyhow::Error::msg)?,
+        expires: args.expires,
     };
     let note = args.note.iter().map(|note| format!("  # {note}"));
     let line = entry.to_string() + &note.collect::<String>();
@@ -113,6 +119,15 @@ fn save(path: &Path, key: &str) -> anyhow::Result<()> {
     file.write_all(key.as_bytes())
         .and_then(|()| file.sync_all())
         .with_context(|| format!("cannot write the key to {name}"))
+}
+
+/// A key that nobody could use would be a mistake.
+fn parse_expiry(text: &str) -> Result<Expiry, &'static str> {
+    let expiry = Expiry::parse(text)?;
+    match expiry.is_past(Utc::now()) {
+        true => Err("this time has passed"),
+        false => Ok(expiry),
+    }
 }
 
 fn parse_note(text: &str) -> Result<String, String> {
@@ -161,6 +176,11 @@ mod tests {
             line_of(&words),
             format!("ID read {site} HASH rate=5 burst=5")
         );
+        let until = ["--expires", "2200-01-31"];
+        assert_eq!(
+            line_of(&[&words[..], &until].concat()),
+            format!("ID read {site} HASH rate=5 burst=5 expires=2200-01-31")
+        );
         let more = ["--burst", "50", "--note", "the shop, since 2026"];
         assert_eq!(
             line_of(&[&words[..], &more].concat()),
@@ -180,6 +200,8 @@ mod tests {
             &["--rate", "1000001"],
             &["--burst", "7"],
             &["--rate", "7", "--burst", "0"],
+            &["--expires", "never"],
+            &["--expires", "2020-01-31"],
             &["--note", ""],
             &["--note", "a\nb"],
             &["--note", &"a".repeat(201)],

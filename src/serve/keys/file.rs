@@ -1,10 +1,10 @@
-//! The key file: one key a line, `ID ROLE SITES sha256:HEX [rate=N] [burst=N]`. Pure.
+//! The key file: one key a line, `ID ROLE SITES sha256:HEX [rate=N] [burst=N] [expires=TIME]`. Pure.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use super::text::{Hash, holds_key, is_id};
-use super::{Rate, Role, Sites};
+use super::{Expiry, Rate, Role, Sites};
 
 /// Keys in a file: enough for a key for each of ten thousand customers.
 const KEYS_MAX: usize = 10_000;
@@ -25,13 +25,17 @@ pub struct Entry {
     pub hash: Hash,
     /// How much it may do; without one, all.
     pub rate: Option<Rate>,
+    /// From when on it is refused; without one, never.
+    pub expires: Option<Expiry>,
 }
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (id, role, sites, hash) = (&self.id, self.role.name(), &self.sites, &self.hash);
         write!(f, "{id} {role} {sites} {hash}")?;
-        self.rate.iter().try_for_each(|rate| write!(f, " {rate}"))
+        self.rate.iter().try_for_each(|rate| write!(f, " {rate}"))?;
+        let expires = &mut self.expires.iter();
+        expires.try_for_each(|expiry| write!(f, " expires={expiry}"))
     }
 }
 
@@ -92,39 +96,54 @@ fn parse_line(line: &[u8]) -> Result<Option<Entry>, String> {
         .next()
         .and_then(Hash::parse)
         .ok_or("no hash after the sites; expected sha256: and 64 lower-case hexadecimal digits")?;
+    let (rate, expires) = parse_terms(words)?;
     Ok(Some(Entry {
         id: id.to_string(),
         role,
         sites: Sites::parse(sites)?,
         hash,
-        rate: parse_rate(words)?,
+        rate,
+        expires,
     }))
 }
 
-fn parse_rate<'a>(words: impl Iterator<Item = &'a str>) -> Result<Option<Rate>, String> {
-    let (mut rate, mut burst) = (None, None);
+/// What a key may do at most, and until when.
+fn parse_terms<'a>(
+    words: impl Iterator<Item = &'a str>,
+) -> Result<(Option<Rate>, Option<Expiry>), String> {
+    let (mut rate, mut burst, mut expires) = (None, None, None);
     for word in words {
-        let (name, number, slot) = match word.split_once('=') {
-            Some(("rate", number)) => ("rate", number, &mut rate),
-            Some(("burst", number)) => ("burst", number, &mut burst),
+        match word.split_once('=') {
+            Some((name @ "rate", number)) => set(name, parse_number(name, number)?, &mut rate)?,
+            Some((name @ "burst", number)) => set(name, parse_number(name, number)?, &mut burst)?,
+            Some((name @ "expires", time)) => set(name, Expiry::parse(time)?, &mut expires)?,
             _ => {
                 return Err(
-                    "an unknown word after the hash; expected rate=N or burst=N".to_string()
+                    "an unknown word after the hash; expected rate=N, burst=N or expires=TIME"
+                        .to_string(),
                 );
             }
-        };
-        let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
-        let read = number.parse::<u32>().ok().filter(|_| is_number);
-        let read = read.ok_or_else(|| format!("{name} is no number; expected {name}=N"))?;
-        if slot.replace(read).is_some() {
-            return Err(format!("{name} twice"));
         }
     }
-    match (rate, burst) {
-        (Some(rate), burst) => Rate::new(rate, burst).map(Some),
-        (None, Some(_)) => Err("a burst without a rate".to_string()),
-        (None, None) => Ok(None),
+    let rate = match (rate, burst) {
+        (Some(rate), burst) => Some(Rate::new(rate, burst)?),
+        (None, Some(_)) => return Err("a burst without a rate".to_string()),
+        (None, None) => None,
+    };
+    Ok((rate, expires))
+}
+
+fn set<T>(name: &str, value: T, slot: &mut Option<T>) -> Result<(), String> {
+    match slot.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(format!("{name} twice")),
     }
+}
+
+fn parse_number(name: &str, number: &str) -> Result<u32, String> {
+    let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
+    let read = number.parse().ok().filter(|_| is_number);
+    read.ok_or_else(|| format!("{name} is no number; expected {name}=N"))
 }
 
 #[cfg(test)]
@@ -158,14 +177,14 @@ mod tests {
         let (one, two, three) = (hash('1'), hash('2'), hash('3'));
         let file = format!(
             "\u{feff}# keys of acme\r\n\n  w3b1\twrite  {SITE} {one} burst=20 rate=10 # the shop\r\n\
-             r3p0 read * {two}\n   # old: {SITE}\n0000 write * {three} rate=7#{one}"
+             r3p0 read * {two}\n   # old: {SITE}\n0000 write * {three} rate=7 expires=2027-01-31#{one}"
         );
         assert_eq!(
             lines(&file),
             [
                 format!("w3b1 write {SITE} {one} rate=10 burst=20"),
                 format!("r3p0 read * {two}"),
-                format!("0000 write * {three} rate=7 burst=7"),
+                format!("0000 write * {three} rate=7 burst=7 expires=2027-01-31"),
             ]
         );
         assert!(lines("").is_empty());
@@ -251,6 +270,14 @@ mod tests {
                 "line 3: a burst without",
             ),
             (
+                format!("k3y2 write * {other} expires=2027-02-29"),
+                "line 3: an expiry is a date",
+            ),
+            (
+                format!("k3y2 write * {other} expires=2027-01-31 expires=2027-01-31"),
+                "line 3: expires twice",
+            ),
+            (
                 format!("k3y1 write * {other}"),
                 "line 3: the ID of line 1 again",
             ),
@@ -302,15 +329,16 @@ mod tests {
         ];
         let rate = prop::option::of((1..=RATE_MAX, prop::option::of(1..=BURST_MAX)));
         let role = prop_oneof![Just(Role::Write), Just(Role::Read)];
-        ("[a-z0-9]{4,32}", role, sites, "[0-9a-f]{64}", rate).prop_map(
-            |(id, role, sites, digits, rate)| Entry {
-                id,
-                role,
-                sites,
-                hash: Hash::parse(&format!("sha256:{digits}")).unwrap(),
-                rate: rate.map(|(rate, burst)| Rate::new(rate, burst).unwrap()),
-            },
-        )
+        let expires = prop::option::of("20[0-9]{2}-[01][1-2]-[0-2][1-8](T[01][0-9]:30:00Z)?");
+        let words = ("[a-z0-9]{4,32}", role, sites, "[0-9a-f]{64}", rate, expires);
+        words.prop_map(|(id, role, sites, digits, rate, expires)| Entry {
+            id,
+            role,
+            sites,
+            hash: Hash::parse(&format!("sha256:{digits}")).unwrap(),
+            rate: rate.map(|(rate, burst)| Rate::new(rate, burst).unwrap()),
+            expires: expires.map(|text| Expiry::parse(&text).unwrap()),
+        })
     }
 
     proptest! {
@@ -322,7 +350,7 @@ mod tests {
             for (read, entry) in read.iter().zip(&entries) {
                 prop_assert_eq!(read.to_string(), entry.to_string());
                 prop_assert_eq!(&read.sites, &entry.sites);
-                prop_assert_eq!((read.role, read.rate), (entry.role, entry.rate));
+                prop_assert_eq!((read.role, read.rate, read.expires), (entry.role, entry.rate, entry.expires));
             }
         }
 

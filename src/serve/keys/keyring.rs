@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
+use chrono::Utc;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -77,14 +78,24 @@ impl Keyring {
         let key = self.keys.borrow().get(text.id()).cloned();
         let hash = key.as_ref().map_or(&Hash::NONE, |key| &key.entry.hash);
         let is_same = hash.is_same(&text.hash());
-        key.filter(|_| is_same).ok_or(Denied::Unknown)
+        let key = key.ok_or(Denied::Unknown)?;
+        if !is_same {
+            return Err(Denied::WrongSecret);
+        }
+        key.check_expiry(Utc::now())?;
+        Ok(key)
     }
 
     /// A key as the file has it by now, for connections that stay: its sites or its role may have changed.
-    /// `None` if it was withdrawn.
-    pub fn renewed(&self, key: &Key) -> Option<Arc<Key>> {
+    ///
+    /// # Errors
+    /// [`Denied`]: it was withdrawn, or has expired.
+    pub fn renewed(&self, key: &Key) -> Result<Arc<Key>, Denied> {
         let now = self.keys.borrow().get(key.id()).cloned();
-        now.filter(|now| now.entry.hash.is_same(&key.entry.hash))
+        let now = now.filter(|now| now.entry.hash.is_same(&key.entry.hash));
+        let key = now.ok_or(Denied::Unknown)?;
+        key.check_expiry(Utc::now())?;
+        Ok(key)
     }
 
     /// How many keys are in force.
@@ -175,7 +186,7 @@ fn read(path: &Path) -> Look<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::keys::make;
+    use crate::serve::keys::{Expiry, make};
     use hyper::header::HeaderValue;
 
     fn line(key: &str, rest: &str) -> String {
@@ -224,9 +235,24 @@ mod tests {
         assert_eq!(denied(&bearing(&other)), Some(Denied::Unknown));
         let flipped = if one.ends_with('0') { "1" } else { "0" };
         let nearly = format!("{}{flipped}", &one[..one.len() - 1]);
-        assert_eq!(denied(&bearing(&nearly)), Some(Denied::Unknown));
+        assert_eq!(denied(&bearing(&nearly)), Some(Denied::WrongSecret));
         let renamed = one.replace(id, "an0therid");
         assert_eq!(denied(&bearing(&renamed)), Some(Denied::Unknown));
+    }
+
+    #[test]
+    fn a_key_expires_for_new_requests_and_for_open_streams() {
+        let key = make().unwrap();
+        let (before, _folder) = keyring(&line(&key, "expires=2200-01-01"));
+        let held = before.identify(&bearing(&key)).ok().unwrap();
+        let (after, _folder) = keyring(&line(&key, "expires=2020-01-01"));
+        let expired = Denied::Expired(Expiry::parse("2020-01-01").unwrap());
+        assert_eq!(after.identify(&bearing(&key)).err(), Some(expired));
+        assert_eq!(after.renewed(&held).err(), Some(expired));
+        // Whoever does not have the key does not learn that.
+        let other = format!("{}{}", &key[..key.len() - 64], "0".repeat(64));
+        let denied = after.identify(&bearing(&other)).err();
+        assert_eq!(denied, Some(Denied::WrongSecret));
     }
 
     #[test]
@@ -306,7 +332,7 @@ mod tests {
         looked().await;
         assert!(!keyring.is_current());
         assert_eq!(keyring.count(), 2);
-        assert!(keyring.renewed(&first).is_some());
+        assert!(keyring.renewed(&first).is_ok());
 
         write(line(&other, ""));
         looked().await;
@@ -315,7 +341,7 @@ mod tests {
             keyring.identify(&bearing(&one)).err(),
             Some(Denied::Unknown)
         );
-        assert!(keyring.renewed(&first).is_none());
+        assert!(keyring.renewed(&first).is_err());
 
         write(String::new());
         looked().await;
@@ -332,7 +358,7 @@ mod tests {
         let (before, _folder) = keyring(&line(&one, ""));
         let (after, _folder) = keyring(&line(&other, ""));
         let key = before.identify(&bearing(&one)).ok().unwrap();
-        assert!(before.renewed(&key).is_some());
-        assert!(after.renewed(&key).is_none());
+        assert!(before.renewed(&key).is_ok());
+        assert!(after.renewed(&key).is_err());
     }
 }

@@ -1,6 +1,8 @@
 //! API keys: who sends a request, what it may do, for which sites, and how much of it.
 
 mod bucket;
+mod denied;
+mod expiry;
 mod file;
 mod keyring;
 mod rate;
@@ -11,9 +13,12 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use self::bucket::Bucket;
+pub use self::denied::Denied;
+pub use self::expiry::Expiry;
 pub use self::file::{Entry, parse};
 pub use self::keyring::{Keyring, claimed_id};
 use self::rate::Unit;
@@ -158,6 +163,17 @@ impl Key {
         &self.entry.sites
     }
 
+    /// Checks that it has not expired.
+    ///
+    /// # Errors
+    /// [`Denied::Expired`].
+    fn check_expiry(&self, now: DateTime<Utc>) -> Result<(), Denied> {
+        match self.entry.expires {
+            Some(expiry) if expiry.is_past(now) => Err(Denied::Expired(expiry)),
+            _ => Ok(()),
+        }
+    }
+
     /// Checks that so many could ever be taken at once, and takes none.
     ///
     /// # Errors
@@ -183,41 +199,6 @@ impl Key {
             Ok(Some(count)) => bucket.take(count).map(Some),
             Err(_) => Err(bucket.never(count)),
         }
-    }
-}
-
-/// Why a request comes from nobody: 401.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Denied {
-    /// No key was sent.
-    Missing,
-    /// What was sent is no key.
-    Malformed,
-    /// There is no such key.
-    Unknown,
-}
-
-impl Denied {
-    /// The value of `WWW-Authenticate` (RFC 6750).
-    pub fn challenge(self) -> &'static str {
-        match self {
-            Denied::Missing => "Bearer realm=\"captcha\"",
-            Denied::Malformed | Denied::Unknown => {
-                "Bearer realm=\"captcha\", error=\"invalid_token\""
-            }
-        }
-    }
-}
-
-impl fmt::Display for Denied {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Denied::Missing => "no key; send the header authorization: Bearer captcha_ID_SECRET",
-            Denied::Malformed => {
-                "the authorization header holds no key; expected one, Bearer captcha_ID_SECRET"
-            }
-            Denied::Unknown => "there is no such key; it may have been withdrawn",
-        })
     }
 }
 
@@ -294,14 +275,5 @@ mod tests {
         assert_eq!(left, Some(1));
         let (count, burst) = (usize::MAX, 3);
         assert_eq!(rated.take(count), Err(RateLimited::Never { count, burst }));
-    }
-
-    #[test]
-    fn a_denial_says_how_to_ask() {
-        for denied in [Denied::Missing, Denied::Malformed, Denied::Unknown] {
-            assert!(denied.challenge().starts_with("Bearer "));
-            let is_wrong = denied != Denied::Missing;
-            assert_eq!(denied.challenge().contains("invalid_token"), is_wrong);
-        }
     }
 }

@@ -1,0 +1,75 @@
+//! Why a request comes from nobody that is known: 401.
+
+use std::fmt;
+
+use super::Expiry;
+
+/// Why a request comes from nobody that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// No key was sent.
+    Missing,
+    /// What was sent is no key.
+    Malformed,
+    /// The file has no such ID.
+    Unknown,
+    /// The file has the ID, with another key. The sender is answered as for [`Denied::Unknown`].
+    WrongSecret,
+    /// The key was good until then.
+    Expired(Expiry),
+}
+
+impl Denied {
+    /// The value of `WWW-Authenticate` (RFC 6750).
+    pub fn challenge(self) -> &'static str {
+        match self {
+            Denied::Missing => "Bearer realm=\"captcha\"",
+            _ => "Bearer realm=\"captcha\", error=\"invalid_token\"",
+        }
+    }
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Denied::Missing => {
+                f.write_str("no key; send the header authorization: Bearer captcha_ID_SECRET")
+            }
+            Denied::Malformed => f.write_str(
+                "the authorization header holds no key; expected one, Bearer captcha_ID_SECRET",
+            ),
+            Denied::Unknown | Denied::WrongSecret => {
+                f.write_str("there is no such key; it may have been withdrawn")
+            }
+            Denied::Expired(expiry) => {
+                write!(f, "this key expired at {expiry} (UTC); ask for a new one")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denial_says_how_to_ask() {
+        let expired = Denied::Expired(Expiry::parse("2027-01-31").unwrap());
+        for denied in [
+            Denied::Missing,
+            Denied::Malformed,
+            Denied::Unknown,
+            Denied::WrongSecret,
+            expired,
+        ] {
+            assert!(denied.challenge().starts_with("Bearer "));
+            let is_wrong = denied != Denied::Missing;
+            assert_eq!(denied.challenge().contains("invalid_token"), is_wrong);
+        }
+    }
+
+    #[test]
+    fn the_sender_does_not_learn_whether_the_id_was_right() {
+        assert_eq!(Denied::Unknown.to_string(), Denied::WrongSecret.to_string());
+    }
+}
