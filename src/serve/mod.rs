@@ -16,6 +16,7 @@ mod head;
 mod inflate;
 mod keys;
 mod limits;
+mod list_keys;
 mod metrics;
 mod new_key;
 mod openapi;
@@ -47,7 +48,7 @@ use self::body::Bodies;
 use self::clock::Clock;
 use self::cors::Cors;
 use self::gate::Gate;
-use self::keys::Keyring;
+use self::keys::{KeyMetrics, Keyring};
 use self::limits::Limits;
 use self::metrics::Metrics;
 use self::reports::Reports;
@@ -142,6 +143,7 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Other {
     NewKey(new_key::Args),
+    Keys(list_keys::Args),
 }
 
 /// Serves until `stop` is cancelled, then answers what is in flight.
@@ -149,8 +151,10 @@ enum Other {
 /// # Errors
 /// A port cannot be listened on, a file cannot be read, or a new key cannot be made. A server that is away is no error.
 pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
-    if let Some(Other::NewKey(args)) = args.other {
-        return new_key::run(&args);
+    match args.other {
+        Some(Other::NewKey(args)) => return new_key::run(&args),
+        Some(Other::Keys(args)) => return list_keys::run(&args),
+        None => {}
     }
     let limits = args.limits;
     limits.check()?;
@@ -228,13 +232,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     ));
 
     if let Some(keys) = keys_in_force {
-        http::Level::register(
-            &mut registry,
-            "keys_file_taken",
-            "1 if the keys in force are those of the file.",
-            None,
-            move || usize::from(keys.is_current()),
-        );
+        registry.register_collector(Box::new(KeyMetrics(keys)));
     }
     let (memory, reports) = (Arc::clone(&shared.memory), Arc::clone(&api));
     http::Level::register(

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::client::{Reply, SITE, event, events, get, request};
 use crate::process::{Process, eventually};
+use crate::stream::Stream;
 use crate::world::{World, counters};
 
 const OTHER_SITE: &str = "00000000-0000-4000-8000-000000000001";
@@ -241,6 +242,53 @@ async fn a_rate_is_kept_and_told() {
         (reply.status.as_u16(), reply.header("retry-after")),
         (413, "")
     );
+}
+
+#[tokio::test]
+async fn an_expired_key_is_refused_on_requests_and_on_an_open_stream() {
+    let world = World::new("expiry");
+    world.migrate(&[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.txt");
+    let words = ["--role", "write", "--sites", "*", "--expires", "2200-01-31"];
+    let key = new_key(&world, &file, &words).await;
+    let id = key.split('_').nth(1).unwrap();
+    let list = ["serve", "keys", "--keys-file", file.to_str().unwrap()];
+    let listed = async || world.ok(&list).await;
+    let valid = format!("{id}  write  all    -     2200-01-31  valid\n");
+    assert!(listed().await.ends_with(&valid), "{}", listed().await);
+
+    let serve = world
+        .serve_with(&["--keys-file", file.to_str().unwrap()])
+        .await;
+    let used = format!("captcha_key_last_used_timestamp_seconds{{key=\"{id}\"}}");
+    assert_eq!(serve.metric(&used).await, 0.0);
+    assert_eq!(serve.metric("captcha_keys{state=\"valid\"}").await, 1.0);
+    let mut stream = Stream::open_with(&serve.address, &key).await;
+    stream.send(events(1)).await;
+    assert_eq!(stream.answer().await["status"], "accepted");
+    assert_eq!(send(&serve, &key, &events(1)).await.status, 200);
+    assert!(serve.metric(&used).await > 1.7e9);
+
+    let line = std::fs::read_to_string(&file).unwrap();
+    let soon = chrono::Utc::now() + chrono::TimeDelta::seconds(5);
+    let soon = soon.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+    std::fs::write(&file, line.replace("2200-01-31", &soon)).unwrap();
+    let expired = format!("this key expired at {soon} (UTC); ask for a new one");
+    eventually("a request to be refused", async || {
+        let reply = send(&serve, &key, &events(1)).await;
+        let is_refused = reply.status == 401 && reply.json()["detail"] == expired;
+        is_refused.then_some(()).ok_or(reply.text())
+    })
+    .await;
+    stream.send(events(1)).await;
+    let answer = stream.answer().await;
+    assert_eq!(
+        (&answer["status"], &answer["detail"]),
+        (&json!(401), &json!(expired))
+    );
+    assert_eq!(serve.metric("captcha_keys{state=\"expired\"}").await, 1.0);
+    assert!(listed().await.ends_with("expired\n"), "{}", listed().await);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{WebSocketStream, client_async};
@@ -24,6 +25,17 @@ pub struct Stream(WebSocketStream<TcpStream>);
 impl Stream {
     pub async fn open(address: &str) -> Stream {
         Stream::try_open(address, PATH).await.unwrap()
+    }
+
+    /// With a key, as `Bearer KEY`.
+    pub async fn open_with(address: &str, key: &str) -> Stream {
+        let tcp = TcpStream::connect(address).await.unwrap();
+        let mut request = format!("ws://{address}{PATH}")
+            .into_client_request()
+            .unwrap();
+        let key = key.parse().unwrap();
+        request.headers_mut().insert("authorization", key);
+        Stream(client_async(request, tcp).await.unwrap().0)
     }
 
     /// # Errors

@@ -27,8 +27,13 @@ pub struct Keyring {
     current: AtomicBool,
 }
 
-/// Keys by their IDs.
-type Keys = HashMap<String, Arc<Key>>;
+/// The keys of one version of the file.
+#[derive(Default)]
+struct Keys {
+    /// In the order of the file.
+    all: Arc<[Arc<Key>]>,
+    by_id: HashMap<String, Arc<Key>>,
+}
 
 impl Keyring {
     /// Reads a key file.
@@ -36,21 +41,27 @@ impl Keyring {
     /// # Errors
     /// It cannot be read, or one of its lines cannot be taken.
     pub fn open(path: PathBuf) -> anyhow::Result<Keyring> {
-        let context = || format!("cannot take the keys of {}", path.display());
-        let bytes = read(&path)
-            .map_err(anyhow::Error::msg)
-            .with_context(context)?;
-        let entries = parse(&bytes)
-            .map_err(anyhow::Error::msg)
-            .with_context(context)?;
+        let (entries, opened) = Keyring::read(&path)?;
         let keyring = Keyring {
             path,
-            opened: bytes,
-            keys: watch::Sender::new(by_id(entries, &Keys::new())),
+            opened,
+            keys: watch::Sender::new(Keys::new(entries, &Keys::default())),
             current: AtomicBool::new(true),
         };
         keyring.log("keys read");
         Ok(keyring)
+    }
+
+    /// The lines of a key file, and its bytes.
+    ///
+    /// # Errors
+    /// As [`Keyring::open`].
+    pub fn read(path: &Path) -> anyhow::Result<(Vec<Entry>, Vec<u8>)> {
+        let context = || format!("cannot take the keys of {}", path.display());
+        let bytes = read(path).map_err(anyhow::Error::msg);
+        let bytes = bytes.with_context(context)?;
+        let entries = parse(&bytes).map_err(anyhow::Error::msg);
+        Ok((entries.with_context(context)?, bytes))
     }
 
     /// Takes up what changes in the file until `stop` is cancelled. A file that cannot be taken changes nothing:
@@ -75,14 +86,14 @@ impl Keyring {
     /// [`Denied`]. It takes as long whether there is no such ID or the secret is another.
     pub fn identify(&self, headers: &HeaderMap) -> Result<Arc<Key>, Denied> {
         let text = KeyText::parse(bearer(headers)?).ok_or(Denied::Malformed)?;
-        let key = self.keys.borrow().get(text.id()).cloned();
+        let key = self.keys.borrow().by_id.get(text.id()).cloned();
         let hash = key.as_ref().map_or(&Hash::NONE, |key| &key.entry.hash);
         let is_same = hash.is_same(&text.hash());
         let key = key.ok_or(Denied::Unknown)?;
         if !is_same {
             return Err(Denied::WrongSecret);
         }
-        key.check_expiry(Utc::now())?;
+        key.use_at(Utc::now())?;
         Ok(key)
     }
 
@@ -91,16 +102,16 @@ impl Keyring {
     /// # Errors
     /// [`Denied`]: it was withdrawn, or has expired.
     pub fn renewed(&self, key: &Key) -> Result<Arc<Key>, Denied> {
-        let now = self.keys.borrow().get(key.id()).cloned();
+        let now = self.keys.borrow().by_id.get(key.id()).cloned();
         let now = now.filter(|now| now.entry.hash.is_same(&key.entry.hash));
         let key = now.ok_or(Denied::Unknown)?;
-        key.check_expiry(Utc::now())?;
+        key.use_at(Utc::now())?;
         Ok(key)
     }
 
-    /// How many keys are in force.
-    pub fn count(&self) -> usize {
-        self.keys.borrow().len()
+    /// The keys in force, in the order of the file.
+    pub fn all(&self) -> Arc<[Arc<Key>]> {
+        Arc::clone(&self.keys.borrow().all)
     }
 
     /// Whether the keys in force are those of the file, as far as it could be read.
@@ -114,7 +125,7 @@ impl Keyring {
         match news {
             News::Same => self.log("the key file is good again, and as before"),
             News::New(entries) => {
-                let keys = by_id(entries, &self.keys.borrow());
+                let keys = Keys::new(entries, &self.keys.borrow());
                 self.keys.send_replace(keys);
                 self.log("keys read again");
             }
@@ -126,7 +137,7 @@ impl Keyring {
     }
 
     fn log(&self, message: &'static str) {
-        let (file, keys) = (self.path.display(), self.count());
+        let (file, keys) = (self.path.display(), self.all().len());
         match keys {
             0 => {
                 tracing::warn!(%file, keys, "{message}: it has no key, so every request is denied")
@@ -136,13 +147,22 @@ impl Keyring {
     }
 }
 
-/// The keys of a file; those that were there before keep their buckets.
-fn by_id(entries: Vec<Entry>, before: &Keys) -> Keys {
-    let keys = entries.into_iter().map(|entry| {
-        let before = before.get(&entry.id).map(Arc::as_ref);
-        (entry.id.clone(), Arc::new(Key::new(entry, before)))
-    });
-    keys.collect()
+impl Keys {
+    /// The keys of a file; those that were there before keep their buckets.
+    fn new(entries: Vec<Entry>, before: &Keys) -> Keys {
+        let keys = entries.into_iter().map(|entry| {
+            let before = before.by_id.get(&entry.id).map(Arc::as_ref);
+            Arc::new(Key::new(entry, before))
+        });
+        let all: Arc<[Arc<Key>]> = keys.collect();
+        let by_id = all
+            .iter()
+            .map(|key| (key.id().to_string(), Arc::clone(key)));
+        Keys {
+            by_id: by_id.collect(),
+            all,
+        }
+    }
 }
 
 /// The ID of the key that a request claims to have, known or not.
@@ -322,7 +342,7 @@ mod tests {
 
         write(line(&one, "rate=1 burst=5") + &line(&other, ""));
         looked().await;
-        assert_eq!(keyring.count(), 2);
+        assert_eq!(keyring.all().len(), 2);
         assert!(keyring.identify(&bearing(&other)).is_ok());
         let again = keyring.identify(&bearing(&one)).ok().unwrap();
         assert!(!Arc::ptr_eq(&first, &again));
@@ -331,7 +351,7 @@ mod tests {
         write(line(&other, "rate=0"));
         looked().await;
         assert!(!keyring.is_current());
-        assert_eq!(keyring.count(), 2);
+        assert_eq!(keyring.all().len(), 2);
         assert!(keyring.renewed(&first).is_ok());
 
         write(line(&other, ""));
@@ -345,7 +365,7 @@ mod tests {
 
         write(String::new());
         looked().await;
-        assert_eq!(keyring.count(), 0);
+        assert_eq!(keyring.all().len(), 0);
         stop.cancel();
         watching.await.unwrap();
     }

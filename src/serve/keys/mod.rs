@@ -5,6 +5,7 @@ mod denied;
 mod expiry;
 mod file;
 mod keyring;
+mod metrics;
 mod rate;
 mod text;
 
@@ -12,8 +13,9 @@ use std::collections::HashSet;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use self::bucket::Bucket;
@@ -21,6 +23,7 @@ pub use self::denied::Denied;
 pub use self::expiry::Expiry;
 pub use self::file::{Entry, parse};
 pub use self::keyring::{Keyring, claimed_id};
+pub use self::metrics::KeyMetrics;
 use self::rate::Unit;
 pub use self::rate::{BURST_MAX, RATE_MAX, Rate, RateLimited, RateState};
 pub use self::text::{KeyText, make};
@@ -125,14 +128,57 @@ impl fmt::Display for Sites {
     }
 }
 
+/// How long before its expiry a key is one that expires soon: time to give its client another.
+const EXPIRES_SOON: TimeDelta = TimeDelta::days(14);
+
+/// Whether a key may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It may.
+    Valid,
+    /// It may, for less than [`EXPIRES_SOON`].
+    Expiring,
+    /// No more.
+    Expired,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [State; 3] = [State::Valid, State::Expiring, State::Expired];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Valid => "valid",
+            State::Expiring => "expiring",
+            State::Expired => "expired",
+        }
+    }
+}
+
+impl Entry {
+    /// Whether the key may be used.
+    pub fn state(&self, now: DateTime<Utc>) -> State {
+        let is_past = |by| self.expires.is_some_and(|expiry| expiry.is_past(by));
+        match (is_past(now), is_past(now + EXPIRES_SOON)) {
+            (true, _) => State::Expired,
+            (false, true) => State::Expiring,
+            (false, false) => State::Valid,
+        }
+    }
+}
+
 /// A key of the key file. It does not hold the key's text, so nothing can print it.
 pub struct Key {
     entry: Entry,
     bucket: Option<Arc<Bucket>>,
+    /// Seconds since 1970; 0 is never.
+    last_used: Arc<AtomicI64>,
 }
 
 impl Key {
-    /// A key of an entry. The bucket of the same key before is kept if its rate has not changed.
+    /// A key of an entry. Of the same key before it keeps when that was used, and its bucket if the rate has not
+    /// changed.
     fn new(entry: Entry, before: Option<&Key>) -> Key {
         let unit = entry.role.unit();
         let bucket = entry.rate.map(|rate| {
@@ -140,7 +186,23 @@ impl Key {
             kept.filter(|bucket| bucket.is_for(rate, unit))
                 .unwrap_or_else(|| Arc::new(Bucket::new(rate, unit)))
         });
-        Key { entry, bucket }
+        let is_same = |key: &&Key| key.entry.hash.is_same(&entry.hash);
+        let last_used = before.filter(is_same).map(|key| Arc::clone(&key.last_used));
+        Key {
+            entry,
+            bucket,
+            last_used: last_used.unwrap_or_default(),
+        }
+    }
+
+    /// Its line of the file.
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// Seconds since 1970 when it was last used here; 0 if it was not.
+    pub fn last_used(&self) -> i64 {
+        self.last_used.load(Relaxed)
     }
 
     /// Its public name, for logs and metrics.
@@ -163,15 +225,21 @@ impl Key {
         &self.entry.sites
     }
 
-    /// Checks that it has not expired.
+    /// Marks it as used, unless it has expired.
     ///
     /// # Errors
     /// [`Denied::Expired`].
-    fn check_expiry(&self, now: DateTime<Utc>) -> Result<(), Denied> {
-        match self.entry.expires {
-            Some(expiry) if expiry.is_past(now) => Err(Denied::Expired(expiry)),
-            _ => Ok(()),
+    fn use_at(&self, now: DateTime<Utc>) -> Result<(), Denied> {
+        if let Some(expiry) = self.entry.expires
+            && expiry.is_past(now)
+        {
+            return Err(Denied::Expired(expiry));
         }
+        // Written once a second: processors share what is only read.
+        if self.last_used() != now.timestamp() {
+            self.last_used.store(now.timestamp(), Relaxed);
+        }
+        Ok(())
     }
 
     /// Checks that so many could ever be taken at once, and takes none.
