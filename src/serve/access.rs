@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use hyper::header::HeaderValue;
+use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::{Method, Request, StatusCode, Version};
 
 use super::keys;
@@ -55,7 +55,8 @@ pub fn parse_share(text: &str) -> Result<f64, &'static str> {
 impl Entry {
     /// What is known before the answer. Queries are left out: they name sites.
     pub fn of(request: &Request<()>, id: &HeaderValue, client: IpAddr, peer: SocketAddr) -> Entry {
-        let key = keys::claimed_id(request.headers()).map(str::to_string);
+        let key = request.headers().get(AUTHORIZATION);
+        let key = key.and_then(keys::claimed_id).map(str::to_string);
         Entry {
             method: request.method().clone(),
             path: request.uri().path().chars().take(PATH_CHARS_MAX).collect(),

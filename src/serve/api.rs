@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use futures_util::FutureExt as _;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, EXPECT, HeaderMap, HeaderValue, ORIGIN};
+use hyper::header::{ALLOW, AUTHORIZATION, EXPECT, HeaderMap, HeaderValue, ORIGIN};
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 
@@ -18,7 +18,7 @@ use super::documents::Documents;
 use super::form::Form;
 use super::gate::{Caller, Gate};
 use super::head;
-use super::keys::RateState;
+use super::keys::{self, RateState};
 use super::metrics::Metrics;
 use super::pace::Pace;
 use super::problem::{PATHS, Problem};
@@ -69,6 +69,7 @@ struct Sender {
 #[derive(Clone)]
 struct MessageTerms {
     caller: Caller,
+    client: IpAddr,
     holder: Holder,
     dry_run: bool,
     /// Of the handshake.
@@ -142,6 +143,10 @@ impl Api {
             if sends_events {
                 self.metrics.refused(&refused);
             }
+            let key = request.headers().get(AUTHORIZATION);
+            let key = key.and_then(keys::claimed_id);
+            self.gate
+                .record_refusal(&refused.problem, key, sender.client);
             self.refuse(refused, &sender)
         });
         let share = || self.pools.memory.take(sender.holder, DISCARD_MEMORY_BYTES);
@@ -291,6 +296,7 @@ impl Api {
         self.gate.admit_page(request.headers())?;
         let terms = MessageTerms {
             caller: self.gate.writer(request.headers())?,
+            client: sender.client,
             holder: sender.holder,
             dry_run: parse_dry_run(query(request))?,
             id: id.clone(),
@@ -335,6 +341,9 @@ impl Api {
                 if !terms.dry_run {
                     self.metrics.refused(&refused);
                 }
+                let key = terms.caller.key_id();
+                self.gate
+                    .record_refusal(&refused.problem, key, terms.client);
                 self.refuse_message(refused, terms.holder)
             }
         };

@@ -1,11 +1,13 @@
 //! Who may do what: keys where there are any, for the sites that are theirs, at their rates; and which web pages.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 use uuid::Uuid;
 
 use super::cors::Cors;
+use super::key_refusals::KeyRefusals;
 use super::keys::{Key, Keyring, RateState};
 use super::problem::{ParameterError, Problem};
 use super::reader::Reader;
@@ -20,6 +22,7 @@ const SHOWN_CHARS_MAX: usize = 272;
 pub struct Gate {
     keys: Option<Arc<Keyring>>,
     cors: Option<Cors>,
+    refusals: KeyRefusals,
 }
 
 /// Who sends a request: a key, or anybody where there are no keys.
@@ -28,8 +31,17 @@ pub struct Caller(Option<Arc<Key>>);
 
 impl Gate {
     /// Without keys everybody is let in; without CORS no page of another origin.
-    pub fn new(keys: Option<Arc<Keyring>>, cors: Option<Cors>) -> Gate {
-        Gate { keys, cors }
+    pub fn new(keys: Option<Arc<Keyring>>, cors: Option<Cors>, refusals: KeyRefusals) -> Gate {
+        Gate {
+            keys,
+            cors,
+            refusals,
+        }
+    }
+
+    /// Records what is answered to one who was not let in; other problems are left to others.
+    pub fn record_refusal(&self, problem: &Problem, key: Option<&str>, address: IpAddr) {
+        self.refusals.record(problem, key, address);
     }
 
     /// Who wants to send events.
@@ -122,6 +134,11 @@ impl Gate {
 }
 
 impl Caller {
+    /// The ID of its key.
+    pub fn key_id(&self) -> Option<&str> {
+        self.0.as_ref().map(|key| key.id())
+    }
+
     /// Checks that all events, of an array or lines or one alone, are of sites that are the caller's.
     ///
     /// # Errors

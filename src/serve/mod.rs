@@ -14,6 +14,7 @@ mod form;
 mod gate;
 mod head;
 mod inflate;
+mod key_refusals;
 mod keys;
 mod limits;
 mod list_keys;
@@ -48,6 +49,7 @@ use self::body::Bodies;
 use self::clock::Clock;
 use self::cors::Cors;
 use self::gate::Gate;
+use self::key_refusals::KeyRefusals;
 use self::keys::{KeyMetrics, Keyring};
 use self::limits::Limits;
 use self::metrics::Metrics;
@@ -186,7 +188,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let mut registry = Registry::with_prefix("captcha");
     let metrics = Metrics::register(&mut registry);
     let counts = http::Counts::register(&mut registry);
-    let keys_in_force = keys.clone();
+    let (keys_in_force, refusals) = (keys.clone(), KeyRefusals::register(&mut registry));
     let topic = broker.topic().clone();
     registry.register_collector(Box::new(broker.leaders().clone()));
     let report = health.clone();
@@ -221,7 +223,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         Acceptor::new(topic, producer, bodies, metrics.events_accepted.clone()),
         Reports::new(store, &limits),
         metrics,
-        Gate::new(keys, args.cors_origins),
+        Gate::new(keys, args.cors_origins, refusals),
         AccessLog::new(args.access_log_share),
         Pools {
             requests: Arc::clone(&requests),

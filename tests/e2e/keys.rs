@@ -292,6 +292,66 @@ async fn an_expired_key_is_refused_on_requests_and_on_an_open_stream() {
 }
 
 #[tokio::test]
+async fn refused_keys_are_counted_and_logged_and_a_flood_is_a_few_lines() {
+    let world = World::new("refused_keys");
+    world.migrate(&[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.txt");
+    let words = ["--role", "write", "--sites", SITE];
+    let key = new_key(&world, &file, &words).await;
+    let expiring = ["--role", "write", "--sites", "*", "--expires", "2200-01-31"];
+    let expired = new_key(&world, &file, &expiring).await;
+    let lines = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, lines.replace("2200-01-31", "2020-01-31")).unwrap();
+    let serve = world
+        .serve_with(&["--keys-file", file.to_str().unwrap()])
+        .await;
+    let id = |key: &str| key.split('_').nth(1).unwrap().to_string();
+    let wrong = format!("Bearer captcha_{}_{}", id(&key), "0".repeat(64));
+    let unknown = format!("Bearer captcha_n0b0dy_{}", "0".repeat(64));
+    let foreign = event(OTHER_SITE, "serve", "2024-01-01T00:00:00");
+
+    const FLOOD: usize = 200;
+    for _ in 0..FLOOD {
+        assert_eq!(send(&serve, &wrong, &events(1)).await.status, 401);
+    }
+    assert_eq!(send(&serve, &unknown, &events(1)).await.status, 401);
+    assert_eq!(send(&serve, "Bearer nothing", &events(1)).await.status, 401);
+    assert_eq!(send(&serve, &expired, &events(1)).await.status, 401);
+    assert_eq!(send(&serve, &key, &foreign).await.status, 403);
+    assert_eq!(read(&serve, &key, "").await.status, 403);
+    assert_eq!(get(&serve.address, "/v1/report").await.status, 401);
+    let mut stream = Stream::open_with(&serve.address, &key).await;
+    stream.send(foreign).await;
+    assert_eq!(stream.answer().await["status"], 403);
+
+    for (reason, count, id) in [
+        ("wrong_secret", FLOOD, id(&key)),
+        ("unknown", 1, "n0b0dy".to_string()),
+        ("malformed", 1, String::new()),
+        ("missing", 1, String::new()),
+        ("expired", 1, id(&expired)),
+        ("role", 1, id(&key)),
+        ("site", 2, id(&key)),
+    ] {
+        let counter = format!("captcha_keys_refused_total{{reason=\"{reason}\"}}");
+        assert_eq!(serve.metric(&counter).await, count as f64, "{reason}");
+        let said = serve.said();
+        let written = said.lines().filter(|line| {
+            line.contains("key refused") && line.contains(&format!("\"reason\":\"{reason}\""))
+        });
+        let written: Vec<_> = written.collect();
+        assert!(!written.is_empty(), "{reason}: {said}");
+        assert!(written.len() <= count.min(FLOOD / 4), "{reason}: {said}");
+        let first = written[0];
+        assert!(first.contains("\"address\":\"127.0.0.1\""), "{first}");
+        assert!(id.is_empty() || first.contains(&id), "{first}");
+    }
+    let secret = key.rsplit('_').next().unwrap();
+    assert!(!serve.said().contains(secret));
+}
+
+#[tokio::test]
 async fn pages_of_listed_origins_may_call() {
     let world = World::on("cors", NOWHERE, NOWHERE);
     let flags = [

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use chrono::Utc;
-use hyper::header::{AUTHORIZATION, HeaderMap};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -165,27 +165,29 @@ impl Keys {
     }
 }
 
-/// The ID of the key that a request claims to have, known or not.
-pub fn claimed_id(headers: &HeaderMap) -> Option<&str> {
-    bearer(headers)
-        .ok()
-        .and_then(KeyText::parse)
-        .map(|key| key.id())
+/// The ID of the key that an `Authorization` claims to have, known or not.
+pub fn claimed_id(authorization: &HeaderValue) -> Option<&str> {
+    let key = key_of(authorization)?;
+    KeyText::parse(key).map(|key| key.id())
 }
 
 /// The one key that a request carries.
 fn bearer(headers: &HeaderMap) -> Result<&str, Denied> {
     let mut given = headers.get_all(AUTHORIZATION).iter();
     let value = given.next().ok_or(Denied::Missing)?;
-    let (scheme, key) = value
-        .to_str()
-        .ok()
-        .and_then(|text| text.split_once(' '))
-        .ok_or(Denied::Malformed)?;
-    if given.next().is_some() || !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(Denied::Malformed);
+    let key = key_of(value).ok_or(Denied::Malformed)?;
+    match given.next() {
+        None => Ok(key),
+        Some(_) => Err(Denied::Malformed),
     }
-    Ok(key.trim_matches(' '))
+}
+
+/// What follows `Bearer`.
+fn key_of(authorization: &HeaderValue) -> Option<&str> {
+    let (scheme, key) = authorization.to_str().ok()?.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| key.trim_matches(' '))
 }
 
 /// One byte more than a file may have is read, so that a larger one is noticed.
@@ -207,7 +209,6 @@ fn read(path: &Path) -> Look<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::serve::keys::{Expiry, make};
-    use hyper::header::HeaderValue;
 
     fn line(key: &str, rest: &str) -> String {
         let text = KeyText::parse(key).unwrap();
