@@ -259,6 +259,11 @@ def shares(w):
         if d["kind"] == "StatefulSet":
             yield Fact(f"--replica={{{POD_INDEX}}}/{d['spec'].get('replicas')}" in [expand(a, c) for a in c.get("args", [])],
                        "share is the pod's ordinal of as many shares as replicas", at, " ".join(c.get("args", [])))
+        variables = {e["name"]: expand(e["value"], c) for e in c.get("env", []) if "value" in e}
+        if "CAPTCHA_KEYS_FILE" in variables:
+            least = [s["spec"]["minReplicas"] for s in kind(w.docs, "HorizontalPodAutoscaler") if s["spec"]["scaleTargetRef"]["name"] == name(d)]
+            pods, share = d["spec"].get("replicas", *least), variables.get("CAPTCHA_RATE_SHARE")
+            yield Fact(share == f"1/{pods}", "rates of keys are divided by the pods", at, f"{share}, {pods} pods")
 
 
 def versions(w):

@@ -75,6 +75,8 @@ DAMAGES = [
     ("share is the pod's ordinal of as many shares as replicas", CONSUME, C + "env 1 value", "3"),
     ("share is the pod's ordinal of as many shares as replicas", CONSUME,
      C + "env 0 valueFrom fieldRef fieldPath", "metadata.name"),
+    ("rates of keys are divided by the pods", SERVE, C + "env 5 value", "4"),
+    ("rates of keys are divided by the pods", SERVE, C + "env 6", DELETE),
     ("image tag is Cargo.toml's version", SERVE, C + "image", "registry:5000/captcha:latest"),
     ("image tag is Cargo.toml's version", SERVE, C + "image", "registry:5000/captcha"),
     ("image is pulled if not present", SERVE, C + "imagePullPolicy", DELETE),

@@ -50,7 +50,7 @@ use self::clock::Clock;
 use self::cors::Cors;
 use self::gate::Gate;
 use self::key_refusals::KeyRefusals;
-use self::keys::{KeyMetrics, Keyring};
+use self::keys::{KeyMetrics, Keyring, RateShare};
 use self::limits::Limits;
 use self::metrics::Metrics;
 use self::reports::Reports;
@@ -109,6 +109,10 @@ pub struct Args {
     #[arg(long, env = "CAPTCHA_KEYS_FILE", value_name = "FILE")]
     keys_file: Option<PathBuf>,
 
+    /// This process's part of each key's rate and burst, 1/N where N of them serve the same senders, rounded down, at least 1
+    #[arg(long, env = "CAPTCHA_RATE_SHARE", value_name = "1/N", default_value = "1/1", value_parser = RateShare::parse)]
+    rate_share: RateShare,
+
     /// Origins whose web pages may call the API, with commas between them, or * for all
     #[arg(long, env = "CAPTCHA_CORS_ORIGINS", value_name = "ORIGINS", value_parser = Cors::parse)]
     cors_origins: Option<Cors>,
@@ -164,7 +168,9 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let tls = files
         .map(|(certificate, key)| tls::Files::new(certificate, key).watch(stop.clone()))
         .transpose()?;
-    let keys = args.keys_file.map(|file| start_keys(file, &stop));
+    let keys = args
+        .keys_file
+        .map(|file| start_keys(file, args.rate_share, &stop));
     let keys = keys.transpose()?;
     let store = Shards::new(args.store)?;
     let broker = Broker::new(args.broker)?;
@@ -289,8 +295,12 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn start_keys(file: PathBuf, stop: &CancellationToken) -> anyhow::Result<Arc<Keyring>> {
-    let keys = Arc::new(Keyring::open(file)?);
+fn start_keys(
+    file: PathBuf,
+    share: RateShare,
+    stop: &CancellationToken,
+) -> anyhow::Result<Arc<Keyring>> {
+    let keys = Arc::new(Keyring::open(file, share)?);
     let (watched, stop) = (Arc::clone(&keys), stop.clone());
     tokio::spawn(async move { watched.watch(stop).await });
     Ok(keys)

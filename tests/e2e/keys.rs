@@ -352,6 +352,32 @@ async fn refused_keys_are_counted_and_logged_and_a_flood_is_a_few_lines() {
 }
 
 #[tokio::test]
+async fn processes_that_share_a_rate_grant_no_more_than_all_of_it() {
+    let world = World::new("rate_share");
+    world.migrate(&[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.txt");
+    let words = [
+        "--role", "write", "--sites", "*", "--rate", "1", "--burst", "1000",
+    ];
+    let key = new_key(&world, &file, &words).await;
+    let flags = ["--keys-file", file.to_str().unwrap(), "--rate-share", "1/3"];
+    let mut accepted = 0;
+    for _ in 0..3 {
+        let serve = world.serve_with(&flags).await;
+        let reply = send(&serve, &key, &events(333)).await;
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert_eq!(
+            reply.header("ratelimit-policy"),
+            "\"events\";q=1;qu=\"events\";w=1;captcha-burst=333"
+        );
+        accepted += 333;
+        assert_eq!(send(&serve, &key, &events(334)).await.status, 413);
+    }
+    assert!(accepted <= 1_000);
+}
+
+#[tokio::test]
 async fn pages_of_listed_origins_may_call() {
     let world = World::on("cors", NOWHERE, NOWHERE);
     let flags = [

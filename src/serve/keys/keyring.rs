@@ -15,12 +15,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::file::FILE_BYTES_MAX;
 use super::text::Hash;
-use super::{Denied, Entry, Key, KeyText, parse};
+use super::{Denied, Entry, Key, KeyText, RateShare, parse};
 use crate::http::sight::{self, Look, News};
 
 /// The keys of a file.
 pub struct Keyring {
     path: PathBuf,
+    share: RateShare,
     /// What the file held when it was opened.
     opened: Vec<u8>,
     keys: watch::Sender<Keys>,
@@ -36,16 +37,17 @@ struct Keys {
 }
 
 impl Keyring {
-    /// Reads a key file.
+    /// Reads a key file. This process grants a share of each rate.
     ///
     /// # Errors
     /// It cannot be read, or one of its lines cannot be taken.
-    pub fn open(path: PathBuf) -> anyhow::Result<Keyring> {
+    pub fn open(path: PathBuf, share: RateShare) -> anyhow::Result<Keyring> {
         let (entries, opened) = Keyring::read(&path)?;
         let keyring = Keyring {
             path,
+            share,
             opened,
-            keys: watch::Sender::new(Keys::new(entries, &Keys::default())),
+            keys: watch::Sender::new(Keys::new(entries, &Keys::default(), share)),
             current: AtomicBool::new(true),
         };
         keyring.log("keys read");
@@ -125,7 +127,7 @@ impl Keyring {
         match news {
             News::Same => self.log("the key file is good again, and as before"),
             News::New(entries) => {
-                let keys = Keys::new(entries, &self.keys.borrow());
+                let keys = Keys::new(entries, &self.keys.borrow(), self.share);
                 self.keys.send_replace(keys);
                 self.log("keys read again");
             }
@@ -149,10 +151,10 @@ impl Keyring {
 
 impl Keys {
     /// The keys of a file; those that were there before keep their buckets.
-    fn new(entries: Vec<Entry>, before: &Keys) -> Keys {
+    fn new(entries: Vec<Entry>, before: &Keys, share: RateShare) -> Keys {
         let keys = entries.into_iter().map(|entry| {
             let before = before.by_id.get(&entry.id).map(Arc::as_ref);
-            Arc::new(Key::new(entry, before))
+            Arc::new(Key::new(entry, before, share))
         });
         let all: Arc<[Arc<Key>]> = keys.collect();
         let by_id = all
@@ -215,6 +217,10 @@ mod tests {
         format!("{} write * {} {rest}\n", text.id(), text.hash())
     }
 
+    fn whole() -> RateShare {
+        RateShare::parse("1/1").unwrap()
+    }
+
     fn headers(values: &[&str]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for value in values {
@@ -231,7 +237,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("keys");
         std::fs::write(&path, text).unwrap();
-        (Arc::new(Keyring::open(path).unwrap()), folder)
+        (Arc::new(Keyring::open(path, whole()).unwrap()), folder)
     }
 
     fn open(text: &[u8]) -> String {
@@ -239,7 +245,7 @@ mod tests {
         let path = folder.path().join("keys");
         std::fs::write(&path, text).unwrap();
         let name = path.display().to_string();
-        let said = format!("{:#}", Keyring::open(path).err().unwrap());
+        let said = format!("{:#}", Keyring::open(path, whole()).err().unwrap());
         said.replace(&name, "FILE")
     }
 
@@ -304,12 +310,14 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_taken_is_an_error_at_start() {
-        let missing = Keyring::open("/nowhere/keys".into()).err().unwrap();
+        let missing = Keyring::open("/nowhere/keys".into(), whole())
+            .err()
+            .unwrap();
         assert_eq!(
             format!("{missing:#}"),
             "cannot take the keys of /nowhere/keys: no such file or directory (os error 2)"
         );
-        let folder = Keyring::open("/".into()).err().unwrap();
+        let folder = Keyring::open("/".into(), whole()).err().unwrap();
         assert!(format!("{folder:#}").ends_with("/: not a regular file"));
         assert_eq!(
             open(b"\nk3y"),

@@ -25,7 +25,7 @@ pub use self::file::{Entry, parse};
 pub use self::keyring::{Keyring, claimed_id};
 pub use self::metrics::KeyMetrics;
 use self::rate::Unit;
-pub use self::rate::{BURST_MAX, RATE_MAX, Rate, RateLimited, RateState};
+pub use self::rate::{BURST_MAX, RATE_MAX, Rate, RateLimited, RateShare, RateState};
 pub use self::text::{KeyText, make};
 use crate::store::SITE_IDS_MAX;
 
@@ -179,9 +179,10 @@ pub struct Key {
 impl Key {
     /// A key of an entry. Of the same key before it keeps when that was used, and its bucket if the rate has not
     /// changed.
-    fn new(entry: Entry, before: Option<&Key>) -> Key {
+    fn new(entry: Entry, before: Option<&Key>, share: RateShare) -> Key {
         let unit = entry.role.unit();
         let bucket = entry.rate.map(|rate| {
+            let rate = rate.share(share);
             let kept = before.and_then(|key| key.bucket.clone());
             kept.filter(|bucket| bucket.is_for(rate, unit))
                 .unwrap_or_else(|| Arc::new(Bucket::new(rate, unit)))
@@ -280,7 +281,7 @@ mod tests {
     fn key(words: &str, before: Option<&Key>) -> Key {
         let line = words.replace("HASH", &format!("sha256:{}", "0".repeat(64)));
         let entry = parse(line.as_bytes()).unwrap().remove(0);
-        Key::new(entry, before)
+        Key::new(entry, before, RateShare::parse("1/1").unwrap())
     }
 
     #[test]

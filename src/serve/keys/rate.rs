@@ -12,6 +12,9 @@ pub const RATE_MAX: u32 = 1_000_000;
 /// Largest burst: a thousand of the largest requests.
 pub const BURST_MAX: u32 = 10_000_000;
 
+/// Processes that a rate is divided among at most; a typing error would leave each key one event a second.
+const SHARES_MAX: u32 = 1_000;
+
 /// Seconds that a policy speaks of: rates are whole numbers a second, so after one there is always something left.
 const WINDOW_SECONDS: u32 = 1;
 
@@ -53,6 +56,18 @@ impl Rate {
         Ok(Rate { per_second, burst })
     }
 
+    /// What one of several processes grants of it: together never more than all of it, but where it is less than one for
+    /// each.
+    pub fn share(self, share: RateShare) -> Rate {
+        let divided = |number: NonZeroU32| {
+            NonZeroU32::new(number.get() / share.0.get()).unwrap_or(NonZeroU32::MIN)
+        };
+        Rate {
+            per_second: divided(self.per_second),
+            burst: divided(self.burst),
+        }
+    }
+
     /// So many a second.
     pub fn per_second(self) -> NonZeroU32 {
         self.per_second
@@ -66,6 +81,26 @@ impl Rate {
     /// How often one more may come, rounded up so that no more than the rate ever passes.
     pub fn interval(self) -> Duration {
         Duration::from_nanos(1_000_000_000_u64.div_ceil(self.per_second.get().into()))
+    }
+}
+
+/// One of this many equal parts of each key's rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateShare(NonZeroU32);
+
+impl RateShare {
+    /// Reads `1/N`.
+    ///
+    /// # Errors
+    /// What is expected.
+    pub fn parse(text: &str) -> Result<RateShare, String> {
+        let parts = text.strip_prefix("1/").and_then(|parts| parts.parse().ok());
+        let parts = parts.filter(|parts: &NonZeroU32| parts.get() <= SHARES_MAX);
+        parts.map(RateShare).ok_or_else(|| {
+            format!(
+                "expected 1/N with N the number of serve processes, 1 to {SHARES_MAX}, such as 1/3"
+            )
+        })
     }
 }
 
@@ -214,5 +249,19 @@ mod tests {
         let burst = Rate::new(7, Some(0)).unwrap_err();
         assert_eq!(burst, "burst must be 1 to 10000000");
         assert!(Rate::new(7, Some(BURST_MAX + 1)).is_err());
+    }
+
+    #[test]
+    fn shares_of_a_rate_are_never_more_than_all_of_it() {
+        let share = |text: &str| {
+            let rate = Rate::new(100, Some(1_000)).unwrap();
+            rate.share(RateShare::parse(text).unwrap()).to_string()
+        };
+        assert_eq!(share("1/1"), "rate=100 burst=1000");
+        assert_eq!(share("1/3"), "rate=33 burst=333");
+        assert_eq!(share("1/101"), "rate=1 burst=9");
+        for text in ["", "3", "1/0", "2/3", "1/1001", "1/-1", "1/3 ", "1/ 3"] {
+            assert!(RateShare::parse(text).is_err(), "{text}");
+        }
     }
 }
