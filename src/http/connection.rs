@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::client_certificate::ClientCertificate;
 use super::listen::Limits;
 use super::socket::Socket;
 use super::tls::Feed;
@@ -72,15 +73,19 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 
-/// Greets a connection. One that begins as HTTP where TLS is spoken gets [`NO_TLS`].
+/// Greets a connection, and says which certificate its client has shown. One that begins as HTTP where TLS is spoken
+/// gets [`NO_TLS`].
 ///
 /// # Errors
 /// The handshake failed or took too long.
-pub async fn greet(socket: Socket, tls: Option<&Feed>) -> io::Result<Box<dyn Stream>> {
+pub async fn greet(
+    socket: Socket,
+    tls: Option<&Feed>,
+) -> io::Result<(Box<dyn Stream>, Option<ClientCertificate>)> {
     let Some(tls) = tls else {
-        return Ok(Box::new(socket));
+        return Ok((Box::new(socket), None));
     };
-    let config = Arc::clone(&tls.borrow());
+    let config = Arc::clone(&tls.borrow().config);
     let handshake = async {
         // A method, in capital letters. TLS begins with the byte 22.
         match socket.first_byte().await? {
@@ -90,7 +95,11 @@ pub async fn greet(socket: Socket, tls: Option<&Feed>) -> io::Result<Box<dyn Str
     };
     let shaken: io::Result<_> = timeout(HANDSHAKE_TIMEOUT, handshake).await?;
     match shaken? {
-        Ok(stream) => Ok(Box::new(stream)),
+        Ok(stream) => {
+            let chain = stream.get_ref().1.peer_certificates();
+            let certificate = chain.map(|chain| ClientCertificate::new(chain, tls));
+            Ok((Box::new(stream), certificate))
+        }
         Err(socket) => {
             turn_away(socket, NO_TLS).await;
             Err(io::ErrorKind::InvalidData.into())

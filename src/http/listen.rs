@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Answer;
+use super::client_certificate::ClientCertificate;
 use super::connection::{FULL, Terms, announced, converse, greet, protocol, turn_away};
 use super::pool::{Holder, Pool, Share};
 use super::proxies::Proxies;
@@ -93,6 +94,8 @@ pub struct Shared {
 pub struct Peer {
     /// Its address, as the system has it or the PROXY protocol.
     pub address: SocketAddr,
+    /// The certificate that it has shown.
+    pub certificate: Option<Arc<ClientCertificate>>,
     holder: Holder,
     memory: Arc<Pool>,
     /// For long answers, from the first of them on.
@@ -362,6 +365,7 @@ where
         let (socket, hang_up) = Socket::new(stream);
         let peer = Peer {
             address,
+            certificate: None,
             holder,
             memory: Arc::clone(&self.shared.memory),
             sending: OnceLock::new(),
@@ -401,7 +405,7 @@ where
         let (door, tracked) = (Arc::clone(self), self.tracker.token());
         tokio::spawn(async move {
             let (socket, _) = Socket::new(stream);
-            if let Ok(stream) = greet(socket, door.tls.as_ref()).await {
+            if let Ok((stream, _)) = greet(socket, door.tls.as_ref()).await {
                 turn_away(stream, FULL).await;
             }
             drop((place, tracked));
@@ -419,7 +423,9 @@ where
                 peer.shares = Some(self.shares(peer.holder)?);
             }
         }
-        let stream = greet(socket, self.tls.as_ref()).await.map_err(|_| NO_TLS)?;
+        let greeted = greet(socket, self.tls.as_ref()).await;
+        let (stream, certificate) = greeted.map_err(|_| NO_TLS)?;
+        peer.certificate = certificate.map(Arc::new);
         let terms = Terms {
             protocol: &self.protocol,
             patience: self.limits.patience,

@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod body;
+mod client_certificate;
 mod connection;
 mod health;
 mod level;
@@ -20,6 +21,7 @@ use std::net::SocketAddr;
 
 pub use body::Body;
 use bytes::Bytes;
+pub use client_certificate::{CertificateName, ClientCertificate};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 pub use level::Level;

@@ -7,6 +7,7 @@ use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::{Method, Request, StatusCode, Version};
 
 use super::keys;
+use crate::http::Peer;
 
 /// Characters of a path that a line repeats.
 const PATH_CHARS_MAX: usize = 256;
@@ -24,6 +25,7 @@ pub struct Entry {
     version: Version,
     request_id: HeaderValue,
     key: Option<String>,
+    certificate: Option<String>,
     client: IpAddr,
     peer: SocketAddr,
 }
@@ -54,17 +56,20 @@ pub fn parse_share(text: &str) -> Result<f64, &'static str> {
 
 impl Entry {
     /// What is known before the answer. Queries are left out: they name sites.
-    pub fn of(request: &Request<()>, id: &HeaderValue, client: IpAddr, peer: SocketAddr) -> Entry {
+    pub fn of(request: &Request<()>, id: &HeaderValue, client: IpAddr, peer: &Peer) -> Entry {
         let key = request.headers().get(AUTHORIZATION);
         let key = key.and_then(keys::claimed_id).map(str::to_string);
+        let names = peer.certificate.as_ref();
+        let name = names.and_then(|certificate| certificate.names().first());
         Entry {
             method: request.method().clone(),
             path: request.uri().path().chars().take(PATH_CHARS_MAX).collect(),
             version: request.version(),
             request_id: id.clone(),
             key,
+            certificate: name.map(ToString::to_string),
             client,
-            peer,
+            peer: peer.address,
         }
     }
 
@@ -78,6 +83,7 @@ impl Entry {
             ms = elapsed.as_secs_f64() * 1e3,
             request_id = self.request_id.to_str().unwrap_or_default(),
             key = self.key,
+            certificate = self.certificate,
             client = %self.client,
             peer = %self.peer,
             "request"

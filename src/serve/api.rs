@@ -18,7 +18,7 @@ use super::documents::Documents;
 use super::form::Form;
 use super::gate::{Caller, Gate};
 use super::head;
-use super::keys::{self, RateState};
+use super::keys::{self, RateState, Role};
 use super::metrics::Metrics;
 use super::pace::Pace;
 use super::problem::{PATHS, Problem};
@@ -126,7 +126,7 @@ impl Api {
         let entry = self
             .access
             .is_sampled()
-            .then(|| Entry::of(&request, &id, sender.client, sender.peer.address));
+            .then(|| Entry::of(&request, &id, sender.client, &sender.peer));
         let sends_events = route == Route::Events
             && request.method() == Method::POST
             && parse_dry_run(query(&request)).ok() != Some(true);
@@ -145,8 +145,10 @@ impl Api {
             }
             let key = request.headers().get(AUTHORIZATION);
             let key = key.and_then(keys::claimed_id);
+            let certificate = sender.peer.certificate.as_deref();
+            let problem = &refused.problem;
             self.gate
-                .record_refusal(&refused.problem, key, sender.client);
+                .record_refusal(problem, key, certificate, sender.client);
             self.refuse(refused, &sender)
         });
         let share = || self.pools.memory.take(sender.holder, DISCARD_MEMORY_BYTES);
@@ -251,7 +253,9 @@ impl Api {
     }
 
     async fn report(&self, request: &Request<()>, sender: &Sender) -> Result<Answer, Problem> {
-        let caller = self.gate.reader(request.headers())?;
+        let caller = self
+            .gate
+            .caller(Role::Read, request.headers(), &sender.peer)?;
         let filter = parse_filter(query(request)).map_err(Problem::Query)?;
         let filter = caller.narrow(filter)?;
         let rate = caller.take(1)?;
@@ -269,7 +273,9 @@ impl Api {
         unread: &mut Unread,
         sender: &Sender,
     ) -> Result<Answer, Refused> {
-        let caller = self.gate.writer(request.headers())?;
+        let caller = self
+            .gate
+            .caller(Role::Write, request.headers(), &sender.peer)?;
         let dry_run = parse_dry_run(query(request))?;
         let form = Form::of(request.headers())?;
         let body = self.acceptor.bodies().read(unread.body(), sender.holder);
@@ -295,7 +301,9 @@ impl Api {
         let handshake = Handshake::of(request.version(), request.headers())?;
         self.gate.admit_page(request.headers())?;
         let terms = MessageTerms {
-            caller: self.gate.writer(request.headers())?,
+            caller: self
+                .gate
+                .caller(Role::Write, request.headers(), &sender.peer)?,
             client: sender.client,
             holder: sender.holder,
             dry_run: parse_dry_run(query(request))?,
@@ -341,9 +349,9 @@ impl Api {
                 if !terms.dry_run {
                     self.metrics.refused(&refused);
                 }
-                let key = terms.caller.key_id();
-                self.gate
-                    .record_refusal(&refused.problem, key, terms.client);
+                let (key, certificate) = (terms.caller.key_id(), terms.caller.certificate());
+                let (problem, client) = (&refused.problem, terms.client);
+                self.gate.record_refusal(problem, key, certificate, client);
                 self.refuse_message(refused, terms.holder)
             }
         };

@@ -3,16 +3,17 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use hyper::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
 use uuid::Uuid;
 
 use super::cors::Cors;
 use super::key_refusals::KeyRefusals;
-use super::keys::{Key, Keyring, RateState};
+use super::keys::{Denied, Key, Keyring, RateState, Role};
 use super::problem::{ParameterError, Problem};
 use super::reader::Reader;
 use crate::event::{ERRORS_MAX, Event, FieldError};
 use crate::http::pool::Holder;
+use crate::http::{ClientCertificate, Peer};
 use crate::store::Filter;
 
 /// Characters of a header that an answer repeats: the longest name of a host, with a scheme and a port.
@@ -21,76 +22,94 @@ const SHOWN_CHARS_MAX: usize = 272;
 /// Lets requests in.
 pub struct Gate {
     keys: Option<Arc<Keyring>>,
+    /// Whether clients may show a certificate.
+    takes_certificates: bool,
     cors: Option<Cors>,
     refusals: KeyRefusals,
 }
 
-/// Who sends a request: a key, or anybody where there are no keys.
+/// Who sends a request.
 #[derive(Clone)]
-pub struct Caller(Option<Arc<Key>>);
+pub struct Caller {
+    /// What it may do; all where there are no keys.
+    key: Option<Arc<Key>>,
+    /// What it has shown, if it was let in by that.
+    certificate: Option<Arc<ClientCertificate>>,
+}
 
 impl Gate {
-    /// Without keys everybody is let in; without CORS no page of another origin.
-    pub fn new(keys: Option<Arc<Keyring>>, cors: Option<Cors>, refusals: KeyRefusals) -> Gate {
+    /// Without keys everybody is let in, or everybody with a certificate if those are taken; without CORS no page of
+    /// another origin.
+    pub fn new(
+        keys: Option<Arc<Keyring>>,
+        takes_certificates: bool,
+        cors: Option<Cors>,
+        refusals: KeyRefusals,
+    ) -> Gate {
         Gate {
             keys,
+            takes_certificates,
             cors,
             refusals,
         }
     }
 
     /// Records what is answered to one who was not let in; other problems are left to others.
-    pub fn record_refusal(&self, problem: &Problem, key: Option<&str>, address: IpAddr) {
-        self.refusals.record(problem, key, address);
+    pub fn record_refusal(
+        &self,
+        problem: &Problem,
+        key: Option<&str>,
+        certificate: Option<&ClientCertificate>,
+        address: IpAddr,
+    ) {
+        self.refusals.record(problem, key, certificate, address);
     }
 
-    /// Who wants to send events.
+    /// Who wants to do what a role is for.
     ///
     /// # Errors
-    /// 401: nobody that is known. 403: a key that only reads.
-    pub fn writer(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let caller = self.caller(headers)?;
-        match &caller.0 {
-            Some(key) if !key.may_write() => Err(Problem::WrongRole("reads reports")),
-            _ => Ok(caller),
-        }
-    }
-
-    /// Who wants to read a report.
-    ///
-    /// # Errors
-    /// 401: nobody that is known. 403: a key that only sends events.
-    pub fn reader(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        let caller = self.caller(headers)?;
-        match &caller.0 {
-            Some(key) if !key.may_read() => Err(Problem::WrongRole("sends events")),
-            _ => Ok(caller),
-        }
-    }
-
-    fn caller(&self, headers: &HeaderMap) -> Result<Caller, Problem> {
-        match &self.keys {
-            None => Ok(Caller(None)),
-            Some(keys) => {
-                let key = keys.identify(headers).map_err(Problem::Denied)?;
-                Ok(Caller(Some(key)))
+    /// 401: nobody that is known. 403: a key of the other role.
+    pub fn caller(&self, role: Role, headers: &HeaderMap, peer: &Peer) -> Result<Caller, Problem> {
+        let (key, certificate) = match (&self.keys, peer.certificate.as_ref()) {
+            (None, _) if !self.takes_certificates => (None, None),
+            (None, certificate) => (None, Some(still_valid(certificate)?)),
+            // A key that is sent is what counts, even if it is a wrong one.
+            (Some(keys), certificate @ Some(_)) if !headers.contains_key(AUTHORIZATION) => {
+                let certificate = still_valid(certificate)?;
+                let key = keys.identify_certificate(certificate.names(), role);
+                (Some(key.map_err(Problem::Denied)?), Some(certificate))
             }
-        }
+            (Some(keys), _) => {
+                let key = keys.identify(headers).map_err(|denied| self.denied(denied));
+                (Some(key?), None)
+            }
+        };
+        check_role(key.as_deref(), role)?;
+        let certificate = certificate.cloned();
+        Ok(Caller { key, certificate })
     }
 
-    /// A caller as the key file has it by now, for connections that stay.
+    /// One who sends events as the key file has it by now, for connections that stay.
     ///
     /// # Errors
-    /// 401: its key was withdrawn, or has expired. 403: its role has changed.
+    /// 401: its key was withdrawn, or has expired, or its certificate has. 403: its role has changed.
     pub fn renew(&self, caller: &Caller) -> Result<Caller, Problem> {
-        let (Some(keys), Some(key)) = (&self.keys, &caller.0) else {
-            return Ok(caller.clone());
-        };
-        let key = keys.renewed(key).map_err(Problem::Denied)?;
-        match key.may_write() {
-            true => Ok(Caller(Some(key))),
-            false => Err(Problem::WrongRole("reads reports")),
+        let mut caller = caller.clone();
+        if caller.certificate.is_some() {
+            still_valid(caller.certificate.as_ref())?;
         }
+        if let (Some(keys), Some(key)) = (&self.keys, &caller.key) {
+            caller.key = Some(keys.renewed(key).map_err(Problem::Denied)?);
+        }
+        check_role(caller.key.as_deref(), Role::Write)?;
+        Ok(caller)
+    }
+
+    fn denied(&self, denied: Denied) -> Problem {
+        Problem::Denied(match denied {
+            Denied::Missing if self.takes_certificates => Denied::MissingBoth,
+            denied => denied,
+        })
     }
 
     /// Lets a WebSocket in, for which browsers do not ask first: of a page it has to be ours or an allowed one.
@@ -133,10 +152,31 @@ impl Gate {
     }
 }
 
+/// The certificate of a connection, if it is there and good by now.
+fn still_valid(
+    certificate: Option<&Arc<ClientCertificate>>,
+) -> Result<&Arc<ClientCertificate>, Problem> {
+    let certificate = certificate.filter(|certificate| certificate.is_valid());
+    certificate.ok_or(Problem::Denied(Denied::CertificateInvalid))
+}
+
+fn check_role(key: Option<&Key>, role: Role) -> Result<(), Problem> {
+    match (key.map(Key::role), role) {
+        (Some(Role::Write), Role::Read) => Err(Problem::WrongRole("sends events")),
+        (Some(Role::Read), Role::Write) => Err(Problem::WrongRole("reads reports")),
+        _ => Ok(()),
+    }
+}
+
 impl Caller {
     /// The ID of its key.
     pub fn key_id(&self) -> Option<&str> {
-        self.0.as_ref().map(|key| key.id())
+        self.key.as_ref().map(|key| key.id())
+    }
+
+    /// The certificate that it was let in by.
+    pub fn certificate(&self) -> Option<&ClientCertificate> {
+        self.certificate.as_deref()
     }
 
     /// Checks that all events, of an array or lines or one alone, are of sites that are the caller's.
@@ -144,7 +184,7 @@ impl Caller {
     /// # Errors
     /// 403, with the events that are not.
     pub fn check(&self, events: &[Event], is_array: bool) -> Result<(), Problem> {
-        let Some(key) = &self.0 else {
+        let Some(key) = &self.key else {
             return Ok(());
         };
         let foreign: Vec<_> = events
@@ -171,7 +211,7 @@ impl Caller {
     /// # Errors
     /// 413.
     pub fn check_burst(&self, count: usize) -> Result<(), Problem> {
-        let checked = self.0.as_ref().map(|key| key.check_burst(count));
+        let checked = self.key.as_ref().map(|key| key.check_burst(count));
         checked.unwrap_or(Ok(())).map_err(Problem::RateLimited)
     }
 
@@ -180,7 +220,7 @@ impl Caller {
     /// # Errors
     /// 429, or 413 if it can never be.
     pub fn take(&self, count: usize) -> Result<Option<RateState>, Problem> {
-        let taken = self.0.as_ref().map(|key| key.take(count));
+        let taken = self.key.as_ref().map(|key| key.take(count));
         taken
             .transpose()
             .map(Option::flatten)
@@ -189,7 +229,7 @@ impl Caller {
 
     /// With whom it shares its part of the reports: all that have its key, or its address.
     pub fn reader(&self, holder: Holder) -> Reader {
-        match &self.0 {
+        match &self.key {
             Some(key) => Reader::Key(key.id().into()),
             None => Reader::Client(holder),
         }
@@ -200,7 +240,7 @@ impl Caller {
     /// # Errors
     /// 403, with the sites that were asked for and are not.
     pub fn narrow(&self, mut filter: Filter) -> Result<Filter, Problem> {
-        let Some(key) = &self.0 else {
+        let Some(key) = &self.key else {
             return Ok(filter);
         };
         let is_foreign = |site_id: &&Uuid| !key.sites().contains(site_id);

@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 
 use super::keys::Denied;
 use super::problem::Problem;
+use crate::http::ClientCertificate;
 
 /// Between two lines of one reason: enough to see who tries what, and a flood of wrong keys does not fill a disk.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
@@ -28,6 +29,8 @@ pub enum Reason {
     WrongSecret,
     /// The key has expired.
     Expired,
+    /// The client certificate is not named, or not good any more.
+    Certificate,
     /// The key has the other role.
     Role,
     /// The key is for other sites.
@@ -36,12 +39,13 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    const ALL: [Reason; 7] = [
+    const ALL: [Reason; 8] = [
         Reason::Missing,
         Reason::Malformed,
         Reason::Unknown,
         Reason::WrongSecret,
         Reason::Expired,
+        Reason::Certificate,
         Reason::Role,
         Reason::Site,
     ];
@@ -54,6 +58,7 @@ impl Reason {
             Reason::Unknown => "unknown",
             Reason::WrongSecret => "wrong_secret",
             Reason::Expired => "expired",
+            Reason::Certificate => "certificate",
             Reason::Role => "role",
             Reason::Site => "site",
         }
@@ -62,11 +67,14 @@ impl Reason {
     /// The reason that a problem is; `None` of those that are not about keys.
     fn of(problem: &Problem) -> Option<Reason> {
         match problem {
-            Problem::Denied(Denied::Missing) => Some(Reason::Missing),
+            Problem::Denied(Denied::Missing | Denied::MissingBoth) => Some(Reason::Missing),
             Problem::Denied(Denied::Malformed) => Some(Reason::Malformed),
             Problem::Denied(Denied::Unknown) => Some(Reason::Unknown),
             Problem::Denied(Denied::WrongSecret) => Some(Reason::WrongSecret),
             Problem::Denied(Denied::Expired(_)) => Some(Reason::Expired),
+            Problem::Denied(Denied::CertificateUnknown | Denied::CertificateInvalid) => {
+                Some(Reason::Certificate)
+            }
             Problem::WrongRole(_) => Some(Reason::Role),
             Problem::ForeignEvents(_) | Problem::ForeignSites(_) => Some(Reason::Site),
             _ => None,
@@ -117,9 +125,15 @@ impl KeyRefusals {
         KeyRefusals { counts, lines }
     }
 
-    /// A problem is the answer to a request or message from an address, which claims to have the key of an ID. Those that
-    /// are not about keys are left to others.
-    pub fn record(&self, problem: &Problem, key: Option<&str>, address: IpAddr) {
+    /// A problem is the answer to a request or message from an address, which claims to have the key of an ID or has shown
+    /// a certificate. Those that are not about keys are left to others.
+    pub fn record(
+        &self,
+        problem: &Problem,
+        key: Option<&str>,
+        certificate: Option<&ClientCertificate>,
+        address: IpAddr,
+    ) {
         let Some(reason) = Reason::of(problem) else {
             return;
         };
@@ -128,7 +142,9 @@ impl KeyRefusals {
         let lines = &self.lines[reason as usize];
         let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(left_out) = lines.admit(Instant::now()) {
-            tracing::info!(reason = name, key, %address, left_out, "key refused");
+            let names = certificate.map(|certificate| certificate.names());
+            let certificate = names.and_then(<[_]>::first).map(tracing::field::display);
+            tracing::info!(reason = name, key, certificate, %address, left_out, "key refused");
         }
     }
 }

@@ -30,7 +30,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 fn table(entries: &[Entry], now: DateTime<Utc>) -> String {
     let mut table = Table::new();
-    let header = ["id", "role", "sites", "rate", "expires", "state"];
+    let header = [
+        "id",
+        "role",
+        "sites",
+        "certificate",
+        "rate",
+        "expires",
+        "state",
+    ];
     table.load_style(presets::NOTHING).set_header(header);
     table.add_rows(entries.iter().map(|entry| cells(entry, now)));
     if let Some(first) = table.column_mut(0) {
@@ -40,12 +48,14 @@ fn table(entries: &[Entry], now: DateTime<Utc>) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn cells(entry: &Entry, now: DateTime<Utc>) -> [String; 6] {
+fn cells(entry: &Entry, now: DateTime<Utc>) -> [String; 7] {
     let sites = match &entry.sites {
         Sites::All => "all".to_string(),
         Sites::Only(sites) => sites.len().to_string(),
     };
     let none = || "-".to_string();
+    let certificate = entry.credential.certificate();
+    let certificate = certificate.map_or_else(none, |name| name.to_string());
     let rate = entry.rate.map_or_else(none, |rate| rate.to_string());
     let expires = entry.expires.map_or_else(none, |time| time.to_string());
     let state = match entry.state(now) {
@@ -57,6 +67,7 @@ fn cells(entry: &Entry, now: DateTime<Utc>) -> [String; 6] {
         entry.id.clone(),
         entry.role.name().to_string(),
         sites,
+        certificate,
         rate,
         expires,
         state.to_string(),
@@ -74,21 +85,20 @@ mod tests {
         let site = "6f1c1f2e-3d0b-4c5a-9b0e-2f4b8f3f7a01";
         let file = format!(
             "cbcf20b7c88e write {site} {} rate=100 burst=1000\n7889bbabd86e read * {} expires=2027-01-31 # old\n\
-             0000 read * {} expires=2027-02-05T18:00:00Z",
+             0000 read * cert:shop.example expires=2027-02-05T18:00:00Z",
             hash('1'),
             hash('2'),
-            hash('3'),
         );
         let now = "2027-01-31T00:00:00Z".parse().unwrap();
         let list = table(&parse(file.as_bytes()).unwrap(), now);
         assert_eq!(
             list,
-            "id            role   sites  rate                 expires               state\n\
-             cbcf20b7c88e  write  1      rate=100 burst=1000  -                     valid\n\
-             7889bbabd86e  read   all    -                    2027-01-31            expired\n\
-             0000          read   all    -                    2027-02-05T18:00:00Z  valid, expires soon"
+            "id            role   sites  certificate   rate                 expires               state\n\
+             cbcf20b7c88e  write  1      -             rate=100 burst=1000  -                     valid\n\
+             7889bbabd86e  read   all    -             -                    2027-01-31            expired\n\
+             0000          read   all    shop.example  -                    2027-02-05T18:00:00Z  valid, expires soon"
         );
         let none = table(&[], now);
-        assert_eq!(none, "id  role  sites  rate  expires  state");
+        assert_eq!(none, "id  role  sites  certificate  rate  expires  state");
     }
 }

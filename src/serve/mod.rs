@@ -50,7 +50,7 @@ use self::clock::Clock;
 use self::cors::Cors;
 use self::gate::Gate;
 use self::key_refusals::KeyRefusals;
-use self::keys::{KeyMetrics, Keyring, RateShare};
+use self::keys::{Key, KeyMetrics, Keyring, RateShare};
 use self::limits::Limits;
 use self::metrics::Metrics;
 use self::reports::Reports;
@@ -104,6 +104,15 @@ pub struct Args {
         requires = "tls_certificate_file"
     )]
     tls_key_file: Option<PathBuf>,
+
+    /// Authorities in PEM that may sign client certificates. Without --keys-file only clients with a certificate of theirs may connect; with it, a line of that file may name one. Read again when it changes
+    #[arg(
+        long,
+        env = "CAPTCHA_TLS_CLIENT_CA_FILE",
+        value_name = "FILE",
+        requires = "tls_certificate_file"
+    )]
+    tls_client_ca_file: Option<PathBuf>,
 
     /// File of API keys, which `captcha serve new-key` makes; without it everybody may send and read. Read again when it changes
     #[arg(long, env = "CAPTCHA_KEYS_FILE", value_name = "FILE")]
@@ -165,12 +174,17 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let limits = args.limits;
     limits.check()?;
     let files = args.tls_certificate_file.zip(args.tls_key_file);
+    let clients = args.tls_client_ca_file.map(|ca_file| tls::Clients {
+        ca_file,
+        need_certificate: args.keys_file.is_none(),
+    });
+    let client_certificates = clients.is_some();
     let tls = files
-        .map(|(certificate, key)| tls::Files::new(certificate, key).watch(stop.clone()))
+        .map(|(certificate, key)| tls::Files::new(certificate, key, clients).watch(stop.clone()))
         .transpose()?;
     let keys = args
         .keys_file
-        .map(|file| start_keys(file, args.rate_share, &stop));
+        .map(|file| start_keys(file, args.rate_share, client_certificates, &stop));
     let keys = keys.transpose()?;
     let store = Shards::new(args.store)?;
     let broker = Broker::new(args.broker)?;
@@ -183,8 +197,8 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         .local_addr()
         .context("cannot tell the address of the admin port")?;
     tracing::info!(%address, %admin_address, kafka = broker.addresses(), topic = %broker.topic(),
-        clickhouse = store.addresses(), tls = tls.is_some(), keys = keys.is_some(), "serving");
-    if keys.is_none() && !address.ip().is_loopback() {
+        clickhouse = store.addresses(), tls = tls.is_some(), client_certificates, keys = keys.is_some(), "serving");
+    if keys.is_none() && !client_certificates && !address.ip().is_loopback() {
         tracing::warn!(%address, "no --keys-file: whoever reaches this address may send events and read reports");
     }
 
@@ -229,7 +243,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         Acceptor::new(topic, producer, bodies, metrics.events_accepted.clone()),
         Reports::new(store, &limits),
         metrics,
-        Gate::new(keys, args.cors_origins, refusals),
+        Gate::new(keys, client_certificates, args.cors_origins, refusals),
         AccessLog::new(args.access_log_share),
         Pools {
             requests: Arc::clone(&requests),
@@ -298,9 +312,17 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
 fn start_keys(
     file: PathBuf,
     share: RateShare,
+    client_certificates: bool,
     stop: &CancellationToken,
 ) -> anyhow::Result<Arc<Keyring>> {
     let keys = Arc::new(Keyring::open(file, share)?);
+    let all = keys.all();
+    let names_one = |key: &Arc<Key>| key.entry().credential.certificate().is_some();
+    if !client_certificates && all.iter().any(names_one) {
+        tracing::warn!(
+            "the key file names client certificates, and without --tls-client-ca-file nobody is let in by one"
+        );
+    }
     let (watched, stop) = (Arc::clone(&keys), stop.clone());
     tokio::spawn(async move { watched.watch(stop).await });
     Ok(keys)

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use chrono::Utc;
 
-use super::keys::{self, BURST_MAX, Entry, Expiry, KeyText, RATE_MAX, Rate, Role, Sites};
+use super::keys::{
+    self, BURST_MAX, Credential, Entry, Expiry, KeyText, RATE_MAX, Rate, Role, Sites,
+};
 
 /// Characters of a note: it is to stay a line that people read.
 const NOTE_CHARS_MAX: usize = 200;
@@ -84,7 +86,7 @@ fn line(key: &str, args: &Args) -> anyhow::Result<String> {
         id: text.id().to_string(),
         role: args.role,
         sites: args.sites.clone(),
-        hash: text.hash(),
+        credential: Credential::Key(text.hash()),
         rate: rate.transpose().map_err(anyhow::Error::msg)?,
         expires: args.expires,
     };

@@ -66,7 +66,7 @@ impl Authority {
         self.certify("server", &["localhost", "127.0.0.1"], Valid::Now)
     }
 
-    /// A certificate under a name, for hosts; files of the same name are replaced.
+    /// A certificate under a name, for hosts or URIs; files of the same name are replaced.
     pub fn certify(&self, name: &str, hosts: &[&str], valid: Valid) -> Certified {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, name);
@@ -74,6 +74,7 @@ impl Authority {
             .iter()
             .map(|host| match host.parse() {
                 Ok(address) => SanType::IpAddress(address),
+                Err(_) if host.contains("://") => SanType::URI((*host).try_into().unwrap()),
                 Err(_) => SanType::DnsName((*host).try_into().unwrap()),
             })
             .collect();

@@ -255,7 +255,7 @@ async fn an_expired_key_is_refused_on_requests_and_on_an_open_stream() {
     let id = key.split('_').nth(1).unwrap();
     let list = ["serve", "keys", "--keys-file", file.to_str().unwrap()];
     let listed = async || world.ok(&list).await;
-    let valid = format!("{id}  write  all    -     2200-01-31  valid\n");
+    let valid = format!("{id}  write  all    -            -     2200-01-31  valid\n");
     assert!(listed().await.ends_with(&valid), "{}", listed().await);
 
     let serve = world

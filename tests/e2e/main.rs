@@ -15,6 +15,7 @@ mod audit;
 mod authority;
 mod batch;
 mod client;
+mod client_certificates;
 #[cfg(target_os = "linux")]
 mod clocks;
 mod coding;

@@ -9,6 +9,8 @@ use super::Expiry;
 pub enum Denied {
     /// No key was sent.
     Missing,
+    /// Neither a key nor a client certificate was sent, where either would do.
+    MissingBoth,
     /// What was sent is no key.
     Malformed,
     /// The file has no such ID.
@@ -17,13 +19,17 @@ pub enum Denied {
     WrongSecret,
     /// The key was good until then.
     Expired(Expiry),
+    /// The client certificate is good, and the file does not name it.
+    CertificateUnknown,
+    /// There is no client certificate that is good by now.
+    CertificateInvalid,
 }
 
 impl Denied {
     /// The value of `WWW-Authenticate` (RFC 6750).
     pub fn challenge(self) -> &'static str {
         match self {
-            Denied::Missing => "Bearer realm=\"captcha\"",
+            Denied::Missing | Denied::MissingBoth => "Bearer realm=\"captcha\"",
             _ => "Bearer realm=\"captcha\", error=\"invalid_token\"",
         }
     }
@@ -35,6 +41,10 @@ impl fmt::Display for Denied {
             Denied::Missing => {
                 f.write_str("no key; send the header authorization: Bearer captcha_ID_SECRET")
             }
+            Denied::MissingBoth => f.write_str(
+                "neither a key nor a client certificate; send the header authorization: Bearer captcha_ID_SECRET, or \
+                 connect with a client certificate that the key file names",
+            ),
             Denied::Malformed => f.write_str(
                 "the authorization header holds no key; expected one, Bearer captcha_ID_SECRET",
             ),
@@ -44,6 +54,12 @@ impl fmt::Display for Denied {
             Denied::Expired(expiry) => {
                 write!(f, "this key expired at {expiry} (UTC); ask for a new one")
             }
+            Denied::CertificateUnknown => f.write_str(
+                "the key file does not name this client certificate; it may have been withdrawn",
+            ),
+            Denied::CertificateInvalid => f.write_str(
+                "the client certificate of this connection is not valid any more; connect with a new one",
+            ),
         }
     }
 }
@@ -57,13 +73,16 @@ mod tests {
         let expired = Denied::Expired(Expiry::parse("2027-01-31").unwrap());
         for denied in [
             Denied::Missing,
+            Denied::MissingBoth,
             Denied::Malformed,
             Denied::Unknown,
             Denied::WrongSecret,
             expired,
+            Denied::CertificateUnknown,
+            Denied::CertificateInvalid,
         ] {
             assert!(denied.challenge().starts_with("Bearer "));
-            let is_wrong = denied != Denied::Missing;
+            let is_wrong = ![Denied::Missing, Denied::MissingBoth].contains(&denied);
             assert_eq!(denied.challenge().contains("invalid_token"), is_wrong);
         }
     }

@@ -1,10 +1,10 @@
-//! The key file: one key a line, `ID ROLE SITES sha256:HEX [rate=N] [burst=N] [expires=TIME]`. Pure.
+//! The key file: one key a line, `ID ROLE SITES sha256:HEX|cert:NAME [rate=N] [burst=N] [expires=TIME]`. Pure.
 
 use std::collections::HashMap;
 use std::fmt;
 
-use super::text::{Hash, holds_key, is_id};
-use super::{Expiry, Rate, Role, Sites};
+use super::text::{holds_key, is_id};
+use super::{Credential, Expiry, Rate, Role, Sites};
 
 /// Keys in a file: enough for a key for each of ten thousand customers.
 const KEYS_MAX: usize = 10_000;
@@ -21,8 +21,8 @@ pub struct Entry {
     pub role: Role,
     /// The sites that it is for.
     pub sites: Sites,
-    /// Stands for the key itself.
-    pub hash: Hash,
+    /// Stands for the key itself, or names a certificate.
+    pub credential: Credential,
     /// How much it may do; without one, all.
     pub rate: Option<Rate>,
     /// From when on it is refused; without one, never.
@@ -31,8 +31,8 @@ pub struct Entry {
 
 impl fmt::Display for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (id, role, sites, hash) = (&self.id, self.role.name(), &self.sites, &self.hash);
-        write!(f, "{id} {role} {sites} {hash}")?;
+        let (id, role, sites) = (&self.id, self.role.name(), &self.sites);
+        write!(f, "{id} {role} {sites} {}", self.credential)?;
         self.rate.iter().try_for_each(|rate| write!(f, " {rate}"))?;
         let expires = &mut self.expires.iter();
         expires.try_for_each(|expiry| write!(f, " expires={expiry}"))
@@ -47,8 +47,8 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Entry>, String> {
     if bytes.len() > FILE_BYTES_MAX {
         return Err(format!("it has more than {FILE_BYTES_MAX} bytes"));
     }
-    let (mut entries, mut lines_of_ids, mut lines_of_hashes) =
-        (Vec::new(), HashMap::new(), HashMap::new());
+    let (mut entries, mut lines_of_ids) = (Vec::new(), HashMap::new());
+    let (mut lines_of_hashes, mut lines_of_names) = (HashMap::new(), HashMap::new());
     // An editor's byte order mark is no part of the first ID.
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
@@ -59,7 +59,16 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Entry>, String> {
         if let Some(other) = lines_of_ids.insert(entry.id.clone(), number) {
             return Err(refuse(format!("the ID of line {other} again")));
         }
-        if let Some(other) = lines_of_hashes.insert(*entry.hash.bytes(), number) {
+        if let Some(name) = entry.credential.certificate()
+            && let Some(other) = lines_of_names.insert((name.clone(), entry.role), number)
+        {
+            return Err(refuse(format!(
+                "the certificate of line {other} again, for the same role"
+            )));
+        }
+        if let Some(hash) = entry.credential.hash()
+            && let Some(other) = lines_of_hashes.insert(*hash.bytes(), number)
+        {
             return Err(refuse(format!(
                 "the hash of line {other} again; a key's ID is part of what is hashed, so one of the two is wrong"
             )));
@@ -92,16 +101,13 @@ fn parse_line(line: &[u8]) -> Result<Option<Entry>, String> {
         _ => return Err("no role after the ID; expected write or read".to_string()),
     };
     let sites = words.next().ok_or("no sites after the role")?;
-    let hash = words
-        .next()
-        .and_then(Hash::parse)
-        .ok_or("no hash after the sites; expected sha256: and 64 lower-case hexadecimal digits")?;
+    let credential = Credential::parse(words.next().unwrap_or_default())?;
     let (rate, expires) = parse_terms(words)?;
     Ok(Some(Entry {
         id: id.to_string(),
         role,
         sites: Sites::parse(sites)?,
-        hash,
+        credential,
         rate,
         expires,
     }))
@@ -285,12 +291,39 @@ mod tests {
                 format!("k3y2 write * {}", hash('1')),
                 "line 3: the hash of line 1",
             ),
+            (
+                "k3y2 write * cert:*.example".to_string(),
+                "line 3: a certificate is named by",
+            ),
+            (
+                "k3y2 write * cert:".to_string(),
+                "line 3: a certificate is named by",
+            ),
         ] {
             let said = with(line.clone());
             assert!(said.starts_with(reason), "{line}: {said}");
         }
         let bytes = [good.as_bytes(), b"k3y2 write * \xff"].concat();
         assert_eq!(parse(&bytes).err().unwrap(), "line 2: not UTF-8");
+    }
+
+    #[test]
+    fn a_certificate_has_a_line_for_each_role() {
+        let file = "k3y1 write * cert:Shop.example rate=7\nk3y2 read * cert:shop.example\n\
+                    k3y3 read * cert:spiffe://example/shop";
+        assert_eq!(
+            lines(file),
+            [
+                "k3y1 write * cert:shop.example rate=7 burst=7",
+                "k3y2 read * cert:shop.example",
+                "k3y3 read * cert:spiffe://example/shop",
+            ]
+        );
+        let again = refusal(&format!("{file}\nk3y4 read * cert:SHOP.example"));
+        assert_eq!(
+            again,
+            "line 4: the certificate of line 2 again, for the same role"
+        );
     }
 
     #[test]
@@ -330,12 +363,14 @@ mod tests {
         let rate = prop::option::of((1..=RATE_MAX, prop::option::of(1..=BURST_MAX)));
         let role = prop_oneof![Just(Role::Write), Just(Role::Read)];
         let expires = prop::option::of("20[0-9]{2}-[01][1-2]-[0-2][1-8](T[01][0-9]:30:00Z)?");
-        let words = ("[a-z0-9]{4,32}", role, sites, "[0-9a-f]{64}", rate, expires);
-        words.prop_map(|(id, role, sites, digits, rate, expires)| Entry {
+        let credential =
+            "sha256:[0-9a-f]{64}|cert:[a-z]{6,9}[.][a-z]{6,9}|cert:spiffe://[A-Za-z/]{8,30}";
+        let words = ("[a-z0-9]{4,32}", role, sites, credential, rate, expires);
+        words.prop_map(|(id, role, sites, credential, rate, expires)| Entry {
             id,
             role,
             sites,
-            hash: Hash::parse(&format!("sha256:{digits}")).unwrap(),
+            credential: Credential::parse(&credential).unwrap(),
             rate: rate.map(|(rate, burst)| Rate::new(rate, burst).unwrap()),
             expires: expires.map(|text| Expiry::parse(&text).unwrap()),
         })

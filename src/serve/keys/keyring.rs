@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::file::FILE_BYTES_MAX;
 use super::text::Hash;
-use super::{Denied, Entry, Key, KeyText, RateShare, parse};
+use super::{Denied, Entry, Key, KeyText, RateShare, Role, parse};
+use crate::http::CertificateName;
 use crate::http::sight::{self, Look, News};
 
 /// The keys of a file.
@@ -34,6 +35,8 @@ struct Keys {
     /// In the order of the file.
     all: Arc<[Arc<Key>]>,
     by_id: HashMap<String, Arc<Key>>,
+    /// One for each role at most.
+    by_certificate: HashMap<CertificateName, Vec<Arc<Key>>>,
 }
 
 impl Keyring {
@@ -89,12 +92,36 @@ impl Keyring {
     pub fn identify(&self, headers: &HeaderMap) -> Result<Arc<Key>, Denied> {
         let text = KeyText::parse(bearer(headers)?).ok_or(Denied::Malformed)?;
         let key = self.keys.borrow().by_id.get(text.id()).cloned();
-        let hash = key.as_ref().map_or(&Hash::NONE, |key| &key.entry.hash);
-        let is_same = hash.is_same(&text.hash());
-        let key = key.ok_or(Denied::Unknown)?;
+        let hash = key.as_ref().and_then(|key| key.entry.credential.hash());
+        let is_same = hash.unwrap_or(&Hash::NONE).is_same(&text.hash());
         if !is_same {
-            return Err(Denied::WrongSecret);
+            return Err(key.map_or(Denied::Unknown, |_| Denied::WrongSecret));
         }
+        let key = key.ok_or(Denied::Unknown)?;
+        key.use_at(Utc::now())?;
+        Ok(key)
+    }
+
+    /// Whose certificate has these names: the first of them that has a line for the role, else for the other one.
+    ///
+    /// # Errors
+    /// [`Denied`].
+    pub fn identify_certificate(
+        &self,
+        names: &[CertificateName],
+        role: Role,
+    ) -> Result<Arc<Key>, Denied> {
+        let keys = self.keys.borrow();
+        let found = names
+            .iter()
+            .filter_map(|name| keys.by_certificate.get(name));
+        let found: Vec<_> = found.flatten().collect();
+        let of_role = found.iter().find(|key| key.role() == role);
+        let key = Arc::clone(
+            of_role
+                .or(found.first())
+                .ok_or(Denied::CertificateUnknown)?,
+        );
         key.use_at(Utc::now())?;
         Ok(key)
     }
@@ -105,7 +132,7 @@ impl Keyring {
     /// [`Denied`]: it was withdrawn, or has expired.
     pub fn renewed(&self, key: &Key) -> Result<Arc<Key>, Denied> {
         let now = self.keys.borrow().by_id.get(key.id()).cloned();
-        let now = now.filter(|now| now.entry.hash.is_same(&key.entry.hash));
+        let now = now.filter(|now| now.entry.credential.is_same(&key.entry.credential));
         let key = now.ok_or(Denied::Unknown)?;
         key.use_at(Utc::now())?;
         Ok(key)
@@ -160,8 +187,16 @@ impl Keys {
         let by_id = all
             .iter()
             .map(|key| (key.id().to_string(), Arc::clone(key)));
+        let mut by_certificate = HashMap::<_, Vec<_>>::new();
+        for key in &*all {
+            if let Some(name) = key.entry.credential.certificate() {
+                let keys = by_certificate.entry(name.clone()).or_default();
+                keys.push(Arc::clone(key));
+            }
+        }
         Keys {
             by_id: by_id.collect(),
+            by_certificate,
             all,
         }
     }

@@ -1,6 +1,7 @@
 //! API keys: who sends a request, what it may do, for which sites, and how much of it.
 
 mod bucket;
+mod credential;
 mod denied;
 mod expiry;
 mod file;
@@ -19,6 +20,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use self::bucket::Bucket;
+pub use self::credential::Credential;
 pub use self::denied::Denied;
 pub use self::expiry::Expiry;
 pub use self::file::{Entry, parse};
@@ -38,7 +40,7 @@ const _: () = assert!(
 );
 
 /// What a key is for; each has one role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Role {
     /// Send events
     Write,
@@ -187,7 +189,7 @@ impl Key {
             kept.filter(|bucket| bucket.is_for(rate, unit))
                 .unwrap_or_else(|| Arc::new(Bucket::new(rate, unit)))
         });
-        let is_same = |key: &&Key| key.entry.hash.is_same(&entry.hash);
+        let is_same = |key: &&Key| key.entry.credential.is_same(&entry.credential);
         let last_used = before.filter(is_same).map(|key| Arc::clone(&key.last_used));
         Key {
             entry,
@@ -211,14 +213,9 @@ impl Key {
         &self.entry.id
     }
 
-    /// Whether it may send events.
-    pub fn may_write(&self) -> bool {
-        self.entry.role == Role::Write
-    }
-
-    /// Whether it may read reports.
-    pub fn may_read(&self) -> bool {
-        self.entry.role == Role::Read
+    /// What it is for.
+    pub fn role(&self) -> Role {
+        self.entry.role
     }
 
     /// The sites that it may write or read.
@@ -288,8 +285,7 @@ mod tests {
     fn a_key_writes_or_reads() {
         let key = |role: &str| key(&format!("k3y1 {role} * HASH"), None);
         let (writer, reader) = (key("write"), key("read"));
-        assert_eq!((writer.may_write(), writer.may_read()), (true, false));
-        assert_eq!((reader.may_write(), reader.may_read()), (false, true));
+        assert_eq!((writer.role(), reader.role()), (Role::Write, Role::Read));
         assert_eq!(reader.id(), "k3y1");
     }
 
