@@ -131,6 +131,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         .context("cannot tell the address of the admin port")?;
     tracing::info!(%admin_address, kafka = broker.addresses(), topic = %broker.topic(),
         clickhouse = shards.addresses(), replica = format!("{}/{}", args.replica.index, args.replica.of), "consuming");
+    admin::warn_if_exposed(admin_address);
 
     let consumed: Vec<&Store> = shards
         .iter()

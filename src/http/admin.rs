@@ -1,5 +1,6 @@
 //! The admin port: whether the process lives, whether it is ready and why not, and its metrics.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,21 @@ const MEMORY_BYTES_MAX: usize = 16 << 20;
 
 /// Nothing here takes long.
 const GRACE: Duration = Duration::from_millis(200);
+
+/// What Kubernetes sets in every container.
+const KUBERNETES_VARIABLE: &str = "KUBERNETES_SERVICE_HOST";
+
+/// Warns of an admin port that other machines reach: it has no TLS and asks for no key. In a pod it must be reached by
+/// kubelets and Prometheus, and network policies keep others out.
+pub fn warn_if_exposed(address: SocketAddr) {
+    let is_pod = std::env::var_os(KUBERNETES_VARIABLE).is_some();
+    if !address.ip().to_canonical().is_loopback() && !is_pod {
+        tracing::warn!(
+            %address,
+            "other machines may reach the admin port, which asks for no key; keep others than probes and scrapers out"
+        );
+    }
+}
 
 /// Serves `/livez`, `/readyz` and `/metrics`, to which it adds the checks and what every process tells of itself, until
 /// `stop` is cancelled.

@@ -202,6 +202,8 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         tracing::warn!(%address, "no --keys-file: whoever reaches this address may send events and read reports");
     }
 
+    admin::warn_if_exposed(admin_address);
+
     let health = admin::Health::awaiting(["serving"]);
     health.expect_turns("kafka");
     health.expect_turns(clock::CHECK);

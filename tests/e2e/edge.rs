@@ -15,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::client::{events, get};
+use crate::keys::NOWHERE;
 use crate::process::eventually;
 use crate::world::World;
 
@@ -364,4 +365,32 @@ async fn sigterm_under_load_fails_no_request_of_a_kept_connection() {
     let sent: u64 = clients.join_all().await.into_iter().sum();
     world.await_counted(sent).await;
     world.await_log(sent as i64).await;
+}
+
+#[tokio::test]
+async fn an_admin_port_that_other_machines_reach_is_warned_of_outside_of_a_pod() {
+    let world = World::on("admin_port", NOWHERE, NOWHERE);
+    let warning = "other machines may reach the admin port";
+    for (address, in_pod, warns) in [
+        ("127.0.0.1:0", false, false),
+        ("0.0.0.0:0", false, true),
+        ("0.0.0.0:0", true, false),
+    ] {
+        for (role, message) in [("serve", "serving"), ("consume", "consuming")] {
+            let mut command = world.command(&[role, "--admin-listen", address]);
+            command.env_remove("KUBERNETES_SERVICE_HOST");
+            if in_pod {
+                command.env("KUBERNETES_SERVICE_HOST", "10.0.0.1");
+            }
+            if role == "serve" {
+                command.args(["--listen", "127.0.0.1:0"]);
+            }
+            let mut process = world.start_command(role, command);
+            process.await_addresses(message).await;
+            // It is logged before a probe is answered.
+            process.ready().await;
+            let said = process.said();
+            assert_eq!(said.contains(warning), warns, "{role} {address}: {said}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use crate::world::{World, counters};
 
 const OTHER_SITE: &str = "00000000-0000-4000-8000-000000000001";
 
-const NOWHERE: &str = "127.0.0.1:1";
+pub const NOWHERE: &str = "127.0.0.1:1";
 
 #[tokio::test]
 async fn a_new_key_needs_no_server_and_its_line_is_all_of_stdout() {

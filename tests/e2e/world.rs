@@ -150,10 +150,15 @@ impl World {
         (self.serve().await, self.consume(&[]).await)
     }
 
-    /// Starts any command, which writes what it says to a log.
+    /// Starts captcha, which writes what it says to a log.
     pub fn start(&self, role: &str, args: &[&str]) -> Process {
+        self.start_command(role, self.command(args))
+    }
+
+    /// The same of a command line with more than arguments.
+    pub fn start_command(&self, role: &str, command: Command) -> Process {
         let file = format!("{}-{role}-{}.log", self.name, uuid::Uuid::now_v7().simple());
-        Process::start(self.command(args), self.logs.join(file))
+        Process::start(command, self.logs.join(file))
     }
 
     /// The report as `captcha report` has it: (date, site, served, solved).
