@@ -1,8 +1,8 @@
-//! From when on a key is refused. Pure.
+//! From when on a key is refused, and what that makes of it. Pure.
 
 use std::fmt;
 
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
 
 /// How an expiry is written; a date alone is its beginning.
 const FORMAT: &str = "%Y-%m-%dT%H:%M:%SZ";
@@ -49,6 +49,44 @@ impl fmt::Display for Expiry {
     }
 }
 
+/// How long before its expiry a key is one that expires soon: time to give its client another.
+const EXPIRES_SOON: TimeDelta = TimeDelta::days(14);
+
+/// Whether a key may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It may.
+    Valid,
+    /// It may, for less than [`EXPIRES_SOON`].
+    Expiring,
+    /// No more.
+    Expired,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [State; 3] = [State::Valid, State::Expiring, State::Expired];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Valid => "valid",
+            State::Expiring => "expiring",
+            State::Expired => "expired",
+        }
+    }
+
+    /// That of a key with this expiry.
+    pub fn of(expires: Option<Expiry>, now: DateTime<Utc>) -> State {
+        let is_past = |by| expires.is_some_and(|expiry| expiry.is_past(by));
+        match (is_past(now), is_past(now + EXPIRES_SOON)) {
+            (true, _) => State::Expired,
+            (false, true) => State::Expiring,
+            (false, false) => State::Valid,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,5 +123,15 @@ mod tests {
         let expiry = Expiry::parse("2027-01-31").unwrap();
         assert!(!expiry.is_past(at("2027-01-30T23:59:59.999Z")));
         assert!(expiry.is_past(at("2027-01-31T00:00:00Z")));
+    }
+
+    #[test]
+    fn a_key_expires_soon_for_two_weeks() {
+        let expires = Some(Expiry::parse("2027-01-31").unwrap());
+        let state = |now: &str| State::of(expires, now.parse().unwrap());
+        assert_eq!(state("2027-01-16T23:59:59Z"), State::Valid);
+        assert_eq!(state("2027-01-17T00:00:00Z"), State::Expiring);
+        assert_eq!(state("2027-01-31T00:00:00Z"), State::Expired);
+        assert_eq!(State::of(None, Utc::now()), State::Valid);
     }
 }

@@ -1,5 +1,6 @@
 //! API keys: who sends a request, what it may do, for which sites, and how much of it.
 
+mod bearer;
 mod bucket;
 mod credential;
 mod denied;
@@ -8,36 +9,27 @@ mod file;
 mod keyring;
 mod metrics;
 mod rate;
+mod sites;
 mod text;
 
-use std::collections::HashSet;
-use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
-use chrono::{DateTime, TimeDelta, Utc};
-use uuid::Uuid;
+use chrono::{DateTime, Utc};
 
+pub use self::bearer::claimed_id;
 use self::bucket::Bucket;
 pub use self::credential::Credential;
 pub use self::denied::Denied;
-pub use self::expiry::Expiry;
+pub use self::expiry::{Expiry, State};
 pub use self::file::{Entry, parse};
-pub use self::keyring::{Keyring, claimed_id};
+pub use self::keyring::Keyring;
 pub use self::metrics::KeyMetrics;
 use self::rate::Unit;
 pub use self::rate::{BURST_MAX, RATE_MAX, Rate, RateLimited, RateShare, RateState};
+pub use self::sites::Sites;
 pub use self::text::{KeyText, make};
-use crate::store::SITE_IDS_MAX;
-
-/// Sites of one key. Its reports name all of them to ClickHouse, 40 bytes each.
-const SITES_MAX: usize = 5_000;
-
-const _: () = assert!(
-    SITES_MAX <= SITE_IDS_MAX,
-    "a key reads the report of all its sites"
-);
 
 /// What a key is for; each has one role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
@@ -65,108 +57,10 @@ impl Role {
     }
 }
 
-/// The sites that a key is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sites {
-    /// Every site, also those to come.
-    All,
-    /// These and no other; at least one.
-    Only(HashSet<Uuid>),
-}
-
-impl Sites {
-    /// Reads `*` or UUIDs with commas between them.
-    ///
-    /// # Errors
-    /// What is expected. What was given is not repeated: it may be a secret in the wrong place.
-    pub fn parse(text: &str) -> Result<Sites, String> {
-        if text == "*" {
-            return Ok(Sites::All);
-        }
-        if text.split(',').count() > SITES_MAX {
-            return Err(format!(
-                "more than {SITES_MAX} sites; make several keys, or one for *"
-            ));
-        }
-        let sites = text.split(',').enumerate().map(|(index, site)| {
-            Uuid::try_parse(site.trim()).map_err(|_| {
-                let number = index + 1;
-                format!("site {number} is no UUID; expected * or UUIDs with commas between them")
-            })
-        });
-        sites.collect::<Result<_, _>>().map(Sites::Only)
-    }
-
-    /// Them in order; none if that is all.
-    pub fn listed(&self) -> Vec<Uuid> {
-        match self {
-            Sites::All => Vec::new(),
-            Sites::Only(sites) => {
-                let mut sites: Vec<_> = sites.iter().copied().collect();
-                sites.sort_unstable();
-                sites
-            }
-        }
-    }
-
-    /// Whether a site is one of them.
-    pub fn contains(&self, site_id: &Uuid) -> bool {
-        match self {
-            Sites::All => true,
-            Sites::Only(sites) => sites.contains(site_id),
-        }
-    }
-}
-
-impl fmt::Display for Sites {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Sites::All => f.write_str("*"),
-            Sites::Only(_) => {
-                let sites: Vec<_> = self.listed().iter().map(Uuid::to_string).collect();
-                f.write_str(&sites.join(","))
-            }
-        }
-    }
-}
-
-/// How long before its expiry a key is one that expires soon: time to give its client another.
-const EXPIRES_SOON: TimeDelta = TimeDelta::days(14);
-
-/// Whether a key may be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// It may.
-    Valid,
-    /// It may, for less than [`EXPIRES_SOON`].
-    Expiring,
-    /// No more.
-    Expired,
-}
-
-impl State {
-    /// All of them.
-    pub const ALL: [State; 3] = [State::Valid, State::Expiring, State::Expired];
-
-    /// Its name in metrics.
-    pub fn name(self) -> &'static str {
-        match self {
-            State::Valid => "valid",
-            State::Expiring => "expiring",
-            State::Expired => "expired",
-        }
-    }
-}
-
 impl Entry {
     /// Whether the key may be used.
     pub fn state(&self, now: DateTime<Utc>) -> State {
-        let is_past = |by| self.expires.is_some_and(|expiry| expiry.is_past(by));
-        match (is_past(now), is_past(now + EXPIRES_SOON)) {
-            (true, _) => State::Expired,
-            (false, true) => State::Expiring,
-            (false, false) => State::Valid,
-        }
+        State::of(self.expires, now)
     }
 }
 
@@ -271,6 +165,7 @@ impl Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use uuid::Uuid;
 
     const SITE: &str = "6f1c1f2e-3d0b-4c5a-9b0e-2f4b8f3f7a01";
     const OTHER: &str = "0b9c6a52-7d0e-4a7e-8d55-1f2a3b4c5d6e";
@@ -297,24 +192,6 @@ mod tests {
         assert!(!bound.sites().contains(&other));
         let free = key("k3y1 write * HASH", None);
         assert!(free.sites().contains(&other));
-    }
-
-    #[test]
-    fn sites_are_read_whole_or_not_at_all() {
-        let both = Sites::parse(&format!("{SITE},{}", OTHER.to_uppercase())).unwrap();
-        assert_eq!(both.to_string(), format!("{OTHER},{SITE}"));
-        for text in [
-            "",
-            ",",
-            "all",
-            &format!("{SITE},"),
-            &format!("{SITE},*"),
-            &format!("{SITE};{OTHER}"),
-            &SITE[1..],
-        ] {
-            let refusal = Sites::parse(text).unwrap_err();
-            assert!(refusal.contains("is no UUID"), "{text}: {refusal}");
-        }
     }
 
     #[test]
