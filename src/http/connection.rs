@@ -23,8 +23,9 @@ use tokio_util::sync::CancellationToken;
 use super::client_certificate::ClientCertificate;
 use super::listen::Limits;
 use super::socket::Socket;
+use super::telling::Telling;
 use super::tls::Feed;
-use super::vigil::{GivenUp, Patience, Telling, Vigil, WINDOW, Watched};
+use super::vigil::{GivenUp, Patience, Vigil, WINDOW, Watched};
 use super::{Answer, Peer, proxy_protocol};
 
 /// Header lines of one request.
@@ -219,7 +220,9 @@ where
             Ok::<Response<Watched>, h2::Error>(Response::from_parts(head, body))
         }
     });
-    let stream = TokioIo::new(Telling::new(stream, Arc::clone(&vigil)));
+    let beside = Arc::clone(peer);
+    let take = move || beside.blocked_share();
+    let stream = TokioIo::new(Telling::new(stream, Arc::clone(&vigil), take));
     let connection = protocol.serve_connection_with_upgrades(stream, service);
     let mut connection = pin!(connection);
     let mut closed = pin!(closing.cancelled());
@@ -229,7 +232,10 @@ where
         loop {
             // A connection's error is its client's affair: it broke off, or sent no HTTP.
             if connection.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(match vigil.is_starved() {
+                    true => Err(GivenUp::NoMemory),
+                    false => Ok(()),
+                });
             }
             if !leaving && closed.as_mut().poll(cx).is_ready() {
                 leaving = true;

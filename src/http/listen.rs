@@ -17,7 +17,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +28,7 @@ use super::client_certificate::ClientCertificate;
 use super::connection::{FULL, Terms, announced, converse, greet, protocol, turn_away};
 use super::pool::{Holder, Pool, Share};
 use super::proxies::Proxies;
-use super::socket::{HangUp, Socket};
+use super::socket::{Handle, Socket};
 use super::tls::Feed;
 use super::vigil::{GivenUp, Patience};
 
@@ -43,13 +42,24 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Between two looks whether somebody who waits has hung up: nothing wakes us for that while a request is answered.
 const HANG_UP_PAUSE: Duration = Duration::from_millis(100);
 
-/// What the system keeps of an answer for a reader that is slower than we. A third of it must be free before
-/// more is written, so with the system's own megabytes a slow reader would look like one that does not read. Over a line
-/// of 100 ms it lets 640 kB through in a second.
-const SEND_BUFFER_BYTES: usize = 64 << 10;
+/// What the system keeps of answers for a reader that is slower than we: at first, and from the first long answer on. A
+/// third of it must be free before more is written, so with the system's own megabytes a slow reader would look like one
+/// that does not read. Over a line of 100 ms the larger one lets 640 kB through in a second.
+const SEND_BUFFER_BYTES: [usize; 2] = [16 << 10, 64 << 10];
 
-/// What that takes of the system's memory, which is the pod's: socket(7), Linux doubles what it is asked for.
-const SEND_BYTES: usize = 2 * SEND_BUFFER_BYTES;
+/// What the system keeps of requests that are not read yet: at first, and from the first large body on. The system's own
+/// limit is megabytes for each sender that is fast at first.
+const RECEIVE_BUFFER_BYTES: [usize; 2] = [32 << 10, 256 << 10];
+
+/// A connection that does not read its answers is not read either, and may fill both of the smaller buffers. Linux doubles
+/// what it is asked for (socket(7)); it is the pod's memory too.
+const BLOCKED_BYTES: usize = 2 * (SEND_BUFFER_BYTES[0] + RECEIVE_BUFFER_BYTES[0]);
+
+/// The same of the larger send buffer.
+const LONG_ANSWER_BYTES: usize = 2 * (SEND_BUFFER_BYTES[1] + RECEIVE_BUFFER_BYTES[0]);
+
+/// What the larger receive buffer takes.
+const LARGE_BODY_BYTES: usize = 2 * RECEIVE_BUFFER_BYTES[1];
 
 /// A longer answer may fill a send buffer. A shorter one is a part of what each connection takes.
 const SHORT_ANSWER_BYTES_MAX: usize = 8 << 10;
@@ -89,6 +99,10 @@ pub struct Shared {
     pub proxies: Arc<Proxies>,
 }
 
+/// A connection cannot go on for want of memory.
+#[derive(Debug)]
+pub(super) struct NoMemory;
+
 /// Who is at the other end of a connection, which counts as open while this is held.
 #[derive(Debug)]
 pub struct Peer {
@@ -100,7 +114,9 @@ pub struct Peer {
     memory: Arc<Pool>,
     /// For long answers, from the first of them on.
     sending: OnceLock<Share>,
-    hang_up: HangUp,
+    /// For large bodies, from the first of them on.
+    receiving: OnceLock<Share>,
+    handle: Handle,
     shares: Option<[Share; 2]>,
     _counted: Counted,
     _tracked: TaskTrackerToken,
@@ -109,7 +125,7 @@ pub struct Peer {
 impl Peer {
     /// Comes back when the other end sends nothing any more: it is gone, or has closed its side.
     pub async fn hung_up(&self) {
-        while !self.hang_up.has_come() {
+        while !self.handle.has_hung_up() {
             tokio::time::sleep(HANG_UP_PAUSE).await;
         }
     }
@@ -122,13 +138,36 @@ impl Peer {
         {
             return true;
         }
-        match self.memory.take(self.holder, SEND_BYTES) {
+        match self.memory.take(self.holder, LONG_ANSWER_BYTES) {
             Some(share) => {
                 // Another stream of this connection may have been first.
                 let _ = self.sending.set(share);
+                self.handle.set_send_buffer(SEND_BUFFER_BYTES[1]);
                 true
             }
             None => false,
+        }
+    }
+
+    /// A large body comes: it may come faster, if there is memory for that.
+    pub fn hurry(&self) {
+        if self.receiving.get().is_none()
+            && let Some(share) = self.memory.take(self.holder, LARGE_BODY_BYTES)
+        {
+            let _ = self.receiving.set(share);
+            self.handle.set_receive_buffer(RECEIVE_BUFFER_BYTES[1]);
+        }
+    }
+
+    /// Memory for what the system keeps while answers are not read.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn blocked_share(&self) -> Result<Share, NoMemory> {
+        match self.sending.get() {
+            // It is a part of that.
+            Some(_) => Ok(self.memory.share(self.holder)),
+            None => self.memory.take(self.holder, BLOCKED_BYTES).ok_or(NoMemory),
         }
     }
 
@@ -168,6 +207,7 @@ fn reason_of(given_up: GivenUp) -> Reason {
         GivenUp::Idle => "idle",
         GivenUp::NotReading => "not reading",
         GivenUp::AnswerUnread => "answer unread",
+        GivenUp::NoMemory => return MEMORY,
     })
 }
 
@@ -361,15 +401,17 @@ where
         };
         // An answer is one write; waiting to fill a packet would only delay it.
         let _ = stream.set_nodelay(true);
-        let _ = SockRef::from(&stream).set_send_buffer_size(SEND_BUFFER_BYTES);
-        let (socket, hang_up) = Socket::new(stream);
+        let (socket, handle) = Socket::new(stream);
+        handle.set_send_buffer(SEND_BUFFER_BYTES[0]);
+        handle.set_receive_buffer(RECEIVE_BUFFER_BYTES[0]);
         let peer = Peer {
             address,
             certificate: None,
             holder,
             memory: Arc::clone(&self.shared.memory),
             sending: OnceLock::new(),
-            hang_up,
+            receiving: OnceLock::new(),
+            handle,
             shares: Some(shares),
             _counted: Counted::new(&self.counts.open),
             _tracked: self.tracker.token(),

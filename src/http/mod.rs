@@ -12,6 +12,7 @@ pub mod proxies;
 mod proxy_protocol;
 pub mod sight;
 mod socket;
+mod telling;
 pub mod tls;
 mod vigil;
 mod vitals;

@@ -44,8 +44,8 @@ async fn block(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<IpAdd
     match (version_and_command, family >> 4) {
         // LOCAL, and what has no address.
         (0x20, _) | (0x21, 0 | 3) => Ok(None),
-        (0x21, 1) => first(&block).map(|address| Some(Ipv4Addr::from_octets(address).into())),
-        (0x21, 2) => first(&block).map(|address| Some(Ipv6Addr::from_octets(address).into())),
+        (0x21, 1) => first::<4>(&block).map(|address| Some(Ipv4Addr::from(address).into())),
+        (0x21, 2) => first::<16>(&block).map(|address| Some(Ipv6Addr::from(address).into())),
         _ => Err(ErrorKind::InvalidData.into()),
     }
 }

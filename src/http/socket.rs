@@ -38,20 +38,20 @@ struct Lingering {
     bytes_left: usize,
 }
 
-/// Sees the other end of a connection hang up, and does not keep the connection open.
+/// Sees the other end of a connection hang up, and sets how much the system keeps of it. Does not keep it open.
 #[derive(Debug)]
-pub struct HangUp(Weak<TcpStream>);
+pub struct Handle(Weak<TcpStream>);
 
 impl Socket {
-    /// A socket, and what sees its other end hang up.
-    pub fn new(stream: TcpStream) -> (Socket, HangUp) {
+    /// A socket, and a handle of it.
+    pub fn new(stream: TcpStream) -> (Socket, Handle) {
         let stream = Arc::new(stream);
-        let hang_up = HangUp(Arc::downgrade(&stream));
+        let handle = Handle(Arc::downgrade(&stream));
         let socket = Socket {
             stream,
             lingering: None,
         };
-        (socket, hang_up)
+        (socket, handle)
     }
 
     /// The first byte that comes, which stays to be read; `None` at the end.
@@ -65,10 +65,24 @@ impl Socket {
     }
 }
 
-impl HangUp {
+impl Handle {
+    /// Has the system keep so many bytes that are on their way out.
+    pub fn set_send_buffer(&self, bytes: usize) {
+        if let Some(stream) = self.0.upgrade() {
+            let _ = SockRef::from(&*stream).set_send_buffer_size(bytes);
+        }
+    }
+
+    /// Has the system keep so many bytes that came.
+    pub fn set_receive_buffer(&self, bytes: usize) {
+        if let Some(stream) = self.0.upgrade() {
+            let _ = SockRef::from(&*stream).set_recv_buffer_size(bytes);
+        }
+    }
+
     /// Whether the other end sends nothing any more: it is gone, or has closed its side. TCP does not tell the two
     /// apart until something is sent.
-    pub fn has_come(&self) -> bool {
+    pub fn has_hung_up(&self) -> bool {
         let Some(stream) = self.0.upgrade() else {
             return true;
         };

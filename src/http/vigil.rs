@@ -1,7 +1,6 @@
 //! What a connection may take its time for: watches that heads come, that answers are read, and that nothing idles for ever.
 
 use std::convert::Infallible;
-use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
@@ -14,7 +13,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::Version;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::Body;
@@ -51,6 +49,8 @@ pub enum GivenUp {
     NotReading,
     /// Too little was read of one answer, though others are read.
     AnswerUnread,
+    /// Answers were not read, and there was no memory to wait.
+    NoMemory,
 }
 
 /// What happens on one connection, as its stream, its requests and its answers tell it. Times are
@@ -68,6 +68,8 @@ pub struct Vigil {
     written_bytes: AtomicU64,
     /// Answers on their way.
     sending: Mutex<Vec<Sending>>,
+    /// There was no memory to wait for the reader.
+    starved: AtomicBool,
     /// HTTP/2: bytes between two requests are mostly no head, and half a head is found by the pings that
     /// it holds up.
     multiplexed: AtomicBool,
@@ -92,6 +94,7 @@ impl Vigil {
             idle_since: AtomicU64::new(1),
             written_bytes: AtomicU64::new(0),
             sending: Mutex::default(),
+            starved: AtomicBool::new(false),
             multiplexed: AtomicBool::new(false),
         })
     }
@@ -106,11 +109,22 @@ impl Vigil {
         Request(Arc::clone(self))
     }
 
-    fn bytes_came(&self) {
+    /// Bytes came, of a body or a head.
+    pub fn bytes_came(&self) {
         let between = self.open.load(Relaxed) == 0 && !self.multiplexed.load(Relaxed);
         if between && self.head_since.load(Relaxed) == 0 {
             self.head_since.store(self.now(), Relaxed);
         }
+    }
+
+    /// The connection ends for want of memory.
+    pub fn starve(&self) {
+        self.starved.store(true, Relaxed);
+    }
+
+    /// Whether it does.
+    pub fn is_starved(&self) -> bool {
+        self.starved.load(Relaxed)
     }
 
     /// Between two requests: when it is too late for the rest of a head, or for a head at all.
@@ -282,67 +296,11 @@ impl HttpBody for Watched {
     }
 }
 
-/// A stream that tells its vigil when bytes come.
-pub struct Telling<S> {
-    inner: S,
-    vigil: Arc<Vigil>,
-}
-
-impl<S> Telling<S> {
-    /// Wraps a stream.
-    pub fn new(inner: S, vigil: Arc<Vigil>) -> Telling<S> {
-        Telling { inner, vigil }
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Telling<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.vigil.bytes_came();
-        }
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Telling<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::listen::NoMemory;
     use super::super::pool::{Holder, Pool};
+    use super::super::telling::Telling;
     use super::*;
     use http_body_util::BodyExt as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
@@ -386,7 +344,10 @@ mod tests {
     async fn between_requests_is_time_until_the_next_head_begins() {
         let vigil = Vigil::begin();
         let (theirs, ours) = duplex(100);
-        let (mut theirs, mut ours) = (theirs, Telling::new(ours, Arc::clone(&vigil)));
+        let (mut theirs, mut ours) = (
+            theirs,
+            Telling::new(ours, Arc::clone(&vigil), || Err::<Share, _>(NoMemory)),
+        );
         drop(vigil.request(Version::HTTP_11));
         assert_eq!(end(&vigil).await, (GivenUp::Idle, PATIENCE.idle));
 
@@ -401,7 +362,10 @@ mod tests {
     async fn frames_between_http2_requests_are_no_heads() {
         let vigil = Vigil::begin();
         let (theirs, ours) = duplex(100);
-        let (mut theirs, mut ours) = (theirs, Telling::new(ours, Arc::clone(&vigil)));
+        let (mut theirs, mut ours) = (
+            theirs,
+            Telling::new(ours, Arc::clone(&vigil), || Err::<Share, _>(NoMemory)),
+        );
         drop(vigil.request(Version::HTTP_2));
         theirs.write_all(b"ping").await.unwrap();
         ours.read_exact(&mut [0; 4]).await.unwrap();

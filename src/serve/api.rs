@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
@@ -71,9 +71,18 @@ struct MessageTerms {
     caller: Caller,
     client: IpAddr,
     holder: Holder,
+    /// Open for as long as the stream is.
+    peer: Weak<Peer>,
     dry_run: bool,
     /// Of the handshake.
     id: HeaderValue,
+}
+
+impl MessageTerms {
+    fn may_be_sent(&self, bytes: usize) -> bool {
+        let peer = self.peer.upgrade();
+        peer.is_some_and(|peer| peer.may_be_sent(Some(bytes)))
+    }
 }
 
 #[derive(Serialize)]
@@ -278,8 +287,9 @@ impl Api {
             .caller(Role::Write, request.headers(), &sender.peer)?;
         let dry_run = parse_dry_run(query(request))?;
         let form = Form::of(request.headers())?;
-        let body = self.acceptor.bodies().read(unread.body(), sender.holder);
-        let body = body.await?;
+        let is_large = || sender.peer.hurry();
+        let bodies = self.acceptor.bodies();
+        let body = bodies.read(unread.body(), sender.holder, is_large).await?;
         unread.ended();
         let _place = self.place(sender.holder)?;
         let may_be_sent = |bytes| sender.peer.may_be_sent(Some(bytes));
@@ -306,13 +316,10 @@ impl Api {
                 .caller(Role::Write, request.headers(), &sender.peer)?,
             client: sender.client,
             holder: sender.holder,
+            peer: Arc::downgrade(&sender.peer),
             dry_run: parse_dry_run(query(request))?,
             id: id.clone(),
         };
-        // Answers of a stream may fill a send buffer.
-        if !sender.peer.may_be_sent(None) {
-            return Err(Problem::MemoryFull);
-        }
         let upgrade = hyper::upgrade::on(request);
         let (api, peer) = (Arc::clone(self), Arc::clone(&sender.peer));
         tokio::spawn(async move {
@@ -352,7 +359,7 @@ impl Api {
                 let (key, certificate) = (terms.caller.key_id(), terms.caller.certificate());
                 let (problem, client) = (&refused.problem, terms.client);
                 self.gate.record_refusal(problem, key, certificate, client);
-                self.refuse_message(refused, terms.holder)
+                self.refuse_message(refused, &terms)
             }
         };
         self.metrics.message_answered(status);
@@ -360,10 +367,15 @@ impl Api {
     }
 
     /// As [`Api::refuse`].
-    fn refuse_message(&self, refused: Refused, holder: Holder) -> (StatusCode, String, Share) {
+    fn refuse_message(
+        &self,
+        refused: Refused,
+        terms: &MessageTerms,
+    ) -> (StatusCode, String, Share) {
         let (status, text) = refused.problem.into_text(|| self.retry_after());
-        let mut share = self.pools.memory.share(holder);
-        if text.len() <= SMALL_ANSWER_BYTES_MAX || share.grow(text.len()) {
+        let mut share = self.pools.memory.share(terms.holder);
+        let is_small = text.len() <= SMALL_ANSWER_BYTES_MAX;
+        if is_small || (terms.may_be_sent(text.len()) && share.grow(text.len())) {
             return (status, text, share);
         }
         let (status, text) = Problem::MemoryFull.into_text(|| self.retry_after());
@@ -378,9 +390,11 @@ impl Api {
         let _place = self.place(terms.holder)?;
         // As the key file has it by now.
         let caller = self.gate.renew(&terms.caller)?;
-        let accepting = self
-            .acceptor
-            .accept(message?, Form::JSON, &caller, terms.dry_run, |_| true);
+        let accepting =
+            self.acceptor
+                .accept(message?, Form::JSON, &caller, terms.dry_run, |bytes| {
+                    terms.may_be_sent(bytes)
+                });
         Ok(accepting.await?.0)
     }
 }

@@ -24,6 +24,9 @@ use crate::http::pool::{Holder, Pool, Share};
 /// others want to be answered. So is one that is to be inflated, which may become large.
 const PARSE_INLINE_BYTES_MAX: usize = 128 << 10;
 
+/// A body of so many bytes is worth a larger buffer in the system.
+const LARGE_BYTES: usize = 64 << 10;
+
 /// How long a body may wait for such a thread: what has waited longer stands behind more than can be done in time.
 const TURN_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -88,11 +91,16 @@ impl Bodies {
         self.memory.share(holder)
     }
 
-    /// Reads the body of a request.
+    /// Reads the body of a request, and says once when it is a large one.
     ///
     /// # Errors
     /// It is broken, too large or late, or there is no memory for it.
-    pub async fn read(&self, body: &mut Incoming, holder: Holder) -> Result<Body, Problem> {
+    pub async fn read(
+        &self,
+        body: &mut Incoming,
+        holder: Holder,
+        is_large: impl Fn(),
+    ) -> Result<Body, Problem> {
         let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         if announced > self.body_bytes_max {
             return Err(Problem::BodyTooLarge(self.body_bytes_max));
@@ -104,7 +112,7 @@ impl Bodies {
         tokio::select! {
             // Most bodies have come with their heads, and need no timer.
             biased;
-            whole = self.collect(body, holder) => whole,
+            whole = self.collect(body, holder, is_large) => whole,
             () = sleep(self.body_time) => Err(Problem::BodyLate(self.body_time)),
             () = stopped => Err(Problem::BodyLate(self.body_time)),
         }
@@ -112,7 +120,12 @@ impl Bodies {
 
     /// The body as it comes. Its share of all memory grows with it, so that one which is only announced
     /// takes nothing from others.
-    async fn collect(&self, body: &mut Incoming, holder: Holder) -> Result<Body, Problem> {
+    async fn collect(
+        &self,
+        body: &mut Incoming,
+        holder: Holder,
+        is_large: impl Fn(),
+    ) -> Result<Body, Problem> {
         let mut whole = Whole::Empty;
         let mut len = 0;
         let mut share = self.memory.share(holder);
@@ -121,6 +134,9 @@ impl Bodies {
             let Ok(data) = frame.map_err(|_| Problem::BodyBroken)?.into_data() else {
                 continue;
             };
+            if len < LARGE_BYTES && len + data.len() >= LARGE_BYTES {
+                is_large();
+            }
             len += data.len();
             if len > self.body_bytes_max {
                 return Err(Problem::BodyTooLarge(self.body_bytes_max));
