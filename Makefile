@@ -27,7 +27,7 @@ TOOLS = .dev/tools/bin
 SCHEMATHESIS = .dev/venv-schemathesis
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test test-servers contract attacks chaos rolls fuzz settings check k8s-check promtool k8s-run image docs-check openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
+.PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check k8s-check promtool k8s-run image docs-check openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -59,6 +59,10 @@ contract: $(SCHEMATHESIS)/stamp ## hold the API against openapi.yaml with schema
 
 attacks: ## attack the public port in every known way, and print what each takes in memory; some minutes
 	@python3 dev/stack.py with -- cargo test --locked --test e2e -- attacks:: --ignored --nocapture --test-threads 1
+
+proxies: ## send refused bodies through nginx and haproxy (Debian's), and look that every sender learns why; a minute
+	cargo build --locked
+	@exec python3 dev/stack.py with -- python3 tests/proxies/run.py
 
 chaos: ## kill, freeze and cut off everything under load, then count: FAULTS=200 SEED=7 BROKERS=3 DRY_RUN=1
 	@exec python3 chaos/chaos.py --faults $(FAULTS) --brokers $(BROKERS) $(if $(SEED),--seed $(SEED)) $(if $(DRY_RUN),--dry-run)
