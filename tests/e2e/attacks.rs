@@ -130,6 +130,17 @@ impl Siege {
         .await;
     }
 
+    /// Waits until no more than so much is left of what the attack took.
+    pub async fn await_given_back(&self, left_kb_max: u64) {
+        eventually("memory to be given back", async || {
+            let left = memory_kb(&self.serve, "VmRSS").saturating_sub(self.before_kb);
+            (left <= left_kb_max)
+                .then_some(())
+                .ok_or(format!("{left} kB are left"))
+        })
+        .await;
+    }
+
     pub async fn refused(&self, reason: &str) -> f64 {
         let name = format!("captcha_connections_refused_total{{reason=\"{reason}\"}}");
         self.serve.metric(&name).await

@@ -422,3 +422,47 @@ async fn what_is_no_http2() {
     }
     siege.end(40, "GOAWAY").await;
 }
+
+#[tokio::test]
+#[ignore = "minutes: make attacks"]
+async fn unread_answers_behind_busy_ones() {
+    let siege = Siege::begin("HTTP/2: 99 unread answers, one is read", &[], true).await;
+    let mut stream = connect(&siege.serve.address, &NO_WINDOW).await;
+    let mut frames = frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 30).to_be_bytes());
+    for number in 0..99 {
+        frames.extend(get_stream(number));
+    }
+    stream.write_all(&frames).await.unwrap();
+    let (mut reading, mut writing) = stream.into_split();
+    let read = tokio::spawn(async move {
+        let mut came = vec![0; 1 << 16];
+        let mut bytes = 0;
+        while let Ok(count @ 1..) = reading.read(&mut came).await {
+            bytes += count;
+        }
+        bytes
+    });
+    // Each of these is read as fast as it comes.
+    let document = [
+        &[0x82, 0x86][..],
+        &field(":path", b"/v1/docs/swagger-ui-bundle.js"),
+        &field(":authority", b"captcha"),
+    ]
+    .concat();
+    let began = siege.refused("answer unread").await;
+    for number in 99.. {
+        if read.is_finished() {
+            break;
+        }
+        let id = 2 * number + 1;
+        let window = frame(WINDOW_UPDATE, 0, id, &(1_u32 << 24).to_be_bytes());
+        let head = frame(HEADERS, END_STREAM | END_HEADERS, id, &document);
+        // It may have ended meanwhile.
+        let _ = writing.write_all(&[head, window].concat()).await;
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+    let bytes = read.await.unwrap();
+    assert!(bytes > 10 << 20, "only {bytes} bytes were read beside them");
+    assert_eq!(siege.refused("answer unread").await, began + 1.0);
+    siege.end(20, "10 KiB of each answer in 30 s").await;
+}

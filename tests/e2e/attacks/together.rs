@@ -16,6 +16,9 @@ const POD_BYTES: u64 = 512 << 20;
 /// What is to be left of it.
 const ROOM_BYTES: u64 = 64 << 20;
 
+/// What may stay of it afterwards, once the allocator has given back what nobody uses.
+const LEFT_BYTES: u64 = 48 << 20;
+
 /// How long all is held, once it is there.
 const HELD: Duration = Duration::from_secs(10);
 
@@ -127,6 +130,7 @@ async fn all_at_once(name: &'static str, from: From) {
     siege.await_bystander().await;
     let open: usize = streams.iter().map(Vec::len).sum();
     drop(streams);
+    siege.await_given_back(LEFT_BYTES >> 10).await;
     let stopped_by = format!("--memory-bytes-max, against {open} connections");
     siege.end((POD_BYTES - ROOM_BYTES) >> 20, &stopped_by).await;
 }
@@ -151,6 +155,7 @@ async fn requests_whose_answers_are_not_read_on_many_connections() {
     siege.await_bystander().await;
     let open: usize = streams.iter().map(Vec::len).sum();
     drop(streams);
+    siege.await_given_back(LEFT_BYTES >> 10).await;
     let stopped_by = format!("--memory-bytes-max, against {open} connections");
     siege.end((POD_BYTES - ROOM_BYTES) >> 20, &stopped_by).await;
 }
