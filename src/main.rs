@@ -5,8 +5,10 @@ mod consume;
 mod event;
 mod flags;
 mod http;
+mod logging;
 mod migrate;
 mod names;
+mod printed;
 mod process;
 mod report;
 mod serve;
@@ -14,9 +16,9 @@ mod store;
 mod tested;
 mod trust;
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
+use clap::builder::Styles;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use tikv_jemallocator::Jemalloc;
 
@@ -45,22 +47,23 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = parse();
-    let done = process::start_logging().map(|()| start(cli.command));
+    let done = logging::start().map(|()| start(cli.command));
     let (code, failure) = match done.map(|done| done.and_then(|()| process::check_stdout())) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(err)) => (exit_code(&err), err),
         // A wrong setting, with the exit code that clap has for those.
         Err(err) => (2, err),
     };
-    // stderr may be closed; there is nobody else to tell.
-    let _ = writeln!(std::io::stderr(), "captcha: {failure:#}");
+    process::complain(&format!("captcha: {failure:#}"));
     ExitCode::from(code)
 }
 
 fn parse() -> Cli {
-    let mut command = flags::prepare(Cli::command());
-    let parsed = Cli::from_arg_matches(&command.get_matches_mut());
-    parsed.unwrap_or_else(|err| err.format(&mut command).exit())
+    // Without colours: nothing would distinguish them from what was given.
+    let mut command = flags::prepare(Cli::command()).styles(Styles::plain());
+    let matches = command.try_get_matches_from_mut(std::env::args_os());
+    let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    parsed.unwrap_or_else(|err| process::exit_with(&err.format(&mut command)))
 }
 
 fn exit_code(err: &anyhow::Error) -> u8 {

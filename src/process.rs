@@ -1,4 +1,9 @@
-//! What a process shares with its surroundings: threads, stdout, log lines on stderr, and the signals that end it.
+//! What a process shares with its surroundings: threads, stdout and stderr, and the signals that end it.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "here is where what is printed is escaped"
+)]
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -8,14 +13,8 @@ use anyhow::Context as _;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
 
-/// The drivers' own lines, left out unless `CAPTCHA_LOG` names them: they log each retry and, of a failed login, what
-/// they sent; what matters of it stands in our own lines.
-const DRIVERS_OFF: &str = "rskafka=off,klickhouse=off";
+use crate::printed;
 
 /// Exit code after a second signal: what a shell reports of a process that SIGINT ended.
 const HURRIED: i32 = 130;
@@ -32,13 +31,17 @@ enum Stdout {
     Failed(io::Error),
 }
 
-/// Writes to stdout, and says whether anybody may read what comes next. Never a reason to stop the work that the text is
+/// Writes lines to stdout, and says whether anybody may read what comes next. Never a reason to stop the work that the text is
 /// about: what nobody reads is dropped, and anything but a closed pipe is a failure at the end, see [`check_stdout`].
-pub fn print(text: &[u8]) -> bool {
+pub fn print(text: &str) -> bool {
+    let text = printed::page(text);
     let mut state = STDOUT.lock().unwrap_or_else(PoisonError::into_inner);
     if matches!(*state, Stdout::Open) {
         let mut stdout = io::stdout().lock();
-        match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        match stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush())
+        {
             Ok(()) => {}
             Err(err) if err.kind() == io::ErrorKind::BrokenPipe => *state = Stdout::Closed,
             Err(err) => *state = Stdout::Failed(err),
@@ -61,49 +64,40 @@ pub fn check_stdout() -> anyhow::Result<()> {
     }
 }
 
-/// Starts logging to stderr: for people on a terminal, one JSON object a line elsewhere.
+/// Writes to stderr as it is.
 ///
 /// # Errors
-/// `CAPTCHA_LOG` is not a filter.
-pub fn start_logging() -> anyhow::Result<()> {
-    let filter = log_filter(&std::env::var("CAPTCHA_LOG").unwrap_or_default())?;
-    let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let terminal = std::io::stderr().is_terminal();
-    if terminal {
-        let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        registry
-            .with(layer.with_ansi(colours).with_target(false))
-            .try_init()?;
-    } else {
-        registry.with(layer.json().flatten_event(true)).try_init()?;
-    }
-    std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string);
-        let place = place.unwrap_or_default();
-        let payload = panic.payload();
-        let text = payload.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        let reason = text.unwrap_or("no reason");
-        tracing::error!(place, reason, "a bug: a thread panicked");
-    }));
-    Ok(())
+/// stderr is closed, or full.
+pub fn write_stderr(text: &str) -> io::Result<()> {
+    io::stderr().write_all(text.as_bytes())
 }
 
-/// A level is meant for our own lines; anything else is a filter as tracing has them, such as `info,rskafka=debug`.
-fn log_filter(text: &str) -> anyhow::Result<EnvFilter> {
-    let refuse = |reason: String| {
-        anyhow::anyhow!("CAPTCHA_LOG={text} is not a log filter: {reason}; try info or debug")
-    };
-    let directives = match text.parse::<LevelFilter>() {
-        _ if text.is_empty() => format!("{},{DRIVERS_OFF}", LevelFilter::INFO),
-        Ok(level) => format!("{level},{DRIVERS_OFF}"),
-        // The library would take a misspelt level for the name of a module, and log nothing.
-        Err(_) if !text.contains('=') => return Err(refuse("no such level".to_string())),
-        Err(_) => text.to_string(),
-    };
-    let filter = EnvFilter::builder().parse(&directives);
-    filter.map_err(|err| refuse(err.to_string()))
+/// Says something for people on stderr: a line, without its end.
+pub fn complain(text: &str) {
+    // stderr may be closed; there is nobody else to say it to.
+    let _ = write_stderr(&format!("{}\n", printed::line(text)));
+}
+
+/// Says what is going on, if somebody watches.
+pub fn progress(text: &str) {
+    if stderr_is_terminal() {
+        complain(text);
+    }
+}
+
+/// Whether somebody watches what is said on stderr.
+pub fn stderr_is_terminal() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Ends the process with what the command line's parser says: help, or wrong usage with what was given.
+pub fn exit_with(said: &clap::Error) -> ! {
+    let text = said.render().ansi().to_string();
+    match said.use_stderr() {
+        true => drop(write_stderr(&printed::page(&text))),
+        false => drop(print(&text)),
+    }
+    std::process::exit(said.exit_code());
 }
 
 /// Runs a subcommand to its end, on threads of its own.
@@ -181,37 +175,5 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str 
     tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_level_is_for_our_own_lines() {
-        for (text, filter) in [
-            ("", "klickhouse=off,rskafka=off,info"),
-            ("debug", "klickhouse=off,rskafka=off,debug"),
-            ("info,rskafka=debug", "rskafka=debug,info"),
-        ] {
-            assert_eq!(log_filter(text).unwrap().to_string(), filter);
-        }
-    }
-
-    #[test]
-    fn what_is_no_filter_is_refused_once() {
-        for text in ["verbose", "nonsense===", "info,verbose"] {
-            let line = format!("{:#}", log_filter(text).unwrap_err());
-            assert!(
-                line.contains(&format!("CAPTCHA_LOG={text} is not")),
-                "{line}"
-            );
-            assert_eq!(
-                line.matches("error parsing").count(),
-                usize::from(text.contains('=')),
-                "{line}"
-            );
-        }
     }
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 pub use super::health::Health;
 use super::pool::Pool;
 use super::{Answer, Counts, Door, Limits, Patience, Shared, answer, vitals};
+use crate::printed;
 
 /// Probes and scrapers come one by one; this leaves room for people.
 const LIMITS: Limits = Limits {
@@ -76,7 +77,7 @@ pub async fn serve(
 
 fn route(method: &Method, path: &str, health: &Health, metrics: &[Registry]) -> Answer {
     if method != Method::GET && method != Method::HEAD {
-        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_string());
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
     }
     match path {
         "/livez" => judged(health.liveness()),
@@ -96,7 +97,7 @@ fn route(method: &Method, path: &str, health: &Health, metrics: &[Registry]) -> 
         }
         _ => text(
             StatusCode::NOT_FOUND,
-            "here are /livez, /readyz and /metrics\n".to_string(),
+            "here are /livez, /readyz and /metrics\n",
         ),
     }
 }
@@ -106,9 +107,11 @@ fn judged((well, reasons): (bool, String)) -> Answer {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
-    text(status, reasons)
+    text(status, &reasons)
 }
 
-fn text(status: StatusCode, body: String) -> Answer {
+/// For people's terminals too: the reasons repeat what servers say.
+fn text(status: StatusCode, body: &str) -> Answer {
+    let body = printed::page(body).into_owned();
     answer(status, "text/plain; charset=utf-8", body)
 }

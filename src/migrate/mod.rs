@@ -18,6 +18,7 @@ use self::tables::There;
 use self::topic::TopicArgs;
 use self::wait::WaitArgs;
 use crate::broker::{self, Broker};
+use crate::printed;
 use crate::process::print;
 use crate::store::schema::{Applied, FILES, VERSION, misfit};
 use crate::store::{self, Empty, Identifier, Shard, Shards, Store, TopicFacts};
@@ -330,5 +331,5 @@ fn head(store: &Store) {
 
 /// A line on stdout for people.
 fn say(line: std::fmt::Arguments<'_>) {
-    print(format!("{line}\n").as_bytes());
+    print(&format!("{}\n", printed::line(&line.to_string())));
 }

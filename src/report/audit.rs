@@ -1,13 +1,12 @@
 //! `captcha report audit`: compares what Kafka still holds with what ClickHouse stores, and says what is wrong.
 
 use std::fmt;
-use std::io::{IsTerminal as _, Write};
 
 use serde::Serialize;
 
 use super::table;
 use crate::broker::{self, Broker, Log, Record};
-use crate::process::print;
+use crate::process::{print, progress};
 use crate::store::{self, Connection, Held, Place, Row, Shards, Span, Store, TopicFacts};
 
 /// Bytes of one fetch.
@@ -140,15 +139,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let broker = Broker::new(args.broker)?;
     let shards = Shards::new(args.store)?;
     let report = audit(&broker, &shards, &args.span).await?;
-    let mut page = Vec::new();
-    match args.format {
-        Format::Json => {
-            serde_json::to_writer(&mut page, &report)?;
-            page.push(b'\n');
-        }
-        Format::Table => writeln!(page, "{}", lines(&report))?,
-    }
-    print(&page);
+    let page = match args.format {
+        Format::Json => serde_json::to_string(&report)?,
+        Format::Table => lines(&report),
+    };
+    print(&(page + "\n"));
     match report.damage {
         0 => Ok(()),
         damage => Err(Damage(damage).into()),
@@ -170,7 +165,7 @@ async fn audit(broker: &Broker, shards: &Shards, span: &Span) -> anyhow::Result<
 async fn audit_shard(broker: &Broker, store: &Store, span: &Span) -> anyhow::Result<Vec<Line>> {
     let topic = broker.topic().as_str();
     let (connection, facts) = store.connect_for(topic).await?;
-    progress(format_args!("reading what ClickHouse stores"));
+    progress("reading what ClickHouse stores ...");
     let held = connection
         .audit(&facts.log, facts.repeat_window_records, span)
         .await?;
@@ -191,7 +186,7 @@ async fn audit_shard(broker: &Broker, store: &Store, span: &Span) -> anyhow::Res
             continue;
         }
         if number < count {
-            progress(format_args!("comparing partition {number} of {count}"));
+            progress(&format!("comparing partition {number} of {count} ..."));
             compare(broker, &connection, &facts, &found, &mut line).await?;
         } else {
             line.beyond_log = line.head.max(0) as u64;
@@ -261,14 +256,6 @@ async fn fetch_some(log: &mut Log, end: i64) -> anyhow::Result<Vec<Record>> {
         );
     }
     Ok(records)
-}
-
-/// A line for people who wait.
-fn progress(what: fmt::Arguments<'_>) {
-    let mut stderr = std::io::stderr();
-    if stderr.is_terminal() {
-        let _ = writeln!(stderr, "{what} ...");
-    }
 }
 
 const COLUMNS: [&str; 16] = [

@@ -112,24 +112,18 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     failed.context("cannot write a dead letter as json")?;
     if args.format == Format::Table {
         let header = ["partition", "offset", "arrival", "reason", "record"];
-        print(format!("{}\n", table(&header, rows.into_iter(), 0..2)).as_bytes());
+        print(&format!("{}\n", table(&header, rows.into_iter(), 0..2)));
     }
     Ok(())
 }
 
-fn line(letter: &DeadLetter) -> serde_json::Result<Vec<u8>> {
-    let mut line = serde_json::to_vec(&Line::of(letter))?;
-    line.push(b'\n');
-    Ok(line)
+fn line(letter: &DeadLetter) -> serde_json::Result<String> {
+    Ok(serde_json::to_string(&Line::of(letter))? + "\n")
 }
 
 fn cells(letter: &DeadLetter) -> Vec<String> {
     let text = String::from_utf8_lossy(&letter.raw);
-    let visible = |c: char| match c.is_control() {
-        true => c.escape_default().to_string(),
-        false => c.to_string(),
-    };
-    let mut shown: String = text.chars().take(SHOWN_CHARS).map(visible).collect();
+    let mut shown: String = text.chars().take(SHOWN_CHARS).collect();
     if text.chars().nth(SHOWN_CHARS).is_some() {
         shown.push_str("...");
     }
@@ -173,8 +167,11 @@ mod tests {
 
     #[test]
     fn a_table_shows_a_part_on_one_line() {
-        let shown = |raw: &[u8]| cells(&letter(raw)).pop().unwrap();
-        assert_eq!(shown(b"\"a\"\nb\x1b"), "\"a\"\\nb\\u{1b}");
+        let shown = |raw: &[u8]| {
+            let record = cells(&letter(raw)).pop().unwrap();
+            table(&["record"], [vec![record]].into_iter(), 0..0).replace("record\n", "")
+        };
+        assert_eq!(shown(b"\"a\"\nb\x1b"), "\"a\"\\nb\\u001b");
         assert_eq!(shown(&[b'x'; 61]), "x".repeat(60) + "...");
         assert_eq!(shown(&[b'x'; 60]), "x".repeat(60));
     }

@@ -3,7 +3,6 @@
 mod audit;
 mod dead_letters;
 
-use std::io::{self, IsTerminal as _, Write};
 use std::ops::Range;
 
 use anyhow::Context as _;
@@ -12,8 +11,8 @@ use clap::error::ErrorKind;
 use comfy_table::{CellAlignment, Table, presets};
 use uuid::Uuid;
 
-use crate::process::print;
 use crate::store::{self, Counters, Filter, Freshness, Shards};
+use crate::{printed, process};
 
 /// Show how many challenges each site served and solved on each day (UTC)
 #[derive(Debug, clap::Args)]
@@ -82,37 +81,30 @@ async fn run_counters(args: Args) -> anyhow::Result<()> {
         to: args.to,
     };
     if !filter.is_in_order() {
-        clap::Error::raw(
-            ErrorKind::ValueValidation,
-            format!("--from and --to: {}\n", Filter::OUT_OF_ORDER),
-        )
-        .exit();
+        let reason = format!("--from and --to: {}\n", Filter::OUT_OF_ORDER);
+        process::exit_with(&clap::Error::raw(ErrorKind::ValueValidation, reason));
     }
     let counters = shards.counters(&filter, &|_| true).await?;
-    let mut page = Vec::new();
-    write(&mut page, &counters, args.format).context("cannot write the report")?;
-    print(&page);
-    if counters.counters.is_empty() && args.format == Format::Table && io::stderr().is_terminal() {
-        let _ = writeln!(io::stderr(), "no events match");
+    let page = page(&counters, args.format).context("cannot write the report")?;
+    process::print(&page);
+    if counters.counters.is_empty() && args.format == Format::Table {
+        process::progress("no events match");
     }
     Ok(())
 }
 
-fn write(out: &mut impl Write, counters: &Counters, format: Format) -> anyhow::Result<()> {
-    match format {
-        Format::Json => {
-            serde_json::to_writer(&mut *out, counters)?;
-            writeln!(out)?;
-        }
+fn page(counters: &Counters, format: Format) -> anyhow::Result<String> {
+    Ok(match format {
+        Format::Json => serde_json::to_string(counters)? + "\n",
         Format::Csv => {
             let mut csv = csv::WriterBuilder::new()
                 .has_headers(false)
-                .from_writer(out);
+                .from_writer(Vec::new());
             csv.write_record(COLUMNS)?;
             for counter in &counters.counters {
                 csv.serialize(counter)?;
             }
-            csv.flush()?;
+            String::from_utf8(csv.into_inner()?)?
         }
         Format::Table => {
             let rows = counters.counters.iter().map(|counter| {
@@ -123,11 +115,10 @@ fn write(out: &mut impl Write, counters: &Counters, format: Format) -> anyhow::R
                     counter.solved.to_string(),
                 ]
             });
-            writeln!(out, "{}", table(&COLUMNS, rows, 2..4))?;
-            writeln!(out, "{}", freshness(counters.freshness))?;
+            let (table, freshness) = (table(&COLUMNS, rows, 2..4), freshness(counters.freshness));
+            format!("{table}\n{freshness}\n")
         }
-    }
-    Ok(())
+    })
 }
 
 /// How far a report is complete, for people.
@@ -151,7 +142,8 @@ fn table(
 ) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
-    table.add_rows(rows);
+    let escaped = |cell: String| printed::line(&cell).into_owned();
+    table.add_rows(rows.map(|row| row.into_iter().map(escaped).collect::<Vec<_>>()));
     for index in numbers {
         if let Some(column) = table.column_mut(index) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -173,15 +165,13 @@ mod tests {
     use crate::store::Counter;
 
     fn page(counters: Vec<Counter>, format: Format) -> String {
-        let mut page = Vec::new();
         let counters = Counters {
             counters,
             freshness: Freshness {
                 complete_through: chrono::DateTime::from_timestamp_millis(978_307_200_000),
             },
         };
-        write(&mut page, &counters, format).unwrap();
-        String::from_utf8(page).unwrap()
+        super::page(&counters, format).unwrap()
     }
 
     fn two() -> Vec<Counter> {

@@ -24,7 +24,7 @@ pub struct Args {
 /// The file cannot be read, or one of its lines cannot be taken.
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let (entries, _) = Keyring::read(&args.keys_file)?;
-    print(format!("{}\n", table(&entries, Utc::now())).as_bytes());
+    print(&format!("{}\n", table(&entries, Utc::now())));
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! `captcha serve new-key`: a new API key for a client, and its line for the key file.
 
 use std::fs::OpenOptions;
-use std::io::{self, IsTerminal as _, Write};
+use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,8 @@ use chrono::Utc;
 use super::keys::{
     self, BURST_MAX, Credential, Entry, Expiry, KeyText, RATE_MAX, Rate, Role, Sites,
 };
+use crate::printed;
+use crate::process::{stderr_is_terminal, write_stderr};
 
 /// Characters of a note: it is to stay a line that people read.
 const NOTE_CHARS_MAX: usize = 200;
@@ -67,15 +69,25 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let line = line(&key, args)?;
     match &args.key_out {
         Some(path) => save(path, &key)?,
-        None if io::stderr().is_terminal() => show(&key, &mut io::stderr())?,
+        None if stderr_is_terminal() => {
+            write_stderr(&shown(&key)).context("cannot write the key to the terminal")?;
+        }
         None => bail!(
             "stderr is no terminal, and a key does not belong in a log; name a new file for it with --key-out FILE"
         ),
     }
-    let written = writeln!(io::stdout(), "{line}").and_then(|()| io::stdout().flush());
-    written.context(
+    write_line(&line).context(
         "cannot write the key's line to stdout; without it the key is of no use, make another",
     )
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a closed stdout is a failure here, and a line for the key file has nothing to escape"
+)]
+fn write_line(line: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{line}").and_then(|()| stdout.flush())
 }
 
 /// The line for the key file, checked as the file will be.
@@ -98,12 +110,10 @@ fn line(key: &str, args: &Args) -> anyhow::Result<String> {
     Ok(line)
 }
 
-fn show(key: &str, terminal: &mut impl Write) -> anyhow::Result<()> {
-    write!(
-        terminal,
+fn shown(key: &str) -> String {
+    format!(
         "the key, for its client alone, shown only now:\n{key}\nits line for the key file, on stdout:\n"
     )
-    .context("cannot write the key to the terminal")
 }
 
 /// Without a line break: the file is the key.
@@ -134,7 +144,7 @@ fn parse_expiry(text: &str) -> Result<Expiry, &'static str> {
 
 fn parse_note(text: &str) -> Result<String, String> {
     let chars = text.chars().count();
-    if chars == 0 || chars > NOTE_CHARS_MAX || text.chars().any(char::is_control) {
+    if chars == 0 || chars > NOTE_CHARS_MAX || text.chars().any(printed::is_hidden) {
         return Err(format!(
             "expected one line of 1 to {NOTE_CHARS_MAX} characters"
         ));
@@ -206,6 +216,7 @@ mod tests {
             &["--expires", "2020-01-31"],
             &["--note", ""],
             &["--note", "a\nb"],
+            &["--note", "a\u{202e}b"],
             &["--note", &"a".repeat(201)],
             &["--role", "admin"],
         ] {
@@ -237,9 +248,7 @@ mod tests {
 
     #[test]
     fn the_terminal_shows_the_key_on_a_line_of_its_own() {
-        let mut shown = Vec::new();
-        show("captcha_one", &mut shown).unwrap();
-        let shown = String::from_utf8(shown).unwrap();
+        let shown = shown("captcha_one");
         assert!(shown.lines().any(|line| line == "captcha_one"), "{shown}");
     }
 }

@@ -28,6 +28,7 @@ mod foreign;
 mod forms;
 mod fresh;
 mod holds;
+mod hostile;
 mod keys;
 mod leaders;
 mod logs;
