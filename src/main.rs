@@ -10,6 +10,7 @@ mod migrate;
 mod names;
 mod printed;
 mod process;
+mod redact;
 mod report;
 mod serve;
 mod store;

@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use crate::redact::redact;
+
 /// Letters that are blank: the fillers of Hangul, which count as printable.
 const BLANK: [char; 4] = ['\u{115f}', '\u{1160}', '\u{3164}', '\u{ffa0}'];
 
@@ -14,6 +16,16 @@ pub fn line(text: &str) -> Cow<'_, str> {
 /// Text of several lines, which stay lines.
 pub fn page(text: &str) -> Cow<'_, str> {
     escape(text, |c| is_hidden(c) && c != '\n')
+}
+
+/// A line for a log, where keys do not belong either.
+pub fn log_line(text: &str) -> String {
+    redact(&line(text)).into_owned()
+}
+
+/// Lines for a log.
+pub fn log_page(text: &str) -> String {
+    redact(&page(text)).into_owned()
 }
 
 /// Whether a character does not show as itself: controls, marks that turn the direction of text, everything of no width,

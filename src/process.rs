@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::printed;
+use crate::{logging, printed};
 
 /// Exit code after a second signal: what a shell reports of a process that SIGINT ended.
 const HURRIED: i32 = 130;
@@ -74,8 +74,8 @@ pub fn write_stderr(text: &str) -> io::Result<()> {
 
 /// Says something for people on stderr: a line, without its end.
 pub fn complain(text: &str) {
-    // stderr may be closed; there is nobody else to say it to.
-    let _ = write_stderr(&format!("{}\n", printed::line(text)));
+    // A closed stderr has no reader.
+    let _ = write_stderr(&format!("{}\n", printed::log_line(text)));
 }
 
 /// Says what is going on, if somebody watches.
@@ -94,7 +94,7 @@ pub fn stderr_is_terminal() -> bool {
 pub fn exit_with(said: &clap::Error) -> ! {
     let text = said.render().ansi().to_string();
     match said.use_stderr() {
-        true => drop(write_stderr(&printed::page(&text))),
+        true => drop(write_stderr(&printed::log_page(&text))),
         false => drop(print(&text)),
     }
     std::process::exit(said.exit_code());
@@ -106,7 +106,9 @@ pub fn exit_with(said: &clap::Error) -> ! {
 /// Those of the subcommand, or threads cannot be started.
 pub fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = Runtime::new().context("cannot start threads")?;
+    runtime.spawn(logging::log_each_minute());
     let outcome = runtime.block_on(work);
+    logging::log_left_out();
     // Without waiting for a name that is still being looked up.
     runtime.shutdown_background();
     outcome

@@ -231,10 +231,11 @@ where
     poll_fn(|cx| {
         loop {
             // A connection's error is its client's affair: it broke off, or sent no HTTP.
-            if connection.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(match vigil.is_starved() {
-                    true => Err(GivenUp::NoMemory),
-                    false => Ok(()),
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                return Poll::Ready(match ended {
+                    _ if vigil.is_starved() => Err(GivenUp::NoMemory),
+                    Err(_) if !leaving => Err(GivenUp::Broken),
+                    _ => Ok(()),
                 });
             }
             if !leaving && closed.as_mut().poll(cx).is_ready() {

@@ -1,5 +1,6 @@
 //! A listener: how many connections it takes, what becomes of those beyond, and its orderly end.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -73,6 +74,9 @@ const TLS_BYTES: usize = 12 << 10;
 /// After the end was ordered, how long idle connections stay open: a request that is on its way when they
 /// close would be lost, so it is still answered, and told that the connection closes.
 const LINGER: Duration = Duration::from_millis(500);
+
+/// Between two lines that say how many connections were refused.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Connections beyond the limit that are being told so; more are closed without a word.
 const LEAVING_MAX: usize = 256;
@@ -208,24 +212,52 @@ fn reason_of(given_up: GivenUp) -> Reason {
         GivenUp::NotReading => "not reading",
         GivenUp::AnswerUnread => "answer unread",
         GivenUp::NoMemory => return MEMORY,
+        GivenUp::Broken => "broken",
     })
 }
 
+/// All of them.
+fn reasons() -> impl Iterator<Item = Reason> {
+    let given_up = [
+        GivenUp::HeadLate,
+        GivenUp::Idle,
+        GivenUp::NotReading,
+        GivenUp::AnswerUnread,
+        GivenUp::Broken,
+    ];
+    given_up
+        .into_iter()
+        .map(reason_of)
+        .chain([TOO_MANY, ADDRESS, MEMORY, NO_TLS, NO_CLIENT])
+}
+
 impl Counts {
+    /// Once a minute says how many connections were refused or broke. Does not end.
+    pub async fn log_each_minute(self) {
+        let mut logged = HashMap::new();
+        loop {
+            tokio::time::sleep(LOG_INTERVAL).await;
+            for (reason, count) in self.refused_since(&mut logged) {
+                tracing::info!(reason, count, "connections were refused or broke");
+            }
+        }
+    }
+
+    /// Connections refused since the last time, by reason. An idle one that ends is left out: most do.
+    fn refused_since(&self, logged: &mut HashMap<&'static str, u64>) -> Vec<(&'static str, u64)> {
+        let reasons = reasons().filter(|reason| *reason != reason_of(GivenUp::Idle));
+        let counts = reasons.map(|reason| {
+            let count = self.refused.get_or_create(&reason).get();
+            let before = logged.insert(reason.reason, count).unwrap_or_default();
+            (reason.reason, count - before)
+        });
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
     /// Counts that are rendered with a registry.
     pub fn register(registry: &mut Registry) -> Counts {
         let counts = Counts::default();
-        let given_up = [
-            GivenUp::HeadLate,
-            GivenUp::Idle,
-            GivenUp::NotReading,
-            GivenUp::AnswerUnread,
-        ];
-        for reason in given_up
-            .map(reason_of)
-            .into_iter()
-            .chain([TOO_MANY, ADDRESS, MEMORY, NO_TLS, NO_CLIENT])
-        {
+        for reason in reasons() {
             drop(counts.refused.get_or_create(&reason));
         }
         registry.register("connections_open", "Open connections", counts.open.clone());
@@ -488,4 +520,24 @@ fn log_change(failing: &mut bool, failure: Option<&std::io::Error>) {
         _ => {}
     }
     *failing = failure.is_some();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refused_connections_have_one_line_and_idle_ones_none() {
+        let (counts, mut logged) = (Counts::default(), HashMap::new());
+        let refuse = |given_up| {
+            let reason = reason_of(given_up);
+            counts.refused.get_or_create(&reason).inc();
+        };
+        (0..3).for_each(|_| refuse(GivenUp::Broken));
+        refuse(GivenUp::Idle);
+        assert_eq!(counts.refused_since(&mut logged), [("broken", 3)]);
+        assert!(counts.refused_since(&mut logged).is_empty());
+        refuse(GivenUp::Broken);
+        assert_eq!(counts.refused_since(&mut logged), [("broken", 1)]);
+    }
 }

@@ -51,6 +51,8 @@ pub enum GivenUp {
     AnswerUnread,
     /// Answers were not read, and there was no memory to wait.
     NoMemory,
+    /// It broke off in the middle, or what came was no HTTP.
+    Broken,
 }
 
 /// What happens on one connection, as its stream, its requests and its answers tell it. Times are

@@ -10,6 +10,8 @@ use prometheus_client::registry::{Registry, Unit};
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
+use crate::logging;
+
 /// The version of the executable.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Build {
@@ -23,6 +25,7 @@ pub(super) fn registry() -> Registry {
         version: env!("CARGO_PKG_VERSION"),
     };
     registry.register("captcha_build", "Which captcha this is", Info::new(build));
+    logging::register(&mut registry);
     registry.register_collector(Box::new(Vitals::new()));
     registry
 }

@@ -210,6 +210,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let mut registry = Registry::with_prefix("captcha");
     let metrics = Metrics::register(&mut registry);
     let counts = http::Counts::register(&mut registry);
+    tokio::spawn(counts.clone().log_each_minute());
     let (keys_in_force, refusals) = (keys.clone(), KeyRefusals::register(&mut registry));
     let topic = broker.topic().clone();
     registry.register_collector(Box::new(broker.leaders().clone()));

@@ -32,6 +32,9 @@ use crate::world::World;
 /// A request without a body, and nothing to read for its answer but what this server is.
 pub const GET: &[u8] = b"GET /v1/ HTTP/1.1\r\nhost: captcha\r\n\r\n";
 
+/// Lines that an attack may leave in the log: those of the start, and some for each limit that it met.
+const LOG_LINES_MAX: usize = 100;
+
 /// One attack on a server of its own; they take turns.
 pub struct Siege {
     name: &'static str,
@@ -152,6 +155,8 @@ impl Siege {
         self.stop.cancel();
         self.bystander.await.unwrap();
         let refused = self.beside.refused.load(Relaxed);
+        let said = self.serve.said();
+        assert!(said.lines().count() < LOG_LINES_MAX, "{said}");
         let peak = memory_kb(&self.serve, "VmHWM").saturating_sub(self.before_kb);
         // Allocators keep most of what was freed for what comes next, so that this is no measure but what is seen.
         let left = memory_kb(&self.serve, "VmRSS").saturating_sub(self.before_kb);

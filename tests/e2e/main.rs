@@ -31,6 +31,7 @@ mod holds;
 mod hostile;
 mod keys;
 mod leaders;
+mod log_lines;
 mod logs;
 mod many_sites;
 mod metrics;

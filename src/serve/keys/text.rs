@@ -5,11 +5,7 @@ use std::fmt::{self, Write as _};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-/// What every key begins with, so that scanners for leaked secrets find it.
-const PREFIX: &str = "captcha_";
-
-/// Characters of an ID. Long enough that random ones differ, short enough for a log line.
-const ID_CHARS: std::ops::RangeInclusive<usize> = 4..=32;
+use crate::redact::{KEY_ID_CHARS, KEY_PREFIX};
 
 /// Random bytes of a new ID: among 10,000 keys two are alike once in five million files, and then the file is refused.
 const NEW_ID_BYTES: usize = 6;
@@ -29,7 +25,7 @@ pub struct KeyText<'a> {
 impl<'a> KeyText<'a> {
     /// Reads a key; `None` if it does not have the form of one.
     pub fn parse(whole: &'a str) -> Option<KeyText<'a>> {
-        let (id, secret) = whole.strip_prefix(PREFIX)?.split_once('_')?;
+        let (id, secret) = whole.strip_prefix(KEY_PREFIX)?.split_once('_')?;
         let is_key = is_id(id) && secret.len() == 2 * SECRET_BYTES && secret.bytes().all(is_hex);
         is_key.then_some(KeyText { whole, id })
     }
@@ -53,12 +49,12 @@ pub fn make() -> Result<String, getrandom::Error> {
     let (mut id, mut secret) = ([0; NEW_ID_BYTES], [0; SECRET_BYTES]);
     getrandom::fill(&mut id)?;
     getrandom::fill(&mut secret)?;
-    Ok(format!("{PREFIX}{}_{}", hex(&id), hex(&secret)))
+    Ok(format!("{KEY_PREFIX}{}_{}", hex(&id), hex(&secret)))
 }
 
 /// Whether a text can name a key.
 pub fn is_id(text: &str) -> bool {
-    ID_CHARS.contains(&text.len())
+    KEY_ID_CHARS.contains(&text.len())
         && text
             .bytes()
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())

@@ -466,3 +466,35 @@ async fn unread_answers_behind_busy_ones() {
     assert_eq!(siege.refused("answer unread").await, began + 1.0);
     siege.end(20, "10 KiB of each answer in 30 s").await;
 }
+
+#[tokio::test]
+async fn abusive_connections_leave_few_lines_in_the_log() {
+    const ABUSIVE: usize = 200;
+    let nowhere = "127.0.0.1:1";
+    let world = crate::world::World::on("abusive", nowhere, nowhere);
+    let serve = world.serve().await;
+    let before = serve.said().lines().count();
+    let reset = |stream: u32| {
+        let head = frame(HEADERS, END_STREAM | END_HEADERS, stream, &get());
+        [head, frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())].concat()
+    };
+    let resets: Vec<u8> = (0..2_000)
+        .flat_map(|number| reset(2 * number + 1))
+        .collect();
+    for _ in 0..ABUSIVE {
+        let mut stream = connect(&serve.address, &[]).await;
+        let _ = stream.write_all(&resets).await;
+        let mut came = Vec::new();
+        let _ = stream.read_to_end(&mut came).await;
+    }
+    let broken = "captcha_connections_refused_total{reason=\"broken\"}";
+    crate::process::eventually("every connection to be counted", async || {
+        let count = serve.metric(broken).await;
+        (count >= ABUSIVE as f64)
+            .then_some(())
+            .ok_or(count.to_string())
+    })
+    .await;
+    let said = serve.said();
+    assert!(said.lines().count() < before + 20, "{said}");
+}

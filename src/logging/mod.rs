@@ -1,5 +1,7 @@
 //! Log lines on stderr: for people on a terminal, one JSON object a line elsewhere.
 
+mod floods;
+
 use std::io;
 
 use tracing::{Level, Metadata};
@@ -9,12 +11,14 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+pub use self::floods::{log_each_minute, log_left_out, register};
 use crate::printed;
 use crate::process::{stderr_is_terminal, write_stderr};
 
-/// The drivers' own lines, left out unless `CAPTCHA_LOG` names them: they log each retry and, of a failed login, what
-/// they sent; what matters of it stands in our own lines.
-const DRIVERS_OFF: &str = "rskafka=off,klickhouse=off";
+/// The target of our own lines. Those of libraries are left out unless `CAPTCHA_LOG` names them: drivers log each retry
+/// and, of a failed login, what they sent; others log once for each connection that a client breaks, or a name that it made
+/// up. Our own lines have what matters of it.
+const OURS: &str = env!("CARGO_CRATE_NAME");
 
 /// Starts logging.
 ///
@@ -22,7 +26,9 @@ const DRIVERS_OFF: &str = "rskafka=off,klickhouse=off";
 /// `CAPTCHA_LOG` is not a filter.
 pub fn start() -> anyhow::Result<()> {
     let filter = log_filter(&std::env::var("CAPTCHA_LOG").unwrap_or_default())?;
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry()
+        .with(filter)
+        .with(floods::Floods);
     let is_terminal = stderr_is_terminal();
     let colours = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     // The library escapes less than there is to escape, and not in every place; so it writes plain text, and the colours come
@@ -47,20 +53,23 @@ pub fn start() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A level is meant for our own lines; anything else is a filter as tracing has them, such as `info,rskafka=debug`.
+/// A level is meant for our own lines; anything else is a filter as tracing has them, such as `rskafka=debug`, and several
+/// have commas between them.
 fn log_filter(text: &str) -> anyhow::Result<EnvFilter> {
-    let refuse = |reason: String| {
+    let refuse = |reason: &str| {
         anyhow::anyhow!("CAPTCHA_LOG={text} is not a log filter: {reason}; try info or debug")
     };
-    let directives = match text.parse::<LevelFilter>() {
-        _ if text.is_empty() => format!("{},{DRIVERS_OFF}", LevelFilter::INFO),
-        Ok(level) => format!("{level},{DRIVERS_OFF}"),
-        // The library would take a misspelt level for the name of a module, and log nothing.
-        Err(_) if !text.contains('=') => return Err(refuse("no such level".to_string())),
-        Err(_) => text.to_string(),
-    };
+    let mut directives = format!("off,{OURS}={}", LevelFilter::INFO);
+    for part in text.split(',').filter(|part| !part.is_empty()) {
+        match part.parse::<LevelFilter>() {
+            Ok(level) => directives += &format!(",{OURS}={level}"),
+            // The library would take a misspelt level for the name of a module, and log nothing.
+            Err(_) if !part.contains('=') => return Err(refuse("no such level")),
+            Err(_) => directives += &format!(",{part}"),
+        }
+    }
     let filter = EnvFilter::builder().parse(&directives);
-    filter.map_err(|err| refuse(err.to_string()))
+    filter.map_err(|err| refuse(&err.to_string()))
 }
 
 /// Where all lines pass on their way to stderr.
@@ -92,10 +101,10 @@ struct Line {
 impl Line {
     fn of(&self, bytes: &[u8]) -> String {
         let text = String::from_utf8_lossy(bytes);
-        let line = printed::line(text.trim_end_matches('\n'));
+        let line = printed::log_line(text.trim_end_matches('\n'));
         let line = match self.colour {
             Some(level) => line.replacen(level.as_str(), &coloured(level), 1),
-            None => line.into_owned(),
+            None => line,
         };
         line + "\n"
     }
@@ -131,9 +140,11 @@ mod tests {
     #[test]
     fn a_level_is_for_our_own_lines() {
         for (text, filter) in [
-            ("", "klickhouse=off,rskafka=off,info"),
-            ("debug", "klickhouse=off,rskafka=off,debug"),
-            ("info,rskafka=debug", "rskafka=debug,info"),
+            ("", "captcha=info,off"),
+            ("debug", "captcha=debug,off"),
+            ("off", "captcha=off,off"),
+            ("warn,rskafka=debug", "rskafka=debug,captcha=warn,off"),
+            ("rskafka=debug", "rskafka=debug,captcha=info,off"),
         ] {
             assert_eq!(log_filter(text).unwrap().to_string(), filter);
         }
