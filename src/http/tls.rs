@@ -13,7 +13,8 @@ use rustls::{RootCertStore, ServerConfig};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::sight::{self, News};
+use super::sight::{self, News, Sightings};
+use crate::trust::read_file;
 
 /// What connections are greeted with; a new certificate counts for the connections that come after it.
 pub type Feed = watch::Receiver<Arc<Tls>>;
@@ -75,18 +76,19 @@ impl Files {
     }
 
     /// Reads them, and again whenever they change, until `stop` is cancelled. Files that are wrong by then
-    /// leave the old certificate in force; each reason is logged once.
+    /// leave the old certificate in force; each reason is logged once, and `sightings` has it.
     ///
     /// # Errors
     /// A file cannot be read, or holds no certificate or no key, or one does not fit the other.
-    pub fn watch(self, stop: CancellationToken) -> anyhow::Result<Feed> {
+    pub fn watch(self, sightings: Sightings, stop: CancellationToken) -> anyhow::Result<Feed> {
         let pem = self.read()?;
         let (sender, feed) = watch::channel(self.config(&pem)?);
         let files = self.clone();
         let reading = move || files.read().map_err(in_words);
         tokio::spawn(async move {
             let judge = |pem: &Pem| self.config(pem).map_err(in_words);
-            sight::watch(pem, reading, judge, |news| self.take(news, &sender), stop).await;
+            let act = |news| self.take(news, &sender);
+            sight::watch(pem, reading, judge, act, sightings, stop).await;
         });
         Ok(feed)
     }
@@ -184,7 +186,7 @@ fn certificates(pem: &[u8], file: &Path) -> anyhow::Result<Vec<CertificateDer<'s
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
+    read_file(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 fn in_words(err: anyhow::Error) -> String {

@@ -58,6 +58,7 @@ use self::session::Terms;
 use crate::broker::{self, Broker, Producer, Status};
 use crate::http::pool::Pool;
 use crate::http::proxies::{self, Proxies};
+use crate::http::sight::{Sightings, Watched};
 use crate::http::{self, admin, tls};
 use crate::store::{self, Shards};
 
@@ -173,18 +174,22 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     }
     let limits = args.limits;
     limits.check()?;
+    let mut watched = Watched::default();
     let files = args.tls_certificate_file.zip(args.tls_key_file);
     let clients = args.tls_client_ca_file.map(|ca_file| tls::Clients {
         ca_file,
         need_certificate: args.keys_file.is_none(),
     });
     let client_certificates = clients.is_some();
-    let tls = files
-        .map(|(certificate, key)| tls::Files::new(certificate, key, clients).watch(stop.clone()))
-        .transpose()?;
-    let keys = args
-        .keys_file
-        .map(|file| start_keys(file, args.rate_share, client_certificates, &stop));
+    let tls = files.map(|(certificate, key)| {
+        let files = tls::Files::new(certificate, key, clients);
+        files.watch(watched.add("certificate"), stop.clone())
+    });
+    let tls = tls.transpose()?;
+    let keys = args.keys_file.map(|file| {
+        let sightings = watched.add("keys");
+        start_keys(file, args.rate_share, client_certificates, sightings, &stop)
+    });
     let keys = keys.transpose()?;
     let store = Shards::new(args.store)?;
     let broker = Broker::new(args.broker)?;
@@ -259,6 +264,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     if let Some(keys) = keys_in_force {
         registry.register_collector(Box::new(KeyMetrics(keys)));
     }
+    registry.register_collector(Box::new(watched));
     let (memory, reports) = (Arc::clone(&shared.memory), Arc::clone(&api));
     http::Level::register(
         &mut registry,
@@ -316,6 +322,7 @@ fn start_keys(
     file: PathBuf,
     share: RateShare,
     client_certificates: bool,
+    sightings: Sightings,
     stop: &CancellationToken,
 ) -> anyhow::Result<Arc<Keyring>> {
     let keys = Arc::new(Keyring::open(file, share)?);
@@ -327,6 +334,6 @@ fn start_keys(
         );
     }
     let (watched, stop) = (Arc::clone(&keys), stop.clone());
-    tokio::spawn(async move { watched.watch(stop).await });
+    tokio::spawn(async move { watched.watch(sightings, stop).await });
     Ok(keys)
 }

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use anyhow::Context as _;
 
+use super::file::read_file;
+
 /// A value that no log line, error or debug output shows.
 #[derive(Clone, Default)]
 pub struct Secret(String);
@@ -44,13 +46,16 @@ impl Password {
     /// The password as it is now.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// The file cannot be read, or is not UTF-8.
     pub fn read(&self) -> anyhow::Result<Secret> {
         match self {
             Password::Given(secret) => Ok(secret.clone()),
             Password::File(file) => {
-                let text = std::fs::read_to_string(file)
-                    .with_context(|| format!("cannot read the password from {}", file.display()))?;
+                let name = file.display();
+                let bytes = read_file(file)
+                    .with_context(|| format!("cannot read the password from {name}"))?;
+                let text = String::from_utf8(bytes)
+                    .map_err(|_| anyhow::anyhow!("the password in {name} is not UTF-8"))?;
                 Ok(Secret(text.trim_end_matches(['\r', '\n']).to_string()))
             }
         }

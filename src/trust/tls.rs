@@ -14,6 +14,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
+use super::file::read_file;
+
 /// A connection to a server, in the clear or under TLS.
 pub type Wire = Either<TcpStream, Box<TlsStream<TcpStream>>>;
 
@@ -152,6 +154,10 @@ impl Tls {
             }
             return Ok(roots);
         }
+        if let Some(file) = std::env::var_os("SSL_CERT_FILE") {
+            // Where the system's are then; the library would wait for a pipe.
+            read(Path::new(&file))?;
+        }
         let found = rustls_native_certs::load_native_certs();
         roots.add_parsable_certificates(found.certs);
         if roots.is_empty() {
@@ -172,7 +178,7 @@ fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
 }
 
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
-    std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))
+    read_file(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 #[cfg(test)]

@@ -177,12 +177,12 @@ async fn keys_come_and_go_without_a_restart() {
     let both = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, "nonsense\n").unwrap();
     serve.await_said("the key file cannot be taken").await;
-    assert_eq!(serve.metric("captcha_keys_file_taken").await, 0.0);
+    assert_eq!(serve.metric("captcha_file_taken{file=\"keys\"}").await, 0.0);
     assert_eq!(send(&serve, &first, &events(1)).await.status, 200);
     std::fs::write(&file, both.replace(&old, "")).unwrap();
     becomes(&first, 401).await;
     assert_eq!(send(&serve, &second, &events(1)).await.status, 200);
-    assert_eq!(serve.metric("captcha_keys_file_taken").await, 1.0);
+    assert_eq!(serve.metric("captcha_file_taken{file=\"keys\"}").await, 1.0);
 
     std::fs::write(&file, "nonsense\n").unwrap();
     let refused = world

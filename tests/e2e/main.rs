@@ -24,6 +24,7 @@ mod corpus;
 mod documents;
 mod edge;
 mod errors;
+mod files;
 mod foreign;
 mod forms;
 mod fresh;

@@ -5,12 +5,10 @@ use std::fmt;
 
 use super::text::{holds_key, is_id};
 use super::{Credential, Expiry, Rate, Role, Sites};
+use crate::trust::FILE_BYTES_MAX;
 
 /// Keys in a file: enough for a key for each of ten thousand customers.
 const KEYS_MAX: usize = 10_000;
-
-/// Bytes of a file: as many as a Kubernetes Secret may have.
-pub const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// What a line says of a key.
 #[derive(Debug)]

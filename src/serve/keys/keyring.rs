@@ -1,11 +1,8 @@
 //! The keys in force: read from their file at start, and again whenever it has changed.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use chrono::Utc;
@@ -14,11 +11,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::bearer::bearer;
-use super::file::FILE_BYTES_MAX;
 use super::text::Hash;
 use super::{Denied, Entry, Key, RateShare, Role, parse};
 use crate::http::CertificateName;
-use crate::http::sight::{self, Look, News};
+use crate::http::sight::{self, Look, News, Sightings};
+use crate::trust::read_file;
 
 /// The keys of a file.
 pub struct Keyring {
@@ -27,7 +24,6 @@ pub struct Keyring {
     /// What the file held when it was opened.
     opened: Vec<u8>,
     keys: watch::Sender<Keys>,
-    current: AtomicBool,
 }
 
 /// The keys of one version of the file.
@@ -52,7 +48,6 @@ impl Keyring {
             share,
             opened,
             keys: watch::Sender::new(Keys::new(entries, &Keys::default(), share)),
-            current: AtomicBool::new(true),
         };
         keyring.log("keys read");
         Ok(keyring)
@@ -71,8 +66,8 @@ impl Keyring {
     }
 
     /// Takes up what changes in the file until `stop` is cancelled. A file that cannot be taken changes nothing:
-    /// the keys from before stay in force, and the reason is logged once.
-    pub async fn watch(&self, stop: CancellationToken) {
+    /// the keys from before stay in force, the reason is logged once, and `sightings` has it.
+    pub async fn watch(&self, sightings: Sightings, stop: CancellationToken) {
         let path = self.path.clone();
         let reading = move || read(&path);
         let judge = |bytes: &Vec<u8>| parse(bytes);
@@ -81,6 +76,7 @@ impl Keyring {
             reading,
             judge,
             |news| self.take(news),
+            sightings,
             stop,
         )
         .await;
@@ -144,14 +140,7 @@ impl Keyring {
         Arc::clone(&self.keys.borrow().all)
     }
 
-    /// Whether the keys in force are those of the file, as far as it could be read.
-    pub fn is_current(&self) -> bool {
-        self.current.load(Ordering::Relaxed)
-    }
-
     fn take(&self, news: News<Vec<Entry>>) {
-        self.current
-            .store(!matches!(news, News::Bad(_)), Ordering::Relaxed);
         match news {
             News::Same => self.log("the key file is good again, and as before"),
             News::New(entries) => {
@@ -203,19 +192,8 @@ impl Keys {
     }
 }
 
-/// One byte more than a file may have is read, so that a larger one is noticed.
 fn read(path: &Path) -> Look<Vec<u8>> {
-    let say = |err: std::io::Error| err.to_string().to_lowercase();
-    let kind = std::fs::metadata(path).map_err(say)?;
-    // A pipe can be read only once, and then it would look empty.
-    if !kind.is_file() {
-        return Err("not a regular file".to_string());
-    }
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes))
-        .map_err(say)?;
-    Ok(bytes)
+    read_file(path).map_err(|err| err.to_string().to_lowercase())
 }
 
 #[cfg(test)]
@@ -304,13 +282,16 @@ mod tests {
             "cannot take the keys of /nowhere/keys: no such file or directory (os error 2)"
         );
         let folder = Keyring::open("/".into(), whole()).err().unwrap();
-        assert!(format!("{folder:#}").ends_with("/: not a regular file"));
+        assert!(format!("{folder:#}").ends_with("/: not a regular file but a folder"));
         assert_eq!(
             open(b"\nk3y"),
             "cannot take the keys of FILE: line 2: an ID has 4 to 32 characters, a to z and 0 to 9"
         );
-        let large = open("#".repeat(FILE_BYTES_MAX + 7).as_bytes());
-        assert!(large.ends_with("it has more than 1048576 bytes"), "{large}");
+        let large = open("#".repeat(crate::trust::FILE_BYTES_MAX + 7).as_bytes());
+        assert!(
+            large.ends_with(": 1048583 bytes, and at most 1048576 are read"),
+            "{large}"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -321,9 +302,11 @@ mod tests {
         first.take(5).unwrap();
         let stop = CancellationToken::new();
         let watched = Arc::clone(&keyring);
+        let sightings = Sightings::new("keys");
         let watching = tokio::spawn({
             let stop = stop.clone();
-            async move { watched.watch(stop).await }
+            let sightings = sightings.clone();
+            async move { watched.watch(sightings, stop).await }
         });
         // As Kubernetes does it: each version has a folder, and a link is swapped.
         let write = |text: String| {
@@ -345,13 +328,13 @@ mod tests {
 
         write(line(&other, "rate=0"));
         looked().await;
-        assert!(!keyring.is_current());
+        assert!(!sightings.is_taken());
         assert_eq!(keyring.all().len(), 2);
         assert!(keyring.renewed(&first).is_ok());
 
         write(line(&other, ""));
         looked().await;
-        assert!(keyring.is_current());
+        assert!(sightings.is_taken());
         assert_eq!(
             keyring.identify(&bearing(&one)).err(),
             Some(Denied::Unknown)

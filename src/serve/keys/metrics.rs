@@ -35,10 +35,6 @@ impl Collector for KeyMetrics {
             let gauge = ConstGauge::new(count.count() as i64);
             gauge.encode(states.encode_family(&[("state", state.name())])?)?;
         }
-        let current = ConstGauge::new(i64::from(self.0.is_current()));
-        let help = "1 if the keys in force are those of the file.";
-        let taken = encoder.encode_descriptor("keys_file_taken", help, None, MetricType::Gauge)?;
-        current.encode(taken)?;
         let help = "Moment when a request or message last came with the key, since 1970; 0 if none has come to this \
                     process.";
         let name = "key_last_used_timestamp";
