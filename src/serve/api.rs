@@ -232,6 +232,7 @@ impl Api {
         id: &HeaderValue,
     ) -> Result<Answer, Refused> {
         head::check(request)?;
+        self.gate.admit_host(request)?;
         match (route, request.method()) {
             (Route::Unknown, &Method::OPTIONS) if request.uri().path() == "*" => {
                 Ok(options("GET, HEAD, POST, OPTIONS"))

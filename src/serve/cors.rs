@@ -139,7 +139,8 @@ fn is_lower(c: char) -> bool {
     c.is_ascii_lowercase() || c.is_ascii_digit()
 }
 
-fn is_host(host: &str) -> bool {
+/// Whether this is a name or an address as browsers write it, in lower case.
+pub fn is_host(host: &str) -> bool {
     match host
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
@@ -156,7 +157,8 @@ fn is_host(host: &str) -> bool {
     }
 }
 
-fn is_port(port: &str) -> bool {
+/// Whether this is the number of a port as it is written.
+pub fn is_port(port: &str) -> bool {
     port.parse::<u16>()
         .is_ok_and(|number| number > 0 && number.to_string() == port)
 }

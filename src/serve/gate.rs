@@ -3,10 +3,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use hyper::Request;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
 use uuid::Uuid;
 
 use super::cors::Cors;
+use super::hosts::{Hosts, is_beyond_dns};
 use super::key_refusals::KeyRefusals;
 use super::keys::{Denied, Key, Keyring, RateState, Role};
 use super::problem::{ParameterError, Problem};
@@ -25,6 +27,7 @@ pub struct Gate {
     /// Whether clients may show a certificate.
     takes_certificates: bool,
     cors: Option<Cors>,
+    hosts: Option<Hosts>,
     refusals: KeyRefusals,
 }
 
@@ -39,18 +42,31 @@ pub struct Caller {
 
 impl Gate {
     /// Without keys everybody is let in, or everybody with a certificate if those are taken; without CORS no page of
-    /// another origin.
+    /// another origin; without hosts requests for any.
     pub fn new(
         keys: Option<Arc<Keyring>>,
         takes_certificates: bool,
         cors: Option<Cors>,
+        hosts: Option<Hosts>,
         refusals: KeyRefusals,
     ) -> Gate {
         Gate {
             keys,
             takes_certificates,
             cors,
+            hosts,
             refusals,
+        }
+    }
+
+    /// Lets a request in that asks for this server by one of its names.
+    ///
+    /// # Errors
+    /// 421.
+    pub fn admit_host<B>(&self, request: &Request<B>) -> Result<(), Problem> {
+        match self.hosts.as_ref().map(|hosts| hosts.check(request)) {
+            None | Some(Ok(())) => Ok(()),
+            Some(Err(host)) => Err(Problem::ForeignHost(cut(&host))),
         }
     }
 
@@ -112,7 +128,9 @@ impl Gate {
         })
     }
 
-    /// Lets a WebSocket in, for which browsers do not ask first: of a page it has to be ours or an allowed one.
+    /// Lets a WebSocket in, for which browsers do not ask first: of a page it has to be ours or an allowed one. Ours is one of
+    /// the host that was asked for. Where neither names of this server nor keys nor certificates are asked for, that host has to be one that
+    /// nobody else's name service can point here.
     ///
     /// # Errors
     /// 403.
@@ -120,23 +138,25 @@ impl Gate {
         let Some(origin) = headers.get(ORIGIN) else {
             return Ok(());
         };
-        let host = headers.get(HOST);
-        let is_ours = || {
-            let authority = origin.to_str().ok()?.split_once("://")?.1;
-            Some(authority.eq_ignore_ascii_case(host?.to_str().ok()?))
-        };
-        let is_allowed = self.cors.as_ref().is_some_and(|cors| cors.allows(origin));
-        if is_allowed || is_ours() == Some(true) {
+        if self.cors.as_ref().is_some_and(|cors| cors.allows(origin)) {
             return Ok(());
         }
-        let shown = |value: &HeaderValue| {
-            let text = String::from_utf8_lossy(value.as_bytes());
-            text.chars().take(SHOWN_CHARS_MAX).collect()
-        };
-        Err(Problem::ForeignPage {
-            origin: shown(origin),
-            host: host.map(shown).unwrap_or_default(),
-        })
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let (origin, host) = (
+            text(origin),
+            headers.get(HOST).map(text).unwrap_or_default(),
+        );
+        let authority = origin.split_once("://").map(|(_, authority)| authority);
+        if !authority.is_some_and(|authority| authority.eq_ignore_ascii_case(&host)) {
+            let (origin, host) = (cut(&origin), cut(&host));
+            return Err(Problem::ForeignPage { origin, host });
+        }
+        // A client that shows a certificate has held ours against the name, so TLS has kept the page out.
+        let is_guarded = self.hosts.is_some() || self.keys.is_some() || self.takes_certificates;
+        match is_guarded || is_beyond_dns(&host) {
+            true => Ok(()),
+            false => Err(Problem::UnknownHost(cut(&host))),
+        }
     }
 
     /// What a browser is told that asks before it sends; `None` if none asks or no page of another origin may call.
@@ -166,6 +186,11 @@ fn check_role(key: Option<&Key>, role: Role) -> Result<(), Problem> {
         (Some(Role::Read), Role::Write) => Err(Problem::WrongRole("reads reports")),
         _ => Ok(()),
     }
+}
+
+/// As much of a header as an answer repeats.
+fn cut(text: &str) -> String {
+    text.chars().take(SHOWN_CHARS_MAX).collect()
 }
 
 impl Caller {

@@ -17,8 +17,8 @@ use super::request::Route;
 use crate::broker::Requested;
 
 /// Statuses that an answer may have.
-const STATUSES: [u16; 17] = [
-    101, 200, 204, 400, 401, 403, 404, 405, 408, 413, 415, 422, 426, 429, 500, 501, 503,
+const STATUSES: [u16; 18] = [
+    101, 200, 204, 400, 401, 403, 404, 405, 408, 413, 415, 421, 422, 426, 429, 500, 501, 503,
 ];
 
 /// Those of a message in a stream.

@@ -13,6 +13,7 @@ mod fair_queue;
 mod form;
 mod gate;
 mod head;
+mod hosts;
 mod inflate;
 mod key_refusals;
 mod keys;
@@ -49,6 +50,7 @@ use self::body::Bodies;
 use self::clock::Clock;
 use self::cors::Cors;
 use self::gate::Gate;
+use self::hosts::Hosts;
 use self::key_refusals::KeyRefusals;
 use self::keys::{Key, KeyMetrics, Keyring, RateShare};
 use self::limits::Limits;
@@ -126,6 +128,11 @@ pub struct Args {
     /// Origins whose web pages may call the API, with commas between them, or * for all
     #[arg(long, env = "CAPTCHA_CORS_ORIGINS", value_name = "ORIGINS", value_parser = Cors::parse)]
     cors_origins: Option<Cors>,
+
+    /// Names and addresses that clients know this server by, with commas between them, and a port where only that one is
+    /// meant; a request for another host is refused with 421 [default: any host]
+    #[arg(long, env = "CAPTCHA_HOST", value_name = "HOSTS", value_parser = Hosts::parse)]
+    host: Option<Hosts>,
 
     /// Share of requests that are logged, from 0 (none) to 1 (all)
     #[arg(long, env = "CAPTCHA_ACCESS_LOG_SHARE", value_name = "SHARE", default_value = "0", value_parser = access::parse_share)]
@@ -251,7 +258,13 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         Acceptor::new(topic, producer, bodies, metrics.events_accepted.clone()),
         Reports::new(store, &limits),
         metrics,
-        Gate::new(keys, client_certificates, args.cors_origins, refusals),
+        Gate::new(
+            keys,
+            client_certificates,
+            args.cors_origins,
+            args.host,
+            refusals,
+        ),
         AccessLog::new(args.access_log_share),
         Pools {
             requests: Arc::clone(&requests),

@@ -40,6 +40,10 @@ pub enum Problem {
         /// What `Host` says.
         host: String,
     },
+    /// 403: a WebSocket of a page of this host, which may be anybody's name for this server.
+    UnknownHost(String),
+    /// 421: a request for this host, which is none of this server's names.
+    ForeignHost(String),
     /// 403: events of sites that are not the key's.
     ForeignEvents(Vec<FieldError>),
     /// 403: a report of sites that are not the key's.
@@ -196,6 +200,19 @@ impl Problem {
                     "pages of {origin} may not call {host}; --cors-origins lists those that may, also of this server \
                      itself behind a proxy that changes the host header"
                 ),
+            ),
+            Problem::UnknownHost(host) => (
+                403,
+                "not your page",
+                format!(
+                    "whoever has the name {host} may have pointed it here, and no key is asked for; --host lists the names of \
+                     this server, or --cors-origins the pages that may call"
+                ),
+            ),
+            Problem::ForeignHost(host) => (
+                421,
+                "misdirected request",
+                format!("{host:?} is not a name of this server; --host lists them"),
             ),
             Problem::ForeignEvents(fields) => {
                 let detail = format!("nothing was accepted: {}", described(fields.len()));

@@ -56,6 +56,7 @@ impl Reason {
     fn of(problem: &Problem) -> Option<Reason> {
         Some(match problem {
             Problem::Host
+            | Problem::ForeignHost(_)
             | Problem::TransferCoding
             | Problem::EncodingBroken(_)
             | Problem::MediaType(_)
@@ -75,6 +76,7 @@ impl Reason {
             Problem::Unconfirmed(_) => Reason::Kafka,
             Problem::Bug => Reason::Bug,
             Problem::ForeignPage { .. }
+            | Problem::UnknownHost(_)
             | Problem::ForeignSites(_)
             | Problem::NotFound
             | Problem::MethodNotAllowed(_)

@@ -30,6 +30,7 @@ mod forms;
 mod fresh;
 mod holds;
 mod hostile;
+mod hosts;
 mod keys;
 mod leaders;
 mod log_lines;
