@@ -1,9 +1,11 @@
-# syntax=docker/dockerfile:1
 # One static executable in an empty image:
 #   docker build --build-arg VERSION=0.1.0 -t captcha:0.1.0 .
 # amd64 and arm64; each is built on (or emulated as) its own architecture.
 
-FROM rust:1.95-slim-bookworm AS build
+# The base is pinned by the digest of its index of platforms: a tag may be another image tomorrow. The digest of a newer one:
+#   docker buildx imagetools inspect rust:1.95-slim-bookworm
+# Change tag and digest together. The build's own frontend is Docker's (23 or newer): a `syntax` line would fetch another image.
+FROM rust:1.95-slim-bookworm@sha256:d7482085ff5b415f84dba5647ae71606650bdef00db7aeb69f4b3d170c3e4082 AS build
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \

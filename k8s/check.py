@@ -155,8 +155,11 @@ def dockerfile_problems(text):
     """What hadolint says of a Dockerfile."""
     hadolint = Path(sys.prefix) / "bin" / "hadolint"
     done = subprocess.run([hadolint, "--no-color", "-"], input=text, capture_output=True, text=True)
-    lines = (done.stdout + done.stderr).splitlines()
-    return [f"hadolint: {line}" for line in lines] or ([f"hadolint failed: {done.returncode}"] if done.returncode else [])
+    lines = [f"hadolint: {line}" for line in (done.stdout + done.stderr).splitlines()]
+    lines = lines or ([f"hadolint failed: {done.returncode}"] if done.returncode else [])
+    # A tag may be another image tomorrow.
+    images = re.findall(r"^(?:FROM|# *syntax=) *(\S+)", text, re.MULTILINE)
+    return lines + [f"{image} has no digest" for image in images if image != "scratch" and "@sha256:" not in image]
 
 
 def checkov_problems(docs):
@@ -243,10 +246,13 @@ def main():
             problems, checks = problems + found, checks + count
         dockerfile = (ROOT / "Dockerfile").read_text()
         problems += dockerfile_problems(dockerfile)
-        if not dockerfile_problems(dockerfile.replace("FROM scratch", "FROM debian:latest")):
+        damaged = dockerfile_problems(dockerfile.replace("FROM scratch", "FROM debian:latest"))
+        if not any(line.startswith("hadolint:") for line in damaged):
             problems.append("hadolint does not complain of an image without a version")
-        checks += 2
-        print("Dockerfile: hadolint")
+        if "debian:latest has no digest" not in damaged:
+            problems.append("an image without a digest is not noticed")
+        checks += 3
+        print("Dockerfile: hadolint, digests")
         docs = render(SELF_TESTED)
         problems += checkov_problems(docs)
         if not checkov_problems(selftest.damaged(docs, selftest.SERVE, selftest.POD + "hostNetwork", True)):
