@@ -90,6 +90,15 @@ pub fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
+/// Warns of a process that serves or consumes as root, which neither needs: a fault in it would have the whole machine.
+pub fn warn_of_root() {
+    if rustix::process::geteuid().is_root() {
+        tracing::warn!(
+            "this process runs as root and needs no right of it; run it as another user"
+        );
+    }
+}
+
 /// Ends the process with what the command line's parser says: help, or wrong usage with what was given.
 pub fn exit_with(said: &clap::Error) -> ! {
     let text = said.render().ansi().to_string();

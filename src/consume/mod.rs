@@ -35,6 +35,7 @@ use self::claim::Claims;
 use self::worker::{Shared, Worker};
 use crate::broker::{self, Broker};
 use crate::http::{self, admin};
+use crate::process;
 use crate::store::{self, Shard, Shards, Store, TopicFacts};
 
 /// Between looks for a schema or a topic that is not there yet.
@@ -132,6 +133,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     tracing::info!(%admin_address, kafka = broker.addresses(), topic = %broker.topic(),
         clickhouse = shards.addresses(), replica = format!("{}/{}", args.replica.index, args.replica.of), "consuming");
     admin::warn_if_exposed(admin_address);
+    process::warn_of_root();
 
     let consumed: Vec<&Store> = shards
         .iter()

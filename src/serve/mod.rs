@@ -62,6 +62,7 @@ use crate::http::pool::Pool;
 use crate::http::proxies::{self, Proxies};
 use crate::http::sight::{Sightings, Watched};
 use crate::http::{self, admin, tls};
+use crate::process;
 use crate::store::{self, Shards};
 
 /// Accept captcha events over HTTP and answer with statistics
@@ -210,6 +211,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         .context("cannot tell the address of the admin port")?;
     tracing::info!(%address, %admin_address, kafka = broker.addresses(), topic = %broker.topic(),
         clickhouse = store.addresses(), tls = tls.is_some(), client_certificates, keys = keys.is_some(), "serving");
+    process::warn_of_root();
     if keys.is_none() && !client_certificates && !address.ip().is_loopback() {
         tracing::warn!(%address, "no --keys-file: whoever reaches this address may send events and read reports");
     }

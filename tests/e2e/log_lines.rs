@@ -1,5 +1,8 @@
 //! The log of a server whose clients mean harm: no secret, no name that they made up, and few lines.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -9,7 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::authority::{Authority, text};
 use crate::client::get;
-use crate::process::eventually;
+use crate::process::{Process, eventually};
 use crate::world::World;
 
 const NOWHERE: &str = "127.0.0.1:1";
@@ -101,4 +104,49 @@ async fn the_name_that_a_tls_client_asks_for_is_not_in_the_log() {
     let said = serve.said();
     assert!(!said.contains("made-up"), "{said}");
     assert!(said.lines().count() < 20, "{said}");
+}
+
+/// Where nobody needs root.
+const NOBODY: u32 = 65_532;
+
+#[tokio::test]
+async fn root_is_warned_of_once_where_it_serves_or_consumes() {
+    const WARNING: &str = "runs as root";
+    let world = World::on("root", NOWHERE, NOWHERE);
+    let is_root = rustix::process::geteuid().is_root();
+    let warnings = |said: &str| said.matches(WARNING).count();
+    let serve = world.serve().await;
+    let consume = world.consume(&[]).await;
+    for process in [&serve, &consume] {
+        let said = process.said();
+        assert_eq!(warnings(&said), usize::from(is_root), "{said}");
+    }
+    for command in [&["report"][..], &["migrate"], &["migrate", "--status"]] {
+        let line = world.refused(command).await;
+        assert_eq!(warnings(&line), 0, "{line}");
+    }
+    if !is_root {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let executable = folder.path().join("captcha");
+    std::fs::copy(env!("CARGO_BIN_EXE_captcha"), &executable).unwrap();
+    let open_to_all = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open_to_all).unwrap();
+    let mut command = Command::new(&executable);
+    command
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "127.0.0.1:0",
+        ])
+        .current_dir("/")
+        .uid(NOBODY)
+        .gid(NOBODY);
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let mut serve = Process::start(command, log.path().to_path_buf());
+    serve.await_addresses("serving").await;
+    assert_eq!(warnings(&serve.said()), 0, "{}", serve.said());
 }
