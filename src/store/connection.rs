@@ -13,9 +13,10 @@ use tokio::time::timeout;
 
 use super::class::{self, Class, READONLY, SETTING_CONSTRAINT_VIOLATION};
 use super::named::{self, Missing};
+use super::packets::Refusal;
 use super::replicas::Turn;
 use super::version::Version;
-use super::{Identifier, login, settings};
+use super::{Identifier, login, packets, settings};
 use crate::trust::{Mismatch, Tls, Wire};
 use crate::{names, tested};
 
@@ -95,6 +96,7 @@ pub struct Connection {
     database: String,
     /// Of the server.
     pub(super) version: Version,
+    refusal: Refusal,
     _hang_up: HangUp,
 }
 
@@ -154,6 +156,7 @@ impl Connection {
         };
         let (read, write) = tokio::io::split(stream);
         let (read, transcript) = login::transcribe(read);
+        let (read, refusal) = packets::check(read);
         let options = ClientOptions {
             username: user.to_string(),
             password: password.to_string(),
@@ -174,20 +177,28 @@ impl Connection {
                     user: user.to_string(),
                     database: database.to_string(),
                     version,
+                    refusal,
                     _hang_up: hang_up,
                 })
             }
             // The driver may say only that its channel is closed; what the server said is in the transcript.
-            Err(err) => Err(match (transcript.exception(), err) {
-                (Some((code, message)), _)
-                | (None, KlickhouseError::ServerException { code, message, .. }) => {
-                    refused(address, user, code, &message)
-                }
-                (None, err) => Error::Connection(format!(
-                    "clickhouse at {address} closed the connection during the login of user {user}: {err}; \
+            Err(err) => Err(
+                match (
+                    refused_packet(address, &refusal),
+                    transcript.exception(),
+                    err,
+                ) {
+                    (Some(refused), ..) => refused,
+                    (_, Some((code, message)), _)
+                    | (_, None, KlickhouseError::ServerException { code, message, .. }) => {
+                        refused(address, user, code, &message)
+                    }
+                    (_, None, err) => Error::Connection(format!(
+                        "clickhouse at {address} closed the connection during the login of user {user}: {err}; \
                      check --clickhouse-addr, and look at clickhouse's log"
-                )),
-            }),
+                    )),
+                },
+            ),
         }
     }
 
@@ -272,10 +283,14 @@ impl Connection {
 
     /// An answer that did not come, or not to its end.
     pub(super) fn failed(&self, how: &str) -> Error {
-        Error::Connection(format!(
-            "clickhouse at {} {how}; look at its load and its log",
-            self.address
-        ))
+        let Connection {
+            address, refusal, ..
+        } = self;
+        refused_packet(address, refusal).unwrap_or_else(|| {
+            Error::Connection(format!(
+                "clickhouse at {address} {how}; look at its load and its log"
+            ))
+        })
     }
 
     /// Hands over the blocks of an answer one by one. An answer that is cut short looks complete to the
@@ -351,6 +366,14 @@ pub(super) fn text(value: &Value) -> Option<String> {
 /// An answer of another shape than the question's: a bug, or a server that is not ClickHouse.
 pub(super) fn unexpected(what: &str) -> Error {
     Error::Connection(format!("clickhouse gave an unexpected answer for {what}"))
+}
+
+/// The server sent what no question of ours is answered by.
+fn refused_packet(address: &str, refusal: &Refusal) -> Option<Error> {
+    let reason = refusal.reason()?;
+    Some(Error::Connection(format!(
+        "clickhouse at {address} {reason}; see that it is a clickhouse that captcha supports, and that nobody changes what it sends"
+    )))
 }
 
 /// The server did not let a user in.

@@ -15,6 +15,7 @@ mod months;
 mod named;
 mod once;
 mod packed;
+mod packets;
 mod replicas;
 pub mod schema;
 mod settings;
