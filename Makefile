@@ -13,6 +13,7 @@ FAULTS ?= 100
 BROKERS ?= 1
 
 RUNS ?= 1000000
+FUZZED := decode websocket answers packets
 
 CARGO_CYCLONEDX := 0.5.7
 CARGO_DENY := 0.20.2
@@ -70,13 +71,13 @@ chaos: ## kill, freeze and cut off everything under load, then count: FAULTS=200
 rolls: ## kill a leader of three brokers, roll all, freeze one, leave one down; count, and time the answers: SEED=7; four minutes
 	@exec python3 chaos/chaos.py --rolls $(if $(SEED),--seed $(SEED))
 
-fuzz: ## feed the decoders of bodies and the readers of Kafka's answers RUNS=1000000 inputs each, from the corpora of the tests
+fuzz: ## feed what reads bodies, frames and answers of Kafka and ClickHouse with what coverage finds: RUNS=1000000 inputs each, or [SECONDS=60] each; [ONLY=NAME]
 	@cd fuzz && target=$$(rustc --print host-tuple) && \
 	cargo build --locked --release --target $$target && bin=../target/fuzz/$$target/release && \
-	$$bin/seeds ../target/fuzz/seeds && for name in decode answers; do \
-	mkdir -p ../target/fuzz/found/$$name && \
-	$$bin/$$name -runs=$(RUNS) -max_len=8192 -timeout=10 -rss_limit_mb=1024 -dict=events.dict -artifact_prefix=../target/fuzz/ \
-		-print_final_stats=1 ../target/fuzz/found/$$name ../target/fuzz/seeds/$$name || exit; done
+	$$bin/seeds ../target/fuzz/seeds && for name in $(or $(ONLY),$(FUZZED)); do \
+	mkdir -p ../target/fuzz/found/$$name && echo "fuzz: $$name" && \
+	$$bin/$$name $(if $(SECONDS),-max_total_time=$(SECONDS),-runs=$(RUNS)) -max_len=8192 -timeout=10 -rss_limit_mb=1024 -dict=events.dict \
+		-artifact_prefix=../target/fuzz/ -print_final_stats=1 ../target/fuzz/found/$$name ../target/fuzz/seeds/$$name || exit; done
 
 settings: ## try every setting of ClickHouse as a profile, and write tests/settings/found.tsv; 35 minutes; [ONLY=PATTERN] [AGAIN=PATTERN]
 	cargo build --locked

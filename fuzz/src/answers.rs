@@ -31,7 +31,10 @@ use broker::produce::Produced;
 use broker::records::{Limits, Record, VALUE_BYTES_MAX};
 use libfuzzer_sys::fuzz_target;
 use rskafka::protocol::api_version::ApiVersion;
-use rskafka::protocol::messages::ReadVersionedType;
+use rskafka::protocol::messages::{
+    ApiVersionsResponse, CreateTopicsResponse, ListOffsetsResponse, ReadVersionedType,
+    SaslAuthenticateResponse, SaslHandshakeResponse,
+};
 use rskafka::protocol::primitives::Int16;
 
 /// Small, so that the limits are met often.
@@ -53,6 +56,12 @@ fuzz_target!(|bytes: &[u8]| {
             read::<Described>(bytes, 12);
             read::<Produced>(bytes, 7);
             read::<TopicConfig>(bytes, 1);
+            // The driver's own.
+            read::<ApiVersionsResponse>(bytes, 3);
+            read::<ListOffsetsResponse>(bytes, 3);
+            read::<CreateTopicsResponse>(bytes, 5);
+            read::<SaslHandshakeResponse>(bytes, 1);
+            read::<SaslAuthenticateResponse>(bytes, 1);
             records(bytes);
         }
         Kind::Batches => records(&WITH_BATCHES.around(bytes)),

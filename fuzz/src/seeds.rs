@@ -1,5 +1,5 @@
 //! Writes what fuzzers begin with as files: for `decode` the bodies of the corpus of bad requests, for `answers` the
-//! record batches of real clients.
+//! record batches of real clients, for `packets` what a real ClickHouse sent, for `websocket` frames of each kind.
 //!
 //! usage: seeds FOLDER
 
@@ -18,6 +18,7 @@ mod encodings;
 #[allow(dead_code, reason = "the tests' own modules, which have answers too")]
 #[path = "../../tests/e2e/corpus/script.rs"]
 mod script;
+mod segments;
 
 // It counts for nothing here, but what is compiled to be counted links to it.
 use libfuzzer_sys as _;
@@ -31,11 +32,15 @@ fn main() -> std::io::Result<()> {
         eprintln!("usage: seeds FOLDER");
         std::process::exit(2);
     });
-    let (decode, answers) = (format!("{folder}/decode"), format!("{folder}/answers"));
-    for folder in [&decode, &answers] {
-        std::fs::create_dir_all(folder)?;
-    }
-    write_answers(&answers)?;
+    let seeds = |name: &str| -> std::io::Result<String> {
+        let folder = format!("{folder}/{name}");
+        std::fs::create_dir_all(&folder)?;
+        Ok(folder)
+    };
+    write_answers(&seeds("answers")?)?;
+    write_packets(&seeds("packets")?)?;
+    write_frames(&seeds("websocket")?)?;
+    let decode = seeds("decode")?;
     let mut cases = encodings::cases();
     cases.extend(bodies::members());
     for file in ["json.txt", "lines.txt"] {
@@ -81,6 +86,44 @@ fn write_answers(folder: &str) -> std::io::Result<()> {
                 [&[kind], &bytes[..]].concat(),
             )?;
         }
+    }
+    Ok(())
+}
+
+/// What a server sent on each connection that was recorded, from its greeting on.
+fn write_packets(folder: &str) -> std::io::Result<()> {
+    let answers = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/answers");
+    for file in std::fs::read_dir(answers)? {
+        let path = file?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.ends_with(".stream") {
+            let segments = segments::split(&std::fs::read(&path)?);
+            std::fs::write(format!("{folder}/{name}"), segments)?;
+        }
+    }
+    Ok(())
+}
+
+/// Frames with a mask of zeros, behind the byte that says in which pieces they come.
+fn write_frames(folder: &str) -> std::io::Result<()> {
+    let frame = |first: u8, payload: &[u8]| {
+        let mut frame = vec![first, 0x80 | payload.len() as u8, 0, 0, 0, 0];
+        frame.extend(payload);
+        frame
+    };
+    let long = [&[0x81, 0xfe, 0x03, 0xe8, 0, 0, 0, 0][..], &[b'x'; 1_000]].concat();
+    let messages = [
+        frame(0x81, b"text"),
+        [frame(0x01, b"te\xc3"), frame(0x80, b"\xa4xt")].concat(),
+        [frame(0x01, b"te"), frame(0x89, b"ping"), frame(0x80, b"xt")].concat(),
+        [frame(0x8a, b"pong"), frame(0x88, b"\x03\xe8bye")].concat(),
+        [long, frame(0x88, b"")].concat(),
+    ];
+    for (number, message) in messages.iter().enumerate() {
+        std::fs::write(
+            format!("{folder}/frames-{number}"),
+            [&[5], &message[..]].concat(),
+        )?;
     }
     Ok(())
 }
