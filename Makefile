@@ -83,11 +83,12 @@ settings: ## try every setting of ClickHouse as a profile, and write tests/setti
 	cargo build --locked
 	@exec python3 dev/stack.py with -- python3 tests/settings/survey.py $(ONLY:%=--only '%') $(AGAIN:%=--again '%')
 
-check: $(TOOLS)/cargo-deny-$(CARGO_DENY) $(TOOLS)/cargo-machete-$(CARGO_MACHETE) ## format, lints, docs, dependencies and Kubernetes files
+check: $(TOOLS)/cargo-deny-$(CARGO_DENY) $(TOOLS)/cargo-machete-$(CARGO_MACHETE) ## format, lints, docs, dependencies and Kubernetes files; [ADVISORY_DB=FOLDER], a clone of the RustSec database
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	$(TOOLS)/cargo-deny-$(CARGO_DENY) --locked check bans licenses sources
+	@dev/advisories.sh $(TOOLS)/cargo-deny-$(CARGO_DENY) $(ADVISORY_DB)
 	$(TOOLS)/cargo-machete-$(CARGO_MACHETE)
 	@$(MAKE) --no-print-directory k8s-check
 
