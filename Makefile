@@ -28,7 +28,7 @@ TOOLS = .dev/tools/bin
 SCHEMATHESIS = .dev/venv-schemathesis
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check k8s-check promtool k8s-run image docs-check openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
+.PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check k8s-check promtool k8s-run image release verify-release docs-check openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -103,6 +103,12 @@ promtool: .dev/promtool/promtool-$(PROMETHEUS) ## build promtool with Go, so tha
 
 image: $(TOOLS)/cargo-cyclonedx-$(CARGO_CYCLONEDX) ## build the container image with buildah, without a daemon, and the list of what is in it
 	@dev/image.sh $<
+
+release: image ## put the executable, the image and the list of what is in it into target/release-VERSION/, with checksums and their signature: SIGNING_KEY=FILE of minisign
+	@dev/release.sh $(SIGNING_KEY)
+
+verify-release: ## verify a release: DIR=FOLDER PUBLIC_KEY=FILE, or the key itself
+	@dev/verify.sh "$(DIR)" "$(PUBLIC_KEY)"
 
 docs-check: ## look at the docs page in Chromium; [SCREENSHOTS=FOLDER]
 	cargo build --locked

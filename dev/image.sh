@@ -1,5 +1,6 @@
 #!/bin/sh
-# Builds the container image without a daemon, and a list of what is in it: target/image/captcha-VERSION.oci.tar and .cdx.json.
+# Builds the container image without a daemon, and a list of what is in it: target/image/captcha-VERSION.oci.tar and .cdx.json. The
+# executable of the image is there too, as captcha-VERSION-PROCESSOR.
 # Needs buildah, and cargo-cyclonedx as its first argument. The executable is built here; the last stage of the Dockerfile makes
 # the image of it, so that labels, user and entry point stand in one place. The same commit on the same system gives the same
 # bytes: every time in the image is that of the commit.
@@ -35,6 +36,7 @@ chmod 755 "$scratch/root/captcha"
 
 mkdir -p "$out"
 rm -f "$archive"
+cp "$scratch/root/captcha" "$out/captcha-$version-$(uname -m)"
 storage="--storage-driver vfs --root $scratch/store --runroot $scratch/run"
 # shellcheck disable=SC2086 # words of options
 buildah $storage build --quiet --isolation chroot --format oci --build-context "build=$scratch/root" \
