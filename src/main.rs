@@ -15,6 +15,8 @@ mod report;
 mod serve;
 mod store;
 mod tested;
+#[cfg(test)]
+mod threats;
 mod trust;
 
 use std::process::ExitCode;
