@@ -14,9 +14,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::rounds::{self, Watched};
 use super::{CALL_TIMEOUT, Transient};
 use crate::names;
-use crate::trust::{Mismatch, Password, Secret, Tls, Wire};
+use crate::trust::{self, Mismatch, Password, Secret, Tls};
+
+/// A connection to a broker.
+pub type Wire = Watched<trust::Wire>;
 
 /// To reach one broker, each time it is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -218,13 +222,14 @@ impl Connector {
     {
         let tcp = self.open(address).await?;
         let greet = async {
-            let wire = self.secured(address, tcp).await?;
+            let (wire, login_is_over) = rounds::watch(self.secured(address, tcp).await?);
             let mut messenger = Messenger::new(wrap(wire), answer_bytes_max, CLIENT_ID.into());
             let versions = messenger.sync_versions().await;
             versions.map_err(|err| self.not_greeted(address, &err))?;
             if let Some(login) = &self.login {
                 login.enter(address, &messenger).await?;
             }
+            login_is_over.set();
             Ok(messenger)
         };
         let greeted = timeout(CALL_TIMEOUT, greet).await;
@@ -238,9 +243,9 @@ impl Connector {
         })
     }
 
-    async fn secured(&self, address: &str, tcp: TcpStream) -> anyhow::Result<Wire> {
+    async fn secured(&self, address: &str, tcp: TcpStream) -> anyhow::Result<trust::Wire> {
         let Some(tls) = &self.tls else {
-            return Ok(Wire::Left(tcp));
+            return Ok(trust::Wire::Left(tcp));
         };
         let (host, _port) = address.rsplit_once(':').unwrap_or((address, ""));
         let greeted = tls.greet(host, tcp).await;

@@ -12,11 +12,10 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::class::explain_code;
-use super::connector::{millis, raise_quota};
+use super::connector::{Wire, millis, raise_quota};
 use super::produce::{Arrived, Produce, Produced};
 use super::switch::{Requested, Switch};
 use super::{Broker, silent};
-use crate::trust::Wire;
 
 /// For one request to Kafka, connecting included; shorter than senders wait, so that the reason of a failure
 /// reaches them.

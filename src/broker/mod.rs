@@ -15,6 +15,7 @@ mod producer;
 mod reader;
 mod record_batch;
 mod records;
+mod rounds;
 mod switch;
 mod timestamps;
 mod topic;
@@ -27,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 pub use connector::raise_quota;
-use connector::{Connector, SecurityArgs};
+use connector::{Connector, SecurityArgs, Wire};
 pub use leaders::Leaders;
 pub use log::Log;
 pub use produce::Outgoing;
@@ -41,7 +42,6 @@ use tokio::time::timeout;
 pub use topic::{Retention, TopicSpec, TopicState, TopicWatch, min_insync_replicas};
 
 use crate::flags::parse_address;
-use crate::trust::Wire;
 
 /// Partitions that are connected to at once. A process with many would otherwise ask the same broker for
 /// all of them in the same moment, and time out on its own queue.

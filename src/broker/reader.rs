@@ -14,11 +14,10 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::class::{Class, class, explain_code};
-use super::connector::millis;
+use super::connector::{Wire, millis};
 use super::fetch::{Fetch, NO_REPLICA};
 use super::records::{Limits, Record};
 use super::{Broker, CALL_TIMEOUT, TOPIC_BYTES_MAX};
-use crate::trust::Wire;
 
 /// How long a broker may hold a fetch open while there is nothing new.
 const FETCH_WAIT_MS: i32 = 500;

@@ -14,11 +14,11 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::class::{explain_code, is_transient};
+use super::connector::Wire;
 use super::describe::DescribeTopicConfig;
 use super::metadata::{DescribeTopic, Described};
 use super::timestamps::TimestampType;
 use super::{Broker, CALL_TIMEOUT, Transient};
-use crate::trust::Wire;
 
 /// For all requests of one look or one creation.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);

@@ -5,9 +5,9 @@ use rskafka::protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use rskafka::protocol::primitives::{CompactString, Int16, TaggedFields};
 use rskafka::protocol::traits::ReadType;
 
+use super::connector::Wire;
 use super::metadata::read_length;
 use crate::tested;
-use crate::trust::Wire;
 
 /// The tag of the features that a broker supports, in an answer of version 3 to `ApiVersions`.
 const SUPPORTED_FEATURES: u64 = 0;
