@@ -24,6 +24,9 @@ use crate::{names, tested};
 /// ClickHouse does not answer under the 10 seconds that the contract promises.
 pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
 
+/// Rows of an answer that is held whole. The largest, of all partitions of a topic, have some thousands.
+const ROWS_MAX: usize = 100_000;
+
 /// What is to be done about a table or a database that is missing and that captcha never makes.
 const NOT_OURS: &str =
     "make it again, or drop the view on events that needs it: it is not captcha's";
@@ -341,7 +344,10 @@ impl Connection {
         let mut rows = Vec::new();
         self.each_block(sql, QUERY_TIMEOUT, |block| {
             rows.extend(rows_of(block));
-            Ok(())
+            match rows.len() {
+                0..=ROWS_MAX => Ok(()),
+                _ => Err(self.failed(&format!("gave more than {ROWS_MAX} rows for a few"))),
+            }
         })
         .await?;
         Ok(rows)
