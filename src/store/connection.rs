@@ -185,23 +185,20 @@ impl Connection {
                 })
             }
             // The driver may say only that its channel is closed; what the server said is in the transcript.
-            Err(err) => Err(
-                match (
-                    refused_packet(address, &refusal),
-                    transcript.exception(),
-                    err,
-                ) {
-                    (Some(refused), ..) => refused,
-                    (_, Some((code, message)), _)
-                    | (_, None, KlickhouseError::ServerException { code, message, .. }) => {
-                        refused(address, user, code, &message)
-                    }
-                    (_, None, err) => Error::Connection(format!(
-                        "clickhouse at {address} closed the connection during the login of user {user}: {err}; \
-                     check --clickhouse-addr, and look at clickhouse's log"
-                    )),
-                },
-            ),
+            Err(err) => Err(match (transcript.exception(), err) {
+                (Some((code, message)), _)
+                | (None, KlickhouseError::ServerException { code, message, .. }) => {
+                    refused(address, user, code, &message)
+                }
+                (None, err) => {
+                    let sent = refusal.reason().map(|reason| format!("it {reason}"));
+                    let reason = sent.unwrap_or_else(|| err.to_string());
+                    Error::Connection(format!(
+                        "clickhouse at {address} closed the connection during the login of user {user}: {reason}; \
+                         check --clickhouse-addr, and look at clickhouse's log"
+                    ))
+                }
+            }),
         }
     }
 
@@ -286,13 +283,12 @@ impl Connection {
 
     /// An answer that did not come, or not to its end.
     pub(super) fn failed(&self, how: &str) -> Error {
-        let Connection {
-            address, refusal, ..
-        } = self;
-        refused_packet(address, refusal).unwrap_or_else(|| {
-            Error::Connection(format!(
-                "clickhouse at {address} {how}; look at its load and its log"
-            ))
+        let address = &self.address;
+        Error::Connection(match self.refusal.reason() {
+            Some(reason) => format!(
+                "clickhouse at {address} {reason}; see that it is a clickhouse that captcha supports, and that nobody changes what it sends"
+            ),
+            None => format!("clickhouse at {address} {how}; look at its load and its log"),
         })
     }
 
@@ -372,14 +368,6 @@ pub(super) fn text(value: &Value) -> Option<String> {
 /// An answer of another shape than the question's: a bug, or a server that is not ClickHouse.
 pub(super) fn unexpected(what: &str) -> Error {
     Error::Connection(format!("clickhouse gave an unexpected answer for {what}"))
-}
-
-/// The server sent what no question of ours is answered by.
-fn refused_packet(address: &str, refusal: &Refusal) -> Option<Error> {
-    let reason = refusal.reason()?;
-    Some(Error::Connection(format!(
-        "clickhouse at {address} {reason}; see that it is a clickhouse that captcha supports, and that nobody changes what it sends"
-    )))
 }
 
 /// The server did not let a user in.
