@@ -16,6 +16,9 @@ const SCAN_TIMEOUT: Duration = Duration::from_secs(120);
 /// Whole rows that ClickHouse sends at once; the driver queues 32 blocks of its own large values.
 const STORED_BLOCK_ROWS: usize = 8_192;
 
+/// As many as servers send by themselves; a profile may want more than are taken of a block.
+const IDENTITIES_BLOCK_ROWS: usize = 65_409;
+
 /// A partition of a topic, as the columns `topic` and `partition` name it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -152,7 +155,7 @@ impl Connection {
     ) -> Result<(), Error> {
         let sql = format!(
             "SELECT offset, {EVENT_COLUMNS} FROM events WHERE {} AND kind = 'event' \
-             AND offset >= {from} AND offset < {to}",
+             AND offset >= {from} AND offset < {to} SETTINGS max_block_size = {IDENTITIES_BLOCK_ROWS}",
             at(place)
         );
         self.each_block(&sql, SCAN_TIMEOUT, |block| {

@@ -119,12 +119,14 @@ impl<R: AsyncRead + Unpin> Packets<R> {
         const PROGRESS: usize = 3;
         const END_OF_STREAM: usize = 5;
         const PROFILE_INFO: usize = 6;
+        const EXTREMES: usize = 8;
         const TABLE_COLUMNS: usize = 11;
         let kind = self.integer().await?;
         match (kind, self.is_greeted) {
             (HELLO, false) => self.hello().await,
             (EXCEPTION, _) => self.exception().await,
-            (DATA, true) => {
+            // Extremes come where a profile wants them, and the driver throws them away.
+            (DATA | EXTREMES, true) => {
                 self.text().await?;
                 let mut block = Block::new(self);
                 block.read().await

@@ -11,7 +11,7 @@ const KAFKA: &str = "CAPTCHA_TEST_KAFKA";
 
 /// What would change an answer, or make it unreadable: each is the profile of a user of its own. Where it has a limit too, the
 /// limit is the operator's, and refused by its error is an answer as well.
-const ANOTHER_ANSWER: [(&str, &str, Option<&str>); 25] = [
+const ANOTHER_ANSWER: [(&str, &str, Option<&str>); 27] = [
     (
         "read_break",
         "<read_overflow_mode>break</read_overflow_mode><max_rows_to_read>100</max_rows_to_read>",
@@ -46,6 +46,18 @@ const ANOTHER_ANSWER: [(&str, &str, Option<&str>); 25] = [
         "time_break",
         "<timeout_overflow_mode>break</timeout_overflow_mode><max_execution_time>0.0001</max_execution_time>",
         Some("error 159 (TIMEOUT_EXCEEDED)"),
+    ),
+    (
+        "packets",
+        "<extremes>1</extremes><max_block_size>100000000</max_block_size>\
+         <low_cardinality_max_dictionary_size>1</low_cardinality_max_dictionary_size>\
+         <low_cardinality_use_single_dictionary_for_part>1</low_cardinality_use_single_dictionary_for_part>",
+        None,
+    ),
+    (
+        "packets_plain",
+        "<low_cardinality_allow_in_native_format>0</low_cardinality_allow_in_native_format>",
+        None,
     ),
     ("limit", "<limit>20</limit>", None),
     ("offset", "<offset>1</offset>", None),
