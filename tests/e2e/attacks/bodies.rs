@@ -23,7 +23,7 @@ async fn send(address: &str, headers: &str, body: &[u8]) -> TcpStream {
 
 /// Sends a bomb many times at once. Each is refused: it is too large, or there is no memory for it at the moment.
 async fn bombard(name: &'static str, coding: &str, bomb: Vec<u8>) {
-    let flags = ["--bodies-bytes-max", "33554432"];
+    let flags = ["--memory-bytes-max", "33554432"];
     let siege = Siege::begin(name, &flags, true).await;
     let headers = format!(
         "content-encoding: {coding}\r\ncontent-length: {}\r\n",
@@ -44,9 +44,8 @@ async fn bombard(name: &'static str, coding: &str, bomb: Vec<u8>) {
             );
         }
     }
-    // What is counted is bytes; a buffer that doubles as it grows takes up to three times as much.
     siege
-        .end(3 * 32 + 32, "--inflated-bytes-max, --bodies-bytes-max")
+        .end(2 * 32, "--inflated-bytes-max, --memory-bytes-max")
         .await;
 }
 
@@ -103,7 +102,7 @@ async fn bodies_that_come_byte_by_byte() {
 #[tokio::test]
 #[ignore = "minutes: make attacks"]
 async fn bodies_that_are_held_back() {
-    let flags = ["--bodies-bytes-max", "33554432", "--body-seconds", "5"];
+    let flags = ["--memory-bytes-max", "33554432", "--body-seconds", "5"];
     let siege = Siege::begin("1,000 bodies of 1 MB, the last byte late", &flags, false).await;
     let body = vec![b' '; 1_000_000];
     let mut streams = Vec::new();
@@ -122,9 +121,8 @@ async fn bodies_that_are_held_back() {
             String::from_utf8_lossy(&came)
         );
     }
-    // As of bombs: a body is a buffer that doubles.
     siege
-        .end(3 * 32 + 32, "--bodies-bytes-max, --body-seconds")
+        .end(2 * 32, "--memory-bytes-max, --body-seconds")
         .await;
 }
 
@@ -153,5 +151,5 @@ async fn bodies_without_end_and_huge_ones() {
             assert!(sent < 64 << 20, "{sent} bytes were taken");
         }
     }
-    siege.end(3 * 40 + 40, "--body-bytes-max").await;
+    siege.end(2 * 40, "--body-bytes-max").await;
 }

@@ -386,7 +386,7 @@ async fn answers_without_a_window() {
 #[tokio::test]
 #[ignore = "minutes: make attacks"]
 async fn bodies_on_every_stream_that_never_end() {
-    let flags = ["--body-seconds", "3", "--bodies-bytes-max", "33554432"];
+    let flags = ["--body-seconds", "3", "--memory-bytes-max", "33554432"];
     let siege = Siege::begin("HTTP/2: 2,560 bodies that never end", &flags, false).await;
     let mut streams = Vec::new();
     for _ in 0..CONNECTIONS {
