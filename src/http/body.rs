@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
@@ -15,13 +17,13 @@ use super::pool::Share;
 const PIECE_BYTES: usize = 32 << 10;
 
 /// The body of an answer, and what it takes of the memory that clients share.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Body {
     content: Content,
     share: Option<Share>,
+    rest: Option<BoxFuture<'static, ()>>,
 }
 
-#[derive(Debug)]
 enum Content {
     Whole(Bytes),
     Made(UnsyncBoxBody<Bytes, Infallible>),
@@ -39,6 +41,7 @@ impl Body {
         Body {
             content: Content::Whole(bytes.into()),
             share: None,
+            rest: None,
         }
     }
 
@@ -47,6 +50,7 @@ impl Body {
         Body {
             content: Content::Made(body.boxed_unsync()),
             share: None,
+            rest: None,
         }
     }
 
@@ -58,6 +62,21 @@ impl Body {
     /// The share that is held, for whoever sees when the last byte was written.
     pub(super) fn take_share(&mut self) -> Option<Share> {
         self.share.take()
+    }
+
+    /// Whether it holds a share.
+    pub fn has_share(&self) -> bool {
+        self.share.is_some()
+    }
+
+    /// Has something done once this is an answer, as a part of the same request.
+    pub fn then(&mut self, rest: impl Future<Output = ()> + Send + 'static) {
+        self.rest = Some(rest.boxed());
+    }
+
+    /// What is to be done.
+    pub(super) fn take_rest(&mut self) -> Option<BoxFuture<'static, ()>> {
+        self.rest.take()
     }
 
     /// Its bytes, if they are known.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -22,14 +22,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Answer;
-use super::client_certificate::ClientCertificate;
-use super::connection::{FULL, Terms, announced, converse, greet, protocol, turn_away};
+use super::connection::{FULL, NO_MEMORY, Terms, announced, converse, greet, protocol, turn_away};
+use super::peer::Peer;
 use super::pool::{Holder, Pool, Share};
 use super::proxies::Proxies;
-use super::socket::{Handle, Socket};
+use super::socket::Socket;
 use super::tls::Feed;
 use super::vigil::{GivenUp, Patience};
 
@@ -39,31 +38,6 @@ const DESCRIPTORS_KEPT: u32 = 256;
 
 /// After accept() failed, mostly because no descriptor is free: without a pause it would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Between two looks whether somebody who waits has hung up: nothing wakes us for that while a request is answered.
-const HANG_UP_PAUSE: Duration = Duration::from_millis(100);
-
-/// What the system keeps of answers for a reader that is slower than we: at first, and from the first long answer on. A
-/// third of it must be free before more is written, so with the system's own megabytes a slow reader would look like one
-/// that does not read. Over a line of 100 ms the larger one lets 640 kB through in a second.
-const SEND_BUFFER_BYTES: [usize; 2] = [16 << 10, 64 << 10];
-
-/// What the system keeps of requests that are not read yet: at first, and from the first large body on. The system's own
-/// limit is megabytes for each sender that is fast at first.
-const RECEIVE_BUFFER_BYTES: [usize; 2] = [32 << 10, 256 << 10];
-
-/// A connection that does not read its answers is not read either, and may fill both of the smaller buffers. Linux doubles
-/// what it is asked for (socket(7)); it is the pod's memory too.
-const BLOCKED_BYTES: usize = 2 * (SEND_BUFFER_BYTES[0] + RECEIVE_BUFFER_BYTES[0]);
-
-/// The same of the larger send buffer.
-const LONG_ANSWER_BYTES: usize = 2 * (SEND_BUFFER_BYTES[1] + RECEIVE_BUFFER_BYTES[0]);
-
-/// What the larger receive buffer takes.
-const LARGE_BODY_BYTES: usize = 2 * RECEIVE_BUFFER_BYTES[1];
-
-/// A longer answer may fill a send buffer. A shorter one is a part of what each connection takes.
-const SHORT_ANSWER_BYTES_MAX: usize = 8 << 10;
 
 /// What a connection takes beyond the buffer for its head: its tasks, and the buffer that the first 8 KiB were in.
 const CONNECTION_BYTES: usize = 14 << 10;
@@ -101,84 +75,6 @@ pub struct Shared {
     pub memory: Arc<Pool>,
     /// Proxies, which come with the requests of many.
     pub proxies: Arc<Proxies>,
-}
-
-/// A connection cannot go on for want of memory.
-#[derive(Debug)]
-pub(super) struct NoMemory;
-
-/// Who is at the other end of a connection, which counts as open while this is held.
-#[derive(Debug)]
-pub struct Peer {
-    /// Its address, as the system has it or the PROXY protocol.
-    pub address: SocketAddr,
-    /// The certificate that it has shown.
-    pub certificate: Option<Arc<ClientCertificate>>,
-    holder: Holder,
-    memory: Arc<Pool>,
-    /// For long answers, from the first of them on.
-    sending: OnceLock<Share>,
-    /// For large bodies, from the first of them on.
-    receiving: OnceLock<Share>,
-    handle: Handle,
-    shares: Option<[Share; 2]>,
-    _counted: Counted,
-    _tracked: TaskTrackerToken,
-}
-
-impl Peer {
-    /// Comes back when the other end sends nothing any more: it is gone, or has closed its side.
-    pub async fn hung_up(&self) {
-        while !self.handle.has_hung_up() {
-            tokio::time::sleep(HANG_UP_PAUSE).await;
-        }
-    }
-
-    /// Whether there is memory to send an answer of so many bytes, or of a length that is not known. What the system takes
-    /// for it counts as long as the connection is open, because nothing tells when it is free again.
-    pub fn may_be_sent(&self, bytes: Option<usize>) -> bool {
-        if bytes.is_some_and(|bytes| bytes <= SHORT_ANSWER_BYTES_MAX)
-            || self.sending.get().is_some()
-        {
-            return true;
-        }
-        match self.memory.take(self.holder, LONG_ANSWER_BYTES) {
-            Some(share) => {
-                // Another stream of this connection may have been first.
-                let _ = self.sending.set(share);
-                self.handle.set_send_buffer(SEND_BUFFER_BYTES[1]);
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// A large body comes: it may come faster, if there is memory for that.
-    pub fn hurry(&self) {
-        if self.receiving.get().is_none()
-            && let Some(share) = self.memory.take(self.holder, LARGE_BODY_BYTES)
-        {
-            let _ = self.receiving.set(share);
-            self.handle.set_receive_buffer(RECEIVE_BUFFER_BYTES[1]);
-        }
-    }
-
-    /// Memory for what the system keeps while answers are not read.
-    ///
-    /// # Errors
-    /// There is none.
-    pub(super) fn blocked_share(&self) -> Result<Share, NoMemory> {
-        match self.sending.get() {
-            // It is a part of that.
-            Some(_) => Ok(self.memory.share(self.holder)),
-            None => self.memory.take(self.holder, BLOCKED_BYTES).ok_or(NoMemory),
-        }
-    }
-
-    /// Memory for one more request on a connection that has many at once.
-    pub(super) fn stream_share(&self, bytes: usize) -> Option<Share> {
-        self.memory.take(self.holder, bytes)
-    }
 }
 
 /// Why a connection ended before its client wanted.
@@ -277,7 +173,7 @@ impl Counts {
 
 /// One open connection.
 #[derive(Debug)]
-struct Counted(Gauge);
+pub(super) struct Counted(Gauge);
 
 impl Counted {
     fn new(gauge: &Gauge) -> Counted {
@@ -429,25 +325,15 @@ where
         let holder = self.shared.proxies.holder(address.ip());
         let shares = match self.shares(holder) {
             Ok(shares) => shares,
-            Err(reason) => return self.refuse(stream, holder, reason),
+            Err(reason) => return self.refuse(stream, address, holder, reason),
         };
         // An answer is one write; waiting to fill a packet would only delay it.
         let _ = stream.set_nodelay(true);
         let (socket, handle) = Socket::new(stream);
-        handle.set_send_buffer(SEND_BUFFER_BYTES[0]);
-        handle.set_receive_buffer(RECEIVE_BUFFER_BYTES[0]);
-        let peer = Peer {
-            address,
-            certificate: None,
-            holder,
-            memory: Arc::clone(&self.shared.memory),
-            sending: OnceLock::new(),
-            receiving: OnceLock::new(),
-            handle,
-            shares: Some(shares),
-            _counted: Counted::new(&self.counts.open),
-            _tracked: self.tracker.token(),
-        };
+        let memory = Arc::clone(&self.shared.memory);
+        let counted = Counted::new(&self.counts.open);
+        let mut peer = Peer::new(address, handle, memory, counted, self.tracker.token());
+        peer.admit(holder, shares);
         let door = Arc::clone(self);
         tokio::spawn(async move {
             if let Err(reason) = door.converse(socket, peer).await {
@@ -471,33 +357,64 @@ where
     }
 
     /// Answers a connection that may not be, if there is a moment for it.
-    fn refuse(self: &Arc<Self>, stream: TcpStream, holder: Holder, reason: Reason) {
+    fn refuse(
+        self: &Arc<Self>,
+        stream: TcpStream,
+        address: SocketAddr,
+        holder: Holder,
+        reason: Reason,
+    ) {
         self.counts.refused.get_or_create(&reason).inc();
         let Some(place) = self.leaving.take(holder, 1) else {
             return;
         };
         let (door, tracked) = (Arc::clone(self), self.tracker.token());
+        let is_announced = self.shared.proxies.announce(address.ip());
         tokio::spawn(async move {
-            let (socket, _) = Socket::new(stream);
-            if let Ok((stream, _)) = greet(socket, door.tls.as_ref()).await {
-                turn_away(stream, FULL).await;
+            let (mut socket, _) = Socket::new(stream);
+            if !is_announced || announced(&mut socket).await.is_ok() {
+                door.tell(socket, &reason).await;
             }
             drop((place, tracked));
         });
     }
 
+    /// Answers a connection that may not be.
+    async fn tell(&self, socket: Socket, reason: &Reason) {
+        let answer = match *reason == MEMORY {
+            true => NO_MEMORY,
+            false => FULL,
+        };
+        if let Ok((stream, _)) = greet(socket, self.tls.as_ref()).await {
+            turn_away(stream, answer).await;
+        }
+    }
+
     async fn converse(&self, mut socket: Socket, mut peer: Peer) -> Result<(), Reason> {
+        let closing = &self.closing;
         if self.shared.proxies.announce(peer.address.ip()) {
-            let announced = announced(&mut socket).await.map_err(|_| NO_CLIENT)?;
-            if let Some(client) = announced {
+            let Some(announced) = closing.run_until_cancelled(announced(&mut socket)).await else {
+                return Ok(());
+            };
+            if let Some(client) = announced.map_err(|_| NO_CLIENT)? {
                 peer.address.set_ip(client);
-                peer.holder = self.shared.proxies.holder(client);
-                // Its own are for all who come through the proxy.
-                peer.shares = None;
-                peer.shares = Some(self.shares(peer.holder)?);
+                let holder = self.shared.proxies.holder(client);
+                peer.expel();
+                match self.shares(holder) {
+                    Ok(shares) => peer.admit(holder, shares),
+                    Err(reason) => {
+                        self.tell(socket, &reason).await;
+                        return Err(reason);
+                    }
+                }
             }
         }
-        let greeted = greet(socket, self.tls.as_ref()).await;
+        let Some(greeted) = closing
+            .run_until_cancelled(greet(socket, self.tls.as_ref()))
+            .await
+        else {
+            return Ok(());
+        };
         let (stream, certificate) = greeted.map_err(|_| NO_TLS)?;
         peer.certificate = certificate.map(Arc::new);
         let terms = Terms {

@@ -7,6 +7,7 @@ mod connection;
 mod health;
 mod level;
 mod listen;
+mod peer;
 pub mod pool;
 pub mod proxies;
 mod proxy_protocol;
@@ -26,7 +27,8 @@ pub use client_certificate::{CertificateName, ClientCertificate};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 pub use level::Level;
-pub use listen::{Counts, Door, Limits, Peer, Shared, bind, connections_within_limit};
+pub use listen::{Counts, Door, Limits, Shared, bind, connections_within_limit};
+pub use peer::Peer;
 use serde::Serialize;
 pub use vigil::Patience;
 

@@ -92,6 +92,11 @@ impl Pool {
         self.state().taken
     }
 
+    /// Whether half of it is free, so that there is some for what could be done without.
+    pub fn is_half_free(&self) -> bool {
+        self.taken() <= self.amount / 2
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -101,10 +101,12 @@ pub fn parse_network(text: &str) -> anyhow::Result<IpNet> {
     Ok(network)
 }
 
-/// The parts of a list in a header, which may come more than once.
+/// The parts of a list in a header, which may come more than once. A part that is not text is empty, and no address; the others
+/// may be a proxy's all the same.
 fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(name).into_iter();
-    lines.flat_map(|line| line.to_str().unwrap_or("?").split(','))
+    let parts = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    parts.map(|part| std::str::from_utf8(part).unwrap_or_default())
 }
 
 /// An address, perhaps with a port, perhaps in brackets.
@@ -139,7 +141,10 @@ mod tests {
         let proxies = Proxies::new(networks.to_vec(), source);
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(name.clone(), HeaderValue::from_str(line).unwrap());
+            headers.append(
+                name.clone(),
+                HeaderValue::from_bytes(line.as_bytes()).unwrap(),
+            );
         }
         proxies.client(peer.parse().unwrap(), &headers).to_string()
     }
@@ -168,12 +173,23 @@ mod tests {
             &["1.1.1.1", "198.51.100.7", "10.9.9.9"],
             &["unknown, 198.51.100.7:4711"],
             &["198.51.100.7,fd00::1"],
+            &["\u{ff}, 198.51.100.7"],
         ] {
             assert_eq!(x_forwarded_for(PROXY, lines), "198.51.100.7", "{lines:?}");
         }
         assert_eq!(x_forwarded_for(PROXY, &["10.0.0.1, 10.0.0.2"]), "10.0.0.1");
         assert_eq!(x_forwarded_for(PROXY, &["[2001:db8::1]:80"]), "2001:db8::1");
         assert_eq!(x_forwarded_for(PROXY, &["2001:db8::1"]), "2001:db8::1");
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_spoil_their_own_part_alone() {
+        let proxies = Proxies::new(vec![parse_network(PROXY).unwrap()], Source::XForwardedFor);
+        let mut headers = HeaderMap::new();
+        let line = HeaderValue::from_bytes(b"\xff, 198.51.100.7").unwrap();
+        headers.append(X_FORWARDED_FOR, line);
+        let client = proxies.client(PROXY.parse().unwrap(), &headers);
+        assert_eq!(client.to_string(), "198.51.100.7");
     }
 
     #[test]

@@ -66,6 +66,13 @@ impl Socket {
 }
 
 impl Handle {
+    /// Has the system end the connection if the other side takes nothing for so long of what is on its way out.
+    pub fn give_up_after(&self, time: Duration) {
+        if let Some(stream) = self.0.upgrade() {
+            let _ = SockRef::from(&*stream).set_tcp_user_timeout(Some(time));
+        }
+    }
+
     /// Has the system keep so many bytes that are on their way out.
     pub fn set_send_buffer(&self, bytes: usize) {
         if let Some(stream) = self.0.upgrade() {

@@ -7,12 +7,12 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::listen::NoMemory;
+use super::peer::NoMemory;
 use super::pool::Share;
 use super::vigil::Vigil;
 
-/// A stream that tells its vigil when bytes come. While its other side takes nothing it holds a share of what `take` gives; where there is none it
-/// breaks.
+/// A stream that tells its vigil when bytes come. While its other side takes nothing it holds the share that `take` gives;
+/// if there is none, the stream fails.
 pub struct Telling<S, T> {
     inner: S,
     vigil: Arc<Vigil>,
@@ -33,9 +33,11 @@ impl<S, T> Telling<S, T> {
 }
 
 impl<S, T: Fn() -> Result<Share, NoMemory>> Telling<S, T> {
-    fn wrote(&mut self, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    /// What is not flushed is on its way, here or in TLS; what is has left us.
+    fn flushed<R>(&mut self, polled: Poll<io::Result<R>>, is_all: bool) -> Poll<io::Result<R>> {
         match polled {
-            Poll::Ready(_) => self.blocked = None,
+            Poll::Ready(_) if is_all => self.blocked = None,
+            Poll::Ready(_) => {}
             Poll::Pending if self.blocked.is_some() => {}
             Poll::Pending => match (self.take)() {
                 Ok(share) => self.blocked = Some(share),
@@ -75,7 +77,7 @@ where
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.wrote(polled)
+        self.flushed(polled, false)
     }
 
     fn poll_write_vectored(
@@ -84,7 +86,7 @@ where
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.wrote(polled)
+        self.flushed(polled, false)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -92,7 +94,8 @@ where
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let polled = Pin::new(&mut self.inner).poll_flush(cx);
+        self.flushed(polled, true)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -104,7 +107,7 @@ where
 mod tests {
     use super::super::pool::{Holder, Pool};
     use super::*;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufWriter, duplex};
 
     #[tokio::test]
     async fn a_stream_holds_memory_while_it_is_blocked_and_no_longer() {
@@ -120,8 +123,30 @@ mod tests {
             }
             theirs.read_exact(&mut [0; 8]).await.unwrap();
         };
-        let (written, ()) = tokio::join!(ours.write_all(b"5678"), reading);
-        written.unwrap();
+        let writing = async {
+            ours.write_all(b"5678").await.unwrap();
+            ours.flush().await.unwrap();
+        };
+        let ((), ()) = tokio::join!(writing, reading);
+        assert_eq!(pool.taken(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_written_and_not_flushed_holds_memory_as_with_tls() {
+        let pool = Pool::new(10);
+        let (mut theirs, ours) = duplex(4);
+        let take = || pool.take(Holder::MANY, 10).ok_or(NoMemory);
+        let mut ours = Telling::new(BufWriter::new(ours), Vigil::begin(), take);
+        ours.write_all(b"12345678").await.unwrap();
+        assert_eq!(pool.taken(), 0);
+        let reading = async {
+            while pool.taken() == 0 {
+                tokio::task::yield_now().await;
+            }
+            theirs.read_exact(&mut [0; 8]).await.unwrap();
+        };
+        let (flushed, ()) = tokio::join!(ours.flush(), reading);
+        flushed.unwrap();
         assert_eq!(pool.taken(), 0);
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, AUTHORIZATION, EXPECT, HeaderMap, HeaderValue, ORIGIN};
 use hyper::{Method, Request, StatusCode};
@@ -58,6 +59,9 @@ pub struct Pools {
     pub proxies: Arc<Proxies>,
 }
 
+/// Ends the time of a body.
+type Over = BoxFuture<'static, ()>;
+
 /// Who sends a request, over which connection.
 struct Sender {
     peer: Arc<Peer>,
@@ -81,7 +85,7 @@ struct MessageTerms {
 impl MessageTerms {
     fn may_be_sent(&self, bytes: usize) -> bool {
         let peer = self.peer.upgrade();
-        peer.is_some_and(|peer| peer.may_be_sent(Some(bytes)))
+        peer.is_some_and(|peer| peer.may_be_sent(Some(bytes), self.holder))
     }
 }
 
@@ -131,6 +135,7 @@ impl Api {
         let route = Route::of(request.uri().path());
         let id = request_id(request.headers());
         let origin = request.headers().get(ORIGIN).cloned();
+        let mut over = self.acceptor.bodies().over().boxed();
         let sender = self.sender(peer, request.headers());
         let entry = self
             .access
@@ -140,14 +145,14 @@ impl Api {
             && request.method() == Method::POST
             && parse_dry_run(query(&request)).ok() != Some(true);
         let answering = async {
-            let answering = self.answer(route, &mut request, &mut unread, &sender, &id);
+            let body = (&mut unread, &mut over);
+            let answering = self.answer(route, &mut request, body, &sender, &id);
             let mut answer = answering.await?;
             self.charge(route, &sender, &mut answer)?;
             Ok(answer)
         };
         let answer = surviving(&id, route, answering).await;
-        let (time, stop) = (self.acceptor.bodies().body_time(), self.streams.stop());
-        unread.discard(time, &stop).await;
+        unread.discard(&mut over).await;
         let mut answer = answer.unwrap_or_else(|refused: Refused| {
             if sends_events {
                 self.metrics.refused(&refused);
@@ -161,7 +166,9 @@ impl Api {
             self.refuse(refused, &sender)
         });
         let share = || self.pools.memory.take(sender.holder, DISCARD_MEMORY_BYTES);
-        unread.discard_rest(share, time, stop);
+        if let Some(rest) = unread.discard_rest(share, over) {
+            answer.body_mut().then(rest);
+        }
         self.metrics
             .answered(route, answer.status(), began.elapsed());
         if let Some(entry) = entry {
@@ -184,20 +191,17 @@ impl Api {
     /// Takes memory for an answer that does not hold what it needs.
     fn charge(&self, route: Route, sender: &Sender, answer: &mut Answer) -> Result<(), Problem> {
         let bytes = answer.body().bytes();
-        if !sender.peer.may_be_sent(bytes) {
+        if !sender.peer.may_be_sent(bytes, sender.holder) {
             return Err(Problem::MemoryFull);
         }
-        match bytes {
-            // Documents are in the executable.
-            Some(bytes)
-                if bytes > SMALL_ANSWER_BYTES_MAX && !matches!(route, Route::Document(_)) =>
-            {
-                let share = self.pools.memory.take(sender.holder, bytes);
-                answer.body_mut().hold(share.ok_or(Problem::MemoryFull)?);
-                Ok(())
-            }
-            _ => Ok(()),
+        // Documents are in the executable.
+        let is_counted = answer.body().has_share() || matches!(route, Route::Document(_));
+        let counted = bytes.filter(|bytes| *bytes > SMALL_ANSWER_BYTES_MAX && !is_counted);
+        if let Some(bytes) = counted {
+            let share = self.pools.memory.take(sender.holder, bytes);
+            answer.body_mut().hold(share.ok_or(Problem::MemoryFull)?);
         }
+        Ok(())
     }
 
     /// The answer to a request that is refused; without the list of what is wrong where there is no memory for it.
@@ -227,7 +231,7 @@ impl Api {
         self: &Arc<Self>,
         route: Route,
         request: &mut Request<()>,
-        unread: &mut Unread,
+        body: (&mut Unread, &mut Over),
         sender: &Sender,
         id: &HeaderValue,
     ) -> Result<Answer, Refused> {
@@ -244,7 +248,7 @@ impl Api {
                 answer.headers_mut().extend(preflight.unwrap_or_default());
                 Ok(answer)
             }
-            (Route::Events, &Method::POST) => self.accept(request, unread, sender).await,
+            (Route::Events, &Method::POST) => self.accept(request, body, sender).await,
             (Route::Stream, &Method::GET) => Ok(self.open_stream(request, sender, id)?),
             (Route::Report, &Method::GET | &Method::HEAD) => {
                 // In a box: it is large, and most requests are others.
@@ -280,7 +284,7 @@ impl Api {
     async fn accept(
         &self,
         request: &Request<()>,
-        unread: &mut Unread,
+        (unread, over): (&mut Unread, &mut Over),
         sender: &Sender,
     ) -> Result<Answer, Refused> {
         let caller = self
@@ -288,12 +292,13 @@ impl Api {
             .caller(Role::Write, request.headers(), &sender.peer)?;
         let dry_run = parse_dry_run(query(request))?;
         let form = Form::of(request.headers())?;
-        let is_large = || sender.peer.hurry();
+        let hurry = || sender.peer.hurry(sender.holder);
         let bodies = self.acceptor.bodies();
-        let body = bodies.read(unread.body(), sender.holder, is_large).await?;
+        let body = bodies.read(unread.body(), sender.holder, over, hurry);
+        let body = body.await?;
         unread.ended();
         let _place = self.place(sender.holder)?;
-        let may_be_sent = |bytes| sender.peer.may_be_sent(Some(bytes));
+        let may_be_sent = |bytes| sender.peer.may_be_sent(Some(bytes), sender.holder);
         let accepting = self
             .acceptor
             .accept(body, form, &caller, dry_run, may_be_sent);

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::form::Form;
@@ -81,9 +81,16 @@ impl Bodies {
         self.body_bytes_max
     }
 
-    /// For a body, from its head to its last byte.
-    pub fn body_time(&self) -> Duration {
-        self.body_time
+    /// Comes back when a body that begins now has taken all of its time.
+    pub fn over(&self) -> impl Future<Output = ()> + Send + 'static {
+        let by = Instant::now() + self.body_time;
+        let (stop, stop_time) = (self.stop.clone(), self.stop_time);
+        async move {
+            tokio::select! {
+                () = sleep_until(by) => {}
+                () = async { stop.cancelled().await; sleep(stop_time).await } => {}
+            }
+        }
     }
 
     /// A share of nothing yet.
@@ -91,51 +98,48 @@ impl Bodies {
         self.memory.share(holder)
     }
 
-    /// Reads the body of a request, and says once when it is a large one.
+    /// Reads the body of a request until it is `over`. A large one may `hurry`.
     ///
     /// # Errors
     /// It is broken, too large or late, or there is no memory for it.
-    pub async fn read(
+    pub async fn read<H>(
         &self,
         body: &mut Incoming,
         holder: Holder,
-        is_large: impl Fn(),
+        over: impl Future<Output = ()>,
+        hurry: impl Fn() -> Option<H>,
     ) -> Result<Body, Problem> {
         let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         if announced > self.body_bytes_max {
             return Err(Problem::BodyTooLarge(self.body_bytes_max));
         }
-        let stopped = async {
-            self.stop.cancelled().await;
-            sleep(self.stop_time).await;
-        };
         tokio::select! {
             // Most bodies have come with their heads, and need no timer.
             biased;
-            whole = self.collect(body, holder, is_large) => whole,
-            () = sleep(self.body_time) => Err(Problem::BodyLate(self.body_time)),
-            () = stopped => Err(Problem::BodyLate(self.body_time)),
+            whole = self.collect(body, holder, hurry) => whole,
+            () = over => Err(Problem::BodyLate(self.body_time)),
         }
     }
 
     /// The body as it comes. Its share of all memory grows with it, so that one which is only announced
     /// takes nothing from others.
-    async fn collect(
+    async fn collect<H>(
         &self,
         body: &mut Incoming,
         holder: Holder,
-        is_large: impl Fn(),
+        hurry: impl Fn() -> Option<H>,
     ) -> Result<Body, Problem> {
         let mut whole = Whole::Empty;
         let mut len = 0;
         let mut share = self.memory.share(holder);
+        let mut _hurry = None;
         while let Some(frame) = body.frame().await {
             // Trailers are no data, and nobody asked for them.
             let Ok(data) = frame.map_err(|_| Problem::BodyBroken)?.into_data() else {
                 continue;
             };
             if len < LARGE_BYTES && len + data.len() >= LARGE_BYTES {
-                is_large();
+                _hurry = hurry();
             }
             len += data.len();
             if len > self.body_bytes_max {

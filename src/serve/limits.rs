@@ -22,7 +22,7 @@ pub struct Limits {
     #[arg(long, env = "CAPTCHA_EVENTS_MAX", value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub events_max: u32,
 
-    /// Bytes that clients may make this process hold: connections, heads, bodies, answers and reports together; past it they are refused. One address has at most as many as it leaves free
+    /// Bytes that clients may make this process hold: connections, heads, bodies, answers and reports together; past it they are refused. One address can hold at most as much as remains free
     #[arg(long, env = "CAPTCHA_MEMORY_BYTES_MAX", value_name = "BYTES", default_value_t = 256 << 20, value_parser = clap::value_parser!(u32).range(1 << 20..))]
     pub memory_bytes_max: u32,
 
@@ -30,7 +30,7 @@ pub struct Limits {
     #[arg(long, env = "CAPTCHA_WAITING_BYTES_MAX", value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u32).range(1 << 10..=1 << 30))]
     pub waiting_bytes_max: u32,
 
-    /// Requests at once that came whole and wait for Kafka or ClickHouse, WebSocket messages among them; past it they are answered 503. One address has at most as many as it leaves free
+    /// Requests at once that came whole and wait for Kafka or ClickHouse, WebSocket messages among them; past it they are answered 503. One address can hold at most as much as remains free
     #[arg(long, env = "CAPTCHA_REQUESTS_MAX", value_name = "COUNT", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
     pub requests_max: u32,
 
@@ -42,7 +42,7 @@ pub struct Limits {
     #[arg(long, env = "CAPTCHA_REPORT_WAIT_SECONDS", value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=8))]
     pub report_wait_seconds: u32,
 
-    /// Connections open at once; more are answered 503 and closed. One address has at most as many as it leaves free
+    /// Connections open at once; more are answered 503 and closed. One address can hold at most as much as remains free
     #[arg(long, env = "CAPTCHA_CONNECTIONS_MAX", value_name = "COUNT", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..))]
     pub connections_max: u32,
 

@@ -320,7 +320,7 @@ impl Problem {
                     .to_string(),
             ),
             Problem::RequestsFull => overloaded("too many requests are in progress"),
-            Problem::MemoryFull => overloaded("what is in progress takes too much memory"),
+            Problem::MemoryFull => overloaded("clients take too much memory, in total or from your address"),
             Problem::KafkaFull => overloaded("too many events wait for kafka"),
             Problem::ReportRefused(refusal, _) => overloaded(&refusal.to_string()),
             Problem::Unconfirmed(_) => (

@@ -58,7 +58,7 @@ impl fmt::Display for Refusal {
             Refusal::WaitOver(time) => {
                 write!(f, "the report had no turn within {} s", time.as_secs())
             }
-            Refusal::Rows => f.write_str("the reports that are being sent have too many rows"),
+            Refusal::Rows => f.write_str("there is too little memory for the rows of the report"),
             Refusal::HungUp => {
                 f.write_str("the reader closed its side of the connection while the report waited")
             }

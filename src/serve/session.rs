@@ -66,11 +66,6 @@ impl Terms {
             stop,
         }
     }
-
-    /// Is cancelled when this server is to end.
-    pub fn stop(&self) -> CancellationToken {
-        self.stop.clone()
-    }
 }
 
 /// What a message is answered with, and its memory.

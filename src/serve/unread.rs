@@ -8,7 +8,6 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use crate::http::pool::Share;
 
@@ -29,7 +28,7 @@ pub struct Unread {
 }
 
 impl Unread {
-    /// A body. A sender that asked first whether to send it (`asks_first`) has not sent it, and is not made to.
+    /// A body. A sender that asked first whether to send it (`asks_first`) has not sent it, and need not.
     pub fn new(body: Incoming, asks_first: bool) -> Unread {
         Unread {
             is_wanted: !asks_first && !body.is_end_stream(),
@@ -38,8 +37,9 @@ impl Unread {
         }
     }
 
-    /// What there is to read.
+    /// What there is to read. Whoever asked first is told to send it.
     pub fn body(&mut self) -> &mut Incoming {
+        self.is_wanted = !self.body.is_end_stream();
         &mut self.body
     }
 
@@ -48,33 +48,33 @@ impl Unread {
         self.is_wanted = false;
     }
 
-    /// Throws away what comes, within limits, as long as it comes without a pause.
-    pub async fn discard(&mut self, time: Duration, stop: &CancellationToken) {
-        if !self.is_wanted {
-            return;
+    /// Throws away what comes, within limits, as long as it comes without a pause and until `over`.
+    pub async fn discard(&mut self, over: impl Future<Output = ()>) {
+        if self.is_wanted {
+            let reading =
+                async { while let Ok(true) = timeout(SILENCE, self.read_some()).await {} };
+            tokio::select! {
+                () = reading => {}
+                () = over => {}
+            }
         }
-        let reading = async { while let Ok(true) = timeout(SILENCE, self.read_some()).await {} };
-        let _ = stop.run_until_cancelled(timeout(time, reading)).await;
     }
 
-    /// And in the background what comes later.
+    /// Throws away what comes after the answer, holding what it takes; `None` if nothing can come.
     pub fn discard_rest(
         mut self,
         share: impl FnOnce() -> Option<Share>,
-        time: Duration,
-        stop: CancellationToken,
-    ) {
-        if !self.is_wanted {
-            return;
-        }
-        let Some(share) = share() else {
-            return;
-        };
-        tokio::spawn(async move {
+        over: impl Future<Output = ()> + Send + 'static,
+    ) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let share = self.is_wanted.then(share).flatten()?;
+        Some(async move {
             let reading = async { while self.read_some().await {} };
-            let _ = stop.run_until_cancelled(timeout(time, reading)).await;
+            tokio::select! {
+                () = reading => {}
+                () = over => {}
+            }
             drop(share);
-        });
+        })
     }
 
     /// Whether there may be more.

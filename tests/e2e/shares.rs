@@ -122,6 +122,66 @@ async fn unread_answers_hold_memory_until_they_are_gone() {
 }
 
 #[tokio::test]
+async fn heads_on_http2_count() {
+    let world = World::new("heads");
+    let serve = world.serve().await;
+    let mut stream = http2::connect(&serve.address, &[]).await;
+    for number in 0..20 {
+        let head = http2::begun_stream_with_large_head(number);
+        stream.write_all(&head).await.unwrap();
+    }
+    eventually("twenty heads of 15.5 kB", async || {
+        let held = serve.metric("captcha_clients_bytes").await;
+        (held > 20.0 * 3.0 * 15_500.0)
+            .then_some(())
+            .ok_or(held.to_string())
+    })
+    .await;
+}
+
+/// Sends a request, its body in pieces of 1 kB with a pause after each, and reads what is said.
+async fn trickle(serve: &Process, head: &str, pieces: usize, at_piece: impl Fn(usize)) -> String {
+    let stream = connect_from(1, &serve.address).await.unwrap();
+    let (mut reading, mut writing) = stream.into_split();
+    let head = format!("POST {head}\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
+    writing.write_all(head.as_bytes()).await.unwrap();
+    for piece in 0..pieces {
+        at_piece(piece);
+        let chunk = format!("3e8\r\n{}\r\n", " ".repeat(1_000));
+        writing.write_all(chunk.as_bytes()).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    writing.write_all(b"0\r\n\r\n").await.unwrap();
+    let mut came = vec![0; 4096];
+    let read = tokio::time::timeout(PATIENCE, reading.read(&mut came));
+    let count = read.await.expect("an answer").unwrap();
+    String::from_utf8_lossy(&came[..count]).into_owned()
+}
+
+#[tokio::test]
+async fn a_refused_sender_may_say_all_of_it_also_while_the_server_stops() {
+    let world = World::new("refused_body");
+    let serve = world.serve().await;
+    let said = trickle(&serve, "/v1/nothing HTTP/1.1", 50, |_| ()).await;
+    assert!(said.starts_with("HTTP/1.1 404"), "{said}");
+    // Sent although nobody has asked it to go on.
+    let asks = "/v1/nothing HTTP/1.1\r\nexpect: 100-continue";
+    let mut stream = connect_from(1, &serve.address).await.unwrap();
+    let head = format!("POST {asks}\r\nhost: x\r\ncontent-length: 9\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut said = [0; 12];
+    stream.read_exact(&mut said).await.unwrap();
+    assert_eq!(&said, b"HTTP/1.1 404");
+    let stop = |piece| {
+        if piece == 10 {
+            serve.signal("TERM");
+        }
+    };
+    let said = trickle(&serve, "/v1/nothing HTTP/1.1", 50, stop).await;
+    assert!(said.starts_with("HTTP/1.1 404"), "{said}");
+}
+
+#[tokio::test]
 async fn a_request_without_memory_is_refused_alone() {
     // For one address 1 MiB: two connections, and 100 streams and some.
     let flags = [

@@ -44,8 +44,9 @@ async fn bombard(name: &'static str, coding: &str, bomb: Vec<u8>) {
             );
         }
     }
+    // Buffers double as they grow, and the allocator keeps what was freed for a moment.
     siege
-        .end(2 * 32, "--inflated-bytes-max, --memory-bytes-max")
+        .end(3 * 32, "--inflated-bytes-max, --memory-bytes-max")
         .await;
 }
 
@@ -148,7 +149,8 @@ async fn bodies_without_end_and_huge_ones() {
             let (came, sent) = poured.await.unwrap();
             let answer = String::from_utf8_lossy(&came);
             assert!([413, 0].contains(&status(&came)), "{answer}");
-            assert!(sent < 64 << 20, "{sent} bytes were taken");
+            // 64 MiB are thrown away, and what comes while the connection closes.
+            assert!(sent < 96 << 20, "{sent} bytes were taken");
         }
     }
     siege.end(2 * 40, "--body-bytes-max").await;

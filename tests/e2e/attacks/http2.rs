@@ -134,6 +134,12 @@ pub fn hello(settings: &[u8]) -> Vec<u8> {
     .concat()
 }
 
+/// The same with a head as large as one may be.
+pub fn begun_stream_with_large_head(number: u32) -> Vec<u8> {
+    let head = [post(), field("x", &[b'y'; 15_500])].concat();
+    frame(HEADERS, END_HEADERS, 2 * number + 1, &head)
+}
+
 /// A request of a connection with this number, whose body never ends.
 pub fn begun_stream(number: u32) -> Vec<u8> {
     let id = 2 * number + 1;

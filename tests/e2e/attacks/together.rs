@@ -125,6 +125,11 @@ async fn all_at_once(name: &'static str, from: From) {
         100,
         GET.repeat(10_000),
     );
+    let heads: Vec<u8> = (0..100)
+        .flat_map(http2::begun_stream_with_large_head)
+        .collect();
+    let heads = [http2::hello(&[]), heads].concat();
+    open(&mut held, from.address(11), address, 140, heads);
     let streams = held.join_all().await;
     tokio::time::sleep(HELD).await;
     siege.await_bystander().await;
@@ -169,5 +174,5 @@ async fn everything_from_one_address() {
 #[tokio::test]
 #[ignore = "minutes: make attacks"]
 async fn everything_from_many_addresses() {
-    all_at_once("all at once, from eleven addresses", From::Many).await;
+    all_at_once("all at once, from twelve addresses", From::Many).await;
 }
