@@ -6,7 +6,6 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, AUTHORIZATION, EXPECT, HeaderMap, HeaderValue, ORIGIN};
 use hyper::{Method, Request, StatusCode};
@@ -14,7 +13,7 @@ use serde::Serialize;
 
 use super::accept::{Accepted, Acceptor};
 use super::access::{AccessLog, Entry};
-use super::body::Body;
+use super::body::{Body, Deadline};
 use super::documents::Documents;
 use super::form::Form;
 use super::gate::{Caller, Gate};
@@ -58,9 +57,6 @@ pub struct Pools {
     /// The proxies before us.
     pub proxies: Arc<Proxies>,
 }
-
-/// Ends the time of a body.
-type Over = BoxFuture<'static, ()>;
 
 /// Who sends a request, over which connection.
 struct Sender {
@@ -135,7 +131,7 @@ impl Api {
         let route = Route::of(request.uri().path());
         let id = request_id(request.headers());
         let origin = request.headers().get(ORIGIN).cloned();
-        let mut over = self.acceptor.bodies().over().boxed();
+        let deadline = self.acceptor.bodies().deadline();
         let sender = self.sender(peer, request.headers());
         let entry = self
             .access
@@ -145,14 +141,14 @@ impl Api {
             && request.method() == Method::POST
             && parse_dry_run(query(&request)).ok() != Some(true);
         let answering = async {
-            let body = (&mut unread, &mut over);
+            let body = (&mut unread, &deadline);
             let answering = self.answer(route, &mut request, body, &sender, &id);
             let mut answer = answering.await?;
             self.charge(route, &sender, &mut answer)?;
             Ok(answer)
         };
         let answer = surviving(&id, route, answering).await;
-        unread.discard(&mut over).await;
+        unread.discard(&deadline).await;
         let mut answer = answer.unwrap_or_else(|refused: Refused| {
             if sends_events {
                 self.metrics.refused(&refused);
@@ -166,7 +162,7 @@ impl Api {
             self.refuse(refused, &sender)
         });
         let share = || self.pools.memory.take(sender.holder, DISCARD_MEMORY_BYTES);
-        if let Some(rest) = unread.discard_rest(share, over) {
+        if let Some(rest) = unread.discard_rest(share, deadline) {
             answer.body_mut().then(rest);
         }
         self.metrics
@@ -231,7 +227,7 @@ impl Api {
         self: &Arc<Self>,
         route: Route,
         request: &mut Request<()>,
-        body: (&mut Unread, &mut Over),
+        body: (&mut Unread, &Deadline),
         sender: &Sender,
         id: &HeaderValue,
     ) -> Result<Answer, Refused> {
@@ -284,7 +280,7 @@ impl Api {
     async fn accept(
         &self,
         request: &Request<()>,
-        (unread, over): (&mut Unread, &mut Over),
+        (unread, deadline): (&mut Unread, &Deadline),
         sender: &Sender,
     ) -> Result<Answer, Refused> {
         let caller = self
@@ -294,7 +290,7 @@ impl Api {
         let form = Form::of(request.headers())?;
         let hurry = || sender.peer.hurry(sender.holder);
         let bodies = self.acceptor.bodies();
-        let body = bodies.read(unread.body(), sender.holder, over, hurry);
+        let body = bodies.read(unread.body(), sender.holder, deadline, hurry);
         let body = body.await?;
         unread.ended();
         let _place = self.place(sender.holder)?;

@@ -1,7 +1,7 @@
 //! Reading bodies, within limits for each and for all of them together.
 
 use std::num::NonZero;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::form::Form;
@@ -55,9 +55,40 @@ pub struct Bodies {
     memory: Arc<Pool>,
     /// One for each processor.
     parsing: Arc<Semaphore>,
+    end: Arc<End>,
+}
+
+/// When the time of a body is over.
+#[derive(Debug)]
+pub struct Deadline {
+    by: Instant,
+    end: Arc<End>,
+}
+
+/// The end of a process, in which all bodies end.
+#[derive(Debug)]
+struct End {
     stop: CancellationToken,
     /// How long bodies may still take once `stop` is cancelled.
-    stop_time: Duration,
+    time: Duration,
+    by: OnceLock<Instant>,
+}
+
+impl Deadline {
+    /// Waits for it.
+    pub async fn over(&self) {
+        tokio::select! {
+            () = sleep_until(self.by) => {}
+            () = self.end.over() => {}
+        }
+    }
+}
+
+impl End {
+    async fn over(&self) {
+        self.stop.cancelled().await;
+        sleep_until(*self.by.get_or_init(|| Instant::now() + self.time)).await;
+    }
 }
 
 impl Bodies {
@@ -71,8 +102,11 @@ impl Bodies {
             body_time: limits.body_time(),
             memory,
             parsing: Arc::new(Semaphore::new(processors)),
-            stop,
-            stop_time: limits.grace() / 2,
+            end: Arc::new(End {
+                stop,
+                time: limits.grace() / 2,
+                by: OnceLock::new(),
+            }),
         }
     }
 
@@ -81,15 +115,11 @@ impl Bodies {
         self.body_bytes_max
     }
 
-    /// Comes back when a body that begins now has taken all of its time.
-    pub fn over(&self) -> impl Future<Output = ()> + Send + 'static {
-        let by = Instant::now() + self.body_time;
-        let (stop, stop_time) = (self.stop.clone(), self.stop_time);
-        async move {
-            tokio::select! {
-                () = sleep_until(by) => {}
-                () = async { stop.cancelled().await; sleep(stop_time).await } => {}
-            }
+    /// When a body that begins now has taken all of its time.
+    pub fn deadline(&self) -> Deadline {
+        Deadline {
+            by: Instant::now() + self.body_time,
+            end: Arc::clone(&self.end),
         }
     }
 
@@ -98,7 +128,7 @@ impl Bodies {
         self.memory.share(holder)
     }
 
-    /// Reads the body of a request until it is `over`. A large one may `hurry`.
+    /// Reads the body of a request until a deadline. A large one may `hurry`.
     ///
     /// # Errors
     /// It is broken, too large or late, or there is no memory for it.
@@ -106,7 +136,7 @@ impl Bodies {
         &self,
         body: &mut Incoming,
         holder: Holder,
-        over: impl Future<Output = ()>,
+        deadline: &Deadline,
         hurry: impl Fn() -> Option<H>,
     ) -> Result<Body, Problem> {
         let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
@@ -117,7 +147,7 @@ impl Bodies {
             // Most bodies have come with their heads, and need no timer.
             biased;
             whole = self.collect(body, holder, hurry) => whole,
-            () = over => Err(Problem::BodyLate(self.body_time)),
+            () = deadline.over() => Err(Problem::BodyLate(self.body_time)),
         }
     }
 

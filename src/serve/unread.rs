@@ -9,6 +9,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
+use super::body::Deadline;
 use crate::http::pool::Share;
 
 /// Bytes of a body that are thrown away. More is cut off; 64 MiB are the largest body that a `serve` can be told to take.
@@ -48,14 +49,14 @@ impl Unread {
         self.is_wanted = false;
     }
 
-    /// Throws away what comes, within limits, as long as it comes without a pause and until `over`.
-    pub async fn discard(&mut self, over: impl Future<Output = ()>) {
+    /// Throws away what comes, within limits, as long as it comes without a pause, until a deadline.
+    pub async fn discard(&mut self, deadline: &Deadline) {
         if self.is_wanted {
             let reading =
                 async { while let Ok(true) = timeout(SILENCE, self.read_some()).await {} };
             tokio::select! {
                 () = reading => {}
-                () = over => {}
+                () = deadline.over() => {}
             }
         }
     }
@@ -64,14 +65,14 @@ impl Unread {
     pub fn discard_rest(
         mut self,
         share: impl FnOnce() -> Option<Share>,
-        over: impl Future<Output = ()> + Send + 'static,
+        deadline: Deadline,
     ) -> Option<impl Future<Output = ()> + Send + 'static> {
         let share = self.is_wanted.then(share).flatten()?;
         Some(async move {
             let reading = async { while self.read_some().await {} };
             tokio::select! {
                 () = reading => {}
-                () = over => {}
+                () = deadline.over() => {}
             }
             drop(share);
         })
