@@ -52,7 +52,7 @@ fn open(held: &mut Held, source: u8, address: &str, count: usize, bytes: Vec<u8>
             };
             // As much as is taken without a pause.
             let write = stream.write_all(&bytes);
-            let _ = tokio::time::timeout(Duration::from_secs(1), write).await;
+            let _ = tokio::time::timeout(Duration::from_millis(200), write).await;
             streams.push(stream);
         }
         streams
@@ -151,8 +151,8 @@ async fn requests_whose_answers_are_not_read_on_many_connections() {
     // Fast senders first, for whom the system makes its buffers large.
     let fast = post("content-length: 1000000", &vec![b' '; 1_000_000]);
     let requests = [fast, GET.repeat(100_000)].concat();
-    for number in 0..10 {
-        let count = connections(3_000) / 10;
+    for number in 0..20 {
+        let count = connections(3_000) / 20;
         open(&mut held, 10 + number, address, count, requests.clone());
     }
     let streams = held.join_all().await;
