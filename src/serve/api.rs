@@ -290,6 +290,7 @@ impl Api {
         let form = Form::of(request.headers())?;
         let hurry = || sender.peer.hurry(sender.holder);
         let bodies = self.acceptor.bodies();
+        bodies.check_announced(unread.announced_bytes())?;
         let body = bodies.read(unread.body(), sender.holder, deadline, hurry);
         let body = body.await?;
         unread.ended();

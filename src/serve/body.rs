@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Incoming;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -128,6 +128,17 @@ impl Bodies {
         self.memory.share(holder)
     }
 
+    /// Refuses a body that is announced as too large, before its sender is told to go on.
+    ///
+    /// # Errors
+    /// [`Problem::BodyTooLarge`].
+    pub fn check_announced(&self, bytes: u64) -> Result<(), Problem> {
+        match bytes > self.body_bytes_max as u64 {
+            true => Err(Problem::BodyTooLarge(self.body_bytes_max)),
+            false => Ok(()),
+        }
+    }
+
     /// Reads the body of a request until a deadline. A large one may `hurry`.
     ///
     /// # Errors
@@ -139,10 +150,6 @@ impl Bodies {
         deadline: &Deadline,
         hurry: impl Fn() -> Option<H>,
     ) -> Result<Body, Problem> {
-        let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-        if announced > self.body_bytes_max {
-            return Err(Problem::BodyTooLarge(self.body_bytes_max));
-        }
         tokio::select! {
             // Most bodies have come with their heads, and need no timer.
             biased;

@@ -38,6 +38,11 @@ impl Unread {
         }
     }
 
+    /// How long it is said to be, at least.
+    pub fn announced_bytes(&self) -> u64 {
+        self.body.size_hint().lower()
+    }
+
     /// What there is to read. Whoever asked first is told to send it.
     pub fn body(&mut self) -> &mut Incoming {
         self.is_wanted = !self.body.is_end_stream();

@@ -53,7 +53,7 @@ async fn one_address_has_half_of_all_connections_at_most() {
     let told = get_from(2, &serve.address, &[]).await.unwrap();
     told.assert_away();
     assert!(
-        told.text().contains("or of your address"),
+        told.text().contains("or from your address"),
         "{}",
         told.text()
     );
@@ -82,6 +82,7 @@ async fn an_address_may_be_given_fewer_and_a_trusted_proxy_has_all() {
     await_metric(&serve, OPEN, 19.0).await;
     let reply = get_from(9, &serve.address, &[]).await.unwrap();
     assert_eq!(reply.status, 200);
+    await_metric(&serve, OPEN, 19.0).await;
     let _last = silent(9, &serve.address, 2).await;
     await_metric(&serve, &refused("too many"), 1.0).await;
     drop(proxied);
