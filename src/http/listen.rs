@@ -40,7 +40,7 @@ const DESCRIPTORS_KEPT: u32 = 256;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a connection takes beyond the buffer for its head: its tasks, and the buffer that the first 8 KiB were in.
-const CONNECTION_BYTES: usize = 14 << 10;
+const CONNECTION_BYTES: usize = 20 << 10;
 
 /// And with TLS.
 const TLS_BYTES: usize = 12 << 10;
