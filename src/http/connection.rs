@@ -60,7 +60,7 @@ pub const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: appl
     retry-after: 1\r\nconnection: close\r\ncontent-length: 170\r\n\r\n\
     {\"type\":\"about:blank\",\"title\":\"too many connections\",\"status\":503,\"detail\":\"there are too many connections, in total or from your address; come back in a second, please\"}";
 
-/// What a connection is told that there is no memory for.
+/// The answer to a connection for which memory is lacking.
 pub const NO_MEMORY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
     retry-after: 1\r\nconnection: close\r\ncontent-length: 177\r\n\r\n\
     {\"type\":\"about:blank\",\"title\":\"overloaded\",\"status\":503,\"detail\":\"there is too little memory for more connections, in total or from your address; come back in a second, please\"}";
@@ -142,7 +142,7 @@ pub fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
     protocol
 }
 
-/// Reads what a proxy says of its client.
+/// Reads the client's address, which a proxy sends first.
 ///
 /// # Errors
 /// It says something else, or nothing in time.

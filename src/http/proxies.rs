@@ -58,7 +58,7 @@ impl Proxies {
     }
 
     /// The client whose request came over a connection from `peer`: the last address of the header that is not a trusted
-    /// proxy's own, since whatever stands before it may be invented. A text that is not an address ends the search; the
+    /// proxy's own, since whatever comes before it may be invented. A text that is not an address ends the search; the
     /// proxy that has passed it on counts as the client then.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();

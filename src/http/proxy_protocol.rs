@@ -1,4 +1,4 @@
-//! The PROXY protocol, version 1 and 2: what a proxy says of its client before it passes bytes on
+//! The PROXY protocol, version 1 and 2: how a proxy names its client before it passes bytes on
 //! (<https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>).
 
 use std::io::{self, ErrorKind};
