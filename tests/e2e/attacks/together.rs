@@ -78,6 +78,18 @@ fn half_a_message() -> Vec<u8> {
     [&handshake[..], &frame].concat()
 }
 
+/// Holds what attackers have opened for a while, then lets go of it: there must be room at the peak, and little left.
+async fn withstand(siege: Siege, held: Held) {
+    let streams = held.join_all().await;
+    tokio::time::sleep(HELD).await;
+    siege.await_bystander().await;
+    let open: usize = streams.iter().map(Vec::len).sum();
+    drop(streams);
+    siege.await_given_back(LEFT_BYTES >> 10).await;
+    let stopped_by = format!("--memory-bytes-max, against {open} connections");
+    siege.end((POD_BYTES - ROOM_BYTES) >> 20, &stopped_by).await;
+}
+
 async fn all_at_once(name: &'static str, from: From) {
     let siege = Siege::begin_within(name, &[], true, Some(POD_BYTES)).await;
     let address = &siege.serve.address;
@@ -130,14 +142,7 @@ async fn all_at_once(name: &'static str, from: From) {
         .collect();
     let heads = [http2::hello(&[]), heads].concat();
     open(&mut held, from.address(11), address, 140, heads);
-    let streams = held.join_all().await;
-    tokio::time::sleep(HELD).await;
-    siege.await_bystander().await;
-    let open: usize = streams.iter().map(Vec::len).sum();
-    drop(streams);
-    siege.await_given_back(LEFT_BYTES >> 10).await;
-    let stopped_by = format!("--memory-bytes-max, against {open} connections");
-    siege.end((POD_BYTES - ROOM_BYTES) >> 20, &stopped_by).await;
+    withstand(siege, held).await;
 }
 
 /// Unread answers and unread requests fill the buffers of the system, which are the pod's memory too.
@@ -155,14 +160,7 @@ async fn requests_whose_answers_are_not_read_on_many_connections() {
         let count = connections(3_000) / 20;
         open(&mut held, 10 + number, address, count, requests.clone());
     }
-    let streams = held.join_all().await;
-    tokio::time::sleep(HELD).await;
-    siege.await_bystander().await;
-    let open: usize = streams.iter().map(Vec::len).sum();
-    drop(streams);
-    siege.await_given_back(LEFT_BYTES >> 10).await;
-    let stopped_by = format!("--memory-bytes-max, against {open} connections");
-    siege.end((POD_BYTES - ROOM_BYTES) >> 20, &stopped_by).await;
+    withstand(siege, held).await;
 }
 
 #[tokio::test]
