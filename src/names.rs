@@ -26,10 +26,7 @@ async fn within(
     match timeout(limit, lookup).await {
         Ok(Ok(found)) => Ok(found.collect()),
         Ok(Err(err)) => Err(format!("the name does not resolve: {err}")),
-        Err(_) => Err(format!(
-            "the name did not resolve within {} s",
-            limit.as_secs()
-        )),
+        Err(_) => Err(format!("the name did not resolve within {} s", limit.as_secs())),
     }
 }
 
@@ -43,9 +40,6 @@ mod tests {
         assert_eq!(found, ["[::1]:9000".parse().unwrap()]);
         let never = std::future::pending::<io::Result<std::iter::Empty<SocketAddr>>>();
         let silent = within(Duration::ZERO, never).await;
-        assert_eq!(
-            silent,
-            Err("the name did not resolve within 0 s".to_string())
-        );
+        assert_eq!(silent, Err("the name did not resolve within 0 s".to_string()));
     }
 }

@@ -1,9 +1,6 @@
 //! What a process shares with its surroundings: threads, stdout and stderr, and the signals that end it.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "here is where what is printed is escaped"
-)]
+#![expect(clippy::disallowed_methods, reason = "here is where what is printed is escaped")]
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -38,10 +35,7 @@ pub fn print(text: &str) -> bool {
     let mut state = STDOUT.lock().unwrap_or_else(PoisonError::into_inner);
     if matches!(*state, Stdout::Open) {
         let mut stdout = io::stdout().lock();
-        match stdout
-            .write_all(text.as_bytes())
-            .and_then(|()| stdout.flush())
-        {
+        match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
             Ok(()) => {}
             Err(err) if err.kind() == io::ErrorKind::BrokenPipe => *state = Stdout::Closed,
             Err(err) => *state = Stdout::Failed(err),
@@ -93,9 +87,7 @@ pub fn stderr_is_terminal() -> bool {
 /// Warns of a process that serves or consumes as root, which neither needs: a fault in it would have the whole machine.
 pub fn warn_of_root() {
     if rustix::process::geteuid().is_root() {
-        tracing::warn!(
-            "this process runs as root and needs no right of it; run it as another user"
-        );
+        tracing::warn!("this process runs as root and needs no right of it; run it as another user");
     }
 }
 

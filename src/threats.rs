@@ -56,11 +56,7 @@ fn what_the_threat_model_names_is_there() {
             found[1] += 1;
             let variable = flag.replace('-', "_").to_uppercase();
             sources.contains(&format!("\"CAPTCHA_{variable}\""))
-        } else if word.contains('_')
-            && word
-                .bytes()
-                .all(|byte| byte.is_ascii_uppercase() || byte == b'_')
-        {
+        } else if word.contains('_') && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_') {
             found[2] += 1;
             sources.contains(&format!("const {word}: "))
         } else {

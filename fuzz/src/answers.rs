@@ -32,8 +32,8 @@ use broker::records::{Limits, Record, VALUE_BYTES_MAX};
 use libfuzzer_sys::fuzz_target;
 use rskafka::protocol::api_version::ApiVersion;
 use rskafka::protocol::messages::{
-    ApiVersionsResponse, CreateTopicsResponse, ListOffsetsResponse, ReadVersionedType,
-    SaslAuthenticateResponse, SaslHandshakeResponse,
+    ApiVersionsResponse, CreateTopicsResponse, ListOffsetsResponse, ReadVersionedType, SaslAuthenticateResponse,
+    SaslHandshakeResponse,
 };
 use rskafka::protocol::primitives::Int16;
 
@@ -105,10 +105,7 @@ fn records(answer: &[u8]) {
 /// What holds for all that is read.
 fn check(records: &[Record], from: i64, next: i64, limits: Limits) {
     let offsets: Vec<_> = records.iter().map(|record| record.offset).collect();
-    assert!(
-        offsets.is_sorted_by(|one, other| one < other),
-        "{offsets:?}"
-    );
+    assert!(offsets.is_sorted_by(|one, other| one < other), "{offsets:?}");
     assert!(offsets.first().is_none_or(|first| *first >= from));
     assert!(offsets.last().is_none_or(|last| *last < next));
     let bytes = |record: &Record| record.value.as_ref().map_or(0, Vec::len);

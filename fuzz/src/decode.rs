@@ -96,11 +96,7 @@ fn one_record(bytes: &[u8], document: &Result<Vec<Event>, Rejection>) {
 }
 
 /// A document on one line is a line, but for arrays, and for pointers, which begin with the number of the line.
-fn one_line(
-    bytes: &[u8],
-    document: &Result<Vec<Event>, Rejection>,
-    lines: &Result<Vec<Event>, Rejection>,
-) {
+fn one_line(bytes: &[u8], document: &Result<Vec<Event>, Rejection>, lines: &Result<Vec<Event>, Rejection>) {
     let blank = |byte: &u8| b" \t\r".contains(byte);
     if bytes.iter().all(blank) {
         assert!(matches!(lines, Err(Rejection::Invalid { .. })) && document.is_err());
@@ -114,10 +110,7 @@ fn one_line(
             assert_eq!(errors[0].pointer, "/0");
         }
         (
-            Err(Rejection::Invalid {
-                events: 1,
-                errors: one,
-            }),
+            Err(Rejection::Invalid { events: 1, errors: one }),
             Err(Rejection::Invalid {
                 events: 1,
                 errors: other,

@@ -48,11 +48,7 @@ fuzz_target!(|segments: &[u8]| {
 struct InPieces(Cursor<Vec<u8>>);
 
 impl AsyncRead for InPieces {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let mut few = buf.take(7);
         let polled = Pin::new(&mut self.0).poll_read(cx, &mut few);
         let read = few.filled().len();
@@ -64,9 +60,7 @@ impl AsyncRead for InPieces {
 }
 
 /// What is handed over of a stream, and why it ended.
-async fn passed(
-    stream: impl AsyncRead + Unpin + Send + Sync + 'static,
-) -> (Vec<u8>, Option<String>) {
+async fn passed(stream: impl AsyncRead + Unpin + Send + Sync + 'static) -> (Vec<u8>, Option<String>) {
     let (mut checked, refusal) = packets::check(stream);
     let mut passed = Vec::new();
     let _ = checked.read_to_end(&mut passed).await;

@@ -81,10 +81,7 @@ fn write_answers(folder: &str) -> std::io::Result<()> {
         let batches = std::fs::read(&path)?;
         let answer = answer::WITH_BATCHES.around(&batches);
         for (kind, bytes) in [(0, &answer), (1, &batches), (2, &batches)] {
-            std::fs::write(
-                format!("{folder}/{name}-{kind}"),
-                [&[kind], &bytes[..]].concat(),
-            )?;
+            std::fs::write(format!("{folder}/{name}-{kind}"), [&[kind], &bytes[..]].concat())?;
         }
     }
     Ok(())
@@ -120,10 +117,7 @@ fn write_frames(folder: &str) -> std::io::Result<()> {
         [long, frame(0x88, b"")].concat(),
     ];
     for (number, message) in messages.iter().enumerate() {
-        std::fs::write(
-            format!("{folder}/frames-{number}"),
-            [&[5], &message[..]].concat(),
-        )?;
+        std::fs::write(format!("{folder}/frames-{number}"), [&[5], &message[..]].concat())?;
     }
     Ok(())
 }

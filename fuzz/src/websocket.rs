@@ -3,10 +3,7 @@
 
 #![no_main]
 
-#[allow(
-    dead_code,
-    reason = "the product's own module, of which not all is fuzzed"
-)]
+#[allow(dead_code, reason = "the product's own module, of which not all is fuzzed")]
 #[path = "../../src/http/websocket.rs"]
 mod websocket;
 

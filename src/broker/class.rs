@@ -61,10 +61,8 @@ fn meaning(error: ProtocolError) -> Option<&'static Meaning> {
 }
 
 const LOOK: &str = "look at kafka's log";
-const LEADER: &str =
-    "wait until the partition has a leader; if it stays so, start the broker that is missing";
-const REPLICAS: &str =
-    "start the brokers that are missing: fewer replicas than min.insync.replicas are in sync";
+const LEADER: &str = "wait until the partition has a leader; if it stays so, start the broker that is missing";
+const REPLICAS: &str = "start the brokers that are missing: fewer replicas than min.insync.replicas are in sync";
 const BATCH: &str = "set max.message.bytes of the topic to 1048588 or more";
 
 const fn hold(code: i16, error: ProtocolError, advice: &'static str) -> Meaning {
@@ -90,11 +88,7 @@ static KNOWN: [Meaning; 16] = [
         ProtocolError::CorruptMessage,
         "see the disks of kafka's brokers, and their logs",
     ),
-    hold(
-        3,
-        ProtocolError::UnknownTopicOrPartition,
-        "run `captcha migrate`",
-    ),
+    hold(3, ProtocolError::UnknownTopicOrPartition, "run `captcha migrate`"),
     hold(5, ProtocolError::LeaderNotAvailable, LEADER),
     hold(6, ProtocolError::NotLeaderOrFollower, LEADER),
     hold(
@@ -131,11 +125,7 @@ static KNOWN: [Meaning; 16] = [
         ProtocolError::KafkaStorageError,
         "see the disks of kafka's brokers, and their logs",
     ),
-    hold(
-        89,
-        ProtocolError::ThrottlingQuotaExceeded,
-        "raise the quota of captcha",
-    ),
+    hold(89, ProtocolError::ThrottlingQuotaExceeded, "raise the quota of captcha"),
 ];
 
 #[cfg(test)]

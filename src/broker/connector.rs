@@ -46,12 +46,7 @@ pub struct SecurityArgs {
     kafka_tls: bool,
 
     /// Authorities that may sign the brokers' certificates, PEM [default: the system's]
-    #[arg(
-        long,
-        env = "CAPTCHA_KAFKA_CA_FILE",
-        value_name = "FILE",
-        requires = "kafka_tls"
-    )]
+    #[arg(long, env = "CAPTCHA_KAFKA_CA_FILE", value_name = "FILE", requires = "kafka_tls")]
     kafka_ca_file: Option<PathBuf>,
 
     /// Our own certificate chain for brokers that ask for one, PEM
@@ -174,13 +169,10 @@ impl Connector {
         if let Some((mechanism, user)) = args.kafka_sasl_mechanism.zip(args.kafka_user) {
             let file = args.kafka_password_file.map(Password::File);
             let password = file.or(args.kafka_password.map(Password::Given));
-            let password = password.with_context(|| {
-                format!("kafka: user {user} has no password; give --kafka-password-file")
-            })?;
+            let password =
+                password.with_context(|| format!("kafka: user {user} has no password; give --kafka-password-file"))?;
             if mechanism == Mechanism::Plain && tls.is_none() {
-                bail!(
-                    "kafka: sasl plain would send the password in the clear; add --kafka-tls, or use scram-sha-512"
-                );
+                bail!("kafka: sasl plain would send the password in the clear; add --kafka-tls, or use scram-sha-512");
             }
             password.read().context("kafka")?;
             login = Some(Login {
@@ -189,11 +181,7 @@ impl Connector {
                 password,
             });
         }
-        Ok(Connector {
-            tls,
-            login,
-            addresses,
-        })
+        Ok(Connector { tls, login, addresses })
     }
 
     /// A connection that speaks Kafka's protocol and nothing more, for answers up to a size.
@@ -201,13 +189,8 @@ impl Connector {
     /// # Errors
     /// Nobody answers within a second, the greeting is not over within three more, or somebody is not who they should
     /// be. The error says what is wrong and what to do.
-    pub async fn messenger(
-        &self,
-        address: &str,
-        answer_bytes_max: usize,
-    ) -> anyhow::Result<Messenger<Wire>> {
-        self.messenger_over(address, answer_bytes_max, |wire| wire)
-            .await
+    pub async fn messenger(&self, address: &str, answer_bytes_max: usize) -> anyhow::Result<Messenger<Wire>> {
+        self.messenger_over(address, answer_bytes_max, |wire| wire).await
     }
 
     /// The same over what is made of the connection, such as a buffered one.
@@ -271,14 +254,11 @@ impl Connector {
 
     /// A plain connection, whose error says what is wrong.
     async fn open(&self, address: &str) -> anyhow::Result<TcpStream> {
-        let failed =
-            |reason: String| Transient(format!("cannot connect to kafka at {address}{reason}"));
+        let failed = |reason: String| Transient(format!("cannot connect to kafka at {address}{reason}"));
         let origin = self.origin(address);
-        let found = names::resolve(address).await.map_err(|reason| {
-            failed(format!(
-                ": {reason}; check {origin}, and the dns of this machine"
-            ))
-        })?;
+        let found = names::resolve(address)
+            .await
+            .map_err(|reason| failed(format!(": {reason}; check {origin}, and the dns of this machine")))?;
         let advice = format!("check {origin}, and that kafka runs");
         match timeout(CONNECT_TIMEOUT, TcpStream::connect(found.as_slice())).await {
             Ok(Ok(stream)) => {
@@ -311,9 +291,7 @@ impl Connector {
             if let Some(RequestError::Poisoned(inner)) = err.downcast_ref() {
                 return self.tls_trouble(inner.as_ref());
             }
-            let words = err
-                .downcast_ref::<io::Error>()
-                .and_then(|err| tls.in_words(err));
+            let words = err.downcast_ref::<io::Error>().and_then(|err| tls.in_words(err));
             if words.is_some() {
                 return words;
             }
@@ -332,10 +310,7 @@ impl Connector {
             Some(reason) => {
                 anyhow::anyhow!("cannot talk to kafka at {address}: {reason}; {advice}")
             }
-            None => Transient(format!(
-                "cannot talk to kafka at {address}: {err}; {advice}"
-            ))
-            .into(),
+            None => Transient(format!("cannot talk to kafka at {address}: {err}; {advice}")).into(),
         }
     }
 }
@@ -354,19 +329,15 @@ impl Login {
         let Err(err) = messenger.do_sasl(self.mechanism.with(credentials)).await else {
             return Ok(());
         };
-        let refused =
-            format!("kafka at {address} refused the login of user {user} with {mechanism}");
+        let refused = format!("kafka at {address} refused the login of user {user} with {mechanism}");
         Err(match err {
-            SaslError::ApiError(
-                ProtocolError::UnsupportedSaslMechanism | ProtocolError::IllegalSaslState,
-            )
+            SaslError::ApiError(ProtocolError::UnsupportedSaslMechanism | ProtocolError::IllegalSaslState)
             | SaslError::UnsupportedSaslMechanism => anyhow::anyhow!(
                 "{refused}: that port does not offer it; check --kafka-sasl-mechanism and --kafka-brokers"
             ),
-            SaslError::ApiError(ProtocolError::SaslAuthenticationFailed)
-            | SaslError::SaslSessionError(_) => anyhow::anyhow!(
-                "{refused}: wrong user or password; check --kafka-user and its password"
-            ),
+            SaslError::ApiError(ProtocolError::SaslAuthenticationFailed) | SaslError::SaslSessionError(_) => {
+                anyhow::anyhow!("{refused}: wrong user or password; check --kafka-user and its password")
+            }
             err => Transient(format!("{refused}: {err}; look at kafka's log")).into(),
         })
     }

@@ -29,8 +29,7 @@ const RESOURCE_TOPIC: i8 = 2;
 impl RequestBody for DescribeTopicConfig {
     type ResponseBody = TopicConfig;
     const API_KEY: ApiKey = ApiKey::DescribeConfigs;
-    const API_VERSION_RANGE: ApiVersionRange =
-        ApiVersionRange::new(ApiVersion(Int16(1)), ApiVersion(Int16(1)));
+    const API_VERSION_RANGE: ApiVersionRange = ApiVersionRange::new(ApiVersion(Int16(1)), ApiVersion(Int16(1)));
     const FIRST_TAGGED_FIELD_IN_REQUEST_VERSION: ApiVersion = ApiVersion(Int16(4));
 }
 
@@ -90,16 +89,12 @@ mod tests {
         ] {
             bytes.extend_from_slice(part);
         }
-        let answer =
-            TopicConfig::read_versioned(&mut Cursor::new(bytes), ApiVersion(Int16(1))).unwrap();
+        let answer = TopicConfig::read_versioned(&mut Cursor::new(bytes), ApiVersion(Int16(1))).unwrap();
         assert_eq!(answer.error, None);
         let config: Vec<_> = answer.config.into_iter().collect();
         assert_eq!(
             config,
-            [
-                ("a".to_string(), "1".to_string()),
-                ("b".to_string(), String::new())
-            ]
+            [("a".to_string(), "1".to_string()), ("b".to_string(), String::new())]
         );
     }
 }

@@ -64,8 +64,7 @@ const READ_COMMITTED: i8 = 1;
 impl RequestBody for Fetch {
     type ResponseBody = FetchAnswer;
     const API_KEY: ApiKey = ApiKey::Fetch;
-    const API_VERSION_RANGE: ApiVersionRange =
-        ApiVersionRange::new(ApiVersion(Int16(13)), ApiVersion(Int16(13)));
+    const API_VERSION_RANGE: ApiVersionRange = ApiVersionRange::new(ApiVersion(Int16(13)), ApiVersion(Int16(13)));
     const FIRST_TAGGED_FIELD_IN_REQUEST_VERSION: ApiVersion = ApiVersion(Int16(12));
 }
 
@@ -172,11 +171,7 @@ impl FetchAnswer {
                     aborted.remove(&batch.producer);
                     reached
                 }
-                Entry::Batch(batch)
-                    if batch.is_transactional() && aborted.contains(&batch.producer) =>
-                {
-                    reached
-                }
+                Entry::Batch(batch) if batch.is_transactional() && aborted.contains(&batch.producer) => reached,
                 Entry::Batch(batch) => batch.take(from, &mut taken)?,
                 Entry::Old(message) => {
                     message.take(from, &mut taken);
@@ -197,8 +192,8 @@ impl FetchAnswer {
 mod tests {
     use super::*;
     use rskafka::protocol::record::{
-        ControlBatchOrRecords, ControlBatchRecord, Record as Inside, RecordBatch,
-        RecordBatchCompression, RecordBatchTimestampType,
+        ControlBatchOrRecords, ControlBatchRecord, Record as Inside, RecordBatch, RecordBatchCompression,
+        RecordBatchTimestampType,
     };
     use std::io::Cursor;
 
@@ -272,9 +267,7 @@ mod tests {
             data(8, 7, &["d"]),
             marker(9, 8),
         ];
-        let (records, next) = answer(&[(7, 5)], &batches)
-            .records(4, Limits::DEFAULT)
-            .unwrap();
+        let (records, next) = answer(&[(7, 5)], &batches).records(4, Limits::DEFAULT).unwrap();
         let seen = values(&records);
         let wanted = [(4, "b"), (6, "c"), (8, "d")].map(|(at, text)| (at, text.to_string()));
         assert_eq!((seen.as_slice(), next), (&wanted[..], 10));
@@ -288,23 +281,14 @@ mod tests {
         batch.max_timestamp = 9_000;
         batch.timestamp_type = RecordBatchTimestampType::LogAppendTime;
         let (records, _) = answer(&[], &[batch]).records(0, Limits::DEFAULT).unwrap();
-        let times: Vec<i64> = records
-            .iter()
-            .map(|record| record.timestamp_millis)
-            .collect();
+        let times: Vec<i64> = records.iter().map(|record| record.timestamp_millis).collect();
         assert_eq!(times, [9_000, 9_000]);
     }
 
     #[test]
     fn a_transaction_that_began_before_the_answer_is_known_too() {
-        let batches = [
-            data(10, 7, &["gone"]),
-            marker(11, 7),
-            data(12, 7, &["kept"]),
-        ];
-        let (records, next) = answer(&[(7, 2)], &batches)
-            .records(10, Limits::DEFAULT)
-            .unwrap();
+        let batches = [data(10, 7, &["gone"]), marker(11, 7), data(12, 7, &["kept"])];
+        let (records, next) = answer(&[(7, 2)], &batches).records(10, Limits::DEFAULT).unwrap();
         assert_eq!(values(&records), [(12, "kept".to_string())]);
         assert_eq!(next, 13);
     }
@@ -345,10 +329,7 @@ mod tests {
         }
         let mut answer = answer(&[], &[data(0, -1, &["a"])]);
         answer.batches[22] ^= 0x20;
-        assert!(
-            answer.records(0, Limits::DEFAULT).is_err(),
-            "called a marker"
-        );
+        assert!(answer.records(0, Limits::DEFAULT).is_err(), "called a marker");
     }
 
     #[test]
@@ -368,10 +349,7 @@ mod tests {
         let answer = FetchAnswer::read_versioned(&mut cursor, ApiVersion(Int16(13))).unwrap();
         assert_eq!(cursor.position(), cursor.get_ref().len() as u64);
         assert_eq!(answer.error, None);
-        assert_eq!(
-            (answer.high_watermark, answer.aborted),
-            (Some(9), vec![(7, 5)])
-        );
+        assert_eq!((answer.high_watermark, answer.aborted), (Some(9), vec![(7, 5)]));
         assert_eq!(answer.batches, b"xy");
     }
 

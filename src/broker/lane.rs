@@ -145,8 +145,7 @@ impl Runner {
             let began = Instant::now();
             let producing = self.produce(&mut connection, &batches);
             let produced = timeout(PRODUCE_TIMEOUT, producing).await;
-            let produced =
-                produced.unwrap_or_else(|_| Err(self.unanswered(began < throttled_until)));
+            let produced = produced.unwrap_or_else(|_| Err(self.unanswered(began < throttled_until)));
             if let Ok(Produced { throttle_ms, .. }) = &produced {
                 throttled_until = Instant::now() + millis(*throttle_ms);
             }
@@ -214,17 +213,13 @@ impl Runner {
         };
         let produce = Produce {
             topic: self.broker.topic().as_str(),
-            batches: batches
-                .iter()
-                .map(|(at, batch)| (*at, batch.arrived()))
-                .collect(),
+            batches: batches.iter().map(|(at, batch)| (*at, batch.arrived())).collect(),
             wait_ms: REPLICAS_WAIT_MS,
             bytes: batches.values().map(|batch| batch.bytes).sum(),
         };
         let produced = connected.request(produce).await;
-        let produced = produced.with_context(|| {
-            format!("kafka at {} did not confirm; look at its log", self.address)
-        })?;
+        let produced =
+            produced.with_context(|| format!("kafka at {} did not confirm; look at its log", self.address))?;
         *connection = Some(connected);
         Ok(produced)
     }
@@ -238,13 +233,11 @@ impl Runner {
         for (partition, Batch { jobs, .. }) in batches {
             match (produced.get(&partition), &failed) {
                 (Some(Ok(taken)), _) => self.confirm(partition, jobs, taken.offset),
-                (Some(Err(error)), _) => {
-                    self.fail(partition, jobs, self.refused(partition, *error))
-                }
+                (Some(Err(error)), _) => self.fail(partition, jobs, self.refused(partition, *error)),
                 (None, failed) => {
-                    let reason = failed.clone().unwrap_or_else(|| {
-                        format!("kafka at {} says nothing of a partition", self.address)
-                    });
+                    let reason = failed
+                        .clone()
+                        .unwrap_or_else(|| format!("kafka at {} says nothing of a partition", self.address));
                     let may_pass = true;
                     self.fail(partition, jobs, Failure { reason, may_pass });
                 }
@@ -256,9 +249,7 @@ impl Runner {
         let (address, topic) = (&self.address, self.broker.topic());
         let why = explain_code(error, None);
         Failure {
-            reason: format!(
-                "kafka at {address} did not take records of {topic}:{partition}: {why}"
-            ),
+            reason: format!("kafka at {address} did not take records of {topic}:{partition}: {why}"),
             may_pass: matches!(
                 error,
                 ProtocolError::NotLeaderOrFollower | ProtocolError::LeaderNotAvailable
@@ -284,8 +275,7 @@ impl Runner {
         };
         let now = Instant::now();
         let since = switch.failing_since(partition);
-        let pause =
-            AGAIN_AFTER * 2_u32.pow(jobs.iter().map(|job| job.tries).max().unwrap_or(0).min(8));
+        let pause = AGAIN_AFTER * 2_u32.pow(jobs.iter().map(|job| job.tries).max().unwrap_or(0).min(8));
         let pause = pause.min(AGAIN_AFTER_MAX);
         let is_early = failure.may_pass && now - since < PATIENCE;
         let (again, over): (Vec<_>, Vec<_>) = jobs
@@ -306,11 +296,7 @@ impl Runner {
 }
 
 /// How it went.
-fn requested(
-    elapsed: Duration,
-    batches: &BTreeMap<i32, Batch>,
-    produced: &anyhow::Result<Produced>,
-) -> Requested {
+fn requested(elapsed: Duration, batches: &BTreeMap<i32, Batch>, produced: &anyhow::Result<Produced>) -> Requested {
     let mut requested = Requested {
         elapsed,
         is_confirmed: false,
@@ -352,11 +338,7 @@ async fn send_again(jobs: Vec<Job>, reason: Arc<str>, pause: Duration, switch: W
 }
 
 /// The first job and what has gathered behind it, as far as somebody still waits for it, up to one request.
-fn gather(
-    first: Job,
-    jobs: &mut mpsc::UnboundedReceiver<Job>,
-    next: &mut Option<Job>,
-) -> BTreeMap<i32, Batch> {
+fn gather(first: Job, jobs: &mut mpsc::UnboundedReceiver<Job>, next: &mut Option<Job>) -> BTreeMap<i32, Batch> {
     let now = Instant::now();
     let mut batches = BTreeMap::<i32, Batch>::new();
     let mut bytes = 0;

@@ -51,10 +51,7 @@ impl Leaders {
 
     /// Forgets those that are gone, and those that cannot be reached and lead nothing any more.
     pub fn keep(&self, described: &Described) {
-        let leading = described
-            .partitions
-            .iter()
-            .map(|partition| partition.leader);
+        let leading = described.partitions.iter().map(|partition| partition.leader);
         let leading: HashSet<i32> = leading.collect();
         let brokers = described.brokers.iter();
         let brokers: BTreeMap<&str, bool> = brokers
@@ -72,9 +69,7 @@ impl Leaders {
     pub fn reach<'a>(&self, leaders: impl IntoIterator<Item = &'a str>) -> Reach {
         let leaders: HashSet<&str> = leaders.into_iter().collect();
         self.open(|tried| {
-            let known = tried
-                .iter()
-                .filter(|(leader, _)| leaders.contains(leader.as_str()));
+            let known = tried.iter().filter(|(leader, _)| leaders.contains(leader.as_str()));
             let known: Vec<_> = known.map(|(_, failed)| failed.as_deref()).collect();
             let reasons: Vec<&str> = known.iter().flatten().copied().collect();
             match (known.len(), reasons.len()) {
@@ -104,8 +99,7 @@ impl Collector for Leaders {
         let tried = self.open(|tried| tried.clone());
         let help = "1 if a leader of partitions was reached when it was tried last, at the address that Kafka gives for \
                     it, else 0.";
-        let mut metric =
-            encoder.encode_descriptor("leader_reachable", help, None, MetricType::Gauge)?;
+        let mut metric = encoder.encode_descriptor("leader_reachable", help, None, MetricType::Gauge)?;
         for (leader, failed) in &tried {
             let level = ConstGauge::new(i64::from(failed.is_none()));
             level.encode(metric.encode_family(&[("leader", leader.as_str())])?)?;
@@ -130,10 +124,7 @@ mod tests {
         assert_eq!(leaders.reach(["a", "b"]), Reach::Some("no b".to_string()));
         assert_eq!(leaders.reach(["b"]), Reach::None("no b".to_string()));
         leaders.tried("a", &Err::<(), _>(anyhow!("no a")));
-        assert_eq!(
-            leaders.reach(["a", "b"]),
-            Reach::None("no a; no b".to_string())
-        );
+        assert_eq!(leaders.reach(["a", "b"]), Reach::None("no a; no b".to_string()));
         for more in ["c", "d", "e"] {
             leaders.tried(more, &Err::<(), _>(anyhow!("no {more}")));
         }

@@ -44,11 +44,7 @@ impl Broker {
     ///
     /// # Errors
     /// As [`Broker::reader`], or the log ends before the offset.
-    pub async fn first_record(
-        &self,
-        number: i32,
-        from: i64,
-    ) -> anyhow::Result<(Option<Record>, i64)> {
+    pub async fn first_record(&self, number: i32, from: i64) -> anyhow::Result<(Option<Record>, i64)> {
         let reader = self.reader(number).await?;
         let mut fetched = reader.fetch(from, Reader::ONE_BATCH).await;
         if matches!(fetched, Err(FetchError::OutOfRange)) {
@@ -124,9 +120,7 @@ impl Log {
             bail!("kafka's log of {name} begins at {next} and does not have it");
         }
         if end < next || start < next {
-            bail!(
-                "kafka's log of {name} has the offsets {start} to {end}, but {next} comes next: {LOST_ITS_END}"
-            );
+            bail!("kafka's log of {name} has the offsets {start} to {end}, but {next} comes next: {LOST_ITS_END}");
         }
         tracing::warn!(log = %name, from = next, to = start, "kafka dropped records before they were read");
         self.next = start;
@@ -166,9 +160,7 @@ impl Log {
                 self.name,
                 raise_quota("consumer_byte_rate")
             ),
-            Ok(Fetched { records, .. }) => {
-                Ok(records.into_iter().find(|record| record.offset == offset))
-            }
+            Ok(Fetched { records, .. }) => Ok(records.into_iter().find(|record| record.offset == offset)),
             Err(FetchError::OutOfRange) => Ok(None),
             Err(FetchError::Failed(err)) => Err(err),
         }

@@ -11,8 +11,7 @@ use rskafka::protocol::messages::{
     ReadVersionedError, ReadVersionedType, RequestBody, WriteVersionedError, WriteVersionedType,
 };
 use rskafka::protocol::primitives::{
-    Boolean, CompactArray, CompactNullableString, CompactString, Int16, Int32, TaggedFields,
-    UnsignedVarint,
+    Boolean, CompactArray, CompactNullableString, CompactString, Int16, Int32, TaggedFields, UnsignedVarint,
 };
 use rskafka::protocol::traits::{ReadError, ReadType, WriteType};
 use uuid::Uuid;
@@ -47,8 +46,7 @@ pub struct DescribedPartition {
 impl RequestBody for DescribeTopic {
     type ResponseBody = Described;
     const API_KEY: ApiKey = ApiKey::Metadata;
-    const API_VERSION_RANGE: ApiVersionRange =
-        ApiVersionRange::new(ApiVersion(Int16(12)), ApiVersion(Int16(12)));
+    const API_VERSION_RANGE: ApiVersionRange = ApiVersionRange::new(ApiVersion(Int16(12)), ApiVersion(Int16(12)));
     const FIRST_TAGGED_FIELD_IN_REQUEST_VERSION: ApiVersion = ApiVersion(Int16(9));
 }
 
@@ -117,10 +115,7 @@ pub(super) fn read_length<R: Read>(reader: &mut R) -> Result<u64, ReadError> {
 }
 
 /// Writes the length of a compact array.
-pub(super) fn write_length<W: Write>(
-    writer: &mut W,
-    length: u64,
-) -> Result<(), WriteVersionedError> {
+pub(super) fn write_length<W: Write>(writer: &mut W, length: u64) -> Result<(), WriteVersionedError> {
     Ok(UnsignedVarint(length + 1).write(writer)?)
 }
 
@@ -133,9 +128,9 @@ pub(super) fn read_uuid<R: Read>(reader: &mut R) -> Result<Uuid, ReadError> {
 
 /// Writes 16 bytes.
 pub(super) fn write_uuid<W: Write>(writer: &mut W, id: Uuid) -> Result<(), WriteVersionedError> {
-    writer.write_all(id.as_bytes()).map_err(|err| {
-        WriteVersionedError::WriteError(rskafka::protocol::traits::WriteError::IO(err))
-    })
+    writer
+        .write_all(id.as_bytes())
+        .map_err(|err| WriteVersionedError::WriteError(rskafka::protocol::traits::WriteError::IO(err)))
 }
 
 #[cfg(test)]

@@ -75,12 +75,7 @@ pub struct Args {
 #[group(skip)]
 pub struct TopicArgs {
     /// Topic of the events
-    #[arg(
-        long,
-        env = "CAPTCHA_KAFKA_TOPIC",
-        value_name = "NAME",
-        default_value = "captcha"
-    )]
+    #[arg(long, env = "CAPTCHA_KAFKA_TOPIC", value_name = "NAME", default_value = "captcha")]
     kafka_topic: TopicName,
 }
 
@@ -202,10 +197,7 @@ impl Broker {
     }
 
     /// Begins with the address that answered last.
-    async fn first_that_answers<'a, T, F>(
-        &'a self,
-        connect: impl Fn(&'a str) -> F,
-    ) -> anyhow::Result<T>
+    async fn first_that_answers<'a, T, F>(&'a self, connect: impl Fn(&'a str) -> F) -> anyhow::Result<T>
     where
         F: Future<Output = anyhow::Result<T>>,
     {

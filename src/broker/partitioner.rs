@@ -45,10 +45,7 @@ mod tests {
             ("foobar", -790_332_482),
             ("a-little-bit-long-string", -985_981_536),
             ("a-little-bit-longer-string", -1_486_304_829),
-            (
-                "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8",
-                -58_897_971,
-            ),
+            ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
             ("abc", 479_470_107),
         ] {
             assert_eq!(murmur2(key.as_bytes()) as i32, hash, "{key}");
@@ -62,10 +59,7 @@ mod tests {
             let key = format!("00000000-0000-4000-8000-{number:012}");
             seen[partition_for(key.as_bytes(), 7) as usize] += 1;
         }
-        assert!(
-            seen.iter().all(|count| (800..1_200).contains(count)),
-            "{seen:?}"
-        );
+        assert!(seen.iter().all(|count| (800..1_200).contains(count)), "{seen:?}");
         assert_eq!(partition_for(b"any", 1), 0);
     }
 }

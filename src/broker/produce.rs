@@ -77,8 +77,7 @@ const BEFORE_LENGTH_COUNTS: usize = 12;
 impl RequestBody for Produce<'_> {
     type ResponseBody = Produced;
     const API_KEY: ApiKey = ApiKey::Produce;
-    const API_VERSION_RANGE: ApiVersionRange =
-        ApiVersionRange::new(ApiVersion(Int16(7)), ApiVersion(Int16(7)));
+    const API_VERSION_RANGE: ApiVersionRange = ApiVersionRange::new(ApiVersion(Int16(7)), ApiVersion(Int16(7)));
     const FIRST_TAGGED_FIELD_IN_REQUEST_VERSION: ApiVersion = ApiVersion(Int16(9));
 }
 
@@ -193,10 +192,7 @@ impl<R: Read> ReadVersionedType<R> for Produced {
                     _ => TimestampType::LogAppendTime,
                 };
                 Int64::read(reader)?; // first offset of the log
-                let taken = Taken {
-                    offset,
-                    timestamp_type,
-                };
+                let taken = Taken { offset, timestamp_type };
                 partitions.push((partition, error.map_or(Ok(taken), Err)));
             }
         }
@@ -210,13 +206,10 @@ impl<R: Read> ReadVersionedType<R> for Produced {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rskafka::protocol::messages::{
-        ProduceRequest, ProduceRequestPartitionData, ProduceRequestTopicData,
-    };
+    use rskafka::protocol::messages::{ProduceRequest, ProduceRequestPartitionData, ProduceRequestTopicData};
     use rskafka::protocol::primitives::Records;
     use rskafka::protocol::record::{
-        ControlBatchOrRecords, Record, RecordBatch, RecordBatchCompression,
-        RecordBatchTimestampType,
+        ControlBatchOrRecords, Record, RecordBatch, RecordBatchCompression, RecordBatchTimestampType,
     };
     use std::io::Cursor;
 
@@ -325,12 +318,7 @@ mod tests {
         bytes.extend(7_i32.to_be_bytes());
         let mut cursor = Cursor::new(bytes);
         let answer = Produced::read_versioned(&mut cursor, VERSION).unwrap();
-        let taken = |offset, timestamp_type| {
-            Ok(Taken {
-                offset,
-                timestamp_type,
-            })
-        };
+        let taken = |offset, timestamp_type| Ok(Taken { offset, timestamp_type });
         let partitions = vec![
             (3, taken(9, TimestampType::CreateTime)),
             (4, taken(7, TimestampType::LogAppendTime)),

@@ -139,11 +139,7 @@ impl Producer {
     ///
     /// # Errors
     /// [`SendError`], after 4.5 seconds at most.
-    pub async fn send(
-        &self,
-        records: Vec<Outgoing>,
-        arrival: DateTime<Utc>,
-    ) -> Result<Vec<Receipt>, SendError> {
+    pub async fn send(&self, records: Vec<Outgoing>, arrival: DateTime<Utc>) -> Result<Vec<Receipt>, SendError> {
         let deadline = Instant::now() + CONFIRM_TIMEOUT;
         // Before anything is waited for, so that what waits for Kafka itself is bounded too.
         let mut share = self.share(&records)?;
@@ -275,10 +271,7 @@ async fn probe(broker: Broker, switch: Arc<Switch>, report: impl Fn(Status) + Se
             Ok(described) => {
                 fit(&switch, &broker, &described, &mut fewer);
                 let lanes = switch.lanes().unwrap_or_default();
-                match broker
-                    .leaders
-                    .reach(lanes.iter().map(|lane| &*lane.address))
-                {
+                match broker.leaders.reach(lanes.iter().map(|lane| &*lane.address)) {
                     Reach::Unknown if first_looks.next().is_some() => {
                         sleep(LOOK_SOON).await;
                         continue;
@@ -327,11 +320,7 @@ fn fit(switch: &Arc<Switch>, broker: &Broker, described: &Described, fewer: &mut
         return;
     }
     if before != count && before != 0 {
-        tracing::warn!(
-            from = before,
-            to = count,
-            "the number of partitions changed"
-        );
+        tracing::warn!(from = before, to = count, "the number of partitions changed");
     }
     let mut lanes: HashMap<&str, Lane> = HashMap::new();
     for lane in known.iter().filter(|lane| !lane.jobs.is_closed()) {
@@ -355,13 +344,9 @@ fn leaders<'a>(described: &'a Described, known: &[&'a str]) -> Vec<&'a str> {
     let any = described.brokers.first().map(|(_, address)| &**address);
     let leader = |number: i32| {
         let leader = leaders.get(&number).and_then(|id| brokers.get(id)).copied();
-        leader
-            .or_else(|| known.get(number as usize).copied())
-            .or(any)
+        leader.or_else(|| known.get(number as usize).copied()).or(any)
     };
-    (0..described.partitions.len() as i32)
-        .map_while(leader)
-        .collect()
+    (0..described.partitions.len() as i32).map_while(leader).collect()
 }
 
 #[cfg(test)]
@@ -404,10 +389,7 @@ mod tests {
         for chunk in chunks(records, 2) {
             let bytes: usize = chunk.records.iter().map(cost).sum();
             assert_eq!(bytes, chunk.bytes);
-            assert!(
-                bytes <= BATCH_BYTES_MAX || chunk.records.len() == 1,
-                "{bytes}"
-            );
+            assert!(bytes <= BATCH_BYTES_MAX || chunk.records.len() == 1, "{bytes}");
             count += chunk.records.len();
         }
         assert_eq!(count, 41);
@@ -434,10 +416,7 @@ mod tests {
         assert_eq!(leaders(&topic, &[]), ["b8", "b7", "b8"]);
         assert_eq!(leaders(&topic, &["b1", "b1", "b1"]), ["b8", "b7", "b8"]);
         let topic = described(&[7, 8], &[-1, 7, -1, 9]);
-        assert_eq!(
-            leaders(&topic, &["b1", "b8", "b8"]),
-            ["b1", "b7", "b8", "b7"]
-        );
+        assert_eq!(leaders(&topic, &["b1", "b8", "b8"]), ["b1", "b7", "b8", "b7"]);
         assert!(leaders(&described(&[], &[-1]), &[]).is_empty());
     }
 
@@ -450,26 +429,17 @@ mod tests {
             },
             security: Default::default(),
         };
-        let (broker, switch) = (
-            Broker::new(args).unwrap(),
-            Arc::new(Switch::new(Box::new(|_| {}))),
-        );
+        let (broker, switch) = (Broker::new(args).unwrap(), Arc::new(Switch::new(Box::new(|_| {}))));
         let mut fewer = 0;
         let mut look = |leaders: &[i32]| {
             fit(&switch, &broker, &described(&[7, 8], leaders), &mut fewer);
             switch.lanes().unwrap()
         };
         let first = look(&[7, 8, 7]);
-        assert!(
-            first[0].jobs.same_channel(&first[2].jobs),
-            "one lane for one broker"
-        );
+        assert!(first[0].jobs.same_channel(&first[2].jobs), "one lane for one broker");
         assert!(!first[0].jobs.same_channel(&first[1].jobs));
         let moved = look(&[8, 8, 7]);
-        assert!(
-            moved[0].jobs.same_channel(&first[1].jobs),
-            "the lane that was there"
-        );
+        assert!(moved[0].jobs.same_channel(&first[1].jobs), "the lane that was there");
         assert!(moved[2].jobs.same_channel(&first[2].jobs));
         for _ in 1..FEWER_LOOKS {
             assert_eq!(look(&[8, 8]).len(), 3);

@@ -79,8 +79,7 @@ impl Broker {
         drop(turn);
         let leader = self.connector.messenger(&address, ANSWER_BYTES_MAX).await;
         self.leaders.tried(&address, &leader);
-        let leader = leader
-            .with_context(|| format!("cannot reach the leader of {}:{number}", self.topic()))?;
+        let leader = leader.with_context(|| format!("cannot reach the leader of {}:{number}", self.topic()))?;
         Ok(Reader {
             broker: self.clone(),
             topic_id,
@@ -217,9 +216,6 @@ impl Reader {
 
     fn failed(&self, err: anyhow::Error) -> anyhow::Error {
         let (addresses, topic) = (self.broker.addresses(), self.broker.topic());
-        err.context(format!(
-            "kafka at {addresses} did not serve {topic}:{}",
-            self.number
-        ))
+        err.context(format!("kafka at {addresses} did not serve {topic}:{}", self.number))
     }
 }

@@ -78,9 +78,9 @@ impl<'a> Entry<'a> {
         Ok(Some(match bytes[MAGIC_AT] {
             2 if length >= HEADER_BYTES_LEAST => Entry::Batch(RecordBatch::read(bytes)?),
             0 | 1 => Entry::Old(OldMessage::read(bytes)?),
-            magic @ 3..=9 => bail!(
-                "the batch at {first} has the format {magic}, which this captcha does not know; use a newer one"
-            ),
+            magic @ 3..=9 => {
+                bail!("the batch at {first} has the format {magic}, which this captcha does not know; use a newer one")
+            }
             _ => bail!("the batch at {first} {DAMAGED}"),
         }))
     }
@@ -149,16 +149,8 @@ impl<'a> OldMessage<'a> {
         ensure!(crc.sum() == checksum, "the message at {last} {DAMAGED}");
         let magic = rest.get_u8();
         rest.advance(1); // attributes
-        let millis = if magic == 0 {
-            None
-        } else {
-            Some(rest.get_i64())
-        };
-        Ok(OldMessage {
-            last,
-            millis,
-            bytes,
-        })
+        let millis = if magic == 0 { None } else { Some(rest.get_i64()) };
+        Ok(OldMessage { last, millis, bytes })
     }
 }
 
@@ -187,20 +179,9 @@ mod tests {
             let mut rest = bytes.as_slice();
             Entry::split(&mut rest).unwrap_err().to_string()
         };
-        for (length, magic) in [
-            (-1, 2),
-            (0, 2),
-            (13, 0),
-            (48, 2),
-            (60, 2),
-            (60, 0),
-            (60, 0xff),
-        ] {
+        for (length, magic) in [(-1, 2), (0, 2), (13, 0), (48, 2), (60, 2), (60, 0), (60, 0xff)] {
             let reason = with(length, magic);
-            assert!(
-                reason.contains("at 7 is damaged"),
-                "{length} {magic}: {reason}"
-            );
+            assert!(reason.contains("at 7 is damaged"), "{length} {magic}: {reason}");
         }
         assert!(with(60, 3).contains("the format 3"));
     }

@@ -277,11 +277,7 @@ fn read_record(source: &mut impl BufRead, keeps_value: bool) -> io::Result<Field
         if length > VALUE_BYTES_MAX {
             unread = Some("a value that is longer than any event".to_string());
         }
-        let kept = if keeps_value {
-            length.min(VALUE_BYTES_MAX)
-        } else {
-            0
-        };
+        let kept = if keeps_value { length.min(VALUE_BYTES_MAX) } else { 0 };
         let mut bytes = Vec::new();
         if io::copy(&mut inside.by_ref().take(kept), &mut bytes)? != kept {
             return Err(cut_off());

@@ -132,8 +132,7 @@ impl Switch {
             return;
         };
         let said = trouble.said.as_ref();
-        let is_news =
-            said.is_none_or(|(before, when)| before != reason && when.elapsed() >= TELL_INTERVAL);
+        let is_news = said.is_none_or(|(before, when)| before != reason && when.elapsed() >= TELL_INTERVAL);
         if is_news {
             tracing::warn!(partition, %reason, "kafka does not confirm");
             trouble.said = Some((Arc::clone(reason), Instant::now()));

@@ -165,10 +165,7 @@ impl Broker {
     }
 
     /// The topic's id, its partitions and who leads them; `None` if there is no such topic.
-    pub(super) async fn describe(
-        &self,
-        messenger: &Messenger<Wire>,
-    ) -> anyhow::Result<Option<Described>> {
+    pub(super) async fn describe(&self, messenger: &Messenger<Wire>) -> anyhow::Result<Option<Described>> {
         let described = messenger
             .request(DescribeTopic(self.topic.to_string()))
             .await
@@ -190,10 +187,7 @@ impl Broker {
         }
     }
 
-    async fn describe_config(
-        &self,
-        messenger: &Messenger<Wire>,
-    ) -> anyhow::Result<BTreeMap<String, String>> {
+    async fn describe_config(&self, messenger: &Messenger<Wire>) -> anyhow::Result<BTreeMap<String, String>> {
         let answer = messenger
             .request(DescribeTopicConfig(self.topic.to_string()))
             .await
@@ -201,10 +195,7 @@ impl Broker {
         if let Some(err) = answer.error {
             return Err(said(
                 err,
-                format!(
-                    "kafka does not tell the configuration of topic {}: {err}",
-                    self.topic
-                ),
+                format!("kafka does not tell the configuration of topic {}: {err}", self.topic),
             ));
         }
         Ok(answer.config)
@@ -229,10 +220,7 @@ impl Broker {
             ("cleanup.policy", "delete".to_string()),
             // Retention goes by the dates of records, and no clock but the broker's may decide it.
             (TimestampType::KEY, TimestampType::LogAppendTime.to_string()),
-            (
-                "min.insync.replicas",
-                min_insync_replicas(copies).to_string(),
-            ),
+            ("min.insync.replicas", min_insync_replicas(copies).to_string()),
             ("retention.ms", spec.retention.millis().to_string()),
             ("unclean.leader.election.enable", "false".to_string()),
         ];
@@ -270,25 +258,16 @@ impl Broker {
         };
         let answer = messenger.request(request).await;
         let answer = answer.map_err(|err| self.unanswered(err))?;
-        let topic = answer
-            .topics
-            .into_iter()
-            .next()
-            .context("kafka told of no topic")?;
+        let topic = answer.topics.into_iter().next().context("kafka told of no topic")?;
         match topic.error {
             // Told since version 5 of the request, which Kafka has had since 2.4.
             None => {
-                let copies = topic
-                    .replication_factor
-                    .context("kafka is older than 2.4")?;
+                let copies = topic.replication_factor.context("kafka is older than 2.4")?;
                 Ok(Some(copies.0))
             }
             Some(ProtocolError::TopicAlreadyExists) => Ok(None),
             Some(err) => {
-                let detail = topic
-                    .error_message
-                    .and_then(|text| text.0)
-                    .unwrap_or_default();
+                let detail = topic.error_message.and_then(|text| text.0).unwrap_or_default();
                 let reason = format!(
                     "kafka refuses to make topic {}: {err:?}: {}; look at kafka's rights and log, or make the topic by hand",
                     self.topic,
@@ -362,14 +341,8 @@ mod tests {
 
     #[test]
     fn retention_is_read_with_its_unit() {
-        assert_eq!(
-            "7d".parse::<Retention>().map(Retention::millis),
-            Ok(604_800_000)
-        );
-        assert_eq!(
-            "1h 30m".parse::<Retention>().map(Retention::millis),
-            Ok(5_400_000)
-        );
+        assert_eq!("7d".parse::<Retention>().map(Retention::millis), Ok(604_800_000));
+        assert_eq!("1h 30m".parse::<Retention>().map(Retention::millis), Ok(5_400_000));
         for bad in ["", "7", "-1d", "0s", "soon"] {
             assert!(bad.parse::<Retention>().is_err(), "{bad}");
         }

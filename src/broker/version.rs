@@ -69,10 +69,7 @@ mod tests {
         let both = [&b"\x03"[..], other, ours].concat();
         assert_eq!(metadata_version(&answer(&both)), Some(33));
         assert_eq!(metadata_version(&answer(&both[..30])), None);
-        assert_eq!(
-            metadata_version(&answer(&[&b"\x02"[..], other].concat())),
-            None
-        );
+        assert_eq!(metadata_version(&answer(&[&b"\x02"[..], other].concat())), None);
         assert_eq!(metadata_version(&answer(b"")), None);
     }
 }

@@ -53,17 +53,11 @@ mod tests {
         let mut allowance = Allowance::new(start);
         assert_eq!(allowance.bytes(start), BURST_BYTES);
         allowance.spend(BURST_BYTES + 1);
-        assert_eq!(
-            allowance.bytes(start + Duration::from_millis(1_900)),
-            BYTES_A_SECOND
-        );
+        assert_eq!(allowance.bytes(start + Duration::from_millis(1_900)), BYTES_A_SECOND);
         assert_eq!(
             allowance.bytes(start + Duration::from_millis(2_000)),
             2 * BYTES_A_SECOND
         );
-        assert_eq!(
-            allowance.bytes(start + Duration::from_secs(1 << 40)),
-            BURST_BYTES
-        );
+        assert_eq!(allowance.bytes(start + Duration::from_secs(1 << 40)), BURST_BYTES);
     }
 }

@@ -172,10 +172,7 @@ fn row(record: Record) -> Row {
         (Some(reason), value) => bad(reason, &value.unwrap_or_default(), bytes),
         (None, None) => bad("no value".to_string(), &[], bytes),
         (None, Some(value)) => match parse_record(&value) {
-            Ok(event) => Content::Event {
-                event,
-                repeat: false,
-            },
+            Ok(event) => Content::Event { event, repeat: false },
             Err(reason) => bad(reason, &value, bytes),
         },
     };
@@ -198,9 +195,7 @@ fn text_bytes(row: &Row) -> usize {
 fn bad(reason: String, value: &[u8], bytes: u64) -> Content {
     let mut reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
     if bytes > RAW_BYTES_MAX as u64 {
-        reason.push_str(&format!(
-            " (the first {RAW_BYTES_MAX} of {bytes} bytes are kept)"
-        ));
+        reason.push_str(&format!(" (the first {RAW_BYTES_MAX} of {bytes} bytes are kept)"));
     }
     Content::Bad {
         reason,
@@ -318,10 +313,7 @@ mod tests {
         let many: Vec<_> = (0..=ROWS_MAX as i64)
             .map(|offset| good(offset, offset as u128))
             .collect();
-        let sizes: Vec<_> = consume(0, &many, &mut Repeats::new(10))
-            .iter()
-            .map(Vec::len)
-            .collect();
+        let sizes: Vec<_> = consume(0, &many, &mut Repeats::new(10)).iter().map(Vec::len).collect();
         assert_eq!(sizes, [ROWS_MAX, 1]);
     }
 
@@ -387,17 +379,9 @@ mod tests {
 
     #[test]
     fn timestamps_that_cannot_be_stored_are_moved_to_the_edge() {
-        let records = [
-            record(0, -1, "x"),
-            record(1, i64::MIN, "x"),
-            record(2, i64::MAX, "x"),
-        ];
+        let records = [record(0, -1, "x"), record(1, i64::MIN, "x"), record(2, i64::MAX, "x")];
         let batches = consume(0, &records, &mut Repeats::new(10));
-        let arrivals: Vec<_> = batches
-            .concat()
-            .iter()
-            .map(|row| row.arrival_millis)
-            .collect();
+        let arrivals: Vec<_> = batches.concat().iter().map(|row| row.arrival_millis).collect();
         let last = arrival_millis(i64::MAX);
         assert_eq!(arrivals, [0, 0, last]);
         assert_eq!(month(last), (2200, 12));
@@ -455,10 +439,7 @@ mod tests {
         };
         let kept: Vec<_> = batch.rows.iter().map(kept).collect();
         let least = RAW_BYTES_LEAST;
-        assert_eq!(
-            kept,
-            [(100, false), (least, true), (least, false), (least, true)]
-        );
+        assert_eq!(kept, [(100, false), (least, true), (least, false), (least, true)]);
         assert_eq!((batch.shortened, batch.raw_bytes), (2, 100 + 3 * least));
         for (row, record) in batch.rows.iter().zip(&records) {
             assert!(row.is_made_of([MAY; 2], record.value.as_deref()));

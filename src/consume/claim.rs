@@ -44,10 +44,7 @@ impl Claiming {
 
     /// The end of the log was read, after the clock showed this.
     fn end_is(&mut self, clock_millis: i64, end: i64) {
-        let target = |through_millis| Target {
-            through_millis,
-            end,
-        };
+        let target = |through_millis| Target { through_millis, end };
         self.target = self.earlier_millis.map(target);
         self.earlier_millis = Some(clock_millis);
     }

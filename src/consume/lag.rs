@@ -86,12 +86,7 @@ impl Lags {
 
     /// ClickHouse lacks something of a partition, since now unless it was known before.
     fn begin(&self, partition: u32, now_millis: i64) {
-        self.open(|arrivals| {
-            *arrivals
-                .entry(partition)
-                .or_default()
-                .get_or_insert(now_millis)
-        });
+        self.open(|arrivals| *arrivals.entry(partition).or_default().get_or_insert(now_millis));
     }
 
     /// Whether anything was noted of a partition.
@@ -107,8 +102,7 @@ impl Lags {
         };
         self.open(|arrivals| {
             let each = arrivals.iter();
-            each.map(|(partition, first)| (*partition, seconds(*first)))
-                .collect()
+            each.map(|(partition, first)| (*partition, seconds(*first))).collect()
         })
     }
 

@@ -43,10 +43,7 @@ impl Memory {
             repeats.note(fingerprint, offset);
         };
         let (from, to) = (missing.start, missing.end);
-        session
-            .store
-            .identities(&session.place, from, to, note)
-            .await?;
+        session.store.identities(&session.place, from, to, note).await?;
         self.repeats.complete_to(session.head);
         Ok(())
     }

@@ -79,22 +79,14 @@ impl Metrics {
             drop(metrics.rows.get_or_create(&Kind { kind }));
         }
         let mut registry = Registry::with_prefix("captcha");
-        registry.register(
-            "consumed_rows",
-            "Rows that this process stored",
-            metrics.rows.clone(),
-        );
+        registry.register("consumed_rows", "Rows that this process stored", metrics.rows.clone());
         registry.register_with_unit(
             "insert_duration",
             "Time from sending an insert to the head that confirms it",
             Unit::Seconds,
             metrics.insert_seconds.clone(),
         );
-        registry.register(
-            "insert_rows",
-            "Rows of confirmed inserts",
-            metrics.insert_rows.clone(),
-        );
+        registry.register("insert_rows", "Rows of confirmed inserts", metrics.insert_rows.clone());
         registry.register_collector(Box::new(metrics.waits.clone()));
         registry.register(
             "burnt_tokens",

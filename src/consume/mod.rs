@@ -59,12 +59,7 @@ pub struct Args {
 
     /// Share of the partitions: I of N, I from 0, takes those whose number modulo N is I. A partition
     /// that two consumers take by mistake costs work, not truth; one of a share that nobody takes stands still
-    #[arg(
-        long,
-        env = "CAPTCHA_REPLICA",
-        value_name = "I/N",
-        default_value = "0/1"
-    )]
+    #[arg(long, env = "CAPTCHA_REPLICA", value_name = "I/N", default_value = "0/1")]
     replica: Share,
 
     /// Milliseconds between two inserts into one partition that is not behind, up to 60000. Each insert is a part
@@ -154,12 +149,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         move || schema::oldest(&versions) as usize,
     );
     let admin_stop = CancellationToken::new();
-    let admin = tokio::spawn(admin::serve(
-        listener,
-        health.clone(),
-        registry,
-        admin_stop.clone(),
-    ));
+    let admin = tokio::spawn(admin::serve(listener, health.clone(), registry, admin_stop.clone()));
 
     let bounds = Bounds::new();
     let each = consumed.into_iter().map(async |store| {
@@ -288,14 +278,9 @@ mod tests {
     #[test]
     fn shares_cover_every_partition_once() {
         for of in 1..7 {
-            let shares: Vec<Share> = (0..of)
-                .map(|index| format!("{index}/{of}").parse().unwrap())
-                .collect();
+            let shares: Vec<Share> = (0..of).map(|index| format!("{index}/{of}").parse().unwrap()).collect();
             for partition in 0..50 {
-                assert_eq!(
-                    shares.iter().filter(|share| share.owns(partition)).count(),
-                    1
-                );
+                assert_eq!(shares.iter().filter(|share| share.owns(partition)).count(), 1);
             }
         }
     }
@@ -303,13 +288,8 @@ mod tests {
     #[test]
     fn a_share_meets_the_shards_that_hold_some_of_its_partitions() {
         for (share_of, shard_of) in [(1, 1), (1, 3), (2, 2), (2, 3), (4, 6), (6, 4), (5, 1)] {
-            for (index, at) in
-                (0..share_of).flat_map(|index| (0..shard_of).map(move |at| (index, at)))
-            {
-                let share = Share {
-                    index,
-                    of: share_of,
-                };
+            for (index, at) in (0..share_of).flat_map(|index| (0..shard_of).map(move |at| (index, at))) {
+                let share = Share { index, of: share_of };
                 let shard = Shard {
                     index: at,
                     of: shard_of,

@@ -120,9 +120,8 @@ impl World {
         let mut next = self.clone();
         change(&mut next);
         next.tokens.sort_unstable();
-        next.flights.sort_unstable_by_key(|flight| {
-            (flight.attempt.head, flight.attempt.end, flight.worker)
-        });
+        next.flights
+            .sort_unstable_by_key(|flight| (flight.attempt.head, flight.attempt.end, flight.worker));
         next
     }
 
@@ -151,11 +150,7 @@ impl World {
                         Some((burnt, generation)) if burnt == head => generation,
                         _ => 0,
                     };
-                    let attempt = Attempt {
-                        head,
-                        end,
-                        generation,
-                    };
+                    let attempt = Attempt { head, end, generation };
                     next.push(self.with(|world| {
                         world.workers[index].at = At::Waiting(attempt);
                         world.flights.push(Flight {
@@ -208,20 +203,15 @@ impl World {
     }
 
     fn server_steps(&self, index: usize, rules: Rules, next: &mut Vec<World>) {
-        let Flight {
-            attempt,
-            phase,
-            worker,
-        } = self.flights[index];
+        let Flight { attempt, phase, worker } = self.flights[index];
         let answer = |world: &mut World, answer: Answer| {
             world.flights.remove(index);
             if let Some(worker) = worker {
                 world.follow(worker, attempt, attempt.answered(answer));
             }
         };
-        let is_other = |flight: &Flight| {
-            flight.attempt.head == attempt.head && flight.attempt.generation != attempt.generation
-        };
+        let is_other =
+            |flight: &Flight| flight.attempt.head == attempt.head && flight.attempt.generation != attempt.generation;
         let is_contested = rules.refuse_other_tokens && self.flights.iter().any(is_other);
         let is_moved = rules.guard && self.head().unwrap_or(0) != attempt.head;
         match phase {
@@ -301,9 +291,8 @@ impl World {
         // A token is forgotten, which takes 100,000 inserts elsewhere. Workers may sleep as long, wherever they
         // are, but a token that was noted a moment ago stays while its insert goes on.
         for index in 0..base.tokens.len() {
-            let is_new = |flight: &Flight| {
-                flight.phase != Phase::Received && token(&flight.attempt) == base.tokens[index]
-            };
+            let is_new =
+                |flight: &Flight| flight.phase != Phase::Received && token(&flight.attempt) == base.tokens[index];
             if !base.flights.iter().any(is_new) {
                 next.push(base.with(|world| {
                     world.tokens.remove(index);
@@ -379,14 +368,8 @@ fn no_interleaving_loses_doubles_or_gets_stuck() {
 #[test]
 fn each_rule_is_needed() {
     for broken in [
-        Rules {
-            guard: false,
-            ..ALL
-        },
-        Rules {
-            tokens: false,
-            ..ALL
-        },
+        Rules { guard: false, ..ALL },
+        Rules { tokens: false, ..ALL },
         Rules {
             refuse_other_tokens: false,
             ..ALL

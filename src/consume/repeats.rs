@@ -181,11 +181,7 @@ mod tests {
         ];
         assert_eq!(repeats.fingerprint(&base), repeats.fingerprint(&event(1)));
         for other in others {
-            assert_ne!(
-                repeats.fingerprint(&base),
-                repeats.fingerprint(&other),
-                "{other:?}"
-            );
+            assert_ne!(repeats.fingerprint(&base), repeats.fingerprint(&other), "{other:?}");
         }
     }
 
@@ -195,10 +191,7 @@ mod tests {
         assert!(repeats.in_window(90, 100));
         assert!(repeats.in_window(99, 100));
         assert!(!repeats.in_window(89, 100));
-        assert!(
-            !repeats.in_window(100, 100),
-            "a record is no repeat of itself"
-        );
+        assert!(!repeats.in_window(100, 100), "a record is no repeat of itself");
     }
 
     #[test]

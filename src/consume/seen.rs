@@ -73,10 +73,7 @@ impl Seen {
 
     /// The last place of a fingerprint.
     pub fn last(&self, fingerprint: Fingerprint) -> Option<u64> {
-        let slots = self
-            .tables
-            .iter()
-            .map(|table| table.get(fingerprint, &self.ring));
+        let slots = self.tables.iter().map(|table| table.get(fingerprint, &self.ring));
         slots.flatten().map(|slot| self.place(slot)).max()
     }
 

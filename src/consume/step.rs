@@ -92,9 +92,7 @@ impl Attempt {
     pub fn looked(self, is_running: bool, head: Option<i64>) -> Step {
         match self.head_is(head) {
             Step::LookAgain if is_running => Step::BeginAnew(Why::StillRunning),
-            Step::LookAgain if self.generation + 1 == GENERATIONS_MAX => {
-                Step::BeginAnew(Why::TokensSpent)
-            }
+            Step::LookAgain if self.generation + 1 == GENERATIONS_MAX => Step::BeginAnew(Why::TokensSpent),
             Step::LookAgain => Step::NextToken(self.generation + 1),
             other => other,
         }
@@ -145,10 +143,7 @@ mod tests {
     fn an_answer_proves_nothing() {
         let attempt = attempt(10, 20);
         assert_eq!(attempt.answered(Answer::Ok), Step::ReadHead);
-        for (answer, why) in [
-            (Answer::HeadMoved, Why::HeadMoved),
-            (Answer::Failed, Why::Failed),
-        ] {
+        for (answer, why) in [(Answer::HeadMoved, Why::HeadMoved), (Answer::Failed, Why::Failed)] {
             assert_eq!(attempt.answered(answer), Step::BeginAnew(why));
         }
     }
@@ -174,10 +169,7 @@ mod tests {
     fn a_token_is_burnt_only_when_nothing_can_still_use_it() {
         let attempt = attempt(10, 20);
         assert_eq!(attempt.looked(false, Some(10)), Step::NextToken(4));
-        assert_eq!(
-            attempt.looked(true, Some(10)),
-            Step::BeginAnew(Why::StillRunning)
-        );
+        assert_eq!(attempt.looked(true, Some(10)), Step::BeginAnew(Why::StillRunning));
         assert_eq!(attempt.looked(false, Some(20)), Step::Confirmed);
         assert_eq!(attempt.looked(true, Some(20)), Step::Confirmed);
         assert_eq!(attempt.looked(false, None), Step::BeginAnew(Why::WentBack));

@@ -84,14 +84,7 @@ mod tests {
         registries[0].register_collector(Box::new(waits.clone()));
         let (name, unit) = ("end_to_end_duration", Unit::Seconds);
         registries[1].register_with_unit(name, "", unit, library.clone());
-        let seen = [
-            (0, 3),
-            (8, 2),
-            (9, 500),
-            (50, 1),
-            (3_600_000, 7),
-            (1 << 40, 2),
-        ];
+        let seen = [(0, 3), (8, 2), (9, 500), (50, 1), (3_600_000, 7), (1 << 40, 2)];
         waits.observe(seen.into_iter());
         for (millis, count) in seen {
             (0..count).for_each(|_| library.observe(millis as f64 / 1e3));

@@ -38,10 +38,7 @@ impl Window {
         {
             self.samples.pop_front();
         }
-        let oldest = self
-            .samples
-            .front()
-            .map_or(arrival_millis, |(_, arrival)| *arrival);
+        let oldest = self.samples.front().map_or(arrival_millis, |(_, arrival)| *arrival);
         (arrival_millis - oldest).max(0)
     }
 }
@@ -69,10 +66,7 @@ mod tests {
         let full = [(29_000, 10_000_000), (59_000, 1_000_000)];
         for (head, millis) in full {
             let span = spans[head as usize];
-            assert!(
-                (millis..millis + millis / 500).contains(&span),
-                "{head}: {span}"
-            );
+            assert!((millis..millis + millis / 500).contains(&span), "{head}: {span}");
         }
         assert!(window.samples.len() <= SAMPLES_MAX as usize + 2);
     }

@@ -259,8 +259,7 @@ impl Worker {
                 _alone: alone,
             })
         };
-        self.patiently("waits for the inserts of other partitions", share)
-            .await
+        self.patiently("waits for the inserts of other partitions", share).await
     }
 
     /// Fetches until there is all that Kafka has, or as much as may be held.
@@ -269,8 +268,7 @@ impl Worker {
         let mut in_vain = 0;
         loop {
             let pending = &session.pending;
-            let full =
-                pending.rows.len() >= ROWS_MAX || pending.bytes() >= self.bounds.pending_bytes();
+            let full = pending.rows.len() >= ROWS_MAX || pending.bytes() >= self.bounds.pending_bytes();
             if full || (session.has_pending() && !session.is_behind()) {
                 return Ok(());
             }
@@ -382,11 +380,7 @@ impl Worker {
     }
 
     /// Inserts a batch and does what [`step`](super::step) says. `false`: somebody else was faster.
-    async fn store_batch(
-        &mut self,
-        session: &mut Session,
-        mut batch: Batch,
-    ) -> anyhow::Result<bool> {
+    async fn store_batch(&mut self, session: &mut Session, mut batch: Batch) -> anyhow::Result<bool> {
         let attempt = Attempt {
             head: session.head,
             end: batch.end,
@@ -423,8 +417,7 @@ impl Worker {
                 }
                 Step::LookAgain => {
                     // Of the inserts of other replicas nothing is seen here, and their tokens do not burn.
-                    let is_running =
-                        session.is_replicated || session.store.is_inserting(&token).await?;
+                    let is_running = session.is_replicated || session.store.is_inserting(&token).await?;
                     head = session.store.head(&self.place).await?;
                     attempt.looked(is_running, head.map(|head| head.next))
                 }
@@ -461,11 +454,7 @@ impl Worker {
                     bail!("an insert of {} is still running elsewhere", self.name())
                 }
                 Step::BeginAnew(Why::WentBack) => {
-                    bail!(
-                        "the head of {} went back from {}",
-                        self.name(),
-                        attempt.head
-                    )
+                    bail!("the head of {} went back from {}", self.name(), attempt.head)
                 }
                 Step::BeginAnew(Why::TokensSpent) => {
                     bail!(

@@ -28,9 +28,8 @@ pub fn parse_lines(body: &[u8], events_max: usize) -> Result<Vec<Event>, Rejecti
         match parse_canonical(line.as_bytes()) {
             Some(event) => events.push(event),
             None => {
-                let raw: &RawValue = serde_json::from_str(line).map_err(|err| {
-                    Rejection::NotJson(format!("line {}: {}", number + 1, without_line(&err)))
-                })?;
+                let raw: &RawValue = serde_json::from_str(line)
+                    .map_err(|err| Rejection::NotJson(format!("line {}: {}", number + 1, without_line(&err))))?;
                 if errors.len() < ERRORS_MAX {
                     events.extend(parse_event(raw, &format!("/{seen}"), &mut errors));
                 }
@@ -65,8 +64,7 @@ mod tests {
             format!("{a}\r\n{b}\r\n"),
             format!("\n \t\n {a} \n\n{b}\n\r\n"),
         ] {
-            let events =
-                parse_lines(body.as_bytes(), 2).unwrap_or_else(|e| panic!("{body}: {e:?}"));
+            let events = parse_lines(body.as_bytes(), 2).unwrap_or_else(|e| panic!("{body}: {e:?}"));
             assert_eq!(events, [numbered(1), numbered(2)], "{body:?}");
         }
         let loose = a.replace("\":\"", "\" : \"");
@@ -82,11 +80,7 @@ mod tests {
             ("\n\r\n  \n".to_string(), "", "no line"),
             (format!("{good}\n\n{array}"), "/1", "an array"),
             (format!("{good}\nnull\n{good}"), "/1", "null"),
-            (
-                format!("{}\n{good}", good.replace("serve", "x")),
-                "/0/type",
-                "neither",
-            ),
+            (format!("{}\n{good}", good.replace("serve", "x")), "/0/type", "neither"),
         ] {
             let Err(Rejection::Invalid { errors, .. }) = parse_lines(body.as_bytes(), 9) else {
                 panic!("{body:?}");
@@ -99,18 +93,9 @@ mod tests {
                 format!("{good}\n\n{{"),
                 "line 3: EOF while parsing an object at column 1",
             ),
-            (
-                format!("{good}{good}"),
-                "line 1: trailing characters at column",
-            ),
-            (
-                "\u{feff}{}".to_string(),
-                "line 1: expected value at column 1",
-            ),
-            (
-                "[\n{}\n]".to_string(),
-                "line 1: EOF while parsing a list at column 1",
-            ),
+            (format!("{good}{good}"), "line 1: trailing characters at column"),
+            ("\u{feff}{}".to_string(), "line 1: expected value at column 1"),
+            ("[\n{}\n]".to_string(), "line 1: EOF while parsing a list at column 1"),
         ] {
             let Err(Rejection::NotJson(said)) = parse_lines(body.as_bytes(), 9) else {
                 panic!("{body:?}");

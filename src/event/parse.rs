@@ -57,8 +57,7 @@ pub fn parse_body(body: &[u8], events_max: usize) -> Result<Vec<Event>, Rejectio
 /// The long way: takes every spelling that JSON has, and names everything wrong.
 fn parse_any(body: &[u8], events_max: usize) -> Result<Vec<Event>, Rejection> {
     let text = utf8(body)?;
-    let raw: &RawValue =
-        serde_json::from_str(text).map_err(|err| Rejection::NotJson(err.to_string()))?;
+    let raw: &RawValue = serde_json::from_str(text).map_err(|err| Rejection::NotJson(err.to_string()))?;
     let mut errors = Vec::new();
     let (events, count) = if raw.get().starts_with('[') {
         parse_array(raw, events_max, &mut errors)?
@@ -69,23 +68,15 @@ fn parse_any(body: &[u8], events_max: usize) -> Result<Vec<Event>, Rejection> {
 }
 
 pub(super) fn utf8(body: &[u8]) -> Result<&str, Rejection> {
-    std::str::from_utf8(body)
-        .map_err(|err| Rejection::NotJson(format!("not UTF-8 at byte {}", err.valid_up_to())))
+    std::str::from_utf8(body).map_err(|err| Rejection::NotJson(format!("not UTF-8 at byte {}", err.valid_up_to())))
 }
 
 /// The events that were read of so many, if nothing is wrong with any.
-pub(super) fn all_or_none(
-    events: Vec<Event>,
-    count: usize,
-    errors: Vec<FieldError>,
-) -> Result<Vec<Event>, Rejection> {
+pub(super) fn all_or_none(events: Vec<Event>, count: usize, errors: Vec<FieldError>) -> Result<Vec<Event>, Rejection> {
     if errors.is_empty() {
         Ok(events)
     } else {
-        Err(Rejection::Invalid {
-            events: count,
-            errors,
-        })
+        Err(Rejection::Invalid { events: count, errors })
     }
 }
 
@@ -107,11 +98,7 @@ pub fn parse_record(value: &[u8]) -> Result<Event, String> {
         Err(Rejection::TooMany(max)) => Err(format!("more than {max} events")),
         Err(Rejection::Invalid { errors, .. }) => Err(errors
             .iter()
-            .map(|error| {
-                format!("{} {}", error.pointer, error.detail)
-                    .trim()
-                    .to_string()
-            })
+            .map(|error| format!("{} {}", error.pointer, error.detail).trim().to_string())
             .collect::<Vec<_>>()
             .join("; ")),
     }
@@ -167,18 +154,10 @@ impl<'de> Visitor<'de> for ItemsVisitor {
 }
 
 /// Reads one event at `pointer`, or adds what is wrong with it.
-pub(super) fn parse_event(
-    raw: &RawValue,
-    pointer: &str,
-    errors: &mut Vec<FieldError>,
-) -> Option<Event> {
+pub(super) fn parse_event(raw: &RawValue, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Event> {
     // A derived struct would accept an array of four values too, so ask for the object first.
     if !raw.get().starts_with('{') {
-        push(
-            errors,
-            pointer,
-            format!("{}; expected an event object", json_type(raw)),
-        );
+        push(errors, pointer, format!("{}; expected an event object", json_type(raw)));
         return None;
     }
     let before = errors.len();
@@ -244,8 +223,7 @@ impl<'de> Visitor<'de> for EventVisitor<'_> {
         };
         let [site_id, kind, correlation_id, time] = [0, 1, 2, 3].map(|at| text(self.errors, at));
 
-        let mut checked =
-            |name: &str, detail: &str| complain(self.errors, name, detail.to_string());
+        let mut checked = |name: &str, detail: &str| complain(self.errors, name, detail.to_string());
         let site_id = site_id.and_then(|text| uuid(&text).map_err(|e| checked("site_id", e)).ok());
         let kind = kind.and_then(|text| {
             let kind = Kind::from_name(&text);
@@ -254,10 +232,8 @@ impl<'de> Visitor<'de> for EventVisitor<'_> {
             }
             kind
         });
-        let correlation_id = correlation_id
-            .and_then(|text| uuid(&text).map_err(|e| checked("correlation_id", e)).ok());
-        let time =
-            time.and_then(|text| Timestamp::parse(&text).map_err(|e| checked("time", e)).ok());
+        let correlation_id = correlation_id.and_then(|text| uuid(&text).map_err(|e| checked("correlation_id", e)).ok());
+        let time = time.and_then(|text| Timestamp::parse(&text).map_err(|e| checked("time", e)).ok());
 
         let event = match (site_id, kind, correlation_id, time) {
             (Some(site_id), Some(kind), Some(correlation_id), Some(time)) => Some(Event {
@@ -331,9 +307,7 @@ mod tests {
 
     /// The good event with the raw text of one member replaced.
     fn with(field: &str, raw: &str) -> String {
-        let member = |name: &str, value: &str| {
-            format!(r#""{name}":{}"#, if name == field { raw } else { value })
-        };
+        let member = |name: &str, value: &str| format!(r#""{name}":{}"#, if name == field { raw } else { value });
         format!(
             "{{{},{},{},{}}}",
             member("site_id", &format!(r#""{SITE}""#)),
@@ -370,8 +344,7 @@ mod tests {
             ),
         ];
         for body in bodies {
-            let events =
-                parse_body(body.as_bytes(), EVENTS_MAX).unwrap_or_else(|e| panic!("{body}: {e:?}"));
+            let events = parse_body(body.as_bytes(), EVENTS_MAX).unwrap_or_else(|e| panic!("{body}: {e:?}"));
             assert_eq!(events.len(), 1, "{body}");
             assert_eq!(events[0].to_json(), good(), "{body}");
             assert_eq!(events[0].key(), CORRELATION, "{body}");
@@ -426,23 +399,11 @@ mod tests {
         let long_name = "x".repeat(10_000);
         for (body, pointer, detail) in [
             ("null".to_string(), "", "null; expected an event object"),
-            (
-                "true".to_string(),
-                "",
-                "a boolean; expected an event object",
-            ),
+            ("true".to_string(), "", "a boolean; expected an event object"),
             ("17".to_string(), "", "a number; expected an event object"),
-            (
-                "\"event\"".to_string(),
-                "",
-                "a string; expected an event object",
-            ),
+            ("\"event\"".to_string(), "", "a string; expected an event object"),
             ("[]".to_string(), "", "an empty array"),
-            (
-                "[[]]".to_string(),
-                "/0",
-                "an array; expected an event object",
-            ),
+            ("[[]]".to_string(), "/0", "an array; expected an event object"),
             (
                 format!("[[\"{SITE}\",\"serve\",\"{CORRELATION}\",\"2001-01-01T05:55:07\"]]"),
                 "/0",
@@ -454,85 +415,37 @@ mod tests {
                 "/1/type",
                 "a number; expected a string",
             ),
-            (
-                with("site_id", "null"),
-                "/site_id",
-                "null; expected a string",
-            ),
-            (
-                with("site_id", "17"),
-                "/site_id",
-                "a number; expected a string",
-            ),
-            (
-                with("site_id", "{}"),
-                "/site_id",
-                "an object; expected a string",
-            ),
-            (
-                with("site_id", "[]"),
-                "/site_id",
-                "an array; expected a string",
-            ),
+            (with("site_id", "null"), "/site_id", "null; expected a string"),
+            (with("site_id", "17"), "/site_id", "a number; expected a string"),
+            (with("site_id", "{}"), "/site_id", "an object; expected a string"),
+            (with("site_id", "[]"), "/site_id", "an array; expected a string"),
             (with("site_id", "\"\""), "/site_id", "not a UUID"),
             (with("site_id", "\"7a6f0a3e\""), "/site_id", "not a UUID"),
-            (
-                with("site_id", &format!("\" {SITE}\"")),
-                "/site_id",
-                "not a UUID",
-            ),
+            (with("site_id", &format!("\" {SITE}\"")), "/site_id", "not a UUID"),
             (
                 with("correlation_id", "null"),
                 "/correlation_id",
                 "null; expected a string",
             ),
-            (
-                with("correlation_id", "\"x\""),
-                "/correlation_id",
-                "not a UUID",
-            ),
-            (
-                with("type", "\"Serve\""),
-                "/type",
-                "neither serve nor solve",
-            ),
+            (with("correlation_id", "\"x\""), "/correlation_id", "not a UUID"),
+            (with("type", "\"Serve\""), "/type", "neither serve nor solve"),
             (with("type", "\"\""), "/type", "neither serve nor solve"),
-            (
-                with("type", "true"),
-                "/type",
-                "a boolean; expected a string",
-            ),
-            (
-                with("time", "978328507"),
-                "/time",
-                "a number; expected a string",
-            ),
+            (with("type", "true"), "/type", "a boolean; expected a string"),
+            (with("time", "978328507"), "/time", "a number; expected a string"),
             (with("time", "\"yesterday\""), "/time", "not a time like"),
             (
                 with("time", "\"2001-01-01T05:55:07.1234567\""),
                 "/time",
                 "more than 6 digits",
             ),
-            (
-                with("time", "\"2300-01-01T00:00:00\""),
-                "/time",
-                "outside the years",
-            ),
-            (
-                with("time", r#""\ud800""#),
-                "/time",
-                "a string with an invalid escape",
-            ),
+            (with("time", "\"2300-01-01T00:00:00\""), "/time", "outside the years"),
+            (with("time", r#""\ud800""#), "/time", "a string with an invalid escape"),
             (
                 good().replace("}", ",\"user\":1}"),
                 "/user",
                 "unknown field; expected site_id",
             ),
-            (
-                good().replace("}", ",\"a/b~c\":1}"),
-                "/a~1b~0c",
-                "unknown field",
-            ),
+            (good().replace("}", ",\"a/b~c\":1}"), "/a~1b~0c", "unknown field"),
             (good().replace("}", ",\"\":1}"), "/", "unknown field"),
             (
                 good().replace("\"site_id\"", "\"SITE_ID\""),
@@ -570,10 +483,7 @@ mod tests {
             panic!("not JSON?");
         };
         let pointers: Vec<_> = errors.iter().map(|e| e.pointer.as_str()).collect();
-        assert_eq!(
-            pointers,
-            ["/extra", "/site_id", "/type", "/correlation_id", "/time"]
-        );
+        assert_eq!(pointers, ["/extra", "/site_id", "/type", "/correlation_id", "/time"]);
         let many = rejection(&format!("[{}{{}}]", "{},".repeat(999)));
         let Rejection::Invalid { events, errors } = many else {
             panic!("not JSON?");
@@ -586,25 +496,17 @@ mod tests {
     fn more_events_than_the_limit_are_refused_whole() {
         let array = |count: usize| format!("[{}]", vec![good(); count].join(","));
         assert_eq!(
-            parse_body(array(EVENTS_MAX).as_bytes(), EVENTS_MAX)
-                .unwrap()
-                .len(),
+            parse_body(array(EVENTS_MAX).as_bytes(), EVENTS_MAX).unwrap().len(),
             EVENTS_MAX
         );
-        assert_eq!(
-            rejection(&array(EVENTS_MAX + 1)),
-            Rejection::TooMany(EVENTS_MAX)
-        );
+        assert_eq!(rejection(&array(EVENTS_MAX + 1)), Rejection::TooMany(EVENTS_MAX));
     }
 
     #[test]
     fn a_record_holds_one_event_and_says_what_is_wrong() {
         assert!(parse_record(good().as_bytes()).is_ok());
         for (value, reason) in [
-            (
-                format!("[{}]", good()),
-                "an array; a record holds one event",
-            ),
+            (format!("[{}]", good()), "an array; a record holds one event"),
             (String::new(), "not JSON: EOF while parsing a value"),
             ("7".to_string(), "a number; expected an event object"),
             (with("type", "1"), "/type a number; expected a string"),

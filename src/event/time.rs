@@ -39,8 +39,7 @@ impl Timestamp {
         let offset_minutes = offset(rest).ok_or(SHAPE)?;
 
         let date = NaiveDate::from_ymd_opt(year as i32, month, day).ok_or("no such date")?;
-        let time = NaiveTime::from_hms_micro_opt(hour, minute, second, fraction_micros)
-            .ok_or("no such time of day")?;
+        let time = NaiveTime::from_hms_micro_opt(hour, minute, second, fraction_micros).ok_or("no such time of day")?;
         let utc = NaiveDateTime::new(date, time)
             .checked_sub_signed(TimeDelta::minutes(offset_minutes))
             .ok_or("no such date")?;
@@ -103,8 +102,7 @@ fn write_digits(place: &mut [u8], mut number: u32) {
 /// The value of a run of ASCII digits, at most nine of them.
 fn digits(bytes: &[u8]) -> Option<u32> {
     bytes.iter().try_fold(0, |value, byte| {
-        byte.is_ascii_digit()
-            .then(|| value * 10 + u32::from(byte - b'0'))
+        byte.is_ascii_digit().then(|| value * 10 + u32::from(byte - b'0'))
     })
 }
 
@@ -203,9 +201,6 @@ mod tests {
     fn micros_outside_the_years_are_no_time() {
         assert_eq!(Timestamp::from_micros(-1), None);
         assert_eq!(Timestamp::from_micros(i64::MAX), None);
-        assert_eq!(
-            Timestamp::from_micros(0).unwrap().to_string(),
-            "1970-01-01T00:00:00"
-        );
+        assert_eq!(Timestamp::from_micros(0).unwrap().to_string(), "1970-01-01T00:00:00");
     }
 }

@@ -49,28 +49,17 @@ pub fn warn_if_exposed(address: SocketAddr) {
 
 /// Serves `/livez`, `/readyz` and `/metrics`, to which it adds the checks and what every process tells of itself, until
 /// `stop` is cancelled.
-pub async fn serve(
-    listener: TcpListener,
-    health: Health,
-    mut metrics: Registry,
-    stop: CancellationToken,
-) {
+pub async fn serve(listener: TcpListener, health: Health, mut metrics: Registry, stop: CancellationToken) {
     metrics.register_collector(Box::new(health.clone()));
     let metrics = Arc::new([metrics, vitals::registry()]);
     let shared = Shared {
         memory: Pool::new(MEMORY_BYTES_MAX),
         proxies: Arc::default(),
     };
-    Door::new(
-        LIMITS,
-        shared,
-        None,
-        Counts::default(),
-        move |request, _| {
-            let answer = route(request.method(), request.uri().path(), &health, &*metrics);
-            async move { answer }
-        },
-    )
+    Door::new(LIMITS, shared, None, Counts::default(), move |request, _| {
+        let answer = route(request.method(), request.uri().path(), &health, &*metrics);
+        async move { answer }
+    })
     .serve(listener, stop, GRACE)
     .await;
 }
@@ -95,10 +84,7 @@ fn route(method: &Method, path: &str, health: &Health, metrics: &[Registry]) -> 
                 page,
             )
         }
-        _ => text(
-            StatusCode::NOT_FOUND,
-            "here are /livez, /readyz and /metrics\n",
-        ),
+        _ => text(StatusCode::NOT_FOUND, "here are /livez, /readyz and /metrics\n"),
     }
 }
 

@@ -114,12 +114,8 @@ fn names(certificate: &CertificateDer<'static>) -> Vec<CertificateName> {
     let Ok(certificate) = EndEntityCert::try_from(certificate) else {
         return Vec::new();
     };
-    let dns = certificate
-        .valid_dns_names()
-        .filter_map(CertificateName::dns);
-    let uris = certificate
-        .valid_uri_names()
-        .filter_map(CertificateName::uri);
+    let dns = certificate.valid_dns_names().filter_map(CertificateName::dns);
+    let uris = certificate.valid_uri_names().filter_map(CertificateName::uri);
     dns.chain(uris).collect()
 }
 

@@ -88,10 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 ///
 /// # Errors
 /// The handshake failed or took too long.
-pub async fn greet(
-    socket: Socket,
-    tls: Option<&Feed>,
-) -> io::Result<(Box<dyn Stream>, Option<ClientCertificate>)> {
+pub async fn greet(socket: Socket, tls: Option<&Feed>) -> io::Result<(Box<dyn Stream>, Option<ClientCertificate>)> {
     let Some(tls) = tls else {
         return Ok((Box::new(socket), None));
     };
@@ -166,10 +163,7 @@ pub struct Terms<'a> {
 
 /// Bytes of the names and values of a head.
 fn head_bytes(request: &Request<Incoming>) -> usize {
-    let target = request
-        .uri()
-        .path_and_query()
-        .map_or(0, |target| target.as_str().len());
+    let target = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     let fields = request.headers().iter();
     target
         + fields
@@ -189,12 +183,7 @@ fn refuse_stream(refused: &Counter) -> h2::Error {
 ///
 /// # Errors
 /// The connection was given up.
-pub async fn converse<S, H, F>(
-    stream: S,
-    terms: Terms<'_>,
-    peer: &Arc<Peer>,
-    handle: &H,
-) -> Result<(), GivenUp>
+pub async fn converse<S, H, F>(stream: S, terms: Terms<'_>, peer: &Arc<Peer>, handle: &H) -> Result<(), GivenUp>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>, Arc<Peer>) -> F,
@@ -216,9 +205,7 @@ where
         let stream = match is_http2 {
             true => {
                 let share = peer.stream_share(STREAM_BYTES + HEAD_FACTOR * head_bytes(&request));
-                share
-                    .map(Some)
-                    .ok_or_else(|| refuse_stream(streams_refused))
+                share.map(Some).ok_or_else(|| refuse_stream(streams_refused))
             }
             false => Ok(None),
         };
@@ -230,10 +217,7 @@ where
             let (stream, answer) = answer?;
             let (mut head, body) = answer.await.into_parts();
             // Those two speak of an upgrade there, and a stream that begins now is told by itself.
-            let upgrades = [
-                StatusCode::SWITCHING_PROTOCOLS,
-                StatusCode::UPGRADE_REQUIRED,
-            ];
+            let upgrades = [StatusCode::SWITCHING_PROTOCOLS, StatusCode::UPGRADE_REQUIRED];
             if stop.is_cancelled() && !is_http2 && !upgrades.contains(&head.status) {
                 let close = HeaderValue::from_static("close");
                 head.headers.insert(CONNECTION, close);

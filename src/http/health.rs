@@ -58,9 +58,7 @@ impl Health {
     /// Not ready until every one of these checks has been set.
     pub fn awaiting(names: impl IntoIterator<Item = impl AsRef<str>>) -> Health {
         let health = Health::default();
-        names
-            .into_iter()
-            .for_each(|name| health.expect(name.as_ref()));
+        names.into_iter().for_each(|name| health.expect(name.as_ref()));
         health
     }
 
@@ -122,10 +120,7 @@ impl Health {
         if let Some(turn) = state.turns.get_mut(name) {
             *turn = Instant::now();
         }
-        let check = state
-            .checks
-            .entry(name.to_string())
-            .or_insert_with(Check::starting);
+        let check = state.checks.entry(name.to_string()).or_insert_with(Check::starting);
         let news = change(check);
         tell(name, check, news);
     }
@@ -269,10 +264,7 @@ mod tests {
         let half = "kafka: ok\nschema: no table\n";
         assert_eq!(health.readiness(), (false, half.to_string()));
         health.set("schema", Ok(()));
-        assert_eq!(
-            health.readiness(),
-            (true, "kafka: ok\nschema: ok\n".to_string())
-        );
+        assert_eq!(health.readiness(), (true, "kafka: ok\nschema: ok\n".to_string()));
         health.failed("kafka", "cut".to_string());
         health.warn("schema", "it is old".to_string());
         let blip = "kafka: ok; tried again after: cut\nschema: ok; warning: it is old\n";
@@ -371,10 +363,7 @@ mod tests {
     fn what_never_held_is_not_ready_at_once() {
         let mut check = Check::starting();
         let now = Instant::now();
-        assert_eq!(
-            check.failed("no table".to_string(), now),
-            Some(News::NotYet)
-        );
+        assert_eq!(check.failed("no table".to_string(), now), Some(News::NotYet));
         assert_eq!((check.is_ready(), check.reason()), (false, "no table"));
         assert_eq!(check.failed("no table".to_string(), now), None);
         assert_eq!(check.holds(), Some(News::Ready));

@@ -16,19 +16,8 @@ pub struct Level<F> {
 
 impl<F: Fn() -> usize + Send + Sync + 'static> Level<F> {
     /// Renders what `read` says with a registry. The help is a sentence with its full stop.
-    pub fn register(
-        registry: &mut Registry,
-        name: &'static str,
-        help: &'static str,
-        unit: Option<Unit>,
-        read: F,
-    ) {
-        registry.register_collector(Box::new(Level {
-            name,
-            help,
-            unit,
-            read,
-        }));
+    pub fn register(registry: &mut Registry, name: &'static str, help: &'static str, unit: Option<Unit>, read: F) {
+        registry.register_collector(Box::new(Level { name, help, unit, read }));
     }
 }
 

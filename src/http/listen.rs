@@ -244,17 +244,9 @@ where
     F: Future<Output = Answer> + Send + 'static,
 {
     /// A door to what `handle` answers.
-    pub fn new(
-        limits: Limits,
-        shared: Shared,
-        tls: Option<Feed>,
-        counts: Counts,
-        handle: H,
-    ) -> Door<H> {
+    pub fn new(limits: Limits, shared: Shared, tls: Option<Feed>, counts: Counts, handle: H) -> Door<H> {
         let places = limits.connections_max as usize;
-        let of_one = limits
-            .address_connections_max
-            .map_or(places, |max| max as usize);
+        let of_one = limits.address_connections_max.map_or(places, |max| max as usize);
         Door {
             handle,
             limits,
@@ -290,10 +282,7 @@ where
         door.take_all_that_wait(listener);
         door.tracker.close();
         let close = async {
-            if timeout(LINGER.min(grace / 2), door.tracker.wait())
-                .await
-                .is_err()
-            {
+            if timeout(LINGER.min(grace / 2), door.tracker.wait()).await.is_err() {
                 door.closing.cancel();
                 door.tracker.wait().await;
             }
@@ -357,13 +346,7 @@ where
     }
 
     /// Answers a connection that may not be, if there is a moment for it.
-    fn refuse(
-        self: &Arc<Self>,
-        stream: TcpStream,
-        address: SocketAddr,
-        holder: Holder,
-        reason: Reason,
-    ) {
+    fn refuse(self: &Arc<Self>, stream: TcpStream, address: SocketAddr, holder: Holder, reason: Reason) {
         self.counts.refused.get_or_create(&reason).inc();
         let Some(place) = self.leaving.take(holder, 1) else {
             return;
@@ -409,10 +392,7 @@ where
                 }
             }
         }
-        let Some(greeted) = closing
-            .run_until_cancelled(greet(socket, self.tls.as_ref()))
-            .await
-        else {
+        let Some(greeted) = closing.run_until_cancelled(greet(socket, self.tls.as_ref())).await else {
             return Ok(());
         };
         let (stream, certificate) = greeted.map_err(|_| NO_TLS)?;

@@ -44,9 +44,7 @@ impl Proxies {
     /// Whether requests of this address are those of others.
     fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.trusted
-            .iter()
-            .any(|network| network.contains(&address))
+        self.trusted.iter().any(|network| network.contains(&address))
     }
 
     /// Who holds what a request or a connection of this address takes.
@@ -93,10 +91,7 @@ pub fn parse_network(text: &str) -> anyhow::Result<IpNet> {
         bail!("expected an address or a network, such as 10.0.0.0/8 or fd00::/8");
     };
     if network.addr() != network.network() {
-        bail!(
-            "bits are set beyond the prefix; did you mean {}?",
-            network.trunc()
-        );
+        bail!("bits are set beyond the prefix; did you mean {}?", network.trunc());
     }
     Ok(network)
 }
@@ -117,9 +112,7 @@ fn address(text: &str) -> Option<IpAddr> {
         None if text.matches(':').count() == 1 => text.split_once(':')?.0,
         None => text,
     };
-    bare.parse()
-        .ok()
-        .map(|address: IpAddr| address.to_canonical())
+    bare.parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 
 /// The address in `for=` of one hop.
@@ -141,10 +134,7 @@ mod tests {
         let proxies = Proxies::new(networks.to_vec(), source);
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(
-                name.clone(),
-                HeaderValue::from_bytes(line.as_bytes()).unwrap(),
-            );
+            headers.append(name.clone(), HeaderValue::from_bytes(line.as_bytes()).unwrap());
         }
         proxies.client(peer.parse().unwrap(), &headers).to_string()
     }
@@ -157,10 +147,7 @@ mod tests {
     fn only_a_trusted_proxy_is_believed() {
         assert_eq!(x_forwarded_for("192.0.2.1", &["198.51.100.7"]), "192.0.2.1");
         assert_eq!(x_forwarded_for(PROXY, &["198.51.100.7"]), "198.51.100.7");
-        assert_eq!(
-            x_forwarded_for("::ffff:10.1.2.3", &["198.51.100.7"]),
-            "198.51.100.7"
-        );
+        assert_eq!(x_forwarded_for("::ffff:10.1.2.3", &["198.51.100.7"]), "198.51.100.7");
         assert_eq!(x_forwarded_for(PROXY, &[]), PROXY);
         let other = client(Source::Forwarded, PROXY, X_FORWARDED_FOR, &["198.51.100.7"]);
         assert_eq!(other, PROXY, "the other header may be the client's own");
@@ -194,12 +181,7 @@ mod tests {
 
     #[test]
     fn what_is_not_an_address_is_not_passed_over() {
-        for line in [
-            "198.51.100.7, nonsense",
-            "198.51.100.7,",
-            "198.51.100.7, _hidden",
-            "",
-        ] {
+        for line in ["198.51.100.7, nonsense", "198.51.100.7,", "198.51.100.7, _hidden", ""] {
             assert_eq!(x_forwarded_for(PROXY, &[line]), PROXY, "{line}");
         }
         assert_eq!(

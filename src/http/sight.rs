@@ -131,8 +131,7 @@ impl Collector for Watched {
             return Ok(());
         }
         let mut gauge = |name, help, unit: Option<Unit>, value: fn(&Sightings) -> i64| {
-            let mut family =
-                encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
+            let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
             self.0.iter().try_for_each(|sightings| {
                 let label = [("file", sightings.0.role)];
                 ConstGauge::new(value(sightings)).encode(family.encode_family(&label)?)
@@ -174,11 +173,7 @@ impl<T: Clone + PartialEq> Sight<T> {
 
     /// Takes one more look. A change counts when a second look sees the same: the first may have met a writer
     /// at work, and half a file of good lines would withdraw the keys of the other half.
-    fn look<V>(
-        &mut self,
-        look: Look<T>,
-        judge: impl Fn(&T) -> Result<V, String>,
-    ) -> Option<News<V>> {
+    fn look<V>(&mut self, look: Look<T>, judge: impl Fn(&T) -> Result<V, String>) -> Option<News<V>> {
         if look != self.last {
             self.last = look;
             self.judged = false;
@@ -251,14 +246,7 @@ mod tests {
         let (sightings, stop) = (Sightings::new("keys"), CancellationToken::new());
         let (sender, mut news) = tokio::sync::mpsc::unbounded_channel();
         let act = move |news: News<String>| sender.send(format!("{news:?}")).unwrap();
-        let watching = watch(
-            OLD.to_string(),
-            read,
-            judge,
-            act,
-            sightings.clone(),
-            stop.clone(),
-        );
+        let watching = watch(OLD.to_string(), read, judge, act, sightings.clone(), stop.clone());
         let watching = tokio::spawn(watching);
         // Time does not pass by itself while a thread is blocked.
         let stuck = loop {
@@ -291,9 +279,7 @@ mod tests {
         let (old, new, bad, gone) = (Some(OLD), Some("# new"), Some("k3y"), None);
         let reason = judge(&"k3y".to_string()).unwrap_err();
         assert_eq!(
-            told(&[
-                gone, gone, gone, bad, gone, gone, bad, bad, bad, old, old, old
-            ]),
+            told(&[gone, gone, gone, bad, gone, gone, bad, bad, bad, old, old, old]),
             ["gone", &reason, "same"]
         );
         assert_eq!(

@@ -32,9 +32,7 @@ impl Tls {
     /// Whether a client's certificate chain, its own first, is good at this moment.
     pub fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
         match (&self.verifier, chain) {
-            (Some(verifier), [own, rest @ ..]) => {
-                verifier.verify_client_cert(own, rest, now).is_ok()
-            }
+            (Some(verifier), [own, rest @ ..]) => verifier.verify_client_cert(own, rest, now).is_ok(),
             _ => false,
         }
     }
@@ -126,8 +124,7 @@ impl Files {
             .with_context(|| format!("{} holds no private key in PEM", self.key.display()))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = self.verifier(pem, &provider)?;
-        let config =
-            ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let config = match &verifier {
             Some(verifier) => config.with_client_cert_verifier(Arc::clone(verifier)),
             None => config.with_no_client_auth(),
@@ -167,9 +164,7 @@ impl Files {
             false => builder.allow_unauthenticated(),
         };
         let verifier = builder.build();
-        Ok(Some(
-            verifier.with_context(|| format!("cannot verify by {file}"))?,
-        ))
+        Ok(Some(verifier.with_context(|| format!("cannot verify by {file}"))?))
     }
 }
 

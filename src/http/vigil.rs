@@ -275,11 +275,7 @@ impl Drop for Piece {
     fn drop(&mut self) {
         let bytes = self.bytes.len() as u64;
         self.answer.progress.fetch_add(bytes, Relaxed);
-        self.answer
-            .request
-            .0
-            .written_bytes
-            .fetch_add(bytes, Relaxed);
+        self.answer.request.0.written_bytes.fetch_add(bytes, Relaxed);
     }
 }
 
@@ -293,15 +289,11 @@ impl HttpBody for Watched {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let answer = Arc::clone(&self.answer);
         let polled = Pin::new(&mut self.body).poll_frame(cx);
         polled.map(|frame| {
-            let frame = frame?
-                .map(|frame| frame.map_data(|bytes| Bytes::from_owner(Piece { bytes, answer })));
+            let frame = frame?.map(|frame| frame.map_data(|bytes| Bytes::from_owner(Piece { bytes, answer })));
             Some(frame)
         })
     }
@@ -353,10 +345,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_new_connection_has_the_time_of_a_head() {
-        assert_eq!(
-            end(&Vigil::begin()).await,
-            (GivenUp::HeadLate, PATIENCE.head)
-        );
+        assert_eq!(end(&Vigil::begin()).await, (GivenUp::HeadLate, PATIENCE.head));
     }
 
     #[tokio::test(start_paused = true)]

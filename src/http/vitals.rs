@@ -81,21 +81,11 @@ impl Collector for Vitals {
             stat.virtual_bytes as f64,
         )?;
         if let Some(count) = open_fds() {
-            gauge(
-                "process_open_fds",
-                "Descriptors that are open.",
-                None,
-                count as f64,
-            )?;
+            gauge("process_open_fds", "Descriptors that are open.", None, count as f64)?;
         }
         // Without a limit: as many as can be named.
         let max = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        gauge(
-            "process_max_fds",
-            "Descriptors that may be open.",
-            None,
-            max as f64,
-        )?;
+        gauge("process_max_fds", "Descriptors that may be open.", None, max as f64)?;
         if let Some(started) = self.started {
             gauge(
                 "process_start_time",

@@ -80,9 +80,7 @@ impl Decoder {
 
     /// Bytes of memory that are held for a message whose end is awaited.
     pub fn message_bytes(&self) -> usize {
-        self.message
-            .as_ref()
-            .map_or(0, |message| message.bytes.capacity())
+        self.message.as_ref().map_or(0, |message| message.bytes.capacity())
     }
 
     /// Whether a message or a frame has begun and not ended.
@@ -156,9 +154,7 @@ impl Decoder {
 
     fn begin(&mut self, header: &FrameHeader, bytes: u64) -> Result<Frame, Ending> {
         if header.rsv1 || header.rsv2 || header.rsv3 {
-            return Err(protocol(
-                "a reserved bit is set, and no extension was agreed on",
-            ));
+            return Err(protocol("a reserved bit is set, and no extension was agreed on"));
         }
         let mask = header.mask.ok_or(protocol("the frame is not masked"))?;
         let bytes_left = usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -297,11 +293,7 @@ pub fn write_pong(payload: &[u8], out: &mut Vec<u8>) {
 pub fn write_close(code: Option<CloseCode>, reason: &str, out: &mut Vec<u8>) {
     let code = code.map(|code| u16::from(code).to_be_bytes());
     let code = code.as_ref().map_or(&[][..], |code| &code[..]);
-    write(
-        OpCode::Control(Control::Close),
-        &[code, reason.as_bytes()],
-        out,
-    );
+    write(OpCode::Control(Control::Close), &[code, reason.as_bytes()], out);
 }
 
 fn write(opcode: OpCode, payload: &[&[u8]], out: &mut Vec<u8>) {
@@ -419,10 +411,7 @@ mod tests {
             (frame(0x89, &[b'x'; 126]), 1002),
             (frame(0x88, b"\x03"), 1002),
             (frame(0x88, &1005_u16.to_be_bytes()), 1002),
-            (
-                frame(0x88, &[&1000_u16.to_be_bytes()[..], b"\xff"].concat()),
-                1007,
-            ),
+            (frame(0x88, &[&1000_u16.to_be_bytes()[..], b"\xff"].concat()), 1007),
         ] {
             let (items, ending) = decoded(&bytes, &[]);
             let Ending(ended, reason) = ending.unwrap();

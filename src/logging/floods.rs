@@ -129,9 +129,7 @@ mod tests {
     #[test]
     fn a_flood_is_counted_and_has_one_line_more() {
         let passed = Passed::default();
-        let subscriber = tracing_subscriber::registry()
-            .with(Floods)
-            .with(passed.clone());
+        let subscriber = tracing_subscriber::registry().with(Floods).with(passed.clone());
         let flood = || {
             for number in 0..1_000 {
                 tracing::warn!(number, "again");

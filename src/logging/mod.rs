@@ -26,9 +26,7 @@ const OURS: &str = env!("CARGO_CRATE_NAME");
 /// `CAPTCHA_LOG` is not a filter.
 pub fn start() -> anyhow::Result<()> {
     let filter = log_filter(&std::env::var("CAPTCHA_LOG").unwrap_or_default())?;
-    let registry = tracing_subscriber::registry()
-        .with(filter)
-        .with(floods::Floods);
+    let registry = tracing_subscriber::registry().with(filter).with(floods::Floods);
     let is_terminal = stderr_is_terminal();
     let colours = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     // The library escapes less than there is to escape, and not in every place; so it writes plain text, and the colours come
@@ -56,9 +54,7 @@ pub fn start() -> anyhow::Result<()> {
 /// A level is meant for our own lines; anything else is a filter as tracing has them, such as `rskafka=debug`, and several
 /// have commas between them.
 fn log_filter(text: &str) -> anyhow::Result<EnvFilter> {
-    let refuse = |reason: &str| {
-        anyhow::anyhow!("CAPTCHA_LOG={text} is not a log filter: {reason}; try info or debug")
-    };
+    let refuse = |reason: &str| anyhow::anyhow!("CAPTCHA_LOG={text} is not a log filter: {reason}; try info or debug");
     let mut directives = format!("off,{OURS}={}", LevelFilter::INFO);
     for part in text.split(',').filter(|part| !part.is_empty()) {
         match part.parse::<LevelFilter>() {
@@ -154,10 +150,7 @@ mod tests {
     fn what_is_no_filter_is_refused_once() {
         for text in ["verbose", "nonsense===", "info,verbose"] {
             let line = format!("{:#}", log_filter(text).unwrap_err());
-            assert!(
-                line.contains(&format!("CAPTCHA_LOG={text} is not")),
-                "{line}"
-            );
+            assert!(line.contains(&format!("CAPTCHA_LOG={text} is not")), "{line}");
             assert_eq!(
                 line.matches("error parsing").count(),
                 usize::from(text.contains('=')),

@@ -33,9 +33,7 @@ pub async fn warn(broker: &Broker, state: &TopicState, shards: &Shards) -> anyho
     if let Some(retention_millis) = state.retention_millis()
         && is_short(retention_millis, ahead_millis)
     {
-        let text = |millis: i64| {
-            format_duration(Duration::from_secs((millis.unsigned_abs() + 500) / 1_000))
-        };
+        let text = |millis: i64| format_duration(Duration::from_secs((millis.unsigned_abs() + 500) / 1_000));
         say(format_args!(
             "warning: the clock here and that of clickhouse at {} differ by {}, and topic {topic} keeps records for {} \
              (retention.ms={retention_millis}): a sender whose clock is so far behind loses so much of it; set the clocks",

@@ -67,27 +67,18 @@ async fn drop_months(args: &Args) -> anyhow::Result<()> {
         };
     }
     if !dropped {
-        say(format_args!(
-            "nothing to do: no month before {} has rows",
-            args.before
-        ));
+        say(format_args!("nothing to do: no month before {} has rows", args.before));
     }
     Ok(())
 }
 
 /// The months that are to go, if they are ripe.
-async fn look(
-    store: &Store,
-    connection: &Connection,
-    args: &Args,
-) -> anyhow::Result<Vec<StoredMonth>> {
+async fn look(store: &Store, connection: &Connection, args: &Args) -> anyhow::Result<Vec<StoredMonth>> {
     connection.verify_events().await?;
     connection.verify_visibility_of_all().await?;
     let (before, begin_millis) = (args.before, args.before.begin().timestamp_millis());
     if connection.now_millis().await? < begin_millis {
-        bail!(
-            "cannot drop what arrives before {before}: that is not over yet; name a month that has begun"
-        );
+        bail!("cannot drop what arrives before {before}: that is not over yet; name a month that has begun");
     }
     let months = connection.months_before(before).await?;
     if months.is_empty() {
@@ -105,10 +96,7 @@ async fn look(
     }
     if !args.forget_repeats {
         for stored in &months {
-            refuse_windows(
-                &connection.missing_without(stored.month).await?,
-                stored.month,
-            )?;
+            refuse_windows(&connection.missing_without(stored.month).await?, stored.month)?;
         }
     }
     Ok(months)
@@ -150,11 +138,7 @@ async fn drop_from(store: &Store, connection: &Connection, args: &Args) -> anyho
     .await
 }
 
-async fn drop_month(
-    connection: &Connection,
-    lock: &Lock,
-    stored: &StoredMonth,
-) -> anyhow::Result<()> {
+async fn drop_month(connection: &Connection, lock: &Lock, stored: &StoredMonth) -> anyhow::Result<()> {
     let step = format!("to drop {}", stored.month);
     // Also says whether these are still the tables that were looked at, and not those of a backup that was put back.
     lock.note(connection, &Step::Begin(&step)).await?;

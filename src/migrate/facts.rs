@@ -28,12 +28,7 @@ pub struct Wish {
 ///
 /// # Errors
 /// ClickHouse is away, or what is wished contradicts what is known.
-pub async fn record(
-    topic: &str,
-    connection: &Connection,
-    wish: Wish,
-    dry_run: bool,
-) -> anyhow::Result<bool> {
+pub async fn record(topic: &str, connection: &Connection, wish: Wish, dry_run: bool) -> anyhow::Result<bool> {
     let known = connection.topic_facts(topic).await?;
     let Some(wanted) = wanted(topic, known.as_ref(), wish)? else {
         return Ok(false);
@@ -47,9 +42,7 @@ pub async fn record(
     }
     connection.record_topic(topic, &wanted).await?;
     if connection.topic_facts(topic).await?.as_ref() != Some(&wanted) {
-        bail!(
-            "another migrate recorded topic {topic} differently at the same time; run `captcha migrate` again"
-        );
+        bail!("another migrate recorded topic {topic} differently at the same time; run `captcha migrate` again");
     }
     tell(topic, known.as_ref(), &wanted);
     Ok(true)
@@ -59,11 +52,7 @@ pub async fn record(
 ///
 /// # Errors
 /// What is wished contradicts what is known.
-pub fn wanted(
-    topic: &str,
-    known: Option<&TopicFacts>,
-    wish: Wish,
-) -> anyhow::Result<Option<TopicFacts>> {
+pub fn wanted(topic: &str, known: Option<&TopicFacts>, wish: Wish) -> anyhow::Result<Option<TopicFacts>> {
     let window = wish.repeat_window_records;
     let Some(known) = known else {
         if wish.made_anew {
@@ -249,9 +238,7 @@ mod tests {
     #[test]
     fn only_what_is_recorded_can_be_retired() {
         assert!(wanted("t", None, Wish::default()).is_err());
-        let retired = wanted("t", Some(&known()), Wish::default())
-            .unwrap()
-            .unwrap();
+        let retired = wanted("t", Some(&known()), Wish::default()).unwrap().unwrap();
         assert_eq!((retired.partitions, retired.topic_id), (0, ONE));
     }
 }

@@ -46,10 +46,7 @@ async fn take(store: &Store, connection: &Connection) -> anyhow::Result<Lock> {
                 return Ok(lock);
             }
         } else if waited_for.as_ref() != Some(&term.owner) {
-            say(format_args!(
-                "waiting for {}, which is migrating",
-                term.owner
-            ));
+            say(format_args!("waiting for {}, which is migrating", term.owner));
             waited_for = Some(term.owner);
             began = Instant::now();
         } else if began.elapsed() > LOCK_WAIT_MAX {

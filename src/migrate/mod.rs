@@ -217,13 +217,7 @@ impl<'a> Found<'a> {
     }
 
     /// Makes the schema and records the topic, or shows it; whether there was anything to do.
-    async fn migrate(
-        &self,
-        broker: &Broker,
-        todo: &[Migration],
-        wish: Wish,
-        dry_run: bool,
-    ) -> anyhow::Result<bool> {
+    async fn migrate(&self, broker: &Broker, todo: &[Migration], wish: Wish, dry_run: bool) -> anyhow::Result<bool> {
         let (store, database_missing) = (self.store, self.applied.is_none());
         let is_planned = !todo.is_empty() || !self.there.lost.is_empty();
         let mut done = database_missing || is_planned;
@@ -255,9 +249,7 @@ async fn fill_empty_replicas(store: &Store, dry_run: bool) -> anyhow::Result<boo
     let empty = store.fill_empty_replicas(dry_run).await?;
     for Empty { address, like } in &empty {
         match dry_run {
-            true => say(format_args!(
-                "would make the tables of {address} as {like} has them"
-            )),
+            true => say(format_args!("would make the tables of {address} as {like} has them")),
             false => say(format_args!(
                 "made the tables of {address} as {like} has them; once it has fetched what they hold, run \
                  SYSTEM RESTART REPLICAS there: an insert may still wait for what it stands for"
@@ -281,10 +273,7 @@ async fn retire(broker: &Broker, all: &[Found<'_>]) -> anyhow::Result<()> {
 fn show_status(applied: &[Applied]) {
     for file in FILES {
         match applied.iter().find(|record| record.name == file.name) {
-            Some(record) => say(format_args!(
-                "{}  applied {} UTC",
-                file.name, record.applied_at
-            )),
+            Some(record) => say(format_args!("{}  applied {} UTC", file.name, record.applied_at)),
             None => say(format_args!("{}  not applied", file.name)),
         }
     }
@@ -297,11 +286,7 @@ fn show_status(applied: &[Applied]) {
     }
 }
 
-async fn show_plan(
-    store: &Store,
-    database_missing: bool,
-    todo: &[Migration],
-) -> anyhow::Result<()> {
+async fn show_plan(store: &Store, database_missing: bool, todo: &[Migration]) -> anyhow::Result<()> {
     if database_missing {
         say(format_args!("would make database {}", store.database()));
     }

@@ -84,11 +84,7 @@ pub fn plan(files: &[File], applied: &[Applied]) -> Result<Vec<Migration>, PlanE
             return Err(PlanError::Divergent(record.name.clone()));
         }
     }
-    let newest = applied
-        .iter()
-        .map(|record| record.version)
-        .max()
-        .unwrap_or(0);
+    let newest = applied.iter().map(|record| record.version).max().unwrap_or(0);
     let is_applied = |m: &Migration| applied.iter().any(|record| record.version == m.version);
     let todo: Vec<Migration> = migrations.into_iter().filter(|m| !is_applied(m)).collect();
     match todo.first() {
@@ -100,8 +96,7 @@ pub fn plan(files: &[File], applied: &[Applied]) -> Result<Vec<Migration>, PlanE
 fn read(files: &[File]) -> Result<Vec<Migration>, PlanError> {
     let mut migrations: Vec<Migration> = Vec::with_capacity(files.len());
     for file in files {
-        let version =
-            version(file.name).ok_or_else(|| PlanError::Misnamed(file.name.to_string()))?;
+        let version = version(file.name).ok_or_else(|| PlanError::Misnamed(file.name.to_string()))?;
         if migrations.iter().any(|m| m.version == version) {
             return Err(PlanError::Repeated(file.name.to_string()));
         }
@@ -125,29 +120,20 @@ fn read(files: &[File]) -> Result<Vec<Migration>, PlanError> {
 
 /// The number in `V<number>__<what_it_does>.sql`, without leading zeros.
 fn version(name: &str) -> Option<u32> {
-    let (number, what) = name
-        .strip_prefix('V')?
-        .strip_suffix(".sql")?
-        .split_once("__")?;
+    let (number, what) = name.strip_prefix('V')?.strip_suffix(".sql")?.split_once("__")?;
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     let named = !what.is_empty() && what.chars().all(plain);
-    let numbered = number.starts_with(|c: char| ('1'..='9').contains(&c))
-        && number.chars().all(|c| c.is_ascii_digit());
+    let numbered = number.starts_with(|c: char| ('1'..='9').contains(&c)) && number.chars().all(|c| c.is_ascii_digit());
     (named && numbered).then(|| number.parse().ok()).flatten()
 }
 
 /// The table whose stored data a statement rewrites, which takes time and space by the size of the table. What
 /// changes only how later parts are written, such as a codec, does not.
 fn rewrites(sql: &str) -> Option<String> {
-    let lines = sql
-        .lines()
-        .map(|line| line.split("--").next().unwrap_or_default());
+    let lines = sql.lines().map(|line| line.split("--").next().unwrap_or_default());
     let text = lines.collect::<Vec<_>>().join(" ");
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let words: Vec<&str> = text
-        .split(|c| !is_word(c))
-        .filter(|word| !word.is_empty())
-        .collect();
+    let words: Vec<&str> = text.split(|c| !is_word(c)).filter(|word| !word.is_empty()).collect();
     let upper: Vec<String> = words.iter().map(|word| word.to_ascii_uppercase()).collect();
     let upper: Vec<&str> = upper.iter().map(String::as_str).collect();
     match upper[..] {
@@ -181,10 +167,7 @@ fn is_mutation(commands: &[&str]) -> bool {
         matches!(
             words,
             ["DELETE", "WHERE"]
-                | [
-                    "DROP" | "RENAME" | "CLEAR",
-                    "COLUMN" | "INDEX" | "PROJECTION"
-                ]
+                | ["DROP" | "RENAME" | "CLEAR", "COLUMN" | "INDEX" | "PROJECTION"]
                 | ["MATERIALIZE", _]
                 | ["UPDATE", _]
         )
@@ -252,11 +235,7 @@ mod tests {
             assert_eq!(rewrites(sql), None, "{sql}");
         }
         let rewriting = plan(schema::FILES, &[]).unwrap();
-        assert!(
-            rewriting
-                .iter()
-                .all(|migration| migration.rewrites.is_none())
-        );
+        assert!(rewriting.iter().all(|migration| migration.rewrites.is_none()));
     }
 
     fn names(files: &[File], records: &[Applied]) -> Result<Vec<String>, PlanError> {
@@ -311,11 +290,7 @@ mod tests {
                 vec![applied(ONE), applied(TWO)],
                 PlanError::Missing("V2__two.sql".into()),
             ),
-            (
-                vec![ONE, renamed],
-                vec![],
-                PlanError::Repeated("V1__uno.sql".into()),
-            ),
+            (vec![ONE, renamed], vec![], PlanError::Repeated("V1__uno.sql".into())),
             (vec![ONE, THREE], vec![], PlanError::Hole(2)),
             (vec![TWO], vec![], PlanError::Hole(1)),
             (
@@ -351,11 +326,7 @@ mod tests {
                 sql: "",
                 compatible_since: 1,
             };
-            assert_eq!(
-                plan(&[file], &[]),
-                Err(PlanError::Misnamed(name.into())),
-                "{name}"
-            );
+            assert_eq!(plan(&[file], &[]), Err(PlanError::Misnamed(name.into())), "{name}");
         }
     }
 

@@ -20,11 +20,7 @@ const MUTATION_STANDSTILL_MAX: Duration = Duration::from_secs(600);
 ///
 /// # Errors
 /// The server is away or refuses a statement, or what is applied does not fit the files.
-pub async fn migrate(
-    store: &Store,
-    database_missing: bool,
-    is_planned: bool,
-) -> anyhow::Result<bool> {
+pub async fn migrate(store: &Store, database_missing: bool, is_planned: bool) -> anyhow::Result<bool> {
     if database_missing {
         store
             .create_database()
@@ -48,9 +44,7 @@ async fn apply_each(store: &Store, connection: &Connection, lock: &Lock) -> anyh
     // Whoever had the lock before may have done some of it.
     let applied = connection.applied().await?;
     let there = tables::check(store).await?;
-    there
-        .make_again(store, connection, version(&applied))
-        .await?;
+    there.make_again(store, connection, version(&applied)).await?;
     for migration in plan(FILES, &applied)? {
         apply(store, connection, lock, &migration)
             .await
@@ -61,20 +55,11 @@ async fn apply_each(store: &Store, connection: &Connection, lock: &Lock) -> anyh
 }
 
 /// Killed anywhere in here, the next one does the same again: a statement can run twice, and is recorded once.
-async fn apply(
-    store: &Store,
-    connection: &Connection,
-    lock: &Lock,
-    migration: &Migration,
-) -> anyhow::Result<()> {
+async fn apply(store: &Store, connection: &Connection, lock: &Lock, migration: &Migration) -> anyhow::Result<()> {
     await_mutations(connection).await?;
     if let Some(table) = &migration.rewrites {
         let bytes = connection.table_bytes(table).await?;
-        say(format_args!(
-            "{}: {}",
-            migration.name,
-            rewriting(table, bytes)
-        ));
+        say(format_args!("{}: {}", migration.name, rewriting(table, bytes)));
     }
     lock.note(connection, &Step::Begin(&migration.name)).await?;
     store.define(connection, &migration.sql).await?;

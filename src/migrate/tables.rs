@@ -86,9 +86,7 @@ fn check_all(store: &Store, all: &[Tables], version: u32) -> anyhow::Result<Ther
 fn is_unused(filled: &[&Tables], version: u32) -> bool {
     let written = ["events", "topics", "claims"];
     let all = filled.iter().flat_map(|here| &here.tables);
-    let mut left = all
-        .filter(|table| written.contains(&table.name.as_str()))
-        .peekable();
+    let mut left = all.filter(|table| written.contains(&table.name.as_str())).peekable();
     match left.peek() {
         None => version < NEEDED,
         Some(_) => left.all(|table| table.rows == Some(0)),
@@ -137,25 +135,13 @@ impl There {
     ///
     /// # Errors
     /// No answer, or the server refuses.
-    pub async fn make_again(
-        &self,
-        store: &Store,
-        connection: &Connection,
-        version: u32,
-    ) -> anyhow::Result<()> {
+    pub async fn make_again(&self, store: &Store, connection: &Connection, version: u32) -> anyhow::Result<()> {
         for known in &self.lost {
             let applied = FILES.iter().take(version as usize);
-            for (file, _) in applied
-                .zip(1..)
-                .filter(|(_, number)| known.versions.contains(number))
-            {
+            for (file, _) in applied.zip(1..).filter(|(_, number)| known.versions.contains(number)) {
                 store.define(connection, file.sql).await?;
             }
-            say(format_args!(
-                "made {} again: {}",
-                known.name,
-                self.why(known)
-            ));
+            say(format_args!("made {} again: {}", known.name, self.why(known)));
         }
         Ok(())
     }

@@ -3,9 +3,7 @@
 use anyhow::bail;
 
 use super::say;
-use crate::broker::{
-    Broker, Retention, TimestampType, TopicSpec, TopicState, Transient, min_insync_replicas,
-};
+use crate::broker::{Broker, Retention, TimestampType, TopicSpec, TopicState, Transient, min_insync_replicas};
 
 /// Partitions of a new topic: enough to use a few cores and consumers, few enough for a laptop.
 const PARTITIONS: i32 = 4;
@@ -52,10 +50,7 @@ pub async fn migrate(
 ) -> anyhow::Result<Done> {
     let spec = TopicSpec {
         // One that is made again needs as many as before, or an event that is sent again comes to another one.
-        partitions: args
-            .partitions
-            .or(recorded_partitions)
-            .unwrap_or(PARTITIONS),
+        partitions: args.partitions.or(recorded_partitions).unwrap_or(PARTITIONS),
         replication_factor: args.replication_factor,
         retention: args.retention.unwrap_or(Retention::WEEK),
     };
@@ -93,11 +88,7 @@ pub async fn migrate(
         );
     }
     if made {
-        say(format_args!(
-            "made topic {}: {}",
-            broker.topic(),
-            described(&state)
-        ));
+        say(format_args!("made topic {}: {}", broker.topic(), described(&state)));
     }
     Ok(Done {
         made,
@@ -153,18 +144,10 @@ fn faults(args: &TopicArgs, state: &TopicState) -> Vec<String> {
     }
     let config = |name: &str| state.config.get(name).cloned().unwrap_or_default();
     if let Some(retention) = args.retention {
-        want(
-            "retention.ms",
-            config("retention.ms"),
-            retention.millis().to_string(),
-        );
+        want("retention.ms", config("retention.ms"), retention.millis().to_string());
     }
     // A compacted topic drops events; an unclean leader drops confirmed ones.
-    want(
-        "cleanup.policy",
-        config("cleanup.policy"),
-        "delete".to_string(),
-    );
+    want("cleanup.policy", config("cleanup.policy"), "delete".to_string());
     let unclean = "unclean.leader.election.enable";
     want(unclean, config(unclean), "false".to_string());
     let insync = config("min.insync.replicas");
@@ -191,9 +174,7 @@ mod tests {
             id: Uuid::nil(),
             partitions: 4,
             replication_factor: copies,
-            config: config
-                .map(|(name, value)| (name.to_string(), value.to_string()))
-                .into(),
+            config: config.map(|(name, value)| (name.to_string(), value.to_string())).into(),
         }
     }
 

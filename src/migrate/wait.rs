@@ -26,10 +26,7 @@ pub struct WaitArgs {
 ///
 /// # Errors
 /// Those of the last try.
-pub async fn until_done(
-    args: &WaitArgs,
-    attempt: impl AsyncFn() -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
+pub async fn until_done(args: &WaitArgs, attempt: impl AsyncFn() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let (began, limit) = (Instant::now(), Duration::from_secs(args.wait));
     let mut last = None;
     loop {
@@ -73,10 +70,7 @@ mod tests {
             }
         })
         .await;
-        assert_eq!(
-            (done.unwrap_err().to_string(), tries.get()),
-            ("wrong".to_string(), 2)
-        );
+        assert_eq!((done.unwrap_err().to_string(), tries.get()), ("wrong".to_string(), 2));
         let args = WaitArgs { wait: 0 };
         let at_once = until_done(&args, async || Err(passing())).await;
         assert_eq!(at_once.unwrap_err().to_string(), "away");

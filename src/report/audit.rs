@@ -114,12 +114,7 @@ impl Line {
     }
 
     fn damage(&self) -> u64 {
-        self.holes
-            + self.overlaps
-            + self.counted_twice
-            + self.left_out
-            + self.differing
-            + self.beyond_log
+        self.holes + self.overlaps + self.counted_twice + self.left_out + self.differing + self.beyond_log
     }
 
     /// Notes the range of Kafka's log, which was read after the table.
@@ -166,9 +161,7 @@ async fn audit_shard(broker: &Broker, store: &Store, span: &Span) -> anyhow::Res
     let topic = broker.topic().as_str();
     let (connection, facts) = store.connect_for(topic).await?;
     progress("reading what ClickHouse stores ...");
-    let held = connection
-        .audit(&facts.log, facts.repeat_window_records, span)
-        .await?;
+    let held = connection.audit(&facts.log, facts.repeat_window_records, span).await?;
     let count = broker.partitions().await?;
     let stored = held.last().map_or(0, |last| last.partition + 1);
     let mut partitions = Vec::new();

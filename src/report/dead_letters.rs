@@ -92,12 +92,10 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
                 rows.push(cells(&letter));
                 true
             }
-            Format::Ndjson => line(&letter)
-                .map(|line| print(&line))
-                .unwrap_or_else(|err| {
-                    failed = Err(err);
-                    false
-                }),
+            Format::Ndjson => line(&letter).map(|line| print(&line)).unwrap_or_else(|err| {
+                failed = Err(err);
+                false
+            }),
         };
         left > 0 && is_read
     };

@@ -97,9 +97,7 @@ fn page(counters: &Counters, format: Format) -> anyhow::Result<String> {
     Ok(match format {
         Format::Json => serde_json::to_string(counters)? + "\n",
         Format::Csv => {
-            let mut csv = csv::WriterBuilder::new()
-                .has_headers(false)
-                .from_writer(Vec::new());
+            let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
             csv.write_record(COLUMNS)?;
             for counter in &counters.counters {
                 csv.serialize(counter)?;
@@ -124,22 +122,17 @@ fn page(counters: &Counters, format: Format) -> anyhow::Result<String> {
 /// How far a report is complete, for people.
 fn freshness(freshness: Freshness) -> String {
     match freshness.complete_through {
-        Some(instant) => format!(
-            "complete through {}",
-            instant.format("%Y-%m-%d %H:%M:%S%.3f UTC")
-        ),
-        None => "not known to be complete: some partition was never read to its end, or no topic is consumed".to_string(),
+        Some(instant) => format!("complete through {}", instant.format("%Y-%m-%d %H:%M:%S%.3f UTC")),
+        None => {
+            "not known to be complete: some partition was never read to its end, or no topic is consumed".to_string()
+        }
     }
 }
 
 const COLUMNS: [&str; 4] = ["date", "site_id", "served", "solved"];
 
 /// A table for people, with these columns of numbers.
-fn table(
-    header: &[&str],
-    rows: impl Iterator<Item = Vec<String>>,
-    numbers: Range<usize>,
-) -> String {
+fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>, numbers: Range<usize>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
     let escaped = |cell: String| printed::line(&cell).into_owned();
@@ -206,10 +199,7 @@ mod tests {
              2001-01-01,00000000-0000-0000-0000-000000000000,1,0\n\
              2001-01-02,ffffffff-ffff-ffff-ffff-ffffffffffff,12345,678\n"
         );
-        assert_eq!(
-            page(Vec::new(), Format::Csv),
-            "date,site_id,served,solved\n"
-        );
+        assert_eq!(page(Vec::new(), Format::Csv), "date,site_id,served,solved\n");
     }
 
     #[test]

@@ -46,12 +46,7 @@ const RECEIPT_BYTES_MAX: usize = 34;
 
 impl Acceptor {
     /// Takes events for one topic, and counts those that Kafka confirmed.
-    pub fn new(
-        topic: TopicName,
-        producer: Producer,
-        bodies: Bodies,
-        confirmed: Counter,
-    ) -> Acceptor {
+    pub fn new(topic: TopicName, producer: Producer, bodies: Bodies, confirmed: Counter) -> Acceptor {
         Acceptor {
             topic,
             producer,

@@ -157,16 +157,14 @@ impl Api {
             let key = key.and_then(keys::claimed_id);
             let certificate = sender.peer.certificate.as_deref();
             let problem = &refused.problem;
-            self.gate
-                .record_refusal(problem, key, certificate, sender.client);
+            self.gate.record_refusal(problem, key, certificate, sender.client);
             self.refuse(refused, &sender)
         });
         let share = || self.pools.memory.take(sender.holder, DISCARD_MEMORY_BYTES);
         if let Some(rest) = unread.discard_rest(share, deadline) {
             answer.body_mut().then(rest);
         }
-        self.metrics
-            .answered(route, answer.status(), began.elapsed());
+        self.metrics.answered(route, answer.status(), began.elapsed());
         if let Some(entry) = entry {
             entry.log(answer.status(), began.elapsed());
         }
@@ -263,9 +261,7 @@ impl Api {
     }
 
     async fn report(&self, request: &Request<()>, sender: &Sender) -> Result<Answer, Problem> {
-        let caller = self
-            .gate
-            .caller(Role::Read, request.headers(), &sender.peer)?;
+        let caller = self.gate.caller(Role::Read, request.headers(), &sender.peer)?;
         let filter = parse_filter(query(request)).map_err(Problem::Query)?;
         let filter = caller.narrow(filter)?;
         let rate = caller.take(1)?;
@@ -283,9 +279,7 @@ impl Api {
         (unread, deadline): (&mut Unread, &Deadline),
         sender: &Sender,
     ) -> Result<Answer, Refused> {
-        let caller = self
-            .gate
-            .caller(Role::Write, request.headers(), &sender.peer)?;
+        let caller = self.gate.caller(Role::Write, request.headers(), &sender.peer)?;
         let dry_run = parse_dry_run(query(request))?;
         let form = Form::of(request.headers())?;
         let hurry = || sender.peer.hurry(sender.holder);
@@ -296,9 +290,7 @@ impl Api {
         unread.ended();
         let _place = self.place(sender.holder)?;
         let may_be_sent = |bytes| sender.peer.may_be_sent(Some(bytes), sender.holder);
-        let accepting = self
-            .acceptor
-            .accept(body, form, &caller, dry_run, may_be_sent);
+        let accepting = self.acceptor.accept(body, form, &caller, dry_run, may_be_sent);
         let (accepted, rate) = accepting.await?;
         let mut answer = json(&accepted);
         answer.body_mut().hold(accepted.share);
@@ -314,9 +306,7 @@ impl Api {
         let handshake = Handshake::of(request.version(), request.headers())?;
         self.gate.admit_page(request.headers())?;
         let terms = MessageTerms {
-            caller: self
-                .gate
-                .caller(Role::Write, request.headers(), &sender.peer)?,
+            caller: self.gate.caller(Role::Write, request.headers(), &sender.peer)?,
             client: sender.client,
             holder: sender.holder,
             peer: Arc::downgrade(&sender.peer),
@@ -344,11 +334,7 @@ impl Api {
     }
 
     /// Answers one message of a stream.
-    async fn answer_message(
-        self: Arc<Self>,
-        message: Result<Body, Problem>,
-        terms: MessageTerms,
-    ) -> Reply {
+    async fn answer_message(self: Arc<Self>, message: Result<Body, Problem>, terms: MessageTerms) -> Reply {
         let answering = self.accept_message(message, &terms);
         let (status, text, share) = match surviving(&terms.id, Route::Stream, answering).await {
             Ok(accepted) => {
@@ -370,11 +356,7 @@ impl Api {
     }
 
     /// As [`Api::refuse`].
-    fn refuse_message(
-        &self,
-        refused: Refused,
-        terms: &MessageTerms,
-    ) -> (StatusCode, String, Share) {
+    fn refuse_message(&self, refused: Refused, terms: &MessageTerms) -> (StatusCode, String, Share) {
         let (status, text) = refused.problem.into_text(|| self.retry_after());
         let mut share = self.pools.memory.share(terms.holder);
         let is_small = text.len() <= SMALL_ANSWER_BYTES_MAX;
@@ -393,11 +375,11 @@ impl Api {
         let _place = self.place(terms.holder)?;
         // As the key file has it by now.
         let caller = self.gate.renew(&terms.caller)?;
-        let accepting =
-            self.acceptor
-                .accept(message?, Form::JSON, &caller, terms.dry_run, |bytes| {
-                    terms.may_be_sent(bytes)
-                });
+        let accepting = self
+            .acceptor
+            .accept(message?, Form::JSON, &caller, terms.dry_run, |bytes| {
+                terms.may_be_sent(bytes)
+            });
         Ok(accepting.await?.0)
     }
 }

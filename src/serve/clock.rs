@@ -34,8 +34,7 @@ const AHEAD_MILLIS_MAX: u64 = 60_000;
 /// time makes it try again.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
 
-const ADVICE: &str =
-    "set the clock that is wrong, or let kafka date events: `captcha migrate` says how";
+const ADVICE: &str = "set the clock that is wrong, or let kafka date events: `captcha migrate` says how";
 
 /// The clock of this process. Clones share what is known of it.
 #[derive(Clone)]
@@ -159,11 +158,7 @@ impl Known {
     fn difference(&self) -> Option<String> {
         let ahead_millis = self.ahead_millis?;
         let apart_millis = ahead_millis.unsigned_abs();
-        let side = if ahead_millis > 0 {
-            "ahead of"
-        } else {
-            "behind"
-        };
+        let side = if ahead_millis > 0 { "ahead of" } else { "behind" };
         (apart_millis > AHEAD_MILLIS_MAX).then(|| {
             let apart = format_duration(Duration::from_secs(apart_millis / 1_000));
             format!("this clock is {apart} {side} clickhouse's")
@@ -195,11 +190,7 @@ mod tests {
         for (ahead_millis, timestamp_type, warned) in [
             (None, own, None),
             (Some(60_000), own, None),
-            (
-                Some(-61_000),
-                own,
-                Some("this clock is 1m 1s behind clickhouse's, so"),
-            ),
+            (Some(-61_000), own, Some("this clock is 1m 1s behind clickhouse's, so")),
             (
                 Some(7_200_000),
                 None,

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD,
-    HeaderMap, HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap, HeaderValue,
+    ORIGIN, VARY,
 };
 
 /// Origins of a list: more are no longer a list that a person looks through.
@@ -19,8 +19,7 @@ const REQUEST_HEADERS: HeaderValue =
     HeaderValue::from_static("authorization, content-type, content-encoding, x-request-id");
 
 /// What a page may read of an answer.
-const ANSWER_HEADERS: HeaderValue =
-    HeaderValue::from_static("x-request-id, retry-after, ratelimit, ratelimit-policy");
+const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static("x-request-id, retry-after, ratelimit, ratelimit-policy");
 
 /// Seconds that a browser need not ask again: as many as Chromium takes.
 const MAX_AGE_SECONDS: HeaderValue = HeaderValue::from_static("7200");
@@ -141,18 +140,13 @@ fn is_lower(c: char) -> bool {
 
 /// Whether this is a name or an address as browsers write it, in lower case.
 pub fn is_host(host: &str) -> bool {
-    match host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
+    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
         // Written as browsers write it, in its shortest form.
         Some(address) => address
             .parse::<std::net::Ipv6Addr>()
             .is_ok_and(|parsed| parsed.to_string() == address),
         None => {
-            host.chars().all(|c| is_lower(c) || "-._".contains(c))
-                && host.starts_with(is_lower)
-                && !host.contains("..")
+            host.chars().all(|c| is_lower(c) || "-._".contains(c)) && host.starts_with(is_lower) && !host.contains("..")
         }
     }
 }
@@ -188,10 +182,7 @@ mod tests {
     }
 
     fn preflight(cors: &Cors, origin: &'static str) -> HeaderMap {
-        let request = [
-            ("origin", origin),
-            ("access-control-request-method", "POST"),
-        ];
+        let request = [("origin", origin), ("access-control-request-method", "POST")];
         let request = map(&request);
         let mut answer = cors.preflight(&request).unwrap();
         cors.decorate(request.get(ORIGIN), &mut answer);
@@ -266,10 +257,7 @@ mod tests {
             Cors::parse(&origins.join(","))
         };
         assert!(many(ORIGINS_MAX).is_ok());
-        assert_eq!(
-            many(ORIGINS_MAX + 1),
-            Err("more than 1000 origins".to_string())
-        );
+        assert_eq!(many(ORIGINS_MAX + 1), Err("more than 1000 origins".to_string()));
     }
 
     #[test]
@@ -311,10 +299,7 @@ mod tests {
             let nothing = map(&[("vary", "origin")]);
             assert_eq!(preflight(&only, origin), nothing, "{origin}");
             let answer = decorated(&only, Some(origin));
-            assert!(
-                !answer.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN),
-                "{origin}"
-            );
+            assert!(!answer.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), "{origin}");
             assert!(!only.allows(&HeaderValue::from_static(origin)), "{origin}");
         }
         let not_ascii = HeaderValue::from_bytes(b"https://a.example\xff").unwrap();

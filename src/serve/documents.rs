@@ -9,9 +9,8 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use hyper::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG,
-    HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY,
-    X_CONTENT_TYPE_OPTIONS,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap,
+    HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Response, StatusCode};
 use sha2::{Digest as _, Sha256};
@@ -41,20 +40,12 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 static ENTRIES: [(&str, &str, Source); 9] = [
     ("/openapi.yaml", "application/yaml", Text(openapi::YAML)),
     ("/openapi.json", "application/json", Text(openapi::JSON)),
-    (
-        "/schema",
-        "application/schema+json",
-        Text(openapi::EVENT_SCHEMA),
-    ),
+    ("/schema", "application/schema+json", Text(openapi::EVENT_SCHEMA)),
     ("/docs", HTML, Page("docs/", "")),
     ("/docs/", HTML, Page("", "../")),
     ("/docs/page.js", SCRIPT, Text(include_str!("docs/page.js"))),
     ("/docs/page.css", CSS, Text(include_str!("docs/page.css"))),
-    (
-        "/docs/swagger-ui-bundle.js",
-        SCRIPT,
-        SwaggerUi("swagger-ui-bundle.js"),
-    ),
+    ("/docs/swagger-ui-bundle.js", SCRIPT, SwaggerUi("swagger-ui-bundle.js")),
     ("/docs/swagger-ui.css", CSS, SwaggerUi("swagger-ui.css")),
 ];
 
@@ -66,9 +57,7 @@ impl Name {
     /// The document at a path below the version, such as `/openapi.json`. A slash at the end makes no difference.
     pub fn of(path: &str) -> Option<Name> {
         let at = |path: &str| ENTRIES.iter().position(|(entry, ..)| *entry == path);
-        at(path)
-            .or_else(|| at(path.trim_end_matches('/')))
-            .map(Name)
+        at(path).or_else(|| at(path.trim_end_matches('/'))).map(Name)
     }
 }
 
@@ -85,11 +74,7 @@ impl Documents {
     pub fn answer(&self, name: Name, asked: &HeaderMap) -> Answer {
         let document = &self.0[name.0];
         let compress = accepts_gzip(asked);
-        let tag = format!(
-            "\"{}{}\"",
-            document.tag,
-            if compress { "-gzip" } else { "" }
-        );
+        let tag = format!("\"{}{}\"", document.tag, if compress { "-gzip" } else { "" });
         let known = is_known(&tag, asked);
         let body = match (known, compress) {
             (true, _) => Bytes::new(),
@@ -107,10 +92,7 @@ impl Documents {
             *answer.status_mut() = StatusCode::NOT_MODIFIED;
             return answer;
         }
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static(document.content_type),
-        );
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(document.content_type));
         if compress {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
@@ -138,10 +120,7 @@ impl Document {
         let digest = Sha256::digest(&gzip);
         Document {
             content_type,
-            tag: digest[..8]
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect(),
+            tag: digest[..8].iter().map(|byte| format!("{byte:02x}")).collect(),
             gzip,
             plain,
         }
@@ -201,10 +180,7 @@ fn both(plain: Bytes) -> (Bytes, OnceLock<Bytes>) {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
     // Writing to memory cannot fail.
     let _ = gzip.write_all(&plain);
-    (
-        gzip.finish().unwrap_or_default().into(),
-        OnceLock::from(plain),
-    )
+    (gzip.finish().unwrap_or_default().into(), OnceLock::from(plain))
 }
 
 /// Whether gzip may be sent (RFC 9110, section 12.5.3). Who says nothing gets the plain form, which all can read.
@@ -253,18 +229,11 @@ mod tests {
         headers
     }
 
-    fn answer(
-        path: &str,
-        headers: &[(HeaderName, &'static str)],
-    ) -> (HeaderMap, StatusCode, Bytes) {
+    fn answer(path: &str, headers: &[(HeaderName, &'static str)]) -> (HeaderMap, StatusCode, Bytes) {
         let answer = Documents::new().answer(Name::of(path).unwrap(), &asked(headers));
         let (parts, body) = answer.into_parts();
         let body = futures_util::FutureExt::now_or_never(body.collect());
-        (
-            parts.headers,
-            parts.status,
-            body.unwrap().unwrap().to_bytes(),
-        )
+        (parts.headers, parts.status, body.unwrap().unwrap().to_bytes())
     }
 
     #[test]
@@ -276,18 +245,11 @@ mod tests {
             let (gzip_headers, _, gzip) = answer(path, &[(ACCEPT_ENCODING, "gzip")]);
             assert_eq!(gzip_headers[CONTENT_ENCODING], "gzip", "{path}");
             let mut inflated = Vec::new();
-            GzDecoder::new(&gzip[..])
-                .read_to_end(&mut inflated)
-                .unwrap();
+            GzDecoder::new(&gzip[..]).read_to_end(&mut inflated).unwrap();
             assert!(inflated == plain, "{path}");
             assert_ne!(headers[ETAG], gzip_headers[ETAG], "{path}");
         }
-        assert!(
-            answer(BUNDLE, &[])
-                .2
-                .windows(15)
-                .any(|at| at == b"SwaggerUIBundle")
-        );
+        assert!(answer(BUNDLE, &[]).2.windows(15).any(|at| at == b"SwaggerUIBundle"));
     }
 
     #[test]
@@ -308,10 +270,7 @@ mod tests {
             ("\"x\"", "", 200),
             (tags[0].trim_matches('"'), "", 200),
         ] {
-            let (headers, got, body) = answer(
-                "/schema",
-                &[(IF_NONE_MATCH, known), (ACCEPT_ENCODING, coding)],
-            );
+            let (headers, got, body) = answer("/schema", &[(IF_NONE_MATCH, known), (ACCEPT_ENCODING, coding)]);
             assert_eq!(
                 (got.as_u16(), body.is_empty()),
                 (status, status == 304),
@@ -340,11 +299,7 @@ mod tests {
             ("*;q=0", false),
             ("gzipped", false),
         ] {
-            assert_eq!(
-                accepts_gzip(&asked(&[(ACCEPT_ENCODING, accepted)])),
-                gzip,
-                "{accepted}"
-            );
+            assert_eq!(accepts_gzip(&asked(&[(ACCEPT_ENCODING, accepted)])), gzip, "{accepted}");
         }
         assert!(!accepts_gzip(&HeaderMap::new()));
         assert!(accepts_gzip(&asked(&[
@@ -359,8 +314,7 @@ mod tests {
             let (headers, _, page) = answer(path, &[]);
             assert_eq!(headers[CONTENT_SECURITY_POLICY], PAGE_POLICY);
             let page = std::str::from_utf8(&page).unwrap();
-            let addresses =
-                ["src=\"", "href=\"", "data-openapi=\""].map(|start| page.split(start).skip(1));
+            let addresses = ["src=\"", "href=\"", "data-openapi=\""].map(|start| page.split(start).skip(1));
             let addresses: Vec<_> = addresses
                 .into_iter()
                 .flatten()
@@ -382,14 +336,7 @@ mod tests {
     fn a_slash_at_the_end_makes_no_difference() {
         assert_eq!(Name::of("/schema/"), Name::of("/schema"));
         assert_ne!(Name::of("/docs/"), Name::of("/docs"));
-        for path in [
-            "",
-            "/",
-            "/docs/index.html",
-            "/docs/../schema",
-            "/Schema",
-            "schema",
-        ] {
+        for path in ["", "/", "/docs/index.html", "/docs/../schema", "/Schema", "schema"] {
             assert_eq!(Name::of(path), None, "{path}");
         }
     }

@@ -113,11 +113,7 @@ fn quoted(text: &str, at: Index) -> String {
 type Spelling = (Vec<usize>, usize, Index, Index, &'static str);
 
 fn write(
-    (event, (order, spelling, name_at, value_at, blank), defects): (
-        Event,
-        Spelling,
-        Vec<(usize, Defect)>,
-    ),
+    (event, (order, spelling, name_at, value_at, blank), defects): (Event, Spelling, Vec<(usize, Defect)>),
 ) -> Written {
     let texts = [
         spelt_uuid(event.site_id, spelling),
@@ -127,13 +123,7 @@ fn write(
     ];
     let mut members: Vec<(usize, String, String)> = order
         .into_iter()
-        .map(|field| {
-            (
-                field,
-                quoted(FIELDS[field], name_at),
-                quoted(&texts[field], value_at),
-            )
-        })
+        .map(|field| (field, quoted(FIELDS[field], name_at), quoted(&texts[field], value_at)))
         .collect();
     let (mut places, mut is_json) = (Vec::new(), true);
     for (field, defect) in defects {
@@ -163,9 +153,7 @@ fn write(
         }
     }
     places.sort();
-    let member = |(_, name, value): (usize, String, String)| {
-        format!("{blank}{name}{blank}:{blank}{value}{blank}")
-    };
+    let member = |(_, name, value): (usize, String, String)| format!("{blank}{name}{blank}:{blank}{value}{blank}");
     let members: Vec<_> = members.into_iter().map(member).collect();
     Written {
         text: format!("{{{}}}", members.join(",")),
@@ -203,9 +191,7 @@ fn encode(bytes: &[u8], coding: Coding, cut: Index) -> Vec<u8> {
     match coding {
         Coding::Identity => bytes.to_vec(),
         Coding::Gzip => [gzip(first), gzip(second)].concat(),
-        Coding::Zstd => [first, second]
-            .map(|part| zstd::encode_all(part, 1).unwrap())
-            .concat(),
+        Coding::Zstd => [first, second].map(|part| zstd::encode_all(part, 1).unwrap()).concat(),
     }
 }
 
@@ -216,10 +202,7 @@ fn judged(all: &[Written], ending: &str, cut: Index) -> Vec<Result<Vec<Event>, R
         (Syntax::Json, format!("[{}]", texts.join(","))),
         (Syntax::Json, format!(" [\n{} ]\n", texts.join(",\r\n"))),
         (Syntax::Lines, texts.join(ending)),
-        (
-            Syntax::Lines,
-            format!("{ending}{}{ending}", texts.join("\n \n")),
-        ),
+        (Syntax::Lines, format!("{ending}{}{ending}", texts.join("\n \n"))),
     ];
     // A single event needs no array; its pointers are as if it stood in none.
     if let ([one], true) = (all, all[0].places.is_empty()) {

@@ -100,15 +100,11 @@ fn coding(headers: &HeaderMap) -> Result<Coding, Problem> {
                 "gzip" | "x-gzip" => Coding::Gzip,
                 "zstd" => Coding::Zstd,
                 _ => {
-                    return Err(Problem::Encoding(format!(
-                        "content-encoding {name}; {EXPECTED}"
-                    )));
+                    return Err(Problem::Encoding(format!("content-encoding {name}; {EXPECTED}")));
                 }
             };
             if coding != Coding::Identity {
-                return Err(Problem::Encoding(format!(
-                    "more than one content-encoding; {EXPECTED}"
-                )));
+                return Err(Problem::Encoding(format!("more than one content-encoding; {EXPECTED}")));
             }
             coding = next;
         }
@@ -141,11 +137,7 @@ mod tests {
             ("application/jsonl", Syntax::Lines),
         ] {
             let form = form(&[("content-type", content_type)]).unwrap();
-            assert_eq!(
-                (form.syntax, form.coding),
-                (syntax, Coding::Identity),
-                "{content_type}"
-            );
+            assert_eq!((form.syntax, form.coding), (syntax, Coding::Identity), "{content_type}");
         }
         let json = ("content-type", "application/json");
         for (encodings, coding) in [
@@ -159,11 +151,7 @@ mod tests {
             (&["identity", "zstd"], Coding::Zstd),
         ] {
             let mut pairs = vec![json];
-            pairs.extend(
-                encodings
-                    .iter()
-                    .map(|encoding| ("content-encoding", *encoding)),
-            );
+            pairs.extend(encodings.iter().map(|encoding| ("content-encoding", *encoding)));
             assert_eq!(form(&pairs).unwrap().coding, coding, "{encodings:?}");
         }
     }
@@ -176,17 +164,11 @@ mod tests {
             &[("content-type", "text/plain")],
             &[("content-type", "application/json-seq")],
             &[("content-type", "application/json; charset=latin1")],
-            &[(
-                "content-type",
-                "application/json; charset=utf-8; charset=latin1",
-            )],
+            &[("content-type", "application/json; charset=utf-8; charset=latin1")],
             &[json, ("content-type", "text/plain")],
             &[json, json],
         ] {
-            assert!(
-                matches!(form(pairs), Err(Problem::MediaType(_))),
-                "{pairs:?}"
-            );
+            assert!(matches!(form(pairs), Err(Problem::MediaType(_))), "{pairs:?}");
         }
         for encodings in [
             &["br"][..],
@@ -196,15 +178,8 @@ mod tests {
             &["gzip;q=1"],
         ] {
             let mut pairs = vec![json];
-            pairs.extend(
-                encodings
-                    .iter()
-                    .map(|encoding| ("content-encoding", *encoding)),
-            );
-            assert!(
-                matches!(form(&pairs), Err(Problem::Encoding(_))),
-                "{encodings:?}"
-            );
+            pairs.extend(encodings.iter().map(|encoding| ("content-encoding", *encoding)));
+            assert!(matches!(form(&pairs), Err(Problem::Encoding(_))), "{encodings:?}");
         }
     }
 }

@@ -142,10 +142,7 @@ impl Gate {
             return Ok(());
         }
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let (origin, host) = (
-            text(origin),
-            headers.get(HOST).map(text).unwrap_or_default(),
-        );
+        let (origin, host) = (text(origin), headers.get(HOST).map(text).unwrap_or_default());
         let authority = origin.split_once("://").map(|(_, authority)| authority);
         if !authority.is_some_and(|authority| authority.eq_ignore_ascii_case(&host)) {
             let (origin, host) = (cut(&origin), cut(&host));
@@ -173,9 +170,7 @@ impl Gate {
 }
 
 /// The certificate of a connection, if it is there and good by now.
-fn still_valid(
-    certificate: Option<&Arc<ClientCertificate>>,
-) -> Result<&Arc<ClientCertificate>, Problem> {
+fn still_valid(certificate: Option<&Arc<ClientCertificate>>) -> Result<&Arc<ClientCertificate>, Problem> {
     let certificate = certificate.filter(|certificate| certificate.is_valid());
     certificate.ok_or(Problem::Denied(Denied::CertificateInvalid))
 }
@@ -246,10 +241,7 @@ impl Caller {
     /// 429, or 413 if it can never be.
     pub fn take(&self, count: usize) -> Result<Option<RateState>, Problem> {
         let taken = self.key.as_ref().map(|key| key.take(count));
-        taken
-            .transpose()
-            .map(Option::flatten)
-            .map_err(Problem::RateLimited)
+        taken.transpose().map(Option::flatten).map_err(Problem::RateLimited)
     }
 
     /// With whom it shares its part of the reports: all that have its key, or its address.

@@ -141,10 +141,7 @@ mod tests {
             &["x", "chunked"],
         ] {
             let refused = coded(codings);
-            assert!(
-                matches!(refused, Err(Problem::TransferCoding)),
-                "{codings:?}"
-            );
+            assert!(matches!(refused, Err(Problem::TransferCoding)), "{codings:?}");
         }
     }
 }

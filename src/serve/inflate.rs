@@ -46,9 +46,7 @@ pub fn inflate(
         Coding::Gzip => read_all(flate2::bufread::MultiGzDecoder::new(body), bytes_max, take),
         Coding::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(body).map_err(broken)?;
-            decoder
-                .window_log_max(ZSTD_WINDOW_LOG_MAX)
-                .map_err(broken)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(broken)?;
             read_all(decoder, bytes_max, take)
         }
     }
@@ -110,11 +108,7 @@ mod tests {
                 assert_eq!(inflated(len), Ok(bytes.clone()), "{coding:?} {len}");
                 assert_eq!(inflated(len + 1), Ok(bytes.clone()), "{coding:?} {len}");
                 if len > 0 {
-                    assert_eq!(
-                        inflated(len - 1),
-                        Err(InflateError::TooLarge),
-                        "{coding:?} {len}"
-                    );
+                    assert_eq!(inflated(len - 1), Err(InflateError::TooLarge), "{coding:?} {len}");
                     assert!(inflate(&body, coding, len, |_| false).is_err());
                 }
             }
@@ -124,17 +118,11 @@ mod tests {
     #[test]
     fn members_and_frames_follow_each_other() {
         let two = [gzip(b"one"), gzip(b"two")].concat();
-        assert_eq!(
-            inflate(&two, Coding::Gzip, 9, |_| true),
-            Ok(b"onetwo".to_vec())
-        );
+        assert_eq!(inflate(&two, Coding::Gzip, 9, |_| true), Ok(b"onetwo".to_vec()));
         let two = [b"one", b"two"]
             .map(|part| zstd::encode_all(&part[..], 1).unwrap())
             .concat();
-        assert_eq!(
-            inflate(&two, Coding::Zstd, 9, |_| true),
-            Ok(b"onetwo".to_vec())
-        );
+        assert_eq!(inflate(&two, Coding::Zstd, 9, |_| true), Ok(b"onetwo".to_vec()));
     }
 
     #[test]
@@ -156,10 +144,7 @@ mod tests {
                 matches!(inflated, Err(InflateError::Broken(_))),
                 "{coding:?}: {inflated:?}"
             );
-            assert!(
-                inflate(whole, coding, 1_000, |_| true).is_err(),
-                "{coding:?}"
-            );
+            assert!(inflate(whole, coding, 1_000, |_| true).is_err(), "{coding:?}");
         }
     }
 
@@ -170,10 +155,7 @@ mod tests {
         encoder.write_all(b"small").unwrap();
         let body = encoder.finish().unwrap();
         let inflated = inflate(&body, Coding::Zstd, 1_000, |_| true);
-        assert!(
-            matches!(inflated, Err(InflateError::Broken(_))),
-            "{inflated:?}"
-        );
+        assert!(matches!(inflated, Err(InflateError::Broken(_))), "{inflated:?}");
     }
 
     #[test]

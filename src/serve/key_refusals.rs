@@ -72,9 +72,7 @@ impl Reason {
             Problem::Denied(Denied::Unknown) => Some(Reason::Unknown),
             Problem::Denied(Denied::WrongSecret) => Some(Reason::WrongSecret),
             Problem::Denied(Denied::Expired(_)) => Some(Reason::Expired),
-            Problem::Denied(Denied::CertificateUnknown | Denied::CertificateInvalid) => {
-                Some(Reason::Certificate)
-            }
+            Problem::Denied(Denied::CertificateUnknown | Denied::CertificateInvalid) => Some(Reason::Certificate),
             Problem::WrongRole(_) => Some(Reason::Role),
             Problem::ForeignEvents(_) | Problem::ForeignSites(_) => Some(Reason::Site),
             _ => None,

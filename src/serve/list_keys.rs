@@ -30,15 +30,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 
 fn table(entries: &[Entry], now: DateTime<Utc>) -> String {
     let mut table = Table::new();
-    let header = [
-        "id",
-        "role",
-        "sites",
-        "certificate",
-        "rate",
-        "expires",
-        "state",
-    ];
+    let header = ["id", "role", "sites", "certificate", "rate", "expires", "state"];
     table.load_style(presets::NOTHING).set_header(header);
     table.add_rows(entries.iter().map(|entry| cells(entry, now)));
     if let Some(first) = table.column_mut(0) {

@@ -73,18 +73,14 @@ impl Metrics {
         let metrics = Metrics {
             requests: Family::default(),
             // 1 ms to 8 s.
-            request_seconds: Family::new_with_constructor(|| {
-                Histogram::new(exponential_buckets(0.001, 2.0, 14))
-            }),
+            request_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.001, 2.0, 14))),
             messages: Family::default(),
             streams_open: Gauge::default(),
             events_accepted: Counter::default(),
             events_refused: Family::default(),
             reports_refused: Family::default(),
             // 0.5 ms to 4 s, when a request is given up.
-            produce_seconds: Family::new_with_constructor(|| {
-                Histogram::new(exponential_buckets(0.0005, 2.0, 14))
-            }),
+            produce_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 2.0, 14))),
         };
         for route in Route::NAMES {
             drop(metrics.request_seconds.get_or_create(&OfRoute { route }));
@@ -109,16 +105,8 @@ impl Metrics {
             "Answered WebSocket messages",
             metrics.messages.clone(),
         );
-        registry.register(
-            "streams_open",
-            "Open WebSocket streams",
-            metrics.streams_open.clone(),
-        );
-        registry.register(
-            "http_requests",
-            "Answered requests",
-            metrics.requests.clone(),
-        );
+        registry.register("streams_open", "Open WebSocket streams", metrics.streams_open.clone());
+        registry.register("http_requests", "Answered requests", metrics.requests.clone());
         registry.register_with_unit(
             "http_request_duration",
             "Time from the head of a request to its answer",
@@ -164,9 +152,7 @@ impl Metrics {
     pub fn no_report(&self, problem: &Problem) {
         if let Problem::ReportRefused(refusal, _) = problem {
             let reason = refusal.name();
-            self.reports_refused
-                .get_or_create(&OfReason { reason })
-                .inc();
+            self.reports_refused.get_or_create(&OfReason { reason }).inc();
         }
     }
 
@@ -175,11 +161,7 @@ impl Metrics {
         let of = |result| self.produce_seconds.get_or_create_owned(result);
         let (confirmed, failed) = (of(&CONFIRMED), of(&FAILED));
         move |requested| {
-            let seconds = if requested.is_confirmed {
-                &confirmed
-            } else {
-                &failed
-            };
+            let seconds = if requested.is_confirmed { &confirmed } else { &failed };
             seconds.observe(requested.elapsed.as_secs_f64());
         }
     }

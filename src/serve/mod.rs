@@ -203,9 +203,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let broker = Broker::new(args.broker)?;
     let listener = http::bind(args.listen, "--listen").await?;
     let admin_listener = http::bind(args.admin_listen, "--admin-listen").await?;
-    let address = listener
-        .local_addr()
-        .context("cannot tell the address of the API")?;
+    let address = listener.local_addr().context("cannot tell the address of the API")?;
     let admin_address = admin_listener
         .local_addr()
         .context("cannot tell the address of the admin port")?;
@@ -260,13 +258,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         Acceptor::new(topic, producer, bodies, metrics.events_accepted.clone()),
         Reports::new(store, &limits),
         metrics,
-        Gate::new(
-            keys,
-            client_certificates,
-            args.cors_origins,
-            args.host,
-            refusals,
-        ),
+        Gate::new(keys, client_certificates, args.cors_origins, args.host, refusals),
         AccessLog::new(args.access_log_share),
         Pools {
             requests: Arc::clone(&requests),
@@ -318,13 +310,9 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         draining.cancelled().await;
         health.set("serving", Err("stopping".to_string()));
     });
-    http::Door::new(
-        limits.of_connections(),
-        shared,
-        tls,
-        counts,
-        move |request, peer| Arc::clone(&api).handle(request, peer),
-    )
+    http::Door::new(limits.of_connections(), shared, tls, counts, move |request, peer| {
+        Arc::clone(&api).handle(request, peer)
+    })
     .serve(listener, stop, limits.grace())
     .await;
     admin_stop.cancel();

@@ -8,9 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use chrono::Utc;
 
-use super::keys::{
-    self, BURST_MAX, Credential, Entry, Expiry, KeyText, RATE_MAX, Rate, Role, Sites,
-};
+use super::keys::{self, BURST_MAX, Credential, Entry, Expiry, KeyText, RATE_MAX, Rate, Role, Sites};
 use crate::printed;
 use crate::process::{stderr_is_terminal, write_stderr};
 
@@ -76,9 +74,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             "stderr is no terminal, and a key does not belong in a log; name a new file for it with --key-out FILE"
         ),
     }
-    write_line(&line).context(
-        "cannot write the key's line to stdout; without it the key is of no use, make another",
-    )
+    write_line(&line).context("cannot write the key's line to stdout; without it the key is of no use, make another")
 }
 
 #[expect(
@@ -111,19 +107,14 @@ fn line(key: &str, args: &Args) -> anyhow::Result<String> {
 }
 
 fn shown(key: &str) -> String {
-    format!(
-        "the key, for its client alone, shown only now:\n{key}\nits line for the key file, on stdout:\n"
-    )
+    format!("the key, for its client alone, shown only now:\n{key}\nits line for the key file, on stdout:\n")
 }
 
 /// Without a line break: the file is the key.
 fn save(path: &Path, key: &str) -> anyhow::Result<()> {
     const OWNER_READS_AND_WRITES: u32 = 0o600;
     let mut options = OpenOptions::new();
-    options
-        .write(true)
-        .create_new(true)
-        .mode(OWNER_READS_AND_WRITES);
+    options.write(true).create_new(true).mode(OWNER_READS_AND_WRITES);
     let name = path.display();
     let mut file = options
         .open(path)
@@ -145,9 +136,7 @@ fn parse_expiry(text: &str) -> Result<Expiry, &'static str> {
 fn parse_note(text: &str) -> Result<String, String> {
     let chars = text.chars().count();
     if chars == 0 || chars > NOTE_CHARS_MAX || text.chars().any(printed::is_hidden) {
-        return Err(format!(
-            "expected one line of 1 to {NOTE_CHARS_MAX} characters"
-        ));
+        return Err(format!("expected one line of 1 to {NOTE_CHARS_MAX} characters"));
     }
     Ok(text.to_string())
 }
@@ -172,22 +161,15 @@ mod tests {
         let key = keys::make().unwrap();
         let line = line(&key, &args(words).unwrap()).unwrap();
         let text = KeyText::parse(&key).unwrap();
-        line.replace(text.id(), "ID")
-            .replace(&text.hash().to_string(), "HASH")
+        line.replace(text.id(), "ID").replace(&text.hash().to_string(), "HASH")
     }
 
     #[test]
     fn a_line_says_what_was_asked_for() {
         let site = "6f1c1f2e-3d0b-4c5a-9b0e-2f4b8f3f7a01";
-        assert_eq!(
-            line_of(&["--role", "write", "--sites", "*"]),
-            "ID write * HASH"
-        );
+        assert_eq!(line_of(&["--role", "write", "--sites", "*"]), "ID write * HASH");
         let words = ["--role", "read", "--sites", site, "--rate", "5"];
-        assert_eq!(
-            line_of(&words),
-            format!("ID read {site} HASH rate=5 burst=5")
-        );
+        assert_eq!(line_of(&words), format!("ID read {site} HASH rate=5 burst=5"));
         let until = ["--expires", "2200-01-31"];
         assert_eq!(
             line_of(&[&words[..], &until].concat()),

@@ -47,8 +47,7 @@ mod tests {
     #[test]
     fn the_version_is_the_programs() {
         let openapi = openapi();
-        let about =
-            &openapi["paths"]["/v1/"]["get"]["responses"]["200"]["content"]["application/json"];
+        let about = &openapi["paths"]["/v1/"]["get"]["responses"]["200"]["content"]["application/json"];
         for version in [&openapi["info"]["version"], &about["example"]["version"]] {
             assert_eq!(version, env!("CARGO_PKG_VERSION"));
         }
@@ -58,15 +57,10 @@ mod tests {
     fn all_examples_of_events_are_events() {
         let openapi = openapi();
         let contents = &openapi["paths"]["/v1/events"]["post"]["requestBody"]["content"];
-        let bodies = contents["application/json"]["examples"]
-            .as_object()
-            .unwrap();
+        let bodies = contents["application/json"]["examples"].as_object().unwrap();
         assert_eq!(bodies.len(), 2);
         for (name, body) in bodies {
-            assert!(
-                parse_body(body["value"].to_string().as_bytes(), 10).is_ok(),
-                "{name}"
-            );
+            assert!(parse_body(body["value"].to_string().as_bytes(), 10).is_ok(), "{name}");
         }
         let lines = &contents["application/x-ndjson"]["examples"]["lines"]["value"];
         let lines: Vec<_> = lines.as_str().unwrap().lines().collect();
@@ -84,13 +78,7 @@ mod tests {
         let event: Value = serde_json::from_str(&event).unwrap();
         let openapi = openapi();
         let intro = openapi["info"]["description"].as_str().unwrap();
-        let posted = intro
-            .split("-d '")
-            .nth(1)
-            .unwrap()
-            .split('\'')
-            .next()
-            .unwrap();
+        let posted = intro.split("-d '").nth(1).unwrap().split('\'').next().unwrap();
         assert_eq!(serde_json::from_str::<Value>(posted).unwrap(), event);
 
         let stream = &openapi["paths"]["/v1/events/stream"]["get"]["description"];

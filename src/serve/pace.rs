@@ -137,10 +137,7 @@ impl Outage {
             return (failing && self.since.swap(0, Relaxed) != 0).then_some(Change::Ended);
         }
         let now = self.began.elapsed().as_millis() as u64 + 1;
-        let began = self
-            .since
-            .compare_exchange(0, now, Relaxed, Relaxed)
-            .is_ok();
+        let began = self.since.compare_exchange(0, now, Relaxed, Relaxed).is_ok();
         began.then_some(Change::Began)
     }
 
@@ -148,11 +145,7 @@ impl Outage {
     pub fn retry_after(&self) -> u64 {
         let since = self.since.load(Relaxed);
         let now = self.began.elapsed().as_millis() as u64 + 1;
-        let lasting = if since == 0 {
-            0
-        } else {
-            now.saturating_sub(since)
-        };
+        let lasting = if since == 0 { 0 } else { now.saturating_sub(since) };
         lasting.div_ceil(1_000).clamp(1, RETRY_SECONDS_MAX)
     }
 }
@@ -179,11 +172,7 @@ mod tests {
             (17, 61, 5),
             (100, 61, 1),
         ] {
-            assert_eq!(
-                pace.retry_after_at(now, in_progress),
-                seconds,
-                "{now} {in_progress}"
-            );
+            assert_eq!(pace.retry_after_at(now, in_progress), seconds, "{now} {in_progress}");
         }
     }
 

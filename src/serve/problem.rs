@@ -2,8 +2,8 @@
 
 use hyper::StatusCode;
 use hyper::header::{
-    ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderMap, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION,
-    UPGRADE, WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, ALLOW, CONNECTION, HeaderMap, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE,
+    WWW_AUTHENTICATE,
 };
 use serde::Serialize;
 use std::time::Duration;
@@ -138,11 +138,7 @@ impl Problem {
         self.write_to(&mut headers);
         let document = self.document();
         let status = StatusCode::from_u16(document.status).unwrap_or_default();
-        let mut answer = http::answer(
-            status,
-            "application/problem+json",
-            http::json_line(&document),
-        );
+        let mut answer = http::answer(status, "application/problem+json", http::json_line(&document));
         answer.headers_mut().extend(headers);
         answer
     }
@@ -380,10 +376,7 @@ mod tests {
         assert_eq!(answer.status(), 503);
         assert_eq!(answer.headers()[RETRY_AFTER], "7");
         assert_eq!(answer.headers()[CONTENT_TYPE], "application/problem+json");
-        assert_eq!(
-            Problem::KafkaFull.into_answer(|| 9).headers()[RETRY_AFTER],
-            "9"
-        );
+        assert_eq!(Problem::KafkaFull.into_answer(|| 9).headers()[RETRY_AFTER], "9");
 
         let failed = || CountersError::from(store::Error::Connection("driver words".to_string()));
         let document = Problem::Report(failed(), 1).document();

@@ -68,9 +68,7 @@ impl Reason {
             | Problem::InflatedTooLarge(_)
             | Problem::Body(Rejection::TooMany(_))
             | Problem::RateLimited(RateLimited::Never { .. }) => Reason::TooLarge,
-            Problem::Denied(_) | Problem::WrongRole(_) | Problem::ForeignEvents(_) => {
-                Reason::Denied
-            }
+            Problem::Denied(_) | Problem::WrongRole(_) | Problem::ForeignEvents(_) => Reason::Denied,
             Problem::RateLimited(RateLimited::Wait { .. }) => Reason::Rate,
             Problem::RequestsFull | Problem::MemoryFull | Problem::KafkaFull => Reason::Busy,
             Problem::Unconfirmed(_) => Reason::Kafka,

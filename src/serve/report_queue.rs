@@ -119,8 +119,7 @@ struct Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.queue
-            .with_queue(|queue| queue.leave(self.reader, self.number));
+        self.queue.with_queue(|queue| queue.leave(self.reader, self.number));
     }
 }
 
@@ -140,11 +139,7 @@ impl ReportQueue {
     ///
     /// # Errors
     /// There is none.
-    pub async fn turn(
-        self: &Arc<Self>,
-        reader: &Reader,
-        hung_up: impl Future<Output = ()>,
-    ) -> Result<Turn, Refusal> {
+    pub async fn turn(self: &Arc<Self>, reader: &Reader, hung_up: impl Future<Output = ()>) -> Result<Turn, Refusal> {
         let (ticket, answer) = oneshot::channel();
         let permit = match self.with_queue(|queue| queue.enter(reader, ticket)) {
             Entry::Full => return Err(Refusal::QueueFull(self.waiting_max)),
@@ -276,10 +271,7 @@ mod tests {
         };
         assert_eq!(refused("first", true).await, Refusal::HungUp);
         let five_seconds = Duration::from_secs(5);
-        assert_eq!(
-            refused("first", false).await,
-            Refusal::WaitOver(five_seconds)
-        );
+        assert_eq!(refused("first", false).await, Refusal::WaitOver(five_seconds));
         let waiting = |name: &'static str| {
             let queue = Arc::clone(&queue);
             tokio::spawn(async move { queue.turn(&reader(name), pending()).await.map(drop) })

@@ -98,10 +98,7 @@ impl Reports {
 }
 
 fn grow(share: &Mutex<Share>, bytes: usize) -> bool {
-    share
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .grow(bytes)
+    share.lock().unwrap_or_else(PoisonError::into_inner).grow(bytes)
 }
 
 fn late(time: Duration) -> CountersError {

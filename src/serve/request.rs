@@ -80,9 +80,8 @@ impl Route {
 /// The request's id: the client's own if it is 1 to 128 visible ASCII characters, else a new one.
 pub fn request_id(headers: &HeaderMap) -> HeaderValue {
     const CHARS_MAX: usize = 128;
-    let is_sane = |id: &&HeaderValue| {
-        (1..=CHARS_MAX).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
-    };
+    let is_sane =
+        |id: &&HeaderValue| (1..=CHARS_MAX).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic);
     let own = || {
         // Ids need not be unguessable, and the system's own random numbers take as long as the rest of a small answer.
         let mut random = [0; 10];
@@ -94,11 +93,7 @@ pub fn request_id(headers: &HeaderMap) -> HeaderValue {
         let text = id.hyphenated().encode_lower(&mut buffer);
         HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("none"))
     };
-    headers
-        .get(REQUEST_ID)
-        .filter(is_sane)
-        .cloned()
-        .unwrap_or_else(own)
+    headers.get(REQUEST_ID).filter(is_sane).cloned().unwrap_or_else(own)
 }
 
 /// Refuses every parameter by name.
@@ -170,11 +165,7 @@ pub fn parse_filter(query: &str) -> Result<Filter, Vec<ParameterError>> {
     if !filter.is_in_order() {
         errors.push(parameter_error("from", Filter::OUT_OF_ORDER));
     }
-    if errors.is_empty() {
-        Ok(filter)
-    } else {
-        Err(errors)
-    }
+    if errors.is_empty() { Ok(filter) } else { Err(errors) }
 }
 
 fn set_date(date: &mut Option<NaiveDate>, text: &str) -> Result<(), &'static str> {
@@ -253,8 +244,7 @@ mod tests {
 
     #[test]
     fn every_wrong_parameter_is_named() {
-        let errors =
-            parse_filter("site_id=7&from=2001-1-1&to=&user=me&from=2001-01-01&%66rom=2001-01-02");
+        let errors = parse_filter("site_id=7&from=2001-1-1&to=&user=me&from=2001-01-01&%66rom=2001-01-02");
         let errors = errors.unwrap_err();
         let named: Vec<_> = errors
             .iter()
@@ -276,11 +266,7 @@ mod tests {
 
     #[test]
     fn a_dry_run_is_asked_for_in_one_way() {
-        for (query, dry_run) in [
-            ("", false),
-            ("dry_run=true", true),
-            ("dry%5frun=false", false),
-        ] {
+        for (query, dry_run) in [("", false), ("dry_run=true", true), ("dry%5frun=false", false)] {
             assert_eq!(parse_dry_run(query).ok(), Some(dry_run), "{query}");
         }
         for (query, named) in [
@@ -300,19 +286,13 @@ mod tests {
     fn a_request_keeps_its_id_if_that_is_one() {
         let id = |given: &str| {
             let mut headers = HeaderMap::new();
-            headers.insert(
-                REQUEST_ID,
-                HeaderValue::from_bytes(given.as_bytes()).unwrap(),
-            );
+            headers.insert(REQUEST_ID, HeaderValue::from_bytes(given.as_bytes()).unwrap());
             request_id(&headers)
         };
         assert_eq!(id("abc-123"), "abc-123");
         assert_eq!(id(&"x".repeat(128)).len(), 128);
         for odd in ["", "two words", "\u{e4}", &"x".repeat(129)] {
-            assert!(
-                Uuid::parse_str(id(odd).to_str().unwrap()).is_ok(),
-                "{odd:?}"
-            );
+            assert!(Uuid::parse_str(id(odd).to_str().unwrap()).is_ok(), "{odd:?}");
         }
         assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
     }

@@ -18,9 +18,7 @@ use super::body::Body;
 use super::limits::Limits;
 use super::problem::Problem;
 use crate::http::pool::Share;
-use crate::http::websocket::{
-    CloseCode, Decoder, Ending, Item, write_close, write_ping, write_pong, write_text,
-};
+use crate::http::websocket::{CloseCode, Decoder, Ending, Item, write_close, write_ping, write_pong, write_text};
 
 /// Messages of one stream that are answered at once. A message waits for Kafka some milliseconds.
 const IN_FLIGHT_MAX: usize = 64;
@@ -95,13 +93,8 @@ enum Happened {
 }
 
 /// Answers the messages of a stream until it ends. Each takes its memory of a `share`.
-pub async fn converse<S, A, F>(
-    stream: S,
-    message_bytes_max: usize,
-    share: impl Fn() -> Share,
-    terms: &Terms,
-    answer: A,
-) where
+pub async fn converse<S, A, F>(stream: S, message_bytes_max: usize, share: impl Fn() -> Share, terms: &Terms, answer: A)
+where
     S: AsyncRead + AsyncWrite + Unpin,
     A: Fn(Result<Body, Problem>) -> F,
     F: Future<Output = Reply> + Send + 'static,
@@ -195,9 +188,7 @@ where
     }
 
     fn has_room(&self) -> bool {
-        self.ending.is_none()
-            && self.in_flight.len() < IN_FLIGHT_MAX
-            && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
+        self.ending.is_none() && self.in_flight.len() < IN_FLIGHT_MAX && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
     }
 
     async fn next(&mut self) -> Happened {
@@ -329,22 +320,15 @@ where
 
     fn deadline(&self) -> Instant {
         let ping = self.heard + PING * (self.pings + 1);
-        let message = self
-            .message_since
-            .map(|since| since + self.terms.message_time);
+        let message = self.message_since.map(|since| since + self.terms.message_time);
         let idle = self.in_flight.is_empty();
         let idle = idle.then(|| self.idle_since + self.terms.idle);
-        [message, idle]
-            .into_iter()
-            .flatten()
-            .fold(ping, Instant::min)
+        [message, idle].into_iter().flatten().fold(ping, Instant::min)
     }
 
     fn time_up(&mut self) {
         let now = Instant::now();
-        let Terms {
-            idle, message_time, ..
-        } = self.terms;
+        let Terms { idle, message_time, .. } = self.terms;
         let is_late = |since| now >= since + *message_time;
         if self.message_since.is_some_and(is_late) {
             let seconds = message_time.as_secs();
@@ -456,11 +440,7 @@ mod tests {
             converse(ours, body_bytes_max, share, &terms, answer).await;
         });
         let client = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
-        Ends {
-            client,
-            session,
-            stop,
-        }
+        Ends { client, session, stop }
     }
 
     struct Ends {
@@ -524,10 +504,7 @@ mod tests {
         let began = Instant::now();
         // A byte every second, after the header of a masked text frame of 100 bytes.
         let socket = ends.client.get_mut();
-        socket
-            .write_all(&[0x81, 0x80 | 100, 0, 0, 0, 0])
-            .await
-            .unwrap();
+        socket.write_all(&[0x81, 0x80 | 100, 0, 0, 0, 0]).await.unwrap();
         while began.elapsed() < Duration::from_secs(60) && !ends.session.is_finished() {
             sleep(Duration::from_secs(1)).await;
             let _ = ends.client.get_mut().write_all(b"x").await;

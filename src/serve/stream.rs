@@ -4,8 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use hyper::header::{
-    AsHeaderName, CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_VERSION, UPGRADE,
+    AsHeaderName, CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION,
+    UPGRADE,
 };
 use hyper::upgrade::OnUpgrade;
 use hyper::{StatusCode, Version};
@@ -111,14 +111,7 @@ pub async fn run<A, F>(
 {
     if let Ok(upgraded) = upgrade.await {
         let _open = Open::new(gauge);
-        session::converse(
-            TokioIo::new(upgraded),
-            message_bytes_max,
-            share,
-            terms,
-            answer,
-        )
-        .await;
+        session::converse(TokioIo::new(upgraded), message_bytes_max, share, terms, answer).await;
     }
     drop(peer);
 }
@@ -150,10 +143,7 @@ mod tests {
     fn a_handshake_is_answered_as_the_rfc_does() {
         let answer = read(Version::HTTP_11, &GOOD).unwrap();
         assert_eq!(answer.status(), 101);
-        assert_eq!(
-            answer.headers()[SEC_WEBSOCKET_ACCEPT],
-            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
-        );
+        assert_eq!(answer.headers()[SEC_WEBSOCKET_ACCEPT], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 
     #[test]
@@ -163,24 +153,12 @@ mod tests {
         for (at, status) in [(0, 426), (1, 426), (2, 426), (3, 400)] {
             let mut lacking = GOOD.to_vec();
             let (name, value) = lacking.remove(at);
-            assert_eq!(
-                read(Version::HTTP_11, &lacking).err(),
-                Some(status),
-                "{name}"
-            );
+            assert_eq!(read(Version::HTTP_11, &lacking).err(), Some(status), "{name}");
             lacking.push((name, "x"));
-            assert_eq!(
-                read(Version::HTTP_11, &lacking).err(),
-                Some(status),
-                "{name}"
-            );
+            assert_eq!(read(Version::HTTP_11, &lacking).err(), Some(status), "{name}");
             if at >= 2 {
                 lacking.push((name, value));
-                assert_eq!(
-                    read(Version::HTTP_11, &lacking).err(),
-                    Some(status),
-                    "{name}"
-                );
+                assert_eq!(read(Version::HTTP_11, &lacking).err(), Some(status), "{name}");
             }
         }
     }

@@ -57,8 +57,7 @@ impl Unread {
     /// Throws away what comes, within limits, as long as it comes without a pause, until a deadline.
     pub async fn discard(&mut self, deadline: &Deadline) {
         if self.is_wanted {
-            let reading =
-                async { while let Ok(true) = timeout(SILENCE, self.read_some()).await {} };
+            let reading = async { while let Ok(true) = timeout(SILENCE, self.read_some()).await {} };
             tokio::select! {
                 () = reading => {}
                 () = deadline.over() => {}

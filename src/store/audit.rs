@@ -83,12 +83,7 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, the tables are not there, or rows are hidden.
-    pub async fn audit(
-        &self,
-        topic: &str,
-        repeat_window_records: i64,
-        span: &Span,
-    ) -> Result<Vec<Held>, Error> {
+    pub async fn audit(&self, topic: &str, repeat_window_records: i64, span: &Span) -> Result<Vec<Held>, Error> {
         self.verify_visibility().await?;
         let mut marks = self.marks(topic).await?;
         let (mut all, repeats) = loop {
@@ -123,12 +118,7 @@ impl Connection {
         Ok(all)
     }
 
-    async fn audit_offsets(
-        &self,
-        topic: &str,
-        marks: &Marks,
-        span: &Span,
-    ) -> Result<Vec<Held>, Error> {
+    async fn audit_offsets(&self, topic: &str, marks: &Marks, span: &Span) -> Result<Vec<Held>, Error> {
         let expected = format!("greatest(reached, {})", marked_next(marks));
         // From a day on, nobody knows which offset is to be the first.
         let is_known = match span.from {
@@ -182,12 +172,7 @@ impl Connection {
         let mut all = HashMap::new();
         self.each_block(&sql, AUDIT_TIMEOUT, |block| {
             for row in rows_of(block) {
-                let [
-                    Value::Int32(partition),
-                    Value::UInt64(twice),
-                    Value::UInt64(out),
-                ] = row[..]
-                else {
+                let [Value::Int32(partition), Value::UInt64(twice), Value::UInt64(out)] = row[..] else {
                     return Err(unexpected("an audit of repeats"));
                 };
                 all.insert(partition, (twice, out));
@@ -216,12 +201,7 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, or the tables are not there.
-    pub async fn stored_rows(
-        &self,
-        place: &Place,
-        from: i64,
-        to: i64,
-    ) -> Result<HashMap<i64, Row>, Error> {
+    pub async fn stored_rows(&self, place: &Place, from: i64, to: i64) -> Result<HashMap<i64, Row>, Error> {
         let condition = format!("{} AND offset >= {from} AND offset < {to}", at(place));
         let mut rows = HashMap::new();
         self.each_stored(&condition, AUDIT_TIMEOUT, |row| {

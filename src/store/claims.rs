@@ -95,14 +95,7 @@ impl Connection {
     /// # Errors
     /// No answer, or no right to.
     pub async fn claim(&self, partitions: i32, claims: &[Claim]) -> Result<(), Error> {
-        let row = |claim: &Claim| {
-            format!(
-                "({}, {}, {})",
-                quote(&claim.log),
-                claim.partition,
-                claim.through_millis
-            )
-        };
+        let row = |claim: &Claim| format!("({}, {}, {})", quote(&claim.log), claim.partition, claim.through_millis);
         let rows: Vec<String> = claims.iter().map(row).collect();
         let settings = known(INSERT_EACH, self.version);
         self.execute(&format!(
@@ -196,11 +189,7 @@ mod tests {
     fn a_partition_that_nobody_claims_leaves_it_open() {
         assert_eq!(least([].iter(), ALL), Through::Nothing);
         // Claims know of a partition that migrate has not recorded yet.
-        for open in [
-            log(2, 2, &[(0, 7)]),
-            log(1, 2, &[(0, 7)]),
-            log(2, 1, &[(0, 7)]),
-        ] {
+        for open in [log(2, 2, &[(0, 7)]), log(1, 2, &[(0, 7)]), log(2, 1, &[(0, 7)])] {
             assert_eq!(least([open].iter(), ALL), Through::Unknown);
         }
     }

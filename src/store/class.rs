@@ -65,19 +65,17 @@ static UNKNOWN: Meaning = hold(
 );
 
 const MIGRATE: &str = "run `captcha migrate`";
-const OTHER_SCHEMA: &str = "the tables are not those of this captcha: run `captcha migrate`, or the captcha that made them";
+const OTHER_SCHEMA: &str =
+    "the tables are not those of this captcha: run `captcha migrate`, or the captcha that made them";
 const LOGIN: &str = "check --clickhouse-user and --clickhouse-password";
-const BUSY: &str =
-    "let clickhouse do less at once, or raise its max_concurrent_queries and max_connections";
+const BUSY: &str = "let clickhouse do less at once, or raise its max_concurrent_queries and max_connections";
 const SLOW: &str = "see what else clickhouse does, and max_execution_time in the user's profile";
 const MEMORY: &str = "give clickhouse more memory, or raise max_memory_usage in the user's profile";
 const QUERY: &str = "raise its limits on queries in the profile of --clickhouse-user, such as max_query_size, max_ast_elements and max_parser_depth";
-const READ_ONLY: &str =
-    "see the table's setting table_readonly, and whether its disk can be written";
+const READ_ONLY: &str = "see the table's setting table_readonly, and whether its disk can be written";
 const STOPPING: &str = "see whether clickhouse is being stopped, or who killed the query";
 const FILES: &str = "see clickhouse's disk and its log";
-const DAMAGE: &str =
-    "see clickhouse's disk and its log; when that is mended, run `captcha report audit`";
+const DAMAGE: &str = "see clickhouse's disk and its log; when that is mended, run `captcha report audit`";
 const KEEPER: &str = "see whether keeper runs and clickhouse reaches it";
 const REPLICAS: &str = "see whether all replicas of the shard run and reach each other";
 const NETWORK: &str = "see the network between captcha and clickhouse";
@@ -131,11 +129,7 @@ static KNOWN: &[Meaning] = &[
         "UNKNOWN_SETTING",
         "captcha needs it to count once: use a newer clickhouse",
     ),
-    hold(
-        201,
-        "QUOTA_EXCEEDED",
-        "raise the quota of --clickhouse-user",
-    ),
+    hold(201, "QUOTA_EXCEEDED", "raise the quota of --clickhouse-user"),
     hold(202, "TOO_MANY_SIMULTANEOUS_QUERIES", BUSY),
     hold(203, "NO_FREE_CONNECTION", BUSY),
     hold(745, "SERVER_OVERLOADED", BUSY),
@@ -237,9 +231,7 @@ mod tests {
     /// The rows of the table in the documentation, each cut into its columns.
     fn documented() -> Vec<[&'static str; 6]> {
         let page = include_str!("../../docs/errors.md");
-        let section = page
-            .split("\n## ")
-            .find(|part| part.starts_with("ClickHouse"));
+        let section = page.split("\n## ").find(|part| part.starts_with("ClickHouse"));
         let rows = section.expect("the section of ClickHouse").lines();
         rows.filter(|line| line.starts_with("| ") && line.as_bytes()[2].is_ascii_digit())
             .map(|line| {
@@ -259,14 +251,7 @@ mod tests {
         };
         let known: Vec<_> = KNOWN
             .iter()
-            .map(|known| {
-                (
-                    known.code.to_string(),
-                    known.name,
-                    does(known.class),
-                    known.advice,
-                )
-            })
+            .map(|known| (known.code.to_string(), known.name, does(known.class), known.advice))
             .collect();
         let documented: Vec<_> = documented()
             .into_iter()
@@ -287,11 +272,7 @@ mod tests {
     #[test]
     fn what_nobody_put_right_does_not_pass() {
         assert!([202, 241, 236, 999, 285, 210].into_iter().all(is_transient));
-        assert!(
-            ![60, 81, 497, 516, 164, 452, 47, 1]
-                .into_iter()
-                .any(is_transient)
-        );
+        assert!(![60, 81, 497, 516, 164, 452, 47, 1].into_iter().any(is_transient));
     }
 
     #[test]

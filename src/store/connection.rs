@@ -28,8 +28,7 @@ pub(super) const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
 const ROWS_MAX: usize = 100_000;
 
 /// What is to be done about a table or a database that is missing and that captcha never makes.
-const NOT_OURS: &str =
-    "make it again, or drop the view on events that needs it: it is not captcha's";
+const NOT_OURS: &str = "make it again, or drop the view on events that needs it: it is not captcha's";
 
 /// Why ClickHouse did not do what it was asked.
 #[derive(Debug)]
@@ -186,8 +185,7 @@ impl Connection {
             }
             // The driver may say only that its channel is closed; what the server said is in the transcript.
             Err(err) => Err(match (transcript.exception(), err) {
-                (Some((code, message)), _)
-                | (None, KlickhouseError::ServerException { code, message, .. }) => {
+                (Some((code, message)), _) | (None, KlickhouseError::ServerException { code, message, .. }) => {
                     refused(address, user, code, &message)
                 }
                 (None, err) => {
@@ -253,10 +251,7 @@ impl Connection {
             format!("clickhouse at {address} {what} {title}: {words}; {advice}")
         };
         // A failure inside a view that others made is neither a head that moved nor a table that captcha lost.
-        let (class, message) = match (
-            named::view(message),
-            named::missing(code, message, database),
-        ) {
+        let (class, message) = match (named::view(message), named::missing(code, message, database)) {
             (Some(view), _) => {
                 let advice = format!("correct the view {view}, which is not captcha's, or drop it");
                 (Class::Hold, said(&advice))
@@ -274,11 +269,7 @@ impl Connection {
             ),
             (None, None) => (meaning.class, said(advice)),
         };
-        Error::Server {
-            code,
-            class,
-            message,
-        }
+        Error::Server { code, class, message }
     }
 
     /// An answer that did not come, or not to its end.
@@ -319,11 +310,7 @@ impl Connection {
         }
     }
 
-    async fn drain(
-        &self,
-        sql: &str,
-        mut take: impl FnMut(Block) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    async fn drain(&self, sql: &str, mut take: impl FnMut(Block) -> Result<(), Error>) -> Result<(), Error> {
         let stream = self.client.query_raw(sql, None).await;
         let mut stream = stream.map_err(|err| self.explain(err))?;
         while let Some(block) = stream.next().await {
@@ -392,9 +379,7 @@ fn refused(address: &str, user: &str, code: i32, message: &str) -> Error {
 fn not_settable(code: i32, message: &str) -> Option<String> {
     let is_refusal = [READONLY, SETTING_CONSTRAINT_VIOLATION].contains(&code);
     let (name, value) = is_refusal.then(|| settings::pinned_in(message)).flatten()?;
-    Some(format!(
-        "does not let --clickhouse-user set {name} = '{value}'"
-    ))
+    Some(format!("does not let --clickhouse-user set {name} = '{value}'"))
 }
 
 /// What a server's message says, without the exception's name, a full stop and a trace.
@@ -403,7 +388,5 @@ fn first_line(message: &str) -> &str {
     let line = message.lines().next().unwrap_or_default();
     let line = line.trim_start_matches("DB::Exception: ");
     let line = line.trim_end().trim_end_matches('.');
-    line.char_indices()
-        .nth(CHARS_MAX)
-        .map_or(line, |(end, _)| &line[..end])
+    line.char_indices().nth(CHARS_MAX).map_or(line, |(end, _)| &line[..end])
 }

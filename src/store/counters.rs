@@ -104,9 +104,7 @@ impl fmt::Display for CountersError {
                 f,
                 "the report names {count} sites and may name {SITE_IDS_MAX}; ask for all sites, or for some at a time"
             ),
-            CountersError::NoRoom => {
-                f.write_str("the report has more rows than there is memory for")
-            }
+            CountersError::NoRoom => f.write_str("the report has more rows than there is memory for"),
             CountersError::Store(err) => err.fmt(f),
         }
     }
@@ -191,8 +189,7 @@ impl Connection {
         let mut counters = Vec::new();
         let sql = filter.sql();
         if sql.len() > SHORT_SQL_BYTES {
-            self.execute(&format!("SET max_query_size = {}", sql.len() + 1))
-                .await?;
+            self.execute(&format!("SET max_query_size = {}", sql.len() + 1)).await?;
         }
         let mut has_room = true;
         let reading = self.each_block(&sql, QUERY_TIMEOUT, |block| {
@@ -258,14 +255,9 @@ fn as_text<S: Serializer>(date: &NaiveDate, serializer: S) -> Result<S::Ok, S::E
     serializer.collect_str(date)
 }
 
-fn as_instant<S: Serializer>(
-    instant: &Option<DateTime<Utc>>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+fn as_instant<S: Serializer>(instant: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
     match instant {
-        Some(instant) => {
-            serializer.serialize_str(&instant.to_rfc3339_opts(SecondsFormat::Millis, true))
-        }
+        Some(instant) => serializer.serialize_str(&instant.to_rfc3339_opts(SecondsFormat::Millis, true)),
         None => serializer.serialize_none(),
     }
 }
@@ -304,14 +296,9 @@ mod tests {
             to: Some(date("2107-01-01")),
         };
         let sql = filter.sql();
+        assert!(sql.contains("hour >= 24 AND hour < 1200912 GROUP BY"), "{sql}");
         assert!(
-            sql.contains("hour >= 24 AND hour < 1200912 GROUP BY"),
-            "{sql}"
-        );
-        assert!(
-            sql.contains(
-                "site_id IN ('00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff')"
-            ),
+            sql.contains("site_id IN ('00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff')"),
             "{sql}"
         );
         assert!(!Filter::default().sql().contains("hour >="));

@@ -42,10 +42,7 @@ pub struct DeclaredColumn {
 ///
 /// # Panics
 /// Never: a test reads every file.
-#[expect(
-    clippy::expect_used,
-    reason = "the files are built in, and a test reads them"
-)]
+#[expect(clippy::expect_used, reason = "the files are built in, and a test reads them")]
 pub fn declared() -> &'static [Declared] {
     static DECLARED: std::sync::LazyLock<Vec<Declared>> =
         std::sync::LazyLock::new(|| read_all().expect("statements of the form that is read here"));
@@ -118,9 +115,7 @@ fn table(rest: &'static str, version: Option<u32>) -> Option<Declared> {
         match item.strip_prefix("PROJECTION ") {
             Some(projection) => declared.projections.push(projection),
             // A table of migrate itself is made whole; what an older one may lack is added by a statement of its own.
-            None => declared
-                .columns
-                .push(column(item, Some(version.unwrap_or(0)))?),
+            None => declared.columns.push(column(item, Some(version.unwrap_or(0)))?),
         }
     }
     Some(declared)
@@ -234,10 +229,7 @@ mod tests {
     #[test]
     fn a_table_is_read_with_all_that_it_has() {
         let events = named("events");
-        assert_eq!(
-            (events.versions.as_slice(), events.engine),
-            (&[1, 4][..], "MergeTree")
-        );
+        assert_eq!((events.versions.as_slice(), events.engine), (&[1, 4][..], "MergeTree"));
         assert_eq!(
             (events.partition_key, events.sorting_key),
             ("toYYYYMM(arrival)", "(site_id, time)")
@@ -255,20 +247,13 @@ mod tests {
         assert_eq!(events.columns.len(), 13);
         assert_eq!(events.columns[3].data_type, "DateTime64(3, 'UTC')");
         assert_eq!(named("claims").engine, "ReplacingMergeTree(through)");
-        assert!(
-            named("dead_letters")
-                .select
-                .ends_with("FROM events WHERE kind = 'bad'")
-        );
+        assert!(named("dead_letters").select.ends_with("FROM events WHERE kind = 'bad'"));
     }
 
     #[test]
     fn columns_are_known_since_the_migration_that_adds_them() {
         let since = |table: &str, name: &str| {
-            let column = named(table)
-                .columns
-                .iter()
-                .find(|column| column.name == name);
+            let column = named(table).columns.iter().find(|column| column.name == name);
             let column = column.unwrap();
             (column.data_type, column.default, column.since)
         };

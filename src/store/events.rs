@@ -38,11 +38,7 @@ pub struct Head {
 }
 
 pub(super) fn at(place: &Place) -> String {
-    format!(
-        "topic = {} AND partition = {}",
-        quote(&place.topic),
-        place.partition
-    )
+    format!("topic = {} AND partition = {}", quote(&place.topic), place.partition)
 }
 
 impl Connection {
@@ -105,12 +101,7 @@ impl Connection {
         );
         self.each_block(&sql, limit, |block| {
             for row in rows_of(block) {
-                let [
-                    Value::Int64(offset),
-                    Value::Int64(arrival_millis),
-                    rest @ ..,
-                ] = &row[..]
-                else {
+                let [Value::Int64(offset), Value::Int64(arrival_millis), rest @ ..] = &row[..] else {
                     return Err(unexpected("stored rows"));
                 };
                 if let Some(content) = stored_content(rest) {

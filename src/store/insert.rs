@@ -83,9 +83,7 @@ impl Row {
             }
             Content::Gap { .. } => false,
         };
-        same && times_millis
-            .map(arrival_millis)
-            .contains(&self.arrival_millis)
+        same && times_millis.map(arrival_millis).contains(&self.arrival_millis)
     }
 }
 
@@ -125,9 +123,7 @@ impl Insert {
         // Made of parts, so that the text of a guard is not what it looks for.
         let with_token = |token: &str, end: &str| {
             let token = quote(token);
-            format!(
-                "position(query, concat('insert_deduplication_token = ', char(39), {token}, {end})) > 0"
-            )
+            format!("position(query, concat('insert_deduplication_token = ', char(39), {token}, {end})) > 0")
         };
         let others = format!(
             "(SELECT count() FROM system.processes WHERE query_id != queryID() \
@@ -229,10 +225,7 @@ mod tests {
             arrival_millis: 1_000,
             content,
         };
-        let good = row(Content::Event {
-            event,
-            repeat: false,
-        });
+        let good = row(Content::Event { event, repeat: false });
         for (times, is_made_of) in [([1_000; 2], true), ([9, 1_000], true), ([9, 1_001], false)] {
             assert_eq!(good.is_made_of(times, Some(json.as_bytes())), is_made_of);
         }

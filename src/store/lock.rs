@@ -131,11 +131,7 @@ impl Store {
 async fn keep_alive(store: Store, term: u64, owner: String) {
     loop {
         if let Ok(connection) = store.connect().await {
-            while connection
-                .log_step(term, &owner, &Step::Alive)
-                .await
-                .is_ok()
-            {
+            while connection.log_step(term, &owner, &Step::Alive).await.is_ok() {
                 sleep(ALIVE_INTERVAL).await;
             }
         }
@@ -179,8 +175,7 @@ impl Connection {
                 owner: String::from_utf8_lossy(owner).into_owned(),
                 silence: Duration::from_millis((*silence_millis).max(0) as u64),
                 is_over: *is_over == 1,
-                unfinished: (!unfinished.is_empty())
-                    .then(|| String::from_utf8_lossy(unfinished).into_owned()),
+                unfinished: (!unfinished.is_empty()).then(|| String::from_utf8_lossy(unfinished).into_owned()),
             }),
             Some(_) => Err(unexpected("the lock of migrate")),
         }

@@ -36,20 +36,12 @@ pub fn transcribe<R>(inner: R) -> (Transcribed<R>, Transcript) {
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for Transcribed<R> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
         let fresh = &buf.filled()[before..];
         if !fresh.is_empty() {
-            let mut kept = self
-                .transcript
-                .0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut kept = self.transcript.0.lock().unwrap_or_else(PoisonError::into_inner);
             let room = TRANSCRIPT_BYTES_MAX - kept.len();
             kept.extend_from_slice(&fresh[..fresh.len().min(room)]);
         }
@@ -125,12 +117,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_not() {
-        for bytes in [
-            &b""[..],
-            b"\x00hello",
-            b"\x02\x01",
-            b"\x02\0\0\0\0\xff\xff\xff\xff\xff",
-        ] {
+        for bytes in [&b""[..], b"\x00hello", b"\x02\x01", b"\x02\0\0\0\0\xff\xff\xff\xff\xff"] {
             assert_eq!(transcript(bytes).exception(), None);
             assert_eq!(transcript(bytes).version(), None);
         }

@@ -145,8 +145,7 @@ impl FromStr for Identifier {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let fits =
-            (1..=64).contains(&text.len()) && !text.starts_with(|c: char| c.is_ascii_digit());
+        let fits = (1..=64).contains(&text.len()) && !text.starts_with(|c: char| c.is_ascii_digit());
         if fits && text.chars().all(plain) {
             Ok(Identifier(text.to_string()))
         } else {
@@ -267,8 +266,7 @@ impl Store {
         };
         let applied = connection.applied().await?;
         let version = applied.iter().map(|record| record.version).max();
-        self.schema_version
-            .store(version.unwrap_or(0), Ordering::Relaxed);
+        self.schema_version.store(version.unwrap_or(0), Ordering::Relaxed);
         if applied.is_empty() {
             connection.verify_visibility_of_all().await?;
             return Err(nothing());

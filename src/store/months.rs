@@ -124,11 +124,9 @@ impl Connection {
             before.number()
         );
         let stored = |row: &Vec<Value>| match row[..] {
-            [
-                Value::UInt32(month),
-                Value::UInt64(rows),
-                Value::UInt64(bytes),
-            ] => Month::from_number(month).map(|month| StoredMonth { month, rows, bytes }),
+            [Value::UInt32(month), Value::UInt64(rows), Value::UInt64(bytes)] => {
+                Month::from_number(month).map(|month| StoredMonth { month, rows, bytes })
+            }
             _ => None,
         };
         let rows = self.rows(&sql).await?;
@@ -250,10 +248,7 @@ mod tests {
     #[test]
     fn months_have_a_year_and_two_digits() {
         let month: Month = "2026-01".parse().unwrap();
-        assert_eq!(
-            (month.number(), month.to_string()),
-            (202_601, "2026-01".to_string())
-        );
+        assert_eq!((month.number(), month.to_string()), (202_601, "2026-01".to_string()));
         assert_eq!(Month::from_number(202_601), Some(month));
         assert_eq!(Month::from_number(0), None);
         assert_eq!(month.begin().timestamp(), 1_767_225_600);

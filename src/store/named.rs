@@ -81,10 +81,7 @@ mod tests {
                 "Table captcha.events does not exist. Maybe you meant system.events?",
                 Some(Missing::Table("events")),
             ),
-            (
-                "Table captcha.topics doesn't exist",
-                Some(Missing::Table("topics")),
-            ),
+            ("Table captcha.topics doesn't exist", Some(Missing::Table("topics"))),
             (
                 "Table `captcha`.`claims` does not exist",
                 Some(Missing::Table("claims")),
@@ -97,10 +94,7 @@ mod tests {
                 "Unknown table expression identifier 'captcha.migration_log' in scope SELECT 1",
                 Some(Missing::Table("migration_log")),
             ),
-            (
-                "Could not find table: events",
-                Some(Missing::Table("events")),
-            ),
+            ("Could not find table: events", Some(Missing::Table("events"))),
             (
                 "Target table 'captcha.theirs' of view 'captcha.events' doesn't exists.",
                 Some(Missing::Theirs),
@@ -137,10 +131,10 @@ mod tests {
 
     #[test]
     fn the_view_that_fails_is_found_in_what_the_server_says() {
-        let message = "Cannot parse string 'x' as UInt8: while executing 'FUNCTION f': while pushing to view captcha.mv";
+        let message =
+            "Cannot parse string 'x' as UInt8: while executing 'FUNCTION f': while pushing to view captcha.mv";
         assert_eq!(view(message), Some("captcha.mv"));
-        let with_id =
-            "mine: while pushing to view captcha.mv (4dfe1c09-b5bf-40f9-a544-3e8e4af910a8)";
+        let with_id = "mine: while pushing to view captcha.mv (4dfe1c09-b5bf-40f9-a544-3e8e4af910a8)";
         assert_eq!(view(with_id), Some("captcha.mv"));
         assert_eq!(view("Table captcha.events does not exist"), None);
     }

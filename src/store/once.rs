@@ -45,11 +45,7 @@ impl Connection {
             ))
             .await?;
             self.await_end_of_insert(&token).await?;
-            if !self
-                .rows(&format!("SELECT 1 {is_there} LIMIT 1"))
-                .await?
-                .is_empty()
-            {
+            if !self.rows(&format!("SELECT 1 {is_there} LIMIT 1")).await?.is_empty() {
                 return Ok(());
             }
         }

@@ -28,12 +28,7 @@ const COLUMNS: [(&str, &str); 9] = [
 const TEXTS: [&str; 2] = ["reason", "raw"];
 
 /// Columns that a batch of nothing but events does not send, and what they hold then.
-const SAME_FOR_EVENTS: [(&str, &str); 4] = [
-    ("span", "1"),
-    ("kind", "'event'"),
-    ("reason", "''"),
-    ("raw", "''"),
-];
+const SAME_FOR_EVENTS: [(&str, &str); 4] = [("span", "1"), ("kind", "'event'"), ("reason", "''"), ("raw", "''")];
 
 /// The columns of one insert.
 pub(super) struct Packed {
@@ -63,10 +58,7 @@ impl Packed {
         let (mut site_id, mut correlation_id) = (Uuid::nil(), Uuid::nil());
         let (mut event_type, mut time) = (0, 0);
         let kind = match row.content {
-            Content::Event {
-                event,
-                repeat: again,
-            } => {
+            Content::Event { event, repeat: again } => {
                 repeat = u8::from(again);
                 site_id = event.site_id;
                 event_type = match event.kind {
@@ -123,10 +115,7 @@ impl Packed {
             names.push(name);
             values.push(value.to_string());
         }
-        for (name, column_type) in COLUMNS
-            .iter()
-            .filter(|(name, _)| sends(name, self.only_events))
-        {
+        for (name, column_type) in COLUMNS.iter().filter(|(name, _)| sends(name, self.only_events)) {
             names.push(name);
             values.push(name.to_string());
             structure.push(format!("packed_{name} String"));
@@ -165,10 +154,7 @@ impl Packed {
             column_types: IndexMap::new(),
             column_data: IndexMap::new(),
         };
-        for (name, column_type, value) in fixed
-            .chain(texts)
-            .filter(|(name, ..)| sends(name, only_events))
-        {
+        for (name, column_type, value) in fixed.chain(texts).filter(|(name, ..)| sends(name, only_events)) {
             let name = format!("packed_{name}");
             block.column_types.insert(name.clone(), column_type);
             block.column_data.insert(name, vec![value]);
@@ -203,13 +189,7 @@ mod tests {
 
     fn event(offset: i64) -> Row {
         let event = numbered(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
-        row(
-            offset,
-            Content::Event {
-                event,
-                repeat: true,
-            },
-        )
+        row(offset, Content::Event { event, repeat: true })
     }
 
     fn place() -> Place {
@@ -252,10 +232,7 @@ mod tests {
             [Value::String(bytes)] => bytes.clone(),
             other => panic!("{other:?}"),
         };
-        assert_eq!(
-            value("packed_offset"),
-            [5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]
-        );
+        assert_eq!(value("packed_offset"), [5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(value("packed_type"), [1, 1]);
         assert_eq!(value("packed_repeat"), [1, 1]);
         assert_eq!(
@@ -280,15 +257,8 @@ mod tests {
         assert!(query.starts_with(r"SELECT 'it\'s', 3, offset,"), "{query}");
         let block = packed.into_block();
         assert_eq!(block.column_data.len(), 11);
-        assert_eq!(
-            block.column_data["packed_kind"],
-            [Value::String(vec![0, 1, 2])]
-        );
-        let texts = |texts: [&[u8]; 3]| {
-            [Value::Array(
-                texts.map(|text| Value::String(text.to_vec())).to_vec(),
-            )]
-        };
+        assert_eq!(block.column_data["packed_kind"], [Value::String(vec![0, 1, 2])]);
+        let texts = |texts: [&[u8]; 3]| [Value::Array(texts.map(|text| Value::String(text.to_vec())).to_vec())];
         assert_eq!(block.column_data["packed_reason"], texts([b"", b"no", b""]));
         assert_eq!(block.column_data["packed_raw"], texts([b"", b"x", b""]));
     }

@@ -63,11 +63,7 @@ pub fn check<R: AsyncRead + Unpin + Send + Sync + 'static>(inner: R) -> (Checked
 }
 
 impl<R: AsyncRead + Unpin + Send + Sync + 'static> AsyncRead for Checked<R> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.ready.position() == self.ready.get_ref().len() as u64 {
             // An idle connection keeps nothing.
             self.ready = io::Cursor::default();
@@ -144,9 +140,7 @@ impl<R: AsyncRead + Unpin> Packets<R> {
                 self.text().await.map(drop)
             }
             // Also what has a number, and what nothing here asks for: logs, at which the driver panics, totals, pongs.
-            _ => Err(refused(format!(
-                "a packet of kind {kind}, which was not asked for"
-            ))),
+            _ => Err(refused(format!("a packet of kind {kind}, which was not asked for"))),
         }
     }
 
@@ -230,9 +224,7 @@ impl Integer {
         self.bytes += 1;
         self.is_whole = byte & 0x80 == 0;
         match self.bytes {
-            Self::BYTES_MAX if !self.is_whole => {
-                Err(refused("a number without an end".to_string()))
-            }
+            Self::BYTES_MAX if !self.is_whole => Err(refused("a number without an end".to_string())),
             _ => Ok(()),
         }
     }

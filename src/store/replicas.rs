@@ -40,8 +40,7 @@ pub(super) fn remembered() -> Vec<(&'static str, u64)> {
 }
 
 /// Inserts and seconds for which Keeper remembers tokens, in place of the window of a single server.
-const REMEMBERED: &str =
-    "replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 31536000";
+const REMEMBERED: &str = "replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 31536000";
 
 impl Store {
     /// Waits until no other insert of this process into tables of several replicas is under way; the next one waits until
@@ -135,8 +134,7 @@ impl Store {
             let tables = connection.definitions(&self.database).await?;
             replicas.push((address, connection, tables));
         }
-        let Some((like, _, tables)) = replicas.iter().find(|(.., tables)| !tables.is_empty())
-        else {
+        let Some((like, _, tables)) = replicas.iter().find(|(.., tables)| !tables.is_empty()) else {
             return Ok(Vec::new());
         };
         let mut empty = Vec::new();
@@ -213,10 +211,7 @@ fn replicated(statement: &str, cluster: &Identifier) -> String {
             "ENGINE = ReplacingMergeTree(",
             &format!("ENGINE = ReplicatedReplacingMergeTree({place}, "),
         )
-        .replace(
-            "ENGINE = MergeTree",
-            &format!("ENGINE = ReplicatedMergeTree({place})"),
-        )
+        .replace("ENGINE = MergeTree", &format!("ENGINE = ReplicatedMergeTree({place})"))
         .replace("non_replicated_deduplication_window = 100000", REMEMBERED)
         .replace("non_replicated_deduplication_window = 10000", REMEMBERED)
 }
@@ -240,9 +235,7 @@ mod tests {
             }
             tables += 1;
             assert!(
-                made.contains(
-                    "MergeTree('/clickhouse/main/{shard}/{database}/{table}', '{replica}'"
-                ),
+                made.contains("MergeTree('/clickhouse/main/{shard}/{database}/{table}', '{replica}'"),
                 "{made}"
             );
             assert!(!made.contains("non_replicated"), "{made}");

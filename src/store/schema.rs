@@ -126,11 +126,7 @@ impl Connection {
     ) -> Result<(), Error> {
         self.insert_once(&RowOnce {
             table: "migrations (version, name, checksum, compatible_since)",
-            values: format!(
-                "{version}, {}, {}, {compatible_since}",
-                quote(name),
-                quote(checksum)
-            ),
+            values: format!("{version}, {}, {}, {compatible_since}", quote(name), quote(checksum)),
             is_there: format!("FROM migrations WHERE version = {version}"),
             token: format!("migration:{version}"),
         })
@@ -239,10 +235,7 @@ mod tests {
         let reason = misfit(&up_to(NEEDED - 2)).unwrap();
         let last = FILES[NEEDED as usize - 1].name;
         let before = FILES[NEEDED as usize - 2].name;
-        assert!(
-            reason.contains(&format!("without {before}, {last}; run")),
-            "{reason}"
-        );
+        assert!(reason.contains(&format!("without {before}, {last}; run")), "{reason}");
         let mut holed = up_to(VERSION);
         holed.remove(1);
         assert!(misfit(&holed).unwrap().contains(FILES[1].name));
@@ -264,11 +257,7 @@ mod tests {
     #[test]
     fn files_are_compatible_with_themselves() {
         for (number, file) in (1..).zip(FILES) {
-            assert!(
-                (1..=number).contains(&file.compatible_since),
-                "{}",
-                file.name
-            );
+            assert!((1..=number).contains(&file.compatible_since), "{}", file.name);
         }
     }
 }

@@ -152,10 +152,7 @@ mod tests {
             of("'read_overflow_mode_leaf'"),
             Some(("read_overflow_mode_leaf", "throw"))
         );
-        assert_eq!(
-            of("deduplicate_insert"),
-            Some(("deduplicate_insert", "enable"))
-        );
+        assert_eq!(of("deduplicate_insert"), Some(("deduplicate_insert", "enable")));
         assert_eq!(of("max_block_size"), Some(("max_block_size", "1048449")));
         assert_eq!(of("max_threads"), None);
     }

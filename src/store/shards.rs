@@ -21,8 +21,7 @@ impl FromStr for Addresses {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let address = |text: &str| {
-            parse_address(text)
-                .map_err(|expected| format!("{expected}, `,` between replicas, `;` between shards"))
+            parse_address(text).map_err(|expected| format!("{expected}, `,` between replicas, `;` between shards"))
         };
         let replicas = |shard: &str| shard.split(',').map(address).collect();
         let shards: Vec<Vec<String>> = text.split(';').map(replicas).collect::<Result<_, _>>()?;
@@ -126,11 +125,7 @@ impl Shards {
     /// # Errors
     /// A shard does not answer, or has no schema that fits; [`CountersError::TooManyRows`] rather than a part of the
     /// answer, and [`CountersError::TooManySites`].
-    pub async fn counters(
-        &self,
-        filter: &Filter,
-        room: &Room<'_>,
-    ) -> Result<Counters, CountersError> {
+    pub async fn counters(&self, filter: &Filter, room: &Room<'_>) -> Result<Counters, CountersError> {
         if filter.site_ids.len() > SITE_IDS_MAX {
             return Err(CountersError::TooManySites(filter.site_ids.len()));
         }
@@ -141,8 +136,7 @@ impl Shards {
         let (rows, through): (Vec<_>, Vec<_>) = try_join_all(answers).await?.into_iter().unzip();
         // Sorting a million takes a tenth of a second, in which others want to be answered.
         let merged = tokio::task::spawn_blocking(move || merge(rows)).await;
-        let counters =
-            merged.map_err(|_| Error::Connection("the report was not sorted".to_string()))?;
+        let counters = merged.map_err(|_| Error::Connection("the report was not sorted".to_string()))?;
         if counters.len() > ROWS_MAX {
             return Err(CountersError::TooManyRows);
         }
@@ -232,15 +226,9 @@ mod tests {
         };
         let (one, two) = (Uuid::nil(), Uuid::max());
         let merged = merge(vec![
-            vec![
-                counter("2001-01-02", one, 1, 2),
-                counter("2001-01-01", two, 3, 0),
-            ],
+            vec![counter("2001-01-02", one, 1, 2), counter("2001-01-01", two, 3, 0)],
             vec![],
-            vec![
-                counter("2001-01-01", one, 7, 0),
-                counter("2001-01-02", one, 10, 20),
-            ],
+            vec![counter("2001-01-01", one, 7, 0), counter("2001-01-02", one, 10, 20)],
         ]);
         assert_eq!(
             merged,

@@ -189,9 +189,7 @@ impl Table {
     /// The value of a setting of its own.
     fn setting(&self, name: &str) -> Option<&str> {
         let (_, settings) = self.engine_full.rsplit_once(" SETTINGS ")?;
-        let mut pairs = settings
-            .split(", ")
-            .filter_map(|pair| pair.split_once(" = "));
+        let mut pairs = settings.split(", ").filter_map(|pair| pair.split_once(" = "));
         pairs.find_map(|(known, value)| (known == name).then_some(value))
     }
 }
@@ -249,9 +247,7 @@ impl Declared {
                 .is_none_or(|value| value < least)
             {
                 let is = value.map_or("not set".to_string(), ToString::to_string);
-                broken.push(format!(
-                    "setting {name} is {is} and must be at least {least}"
-                ));
+                broken.push(format!("setting {name} is {is} and must be at least {least}"));
             }
         }
         broken

@@ -60,10 +60,7 @@ impl Connection {
                 topic_id: *topic_id,
                 partitions: *partitions,
                 repeat_window_records: *window,
-                shard: Shard {
-                    index: *index,
-                    of: *of,
-                },
+                shard: Shard { index: *index, of: *of },
             })),
             Some(_) => Err(unexpected("a topic")),
         }

@@ -42,8 +42,7 @@ impl Connection {
     /// # Errors
     /// As [`Connection::verify_visibility`].
     pub async fn verify_visibility_of_all(&self) -> Result<(), Error> {
-        let sql =
-            "SELECT DISTINCT table FROM system.parts WHERE database = currentDatabase() AND active";
+        let sql = "SELECT DISTINCT table FROM system.parts WHERE database = currentDatabase() AND active";
         let with_rows = self.rows(sql).await?;
         let with_rows: Vec<String> = with_rows.iter().filter_map(|row| text(&row[0])).collect();
         for known in declared() {
@@ -64,11 +63,7 @@ impl Connection {
                 true => before,
                 false => self.part_rows(table).await?,
             };
-            let comparison = Comparison {
-                before,
-                visible,
-                after,
-            };
+            let comparison = Comparison { before, visible, after };
             comparisons += 1;
             if comparison.is_whole() {
                 return Ok(());
@@ -107,9 +102,7 @@ impl Connection {
 
     fn hidden(&self, table: &str, comparison: Comparison) -> Error {
         let (address, user) = (self.address(), self.user());
-        let Comparison {
-            before, visible, ..
-        } = comparison;
+        let Comparison { before, visible, .. } = comparison;
         Error::Hidden(match visible < before {
             true => format!(
                 "clickhouse at {address} shows user {user} {visible} of the {before} rows of {table}: a row policy hides the \
@@ -137,11 +130,7 @@ mod tests {
             (40, 0, 40, false),
             (0, 40, 0, false),
         ] {
-            let comparison = Comparison {
-                before,
-                visible,
-                after,
-            };
+            let comparison = Comparison { before, visible, after };
             assert_eq!(comparison.is_whole(), is_whole, "{comparison:?}");
         }
     }

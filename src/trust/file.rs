@@ -18,10 +18,7 @@ pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     // Before it is opened: opening a device may do something.
     check(&fs::metadata(path)?)?;
     let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits() as i32;
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(path)?;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     // And after it: something else may have taken its place.
     check(&file.metadata()?)?;
     read_whole(file)
@@ -30,8 +27,7 @@ pub fn read_file(path: &Path) -> io::Result<Vec<u8>> {
 fn read_whole(file: File) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // One byte more, so that a file that grows is noticed.
-    file.take(FILE_BYTES_MAX as u64 + 1)
-        .read_to_end(&mut bytes)?;
+    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
     check_size(bytes.len() as u64)?;
     Ok(bytes)
 }
@@ -89,10 +85,7 @@ mod tests {
         fs::write(file.path(), &bytes).unwrap();
         assert_eq!(read_file(file.path()).unwrap(), bytes);
         file.as_file().set_len(FILE_BYTES_MAX as u64 + 1).unwrap();
-        assert_eq!(
-            refusal(file.path()),
-            "1048577 bytes, and at most 1048576 are read"
-        );
+        assert_eq!(refusal(file.path()), "1048577 bytes, and at most 1048576 are read");
         // Its size is not known before it is read.
         assert!(!read_file(Path::new("/proc/self/stat")).unwrap().is_empty());
     }

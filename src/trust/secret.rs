@@ -52,10 +52,9 @@ impl Password {
             Password::Given(secret) => Ok(secret.clone()),
             Password::File(file) => {
                 let name = file.display();
-                let bytes = read_file(file)
-                    .with_context(|| format!("cannot read the password from {name}"))?;
-                let text = String::from_utf8(bytes)
-                    .map_err(|_| anyhow::anyhow!("the password in {name} is not UTF-8"))?;
+                let bytes = read_file(file).with_context(|| format!("cannot read the password from {name}"))?;
+                let text =
+                    String::from_utf8(bytes).map_err(|_| anyhow::anyhow!("the password in {name} is not UTF-8"))?;
                 Ok(Secret(text.trim_end_matches(['\r', '\n']).to_string()))
             }
         }

@@ -80,9 +80,7 @@ impl Tls {
         let err = err.get_ref()?.downcast_ref::<rustls::Error>()?;
         Some(match err {
             rustls::Error::InvalidCertificate(certificate) => self.wrong_certificate(certificate),
-            rustls::Error::InvalidMessage(_) => {
-                "it does not speak tls; is it a port without?".to_string()
-            }
+            rustls::Error::InvalidMessage(_) => "it does not speak tls; is it a port without?".to_string(),
             rustls::Error::AlertReceived(alert) => match alert {
                 AlertDescription::CertificateRequired
                 | AlertDescription::BadCertificate
@@ -108,13 +106,9 @@ impl Tls {
                     Some(file) => format!("in {}", file.display()),
                     None => "of this system".to_string(),
                 };
-                return format!(
-                    "its certificate is signed by none of the authorities {authorities}"
-                );
+                return format!("its certificate is signed by none of the authorities {authorities}");
             }
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                "its certificate has expired"
-            }
+            CertificateError::Expired | CertificateError::ExpiredContext { .. } => "its certificate has expired",
             CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
                 "its certificate is not valid yet; look at both clocks"
             }

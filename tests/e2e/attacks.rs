@@ -65,12 +65,7 @@ impl Siege {
     }
 
     /// The same, where the system and the process together may take no more than so many bytes: `memory_bytes_max`.
-    pub async fn begin_within(
-        name: &'static str,
-        flags: &[&str],
-        fresh: bool,
-        memory_bytes_max: Option<u64>,
-    ) -> Siege {
+    pub async fn begin_within(name: &'static str, flags: &[&str], fresh: bool, memory_bytes_max: Option<u64>) -> Siege {
         static TURN: Mutex<()> = Mutex::const_new(());
         static RAISED: Once = Once::new();
         let turn = TURN.lock().await;
@@ -112,24 +107,17 @@ impl Siege {
         eventually("the client beside the attack to be answered", async || {
             let answered = self.beside.answered.load(Relaxed);
             assert!(!self.bystander.is_finished(), "it gave up");
-            (answered > so_far + 5)
-                .then_some(())
-                .ok_or(answered.to_string())
+            (answered > so_far + 5).then_some(()).ok_or(answered.to_string())
         })
         .await;
     }
 
     /// Waits until so many connections were given up for a reason.
     pub async fn await_refused(&self, reason: &str, count: usize) {
-        eventually(
-            &format!("{count} connections refused: {reason}"),
-            async || {
-                let refused = self.refused(reason).await;
-                (refused >= count as f64)
-                    .then_some(())
-                    .ok_or(refused.to_string())
-            },
-        )
+        eventually(&format!("{count} connections refused: {reason}"), async || {
+            let refused = self.refused(reason).await;
+            (refused >= count as f64).then_some(()).ok_or(refused.to_string())
+        })
         .await;
     }
 
@@ -137,9 +125,7 @@ impl Siege {
     pub async fn await_given_back(&self, left_kb_max: u64) {
         eventually("memory to be given back", async || {
             let left = memory_kb(&self.serve, "VmRSS").saturating_sub(self.before_kb);
-            (left <= left_kb_max)
-                .then_some(())
-                .ok_or(format!("{left} kB are left"))
+            (left <= left_kb_max).then_some(()).ok_or(format!("{left} kB are left"))
         })
         .await;
     }
@@ -210,9 +196,7 @@ const BESIDE: u8 = 2;
 async fn connect(address: &str) -> Result<SendRequest<Full<Bytes>>, String> {
     let stream = client::connect_from(BESIDE, address).await;
     let stream = TokioIo::new(stream.map_err(|err| err.to_string())?);
-    let (sender, connection) = http1::handshake(stream)
-        .await
-        .map_err(|err| err.to_string())?;
+    let (sender, connection) = http1::handshake(stream).await.map_err(|err| err.to_string())?;
     tokio::spawn(connection);
     Ok(sender)
 }
@@ -226,16 +210,9 @@ async fn post(sender: &mut SendRequest<Full<Bytes>>) -> Result<(), String> {
         .unwrap();
     let answer = async {
         sender.ready().await.map_err(|err| err.to_string())?;
-        let answer = sender
-            .send_request(request)
-            .await
-            .map_err(|err| err.to_string())?;
+        let answer = sender.send_request(request).await.map_err(|err| err.to_string())?;
         let status = answer.status();
-        let body = answer
-            .into_body()
-            .collect()
-            .await
-            .map_err(|err| err.to_string())?;
+        let body = answer.into_body().collect().await.map_err(|err| err.to_string())?;
         match status.as_u16() {
             200 => Ok(()),
             _ => Err(String::from_utf8_lossy(&body.to_bytes()).into_owned()),
@@ -310,17 +287,13 @@ pub async fn pour(mut stream: TcpStream, bytes: &[u8]) -> (Vec<u8>, u64) {
             () = write => {}
         }
     };
-    tokio::time::timeout(PATIENCE, poured)
-        .await
-        .expect("a limit");
+    tokio::time::timeout(PATIENCE, poured).await.expect("a limit");
     (came, sent)
 }
 
 /// The status of an answer in HTTP/1.1; 0 is none.
 pub fn status(answer: &[u8]) -> u16 {
     let text = String::from_utf8_lossy(answer);
-    let status = text
-        .strip_prefix("HTTP/1.1 ")
-        .and_then(|rest| rest.get(..3));
+    let status = text.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3));
     status.map_or(0, |status| status.parse().unwrap())
 }

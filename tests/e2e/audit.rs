@@ -27,11 +27,7 @@ pub fn damage(partition: &Value) -> Vec<(&'static str, u64)> {
         "beyond_log",
     ];
     let count = |kind: &'static str| (kind, partition[kind].as_u64().unwrap());
-    kinds
-        .into_iter()
-        .map(count)
-        .filter(|(_, count)| *count > 0)
-        .collect()
+    kinds.into_iter().map(count).filter(|(_, count)| *count > 0).collect()
 }
 
 #[tokio::test]
@@ -50,11 +46,7 @@ async fn each_kind_of_damage_is_found() {
     accept(&serve.address, &events(2)).await;
 
     let (code, partitions) = audit(&world, &[]).await;
-    assert_eq!(
-        (code, damage(&partitions[0])),
-        (Some(0), Vec::new()),
-        "{partitions:?}"
-    );
+    assert_eq!((code, damage(&partitions[0])), (Some(0), Vec::new()), "{partitions:?}");
     for (member, value) in [
         ("kafka_first", 0),
         ("kafka_next", 11),
@@ -97,13 +89,7 @@ async fn each_kind_of_damage_is_found() {
             world.name
         ))
         .await;
-    expect(&[
-        ("holes", 1),
-        ("overlaps", 1),
-        ("differing", 2),
-        ("beyond_log", 5),
-    ])
-    .await;
+    expect(&[("holes", 1), ("overlaps", 1), ("differing", 2), ("beyond_log", 5)]).await;
 }
 
 #[tokio::test]
@@ -114,12 +100,8 @@ async fn days_limit_what_is_looked_at() {
     world.await_log(20).await;
     let all = ["--from", "2020-01-01", "--to", "2200-01-01"];
     let (code, partitions) = audit(&world, &all).await;
-    let compared = |partitions: &[Value]| -> u64 {
-        partitions
-            .iter()
-            .map(|line| line["compared"].as_u64().unwrap())
-            .sum()
-    };
+    let compared =
+        |partitions: &[Value]| -> u64 { partitions.iter().map(|line| line["compared"].as_u64().unwrap()).sum() };
     assert_eq!((code, compared(&partitions)), (Some(0), 20));
     let (code, partitions) = audit(&world, &["--to", "2020-01-01"]).await;
     assert_eq!((code, compared(&partitions)), (Some(0), 0));
@@ -135,8 +117,5 @@ async fn what_cannot_be_looked_at_is_another_exit_code() {
     assert_eq!(table.lines().count(), 5, "{table}");
     world.kafka = "127.0.0.1:1".to_string();
     let line = world.refused(&["report", "audit"]).await;
-    assert!(
-        line.starts_with("captcha: cannot connect to kafka"),
-        "{line}"
-    );
+    assert!(line.starts_with("captcha: cannot connect to kafka"), "{line}");
 }

@@ -30,13 +30,7 @@ pub fn record(parts: &[&[u8]]) -> Vec<u8> {
 
 /// A record without a key at a place of its batch: a value, and headers as they are, behind their number.
 pub fn plain(delta: i64, value: Option<&[u8]>, headers: &[u8]) -> Vec<u8> {
-    record(&[
-        &varint(0),
-        &varint(delta),
-        &varint(-1),
-        &field(value),
-        headers,
-    ])
+    record(&[&varint(0), &varint(delta), &varint(-1), &field(value), headers])
 }
 
 /// A batch of now, with a checksum that fits. Retention takes older ones before they are read.
@@ -76,9 +70,7 @@ pub async fn produce(kafka: &str, topic: &str, partition: i32, batch: &[u8]) -> 
     request.extend(batch);
     let mut tcp = TcpStream::connect(kafka).await.unwrap();
     let length = (request.len() as i32).to_be_bytes();
-    tcp.write_all(&[&length[..], &request].concat())
-        .await
-        .unwrap();
+    tcp.write_all(&[&length[..], &request].concat()).await.unwrap();
     let length = tcp.read_i32().await.unwrap();
     let mut answer = vec![0; length as usize];
     tcp.read_exact(&mut answer).await.unwrap();

@@ -25,8 +25,7 @@ pub struct Reply {
 
 impl Reply {
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|err| panic!("no JSON ({err}): {}", self.text()))
+        serde_json::from_slice(&self.body).unwrap_or_else(|err| panic!("no JSON ({err}): {}", self.text()))
     }
 
     pub fn text(&self) -> String {
@@ -34,9 +33,7 @@ impl Reply {
     }
 
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .map_or("", |value| value.to_str().unwrap())
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 
     /// That it is a 503 which says when to come back.
@@ -55,12 +52,7 @@ impl Reply {
                 .unwrap()
                 .to_string()
         };
-        self.json()["errors"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(place)
-            .collect()
+        self.json()["errors"].as_array().unwrap().iter().map(place).collect()
     }
 }
 
@@ -101,24 +93,16 @@ pub async fn request_from(
     body: impl Into<Bytes>,
 ) -> Result<Reply, String> {
     let exchange = async {
-        let stream = connect_from(source, address)
-            .await
-            .map_err(|err| err.to_string())?;
+        let stream = connect_from(source, address).await.map_err(|err| err.to_string())?;
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|err| err.to_string())?;
         tokio::spawn(connection);
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", address);
+        let mut request = Request::builder().method(method).uri(path).header("host", address);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(body.into())).unwrap();
-        let answer = sender
-            .send_request(request)
-            .await
-            .map_err(|err| err.to_string())?;
+        let answer = sender.send_request(request).await.map_err(|err| err.to_string())?;
         let (parts, body) = answer.into_parts();
         let body = body.collect().await.map_err(|err| err.to_string())?;
         Ok(Reply {
@@ -133,9 +117,7 @@ pub async fn request_from(
 }
 
 pub async fn get(address: &str, path: &str) -> Reply {
-    request(address, "GET", path, &[], Bytes::new())
-        .await
-        .unwrap()
+    request(address, "GET", path, &[], Bytes::new()).await.unwrap()
 }
 
 /// Posts JSON.

@@ -64,8 +64,7 @@ impl Connection {
     /// The connection is gone. With TLS 1.3 that is how a client learns that its certificate was refused.
     async fn ask(&mut self, path: &str, key: Option<&str>) -> Result<(u16, String), String> {
         let mut request = match path {
-            EVENTS => Request::post(format!("https://localhost{path}"))
-                .header("content-type", "application/json"),
+            EVENTS => Request::post(format!("https://localhost{path}")).header("content-type", "application/json"),
             _ => Request::get(format!("https://localhost{path}")),
         };
         if let Some(key) = key {
@@ -180,12 +179,8 @@ async fn a_certificate_that_the_key_file_names_is_as_good_as_a_key() {
     let (serve, server) = serve(&world, &clients.file(), &["--keys-file", text(&file)]).await;
 
     for protocol in ["http/1.1", "h2"] {
-        let mut certified = Connection::open(&serve, &server, Some(&shop), protocol)
-            .await
-            .unwrap();
-        let mut uncertified = Connection::open(&serve, &server, None, protocol)
-            .await
-            .unwrap();
+        let mut certified = Connection::open(&serve, &server, Some(&shop), protocol).await.unwrap();
+        let mut uncertified = Connection::open(&serve, &server, None, protocol).await.unwrap();
         for path in [EVENTS, REPORT] {
             let (status, text) = certified.ask(path, None).await.unwrap();
             assert_eq!(status, 200, "{protocol} {path}: {text}");
@@ -211,9 +206,7 @@ async fn a_certificate_that_the_key_file_names_is_as_good_as_a_key() {
     assert_refused(once(&serve, &server, Some(&nobody), EVENTS).await, unknown);
     // TLS says no before there is HTTP to answer with.
     for client in [&expired, &foreign] {
-        once(&serve, &server, Some(client), EVENTS)
-            .await
-            .unwrap_err();
+        once(&serve, &server, Some(client), EVENTS).await.unwrap_err();
     }
 
     let stream = tls(&serve, &server, Some(&shop), "http/1.1").await.unwrap();
@@ -225,8 +218,7 @@ async fn a_certificate_that_the_key_file_names_is_as_good_as_a_key() {
         let answer = tokio::time::timeout(PATIENCE, stream.next()).await;
         let answer = answer.unwrap().ok_or("an end")?;
         let text = answer.map_err(|err| err.to_string())?.into_text();
-        text.map(|text| text.to_string())
-            .map_err(|err| err.to_string())
+        text.map(|text| text.to_string()).map_err(|err| err.to_string())
     };
     let accepted = answer().await.unwrap();
     assert!(accepted.contains("\"status\":\"accepted\""), "{accepted}");
@@ -281,9 +273,7 @@ async fn without_keys_a_certificate_is_needed_and_authorities_are_read_again() {
             once(&serve, &server, client, path).await.unwrap_err();
         }
     }
-    let mut open = Connection::open(&serve, &server, Some(&old), "h2")
-        .await
-        .unwrap();
+    let mut open = Connection::open(&serve, &server, Some(&old), "h2").await.unwrap();
     std::fs::write(&file, "nothing").unwrap();
     serve.await_said("holds no certificate").await;
     assert_eq!(open.ask(EVENTS, None).await.unwrap().0, 200);

@@ -30,10 +30,7 @@ fn is_about(seconds: f64, wanted: i64) -> bool {
 #[tokio::test]
 async fn retention_goes_by_kafkas_clock_whatever_that_of_serve_says() {
     let mut kafka = Server::new("kafka");
-    let often = [
-        "log.retention.check.interval.ms=500",
-        "log.initial.task.delay.ms=500",
-    ];
+    let often = ["log.retention.check.interval.ms=500", "log.initial.task.delay.ms=500"];
     let often = often.iter().flat_map(|setting| ["--set", setting]);
     kafka.set_args(often.map(str::to_string).collect());
     kafka.start_and_listen().await;
@@ -58,11 +55,7 @@ async fn retention_goes_by_kafkas_clock_whatever_that_of_serve_says() {
     })
     .await;
 
-    let first = world
-        .partition(0)
-        .await
-        .get_offset(OffsetAt::Earliest)
-        .await;
+    let first = world.partition(0).await.get_offset(OffsetAt::Earliest).await;
     assert_eq!(first.unwrap(), 0);
     let consume = world.consume(&[]).await;
     world.await_counted(20).await;
@@ -87,9 +80,7 @@ async fn a_clock_that_is_ahead_refuses_nothing_where_kafka_dates() {
     world.migrate(&["--partitions", "2"]).await;
     // Kafka's own defaults, and less than any clock keeps.
     for limit in ["3600000", "0"] {
-        let limits = format!(
-            "message.timestamp.after.max.ms={limit},message.timestamp.before.max.ms={limit}"
-        );
+        let limits = format!("message.timestamp.after.max.ms={limit},message.timestamp.before.max.ms={limit}");
         configure_topic(&world.kafka, &world.name, &limits).await;
         let serve = world.with_clock(2 * HOUR_SECONDS).serve().await;
         for _ in 0..20 {
@@ -113,18 +104,14 @@ async fn a_clock_that_is_wrong_is_said_before_kafka_refuses_and_while_it_does() 
 
     // Half an hour between this clock and ClickHouse's costs nothing yet, whichever of them is wrong.
     let serve = world.with_clock(HOUR_SECONDS / 2 + 30).serve().await;
-    serve
-        .await_ready(200, "clock: ok; warning: this clock is 30m ")
-        .await;
+    serve.await_ready(200, "clock: ok; warning: this clock is 30m ").await;
     serve.await_ready(200, "ahead of clickhouse's").await;
     accept(&serve.address, &events(20)).await;
     assert_eq!(serve.metric(REFUSED).await, 0.0);
     drop(serve);
 
     let serve = world.with_clock(2 * HOUR_SECONDS + 30).serve().await;
-    serve
-        .await_ready(200, "clock: ok; warning: this clock is 2h ")
-        .await;
+    serve.await_ready(200, "clock: ok; warning: this clock is 2h ").await;
     let reply = post(&serve.address, &events(7)).await;
     assert_eq!(reply.status, 503, "{}", reply.text());
     serve.await_ready(503, "error 32 (InvalidTimestamp)").await;
@@ -278,11 +265,7 @@ async fn arrival_is_what_kafka_says_also_where_the_type_of_a_topic_changes() {
             rivals.remove(0);
         }
         world.await_log(written).await;
-        rivals
-            .last()
-            .unwrap()
-            .await_ready(200, "partition 0: ok")
-            .await;
+        rivals.last().unwrap().await_ready(200, "partition 0: ok").await;
         world.ok(&["report", "audit"]).await;
     }
 
@@ -297,9 +280,7 @@ async fn arrival_is_what_kafka_says_also_where_the_type_of_a_topic_changes() {
     let arrivals = said
         .iter()
         .map(|(_, millis, offset)| [offset.to_string(), millis.to_string()]);
-    let stored_arrivals = with_record
-        .iter()
-        .map(|row| [row[0].clone(), row[1].clone()]);
+    let stored_arrivals = with_record.iter().map(|row| [row[0].clone(), row[1].clone()]);
     assert!(
         stored_arrivals.clone().eq(arrivals),
         "{said:?} {:?}",
@@ -322,10 +303,7 @@ async fn arrival_is_what_kafka_says_also_where_the_type_of_a_topic_changes() {
     // Months of both kinds go, and the audit knows of it.
     await_complete(&world).await;
     drop_months(&world, &named(1), &["--forget-repeats"]).await;
-    let (page, next) = (
-        world.ok(&["report", "audit", "--format", "json"]).await,
-        written,
-    );
+    let (page, next) = (world.ok(&["report", "audit", "--format", "json"]).await, written);
     let report: serde_json::Value = serde_json::from_str(&page).unwrap();
     let line = &report["partitions"][0];
     assert_eq!(
@@ -334,11 +312,7 @@ async fn arrival_is_what_kafka_says_also_where_the_type_of_a_topic_changes() {
         "{page}"
     );
     world.produce(0, &[Some(b"no event")]).await;
-    world
-        .consume(&[])
-        .await
-        .await_ready(200, "partition 0: ok")
-        .await;
+    world.consume(&[]).await.await_ready(200, "partition 0: ok").await;
     world.ok(&["report", "audit"]).await;
 }
 
@@ -349,10 +323,7 @@ async fn rows_that_an_older_captcha_dated_by_their_producers_fit() {
     configure_topic(&world.kafka, &world.name, LOG_APPEND_TIME).await;
     // The row of partition 1 has a date that nobody gave to its record.
     let dated = month(1);
-    for (partition, millis) in [
-        (0, dated.timestamp_millis()),
-        (1, dated.timestamp_millis() + 1),
-    ] {
+    for (partition, millis) in [(0, dated.timestamp_millis()), (1, dated.timestamp_millis() + 1)] {
         let record = Record {
             key: None,
             value: Some(b"no event".to_vec()),
@@ -360,9 +331,7 @@ async fn rows_that_an_older_captcha_dated_by_their_producers_fit() {
             timestamp: dated,
         };
         let log = world.partition(partition).await;
-        log.produce(vec![record], Compression::NoCompression)
-            .await
-            .unwrap();
+        log.produce(vec![record], Compression::NoCompression).await.unwrap();
         world
             .sql(&format!(
                 "INSERT INTO events (topic, partition, offset, span, arrival, kind, raw) \
@@ -378,9 +347,6 @@ async fn rows_that_an_older_captcha_dated_by_their_producers_fit() {
         .await;
     let (code, partitions) = audit(&world, &[]).await;
     assert_eq!(code, Some(3), "{partitions:?}");
-    assert_eq!(
-        (&partitions[0]["head"], damage(&partitions[0])),
-        (&2.into(), vec![])
-    );
+    assert_eq!((&partitions[0]["head"], damage(&partitions[0])), (&2.into(), vec![]));
     assert_eq!(damage(&partitions[1]), [("differing", 1)]);
 }

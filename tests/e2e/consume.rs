@@ -93,10 +93,7 @@ async fn a_burnt_token_does_not_stop_a_partition() {
     world.migrate(&["--partitions", "1"]).await;
     let serve = world.serve().await;
     accept(&serve.address, &events(3)).await;
-    let arrival = world.records(0).await[0]
-        .record
-        .timestamp
-        .timestamp_millis();
+    let arrival = world.records(0).await[0].record.timestamp.timestamp_millis();
     // What a crash leaves behind when it comes between the token and the part: the token is noted, in the
     // table partition of the first record's arrival, and the rows are gone.
     // A part that is emptied here must not be removed, or its token would go with it.
@@ -117,10 +114,7 @@ async fn a_burnt_token_does_not_stop_a_partition() {
             .sql("ALTER TABLE events DELETE WHERE 1 SETTINGS mutations_sync = 2")
             .await;
     }
-    assert_eq!(
-        world.sql("SELECT toString(count()) FROM events").await,
-        [["0"]]
-    );
+    assert_eq!(world.sql("SELECT toString(count()) FROM events").await, [["0"]]);
 
     let consume = world.consume(&[]).await;
     world.await_counted(3).await;
@@ -143,13 +137,8 @@ async fn an_insert_at_the_same_head_with_another_token_is_never_joined() {
     );
     let watched = async {
         let consume = world.consume(&[]).await;
-        consume
-            .await_ready(503, "although its head is still 0")
-            .await;
-        assert_eq!(
-            world.sql("SELECT toString(count()) FROM events").await,
-            [["0"]]
-        );
+        consume.await_ready(503, "although its head is still 0").await;
+        assert_eq!(world.sql("SELECT toString(count()) FROM events").await, [["0"]]);
         consume
     };
     let (_, consume) = tokio::join!(world.sql(&rival), watched);
@@ -189,12 +178,7 @@ async fn garbage_between_good_records_goes_to_the_dead_letters_alone() {
     let letters = world
         .sql("SELECT toString(offset), reason, hex(raw) FROM dead_letters ORDER BY offset")
         .await;
-    let hex = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .map(|byte| format!("{byte:02X}"))
-            .collect::<String>()
-    };
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02X}")).collect::<String>();
     let expected = [
         ("1", "not JSON: expected value", hex(b"garbage")),
         ("2", "no value", String::new()),
@@ -205,19 +189,10 @@ async fn garbage_between_good_records_goes_to_the_dead_letters_alone() {
     ];
     assert_eq!(letters.len(), expected.len(), "{letters:?}");
     for (letter, (offset, reason, raw)) in letters.iter().zip(expected) {
-        assert_eq!(
-            (letter[0].as_str(), &letter[2]),
-            (offset, &raw),
-            "{letter:?}"
-        );
+        assert_eq!((letter[0].as_str(), &letter[2]), (offset, &raw), "{letter:?}");
         assert!(letter[1].starts_with(reason), "{letter:?}");
     }
-    assert_eq!(
-        consume
-            .metric("captcha_consumed_rows_total{kind=\"bad\"}")
-            .await,
-        6.0
-    );
+    assert_eq!(consume.metric("captcha_consumed_rows_total{kind=\"bad\"}").await, 6.0);
 }
 
 #[tokio::test]
@@ -225,9 +200,7 @@ async fn dead_letters_are_shown_mended_and_sent_again() {
     let world = World::new("letters");
     world.migrate(&["--partitions", "1"]).await;
     let serve = world.serve().await;
-    let misspelt = served("2024-01-01T00:00:00")
-        .to_string()
-        .replace("serve", "served");
+    let misspelt = served("2024-01-01T00:00:00").to_string().replace("serve", "served");
     let values = [misspelt.as_bytes(), b"\xff", misspelt.as_bytes()];
     world.produce(0, &values.map(Some)).await;
     let consume = world.consume(&[]).await;
@@ -239,24 +212,12 @@ async fn dead_letters_are_shown_mended_and_sent_again() {
     let one = world.ok(&["report", "dead-letters", "--limit", "1"]).await;
     assert_eq!(one.lines().count(), 2, "{one}");
     let none = world
-        .ok(&[
-            "report",
-            "dead-letters",
-            "--format",
-            "ndjson",
-            "--to",
-            "2020-01-01",
-        ])
+        .ok(&["report", "dead-letters", "--format", "ndjson", "--to", "2020-01-01"])
         .await;
     assert_eq!(none, "");
 
-    let lines = world
-        .ok(&["report", "dead-letters", "--format", "ndjson"])
-        .await;
-    let letters: Vec<Value> = lines
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let lines = world.ok(&["report", "dead-letters", "--format", "ndjson"]).await;
+    let letters: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(letters[1]["raw_hex"], "ff");
     let mended = letters
         .iter()
@@ -266,9 +227,7 @@ async fn dead_letters_are_shown_mended_and_sent_again() {
     world.await_counted(1).await;
     world.await_log(5).await;
     assert_eq!(
-        consume
-            .metric("captcha_consumed_rows_total{kind=\"repeat\"}")
-            .await,
+        consume.metric("captcha_consumed_rows_total{kind=\"repeat\"}").await,
         1.0
     );
 }
@@ -305,10 +264,7 @@ async fn repeats_are_a_function_of_the_log_even_with_restarts() {
         .map(|at| known[(at * at / 3 + at / 5) % known.len()].clone())
         .collect();
     for part in walk.chunks(23) {
-        let bytes: Vec<Vec<u8>> = part
-            .iter()
-            .map(|event| event.to_string().into_bytes())
-            .collect();
+        let bytes: Vec<Vec<u8>> = part.iter().map(|event| event.to_string().into_bytes()).collect();
         let values: Vec<_> = bytes.iter().map(|value| Some(value.as_slice())).collect();
         world.produce(0, &values).await;
         let mut consume = world.consume(&["--insert-interval-ms", "1"]).await;
@@ -322,15 +278,10 @@ async fn repeats_are_a_function_of_the_log_even_with_restarts() {
         .await;
         consume.kill();
     }
-    let stored = world
-        .sql("SELECT toString(repeat) FROM events ORDER BY offset")
-        .await;
+    let stored = world.sql("SELECT toString(repeat) FROM events ORDER BY offset").await;
     let stored: Vec<bool> = stored.iter().map(|row| row[0] == "1").collect();
     let expected = repeats_of(&walk, WINDOW);
-    assert!(
-        expected.contains(&true)
-            && expected.iter().filter(|repeat| !**repeat).count() > known.len()
-    );
+    assert!(expected.contains(&true) && expected.iter().filter(|repeat| !**repeat).count() > known.len());
     assert_eq!(stored, expected);
 }
 
@@ -344,12 +295,7 @@ async fn records_that_retention_took_become_a_gap() {
     world.await_counted(10).await;
     consume.kill();
     accept(&serve.address, &events(20)).await;
-    world
-        .partition(0)
-        .await
-        .delete_records(25, 10_000)
-        .await
-        .unwrap();
+    world.partition(0).await.delete_records(25, 10_000).await.unwrap();
     let _consume = world.consume(&[]).await;
     world.await_counted(15).await;
     let gap = world
@@ -455,17 +401,13 @@ async fn partitions_that_are_added_are_read() {
             .iter()
             .map(|receipt| receipt.split(':').next().unwrap().to_string())
             .collect();
-        (partitions.len() == 3)
-            .then_some(())
-            .ok_or(format!("{partitions:?}"))
+        (partitions.len() == 3).then_some(()).ok_or(format!("{partitions:?}"))
     });
     sent.await;
-    let stored: usize = futures_util::future::join_all(
-        (0..3).map(async |number| world.records(number).await.len()),
-    )
-    .await
-    .iter()
-    .sum();
+    let stored: usize = futures_util::future::join_all((0..3).map(async |number| world.records(number).await.len()))
+        .await
+        .iter()
+        .sum();
     world.await_counted(stored as u64).await;
     world.await_log(stored as i64).await;
 }
@@ -506,18 +448,14 @@ async fn a_table_that_lost_its_newest_rows_gets_them_again() {
     world.await_log(1).await;
     accept(&serve.address, &event).await;
     world.await_log(2).await;
-    let part = world
-        .sql("SELECT toString(_part) FROM events WHERE offset = 1")
-        .await;
+    let part = world.sql("SELECT toString(_part) FROM events WHERE offset = 1").await;
     world
         .sql(&format!("ALTER TABLE events DETACH PART '{}'", part[0][0]))
         .await;
     world.await_log(2).await;
     world.await_counted(1).await;
     assert_eq!(
-        world
-            .sql("SELECT toString(repeat) FROM events ORDER BY offset")
-            .await,
+        world.sql("SELECT toString(repeat) FROM events ORDER BY offset").await,
         [["0"], ["1"]]
     );
 }

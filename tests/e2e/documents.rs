@@ -26,34 +26,16 @@ async fn documents_are_served_while_all_else_is_away() {
             assert_eq!(same.body, reply.body, "{version}/{name}");
         }
 
-        let head = request(&serve.address, "HEAD", &path, &[], "")
-            .await
-            .unwrap();
+        let head = request(&serve.address, "HEAD", &path, &[], "").await.unwrap();
         assert_eq!((head.status.as_u16(), head.body.len()), (200, 0), "{path}");
-        assert_eq!(
-            head.header("content-length"),
-            reply.body.len().to_string(),
-            "{path}"
-        );
+        assert_eq!(head.header("content-length"), reply.body.len().to_string(), "{path}");
         assert_eq!(head.header("etag"), reply.header("etag"), "{path}");
 
         let known = [("if-none-match", reply.header("etag"))];
-        let unchanged = request(&serve.address, "GET", &path, &known, "")
-            .await
-            .unwrap();
-        assert_eq!(
-            (unchanged.status.as_u16(), unchanged.body.len()),
-            (304, 0),
-            "{path}"
-        );
+        let unchanged = request(&serve.address, "GET", &path, &known, "").await.unwrap();
+        assert_eq!((unchanged.status.as_u16(), unchanged.body.len()), (304, 0), "{path}");
 
-        let gzip = request(
-            &serve.address,
-            "GET",
-            &path,
-            &[("accept-encoding", "br, gzip")],
-            "",
-        );
+        let gzip = request(&serve.address, "GET", &path, &[("accept-encoding", "br, gzip")], "");
         let gzip = gzip.await.unwrap();
         assert_eq!(gzip.header("content-encoding"), "gzip", "{path}");
         let mut inflated = Vec::new();
@@ -62,16 +44,11 @@ async fn documents_are_served_while_all_else_is_away() {
             .unwrap();
         assert!(inflated == reply.body, "{path}");
 
-        let posted = request(&serve.address, "POST", &path, &[], "")
-            .await
-            .unwrap();
+        let posted = request(&serve.address, "POST", &path, &[], "").await.unwrap();
         assert_eq!(posted.status, 405, "{path}");
         assert!(posted.header("allow").contains("GET, HEAD"), "{path}");
         let asked = get(&serve.address, &format!("{path}?page=2")).await;
-        assert_eq!(
-            (asked.status.as_u16(), asked.places()),
-            (422, vec!["page".to_string()])
-        );
+        assert_eq!((asked.status.as_u16(), asked.places()), (422, vec!["page".to_string()]));
     }
     let inside = get(&serve.address, "/v1/docs/index.html").await;
     assert_eq!(inside.status, 404);

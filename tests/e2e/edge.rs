@@ -28,11 +28,7 @@ fn write_certificate(certificate: &Path, key: &Path) -> String {
 }
 
 /// Connects as a client that trusts this certificate alone.
-async fn connect(
-    address: &str,
-    trusted: &str,
-    protocol: &str,
-) -> Result<TlsStream<TcpStream>, String> {
+async fn connect(address: &str, trusted: &str, protocol: &str) -> Result<TlsStream<TcpStream>, String> {
     let mut roots = RootCertStore::empty();
     let trusted = rustls::pki_types::CertificateDer::from_pem_slice(trusted.as_bytes()).unwrap();
     roots.add(trusted).unwrap();
@@ -45,9 +41,7 @@ async fn connect(
     config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
     let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    let connected = TlsConnector::from(Arc::new(config))
-        .connect(name, stream)
-        .await;
+    let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
     connected.map_err(|err| err.to_string())
 }
 
@@ -123,10 +117,7 @@ async fn certificates_are_read_again_when_they_change() {
     let refused = world
         .refused(&[&["serve", "--listen", "127.0.0.1:0"], &flags[..]].concat())
         .await;
-    assert!(
-        refused.contains("tls.key holds no private key in PEM"),
-        "{refused}"
-    );
+    assert!(refused.contains("tls.key holds no private key in PEM"), "{refused}");
 }
 
 #[tokio::test]
@@ -189,8 +180,7 @@ async fn a_slow_head_is_told_from_an_idle_connection() {
     idle.write_all(request).await.unwrap();
     idle.read_exact(&mut answer).await.unwrap();
 
-    let (mut silent, mut half, mut second) =
-        (connected().await, connected().await, connected().await);
+    let (mut silent, mut half, mut second) = (connected().await, connected().await, connected().await);
     half.write_all(&request[..9]).await.unwrap();
     second.write_all(request).await.unwrap();
     second.read_exact(&mut answer).await.unwrap();
@@ -218,10 +208,7 @@ async fn an_idle_connection_is_closed() {
     world.migrate(&[]).await;
     let serve = world.serve_with(&["--idle-seconds", "1"]).await;
     let mut http1 = TcpStream::connect(&serve.address).await.unwrap();
-    http1
-        .write_all(b"GET /v1/ HTTP/1.1\r\nhost: x\r\n\r\n")
-        .await
-        .unwrap();
+    http1.write_all(b"GET /v1/ HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut answer = Vec::new();
     http1.read_to_end(&mut answer).await.unwrap();
     assert!(answer.starts_with(b"HTTP/1.1 200"));
@@ -232,14 +219,7 @@ async fn an_idle_connection_is_closed() {
         .unwrap();
     let request = hyper::Request::get("http://x/v1/").body(Full::<bytes::Bytes>::default());
     let connection = tokio::spawn(connection);
-    assert_eq!(
-        sender
-            .send_request(request.unwrap())
-            .await
-            .unwrap()
-            .status(),
-        200
-    );
+    assert_eq!(sender.send_request(request.unwrap()).await.unwrap().status(), 200);
     // Ended by the server with a GOAWAY: no error.
     connection.await.unwrap().unwrap();
 }
@@ -256,11 +236,7 @@ async fn requests_carry_an_id_in_and_out() {
     let own = get(&serve.address, "/v1/nothing").await;
     assert_eq!(own.header("x-request-id").len(), 36);
     for id in ["the-callers-own", own.header("x-request-id")] {
-        let logged = async || {
-            serve
-                .logged("request", "request_id")
-                .contains(&id.to_string())
-        };
+        let logged = async || serve.logged("request", "request_id").contains(&id.to_string());
         eventually("the line of the access log", async || {
             logged().await.then_some(()).ok_or(id.to_string())
         })
@@ -322,10 +298,7 @@ async fn send_until_goaway(address: String) -> u64 {
     let ended = tokio::spawn(connection);
     let mut accepted = 0;
     while sender.ready().await.is_ok() {
-        match sender
-            .send_request(one_event("http://localhost/v1/events"))
-            .await
-        {
+        match sender.send_request(one_event("http://localhost/v1/events")).await {
             Ok(answer) => {
                 assert_eq!(answer.status(), 200);
                 answer.into_body().collect().await.unwrap();

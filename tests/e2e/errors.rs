@@ -78,10 +78,7 @@ async fn a_missing_schema_and_a_missing_topic() {
     let report = crate::client::get(&serve.address, "/v1/report").await;
     assert_eq!(report.status, 503);
     assert!(
-        report.json()["detail"]
-            .as_str()
-            .unwrap()
-            .contains("captcha migrate"),
+        report.json()["detail"].as_str().unwrap().contains("captcha migrate"),
         "{}",
         report.text()
     );
@@ -90,9 +87,7 @@ async fn a_missing_schema_and_a_missing_topic() {
 #[tokio::test]
 async fn a_wrong_password() {
     let world = World::new("password");
-    let line = world
-        .refused(&["report", "--clickhouse-password", "swordfish"])
-        .await;
+    let line = world.refused(&["report", "--clickhouse-password", "swordfish"]).await;
     let start = format!(
         "captcha: clickhouse at {} refused the login of user default: ",
         world.clickhouse
@@ -109,11 +104,7 @@ async fn files_and_ports() {
     let world = World::new("files");
     for command in ["serve", "consume", "migrate", "report"] {
         let line = world
-            .refused(&[
-                command,
-                "--clickhouse-password-file",
-                "/nonexistent/password",
-            ])
+            .refused(&[command, "--clickhouse-password-file", "/nonexistent/password"])
             .await;
         let start = "captcha: clickhouse: cannot read the password from /nonexistent/password: ";
         assert!(line.starts_with(start), "{line}");
@@ -138,10 +129,7 @@ async fn files_and_ports() {
         let stderr = String::from_utf8(output.stderr).unwrap();
         let wanted = format!("captcha: cannot listen on {address}; choose another with {flag}: ");
         assert_eq!(output.status.code(), Some(1), "{stderr}");
-        assert!(
-            stderr.lines().last().unwrap().starts_with(&wanted),
-            "{stderr}"
-        );
+        assert!(stderr.lines().last().unwrap().starts_with(&wanted), "{stderr}");
     }
 }
 
@@ -154,19 +142,13 @@ async fn wrong_usage_is_exit_2_and_names_the_flag() {
         (&["serve", "--body-bytes-max", "0"], "--body-bytes-max"),
         (&["consume", "--replica", "2/2"], "--replica"),
         (&["consume", "--kafka-topic", "a b"], "--kafka-topic"),
-        (
-            &["consume", "--kafka-brokers", "localhost"],
-            "--kafka-brokers",
-        ),
+        (&["consume", "--kafka-brokers", "localhost"], "--kafka-brokers"),
         (&["migrate", "--retention", "soon"], "--retention"),
         (&["migrate", "--partitions", "0"], "--partitions"),
         (&["report", "--from", "2001-1-1"], "--from"),
         (&["report", "--site-id", "7"], "--site-id"),
         (&["report", "--format", "xml"], "--format"),
-        (
-            &["report", "--clickhouse-database", "a;b"],
-            "--clickhouse-database",
-        ),
+        (&["report", "--clickhouse-database", "a;b"], "--clickhouse-database"),
         (&["report", "--kafka-topic", "x"], "--kafka-topic"),
         (&["nonsense"], "nonsense"),
         (&[], "Usage"),
@@ -213,11 +195,7 @@ async fn a_closed_pipe_is_no_failure() {
 /// its output.
 async fn run_into_closed(world: &World, args: &[&str], closed: &[&str]) -> (Option<i32>, String) {
     let mut command = world.command(args);
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     if closed.contains(&"stdout") {
         drop(child.stdout.take());
     }
@@ -228,10 +206,7 @@ async fn run_into_closed(world: &World, args: &[&str], closed: &[&str]) -> (Opti
     let output = tokio::time::timeout(crate::process::PATIENCE, end).await;
     let output = output.expect("captcha does not end").unwrap();
     let left = [output.stdout, output.stderr].concat();
-    (
-        output.status.code(),
-        String::from_utf8_lossy(&left).into_owned(),
-    )
+    (output.status.code(), String::from_utf8_lossy(&left).into_owned())
 }
 
 #[tokio::test]
@@ -239,11 +214,7 @@ async fn a_closed_pipe_stops_no_work() {
     let world = World::new("pipe_work");
     let closed = async |args: &[&str], streams: &[&str], code: i32| {
         let ended = run_into_closed(&world, args, streams).await;
-        assert_eq!(
-            ended,
-            (Some(code), String::new()),
-            "{args:?} into closed {streams:?}"
-        );
+        assert_eq!(ended, (Some(code), String::new()), "{args:?} into closed {streams:?}");
     };
     closed(&["migrate", "--dry-run"], &["stdout"], 0).await;
     closed(&["migrate"], &["stdout"], 0).await;
@@ -256,12 +227,7 @@ async fn a_closed_pipe_stops_no_work() {
     let mut consume = world.consume(&[]).await;
     crate::months::await_complete(&world).await;
     assert!(consume.terminate().await.success());
-    closed(
-        &["migrate", "drop-months", "--before", "2001-02"],
-        &["stdout"],
-        0,
-    )
-    .await;
+    closed(&["migrate", "drop-months", "--before", "2001-02"], &["stdout"], 0).await;
     let left = world.sql("SELECT kind FROM events").await;
     assert_eq!(left, [["mark"]]);
 
@@ -283,10 +249,7 @@ async fn output_that_is_lost_otherwise_is_said_when_the_work_is_done() {
     let output = command.stdout(full.unwrap()).output().unwrap();
     let line = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{line}");
-    assert!(
-        line.starts_with("captcha: cannot write to stdout: "),
-        "{line}"
-    );
+    assert!(line.starts_with("captcha: cannot write to stdout: "), "{line}");
     assert!(world.migrate(&[]).await.starts_with("nothing to do"));
 }
 
@@ -303,16 +266,12 @@ async fn a_log_that_nobody_reads_any_more_stops_nothing() {
     let stderr = child.stderr.take().unwrap();
     let first = tokio::task::spawn_blocking(move || {
         let mut line = String::new();
-        std::io::BufReader::new(stderr)
-            .read_line(&mut line)
-            .unwrap();
+        std::io::BufReader::new(stderr).read_line(&mut line).unwrap();
         line
     });
     let first = first.await.unwrap();
     // Each dead letter is a line of the log.
-    world
-        .produce(0, &[Some(b"garbage"), Some(b"garbage")])
-        .await;
+    world.produce(0, &[Some(b"garbage"), Some(b"garbage")]).await;
     world.await_log(2).await;
     let ended = child.try_wait().unwrap();
     assert_eq!(ended, None, "after {first}");

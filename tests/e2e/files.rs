@@ -67,32 +67,20 @@ async fn no_process_waits_at_the_start_for_a_pipe() {
         for flags in [
             &["serve", "--keys-file", it][..],
             &["serve", "--tls-certificate-file", it, "--tls-key-file", key],
-            &[
-                "serve",
-                "--tls-certificate-file",
-                certificate,
-                "--tls-key-file",
-                it,
-            ],
+            &["serve", "--tls-certificate-file", certificate, "--tls-key-file", it],
             &["consume", "--kafka-tls", "--kafka-ca-file", it],
             &["report", "--clickhouse-tls", "--clickhouse-ca-file", it],
             &["report", "--clickhouse-password-file", it],
         ] {
             let line = world.refused(flags).await;
-            assert!(
-                line.contains(it) && line.contains(said),
-                "{flags:?}: {line}"
-            );
+            assert!(line.contains(it) && line.contains(said), "{flags:?}: {line}");
         }
         let mut command = world.command(&["consume", "--kafka-tls"]);
         command.env("SSL_CERT_FILE", it);
         let run = tokio::task::spawn_blocking(move || command.output().unwrap());
         let output = tokio::time::timeout(PATIENCE, run).await.unwrap().unwrap();
         let line = String::from_utf8(output.stderr).unwrap();
-        assert!(
-            line.contains(it) && line.contains(said),
-            "SSL_CERT_FILE: {line}"
-        );
+        assert!(line.contains(it) && line.contains(said), "SSL_CERT_FILE: {line}");
         remove(&path);
     }
 }
@@ -164,8 +152,7 @@ async fn a_certificate_that_comes_back_is_taken() {
         serve.await_said(said).await;
         await_metric(&serve, taken, 0.0).await;
         remove(place);
-        let next: Certified =
-            authority.certify("next", &["localhost"], crate::authority::Valid::Now);
+        let next: Certified = authority.certify("next", &["localhost"], crate::authority::Valid::Now);
         next.replace(&one);
         await_metric(&serve, taken, 1.0).await;
         assert_eq!(in_force(), round + 1, "{}", serve.said());

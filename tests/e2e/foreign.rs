@@ -50,9 +50,7 @@ async fn a_table_of_somebody_else_is_named_and_nothing_is_made_beside_it() {
         let world = World::new(&format!("foreign_{name}"));
         create_database(&world).await;
         world
-            .sql(&format!(
-                "CREATE TABLE {name} (x UInt8) ENGINE = MergeTree ORDER BY x"
-            ))
+            .sql(&format!("CREATE TABLE {name} (x UInt8) ENGINE = MergeTree ORDER BY x"))
             .await;
         let differs = format!("has tables that are not as captcha makes them: {name} (");
         refused(&world, &[&differs, "; rename them or change them back"]).await;
@@ -71,18 +69,12 @@ async fn other_things_by_these_names_are_refused_too() {
             "events",
             "CREATE MATERIALIZED VIEW events ENGINE = MergeTree ORDER BY x AS SELECT 1 AS x",
         ),
-        (
-            "dead_letters",
-            "CREATE VIEW dead_letters AS SELECT 1 AS topic",
-        ),
+        ("dead_letters", "CREATE VIEW dead_letters AS SELECT 1 AS topic"),
         (
             "claims",
             "CREATE DICTIONARY claims (id UInt64, x String) PRIMARY KEY id SOURCE(NULL()) LAYOUT(FLAT()) LIFETIME(0)",
         ),
-        (
-            "migrations",
-            "CREATE TABLE migrations (version UInt32) ENGINE = Memory",
-        ),
+        ("migrations", "CREATE TABLE migrations (version UInt32) ENGINE = Memory"),
     ] {
         let world = World::new(&format!("foreign_thing_{name}"));
         create_database(&world).await;
@@ -202,13 +194,7 @@ async fn columns_indices_and_larger_windows_of_somebody_else_are_left_alone() {
         if !reason.is_empty() {
             refused(
                 &world,
-                &["must be", reason].map(|part| {
-                    if part == "must be" {
-                        "change them back"
-                    } else {
-                        part
-                    }
-                }),
+                &["must be", reason].map(|part| if part == "must be" { "change them back" } else { part }),
             )
             .await;
         }

@@ -8,18 +8,11 @@ use crate::world::World;
 
 async fn send(address: &str, path: &str, form: (&str, &str), body: Vec<u8>) -> Reply {
     let headers = [("content-type", form.0), ("content-encoding", form.1)];
-    request(address, "POST", path, &headers, body)
-        .await
-        .unwrap()
+    request(address, "POST", path, &headers, body).await.unwrap()
 }
 
 fn lines(events: &Value) -> Vec<u8> {
-    let lines: Vec<_> = events
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(Value::to_string)
-        .collect();
+    let lines: Vec<_> = events.as_array().unwrap().iter().map(Value::to_string).collect();
     lines.join("\n").into_bytes()
 }
 
@@ -62,13 +55,7 @@ async fn a_dry_run_judges_and_stores_nothing() {
     let serve = world.serve().await;
     let form = ("application/x-ndjson", "gzip");
     let body = gzip(&lines(&events(3)));
-    let reply = send(
-        &serve.address,
-        "/v1/events?dry_run=true",
-        form,
-        body.clone(),
-    )
-    .await;
+    let reply = send(&serve.address, "/v1/events?dry_run=true", form, body.clone()).await;
     let answer = reply.json();
     assert_eq!(
         (&answer["status"], &answer["valid"], &answer["accepted"]),

@@ -16,24 +16,19 @@ pub async fn complete_through(world: &World) -> Option<DateTime<Utc>> {
 }
 
 pub async fn await_complete_through(world: &World, moment: DateTime<Utc>) {
-    eventually(
-        &format!("the report to be complete through {moment}"),
-        async || {
-            let through = complete_through(world).await;
-            through
-                .is_some_and(|through| through > moment)
-                .then_some(())
-                .ok_or(format!("{through:?}"))
-        },
-    )
+    eventually(&format!("the report to be complete through {moment}"), async || {
+        let through = complete_through(world).await;
+        through
+            .is_some_and(|through| through > moment)
+            .then_some(())
+            .ok_or(format!("{through:?}"))
+    })
     .await;
 }
 
 /// ClickHouse's clock.
 pub async fn now(world: &World) -> DateTime<Utc> {
-    let rows = world
-        .sql("SELECT toString(toUnixTimestamp64Milli(now64(3)))")
-        .await;
+    let rows = world.sql("SELECT toString(toUnixTimestamp64Milli(now64(3)))").await;
     DateTime::from_timestamp_millis(rows[0][0].parse().unwrap()).unwrap()
 }
 
@@ -62,10 +57,7 @@ async fn a_paused_consumer_holds_it_back_and_quiet_partitions_do_not() {
     })
     .await;
     let through = complete_through(&world).await.unwrap();
-    assert!(
-        through < before,
-        "{through} is claimed, {before} is not stored"
-    );
+    assert!(through < before, "{through} is claimed, {before} is not stored");
 
     second.signal("CONT");
     await_complete_through(&world, after).await;
@@ -76,11 +68,7 @@ async fn a_paused_consumer_holds_it_back_and_quiet_partitions_do_not() {
     assert!(through > after);
     let table = world.ok(&["report"]).await;
     assert!(
-        table
-            .lines()
-            .last()
-            .unwrap()
-            .starts_with("complete through 20"),
+        table.lines().last().unwrap().starts_with("complete through 20"),
         "{table}"
     );
     let seconds = second
@@ -99,10 +87,7 @@ async fn a_partition_that_nobody_reads_leaves_it_open() {
     kafka_tool(TOPICS, &world.kafka, &grow).await;
     eventually("the new partition to be missed", async || {
         let through = complete_through(&world).await;
-        through
-            .is_none()
-            .then_some(())
-            .ok_or(format!("{through:?}"))
+        through.is_none().then_some(()).ok_or(format!("{through:?}"))
     })
     .await;
     let _second = world.consume(&["--replica", "1/2"]).await;
@@ -118,13 +103,8 @@ async fn an_open_transaction_holds_it_back() {
     let before = now(&world).await;
     accept(&serve.address, &events(1)).await;
     let consume = world.consume(&[]).await;
-    consume
-        .await_ready(503, "is a transaction open there?")
-        .await;
+    consume.await_ready(503, "is a transaction open there?").await;
     let through = complete_through(&world).await;
-    assert!(
-        through.is_none_or(|through| through < before),
-        "{through:?}"
-    );
+    assert!(through.is_none_or(|through| through < before), "{through:?}");
     producer.kill().await.unwrap();
 }

@@ -18,9 +18,7 @@ async fn goes_on(world: &World, consume: &Process, records: u64) {
     world.await_counted(records).await;
     world.await_log(records as i64).await;
     consume.await_ready(200, "partition 0: ok").await;
-    let letters = world
-        .sql("SELECT toString(count()) FROM dead_letters")
-        .await;
+    let letters = world.sql("SELECT toString(count()) FROM dead_letters").await;
     assert_eq!(letters, [["0"]]);
 }
 
@@ -47,10 +45,7 @@ async fn hold_and_go_on(test: &str, broken: &[&str], reasons: &[&str], mended: &
     // Told once that it lasts, and once that it is over.
     let partition = |message| {
         let checks = consume.logged(message, "check");
-        checks
-            .iter()
-            .filter(|check| *check == "partition 0")
-            .count()
+        checks.iter().filter(|check| *check == "partition 0").count()
     };
     assert_eq!(partition("not ready any more"), 1);
     assert_eq!(partition("ready"), 2, "when it started, and after that");
@@ -61,13 +56,7 @@ async fn a_missing_table() {
     let broken = ["RENAME TABLE events TO away"];
     let mended = ["RENAME TABLE DB.away TO DB.events"];
     let reason = "has not all tables in database";
-    hold_and_go_on(
-        "table",
-        &broken,
-        &[reason, "run `captcha migrate`"],
-        &mended,
-    )
-    .await;
+    hold_and_go_on("table", &broken, &[reason, "run `captcha migrate`"], &mended).await;
 }
 
 /// A view of somebody else's on `events`, into a table of theirs.
@@ -138,13 +127,7 @@ async fn a_missing_database() {
     let broken = ["RENAME DATABASE DB TO DB_away"];
     let mended = ["RENAME DATABASE DB_away TO DB"];
     let reason = "has no tables in database";
-    hold_and_go_on(
-        "database",
-        &broken,
-        &[reason, "run `captcha migrate`"],
-        &mended,
-    )
-    .await;
+    hold_and_go_on("database", &broken, &[reason, "run `captcha migrate`"], &mended).await;
 }
 
 #[tokio::test]
@@ -164,27 +147,17 @@ async fn a_missing_column_that_is_read() {
 
 #[tokio::test]
 async fn too_many_parts() {
-    let broken =
-        ["ALTER TABLE events MODIFY SETTING parts_to_delay_insert = 1, parts_to_throw_insert = 1"];
-    let mended =
-        ["ALTER TABLE DB.events RESET SETTING parts_to_delay_insert, parts_to_throw_insert"];
-    let reasons = [
-        "error 252 (TOO_MANY_PARTS)",
-        "wait until clickhouse has merged them",
-    ];
+    let broken = ["ALTER TABLE events MODIFY SETTING parts_to_delay_insert = 1, parts_to_throw_insert = 1"];
+    let mended = ["ALTER TABLE DB.events RESET SETTING parts_to_delay_insert, parts_to_throw_insert"];
+    let reasons = ["error 252 (TOO_MANY_PARTS)", "wait until clickhouse has merged them"];
     hold_and_go_on("parts", &broken, &reasons, &mended).await;
 }
 
 #[tokio::test]
 async fn not_enough_space_by_a_setting() {
-    let broken = [
-        "ALTER TABLE events MODIFY SETTING min_free_disk_bytes_to_perform_insert = 1000000000000000",
-    ];
+    let broken = ["ALTER TABLE events MODIFY SETTING min_free_disk_bytes_to_perform_insert = 1000000000000000"];
     let mended = ["ALTER TABLE DB.events RESET SETTING min_free_disk_bytes_to_perform_insert"];
-    let reasons = [
-        "error 243 (NOT_ENOUGH_SPACE)",
-        "make room on clickhouse's disk",
-    ];
+    let reasons = ["error 243 (NOT_ENOUGH_SPACE)", "make room on clickhouse's disk"];
     hold_and_go_on("space", &broken, &reasons, &mended).await;
 }
 
@@ -203,9 +176,7 @@ pub fn users(others: &[(&str, &str, &str)]) -> String {
     let (mut profiles, mut entries) = (String::new(), String::new());
     for (name, profile, grants) in others {
         profiles += &format!("<{name}>{profile}</{name}>");
-        entries += &format!(
-            "<{name}><password>pw</password><profile>{name}</profile>{grants}{ANYWHERE}</{name}>"
-        );
+        entries += &format!("<{name}><password>pw</password><profile>{name}</profile>{grants}{ANYWHERE}</{name}>");
     }
     format!(
         "<profiles><default/>{profiles}</profiles><quotas><default/></quotas>\
@@ -227,11 +198,7 @@ async fn users_that_may_not() {
             "<max_memory_usage>1</max_memory_usage><max_untracked_memory>1</max_untracked_memory>",
             "",
         ),
-        (
-            "slow",
-            "<max_execution_time>0.000001</max_execution_time>",
-            "",
-        ),
+        ("slow", "<max_execution_time>0.000001</max_execution_time>", ""),
         (
             "lone",
             "<max_concurrent_queries_for_user>1</max_concurrent_queries_for_user>",
@@ -241,19 +208,10 @@ async fn users_that_may_not() {
     let reasons = [
         ["error 497 (ACCESS_DENIED)", "grant it to --clickhouse-user"],
         ["error 164 (READONLY)", "readonly: set it to 0"],
-        [
-            "error 452 (SETTING_CONSTRAINT_VIOLATION)",
-            "insert_deduplicate",
-        ],
-        [
-            "error 241 (MEMORY_LIMIT_EXCEEDED)",
-            "give clickhouse more memory",
-        ],
+        ["error 452 (SETTING_CONSTRAINT_VIOLATION)", "insert_deduplicate"],
+        ["error 241 (MEMORY_LIMIT_EXCEEDED)", "give clickhouse more memory"],
         ["error 159 (TIMEOUT_EXCEEDED)", "max_execution_time"],
-        [
-            "error 202 (TOO_MANY_SIMULTANEOUS_QUERIES)",
-            "do less at once",
-        ],
+        ["error 202 (TOO_MANY_SIMULTANEOUS_QUERIES)", "do less at once"],
     ];
     let mut clickhouse = Server::new("clickhouse");
     clickhouse.set_users(&users(&limited));
@@ -290,12 +248,9 @@ async fn occupy(world: &World, user: &'static str) {
         long.sql_as(user, "default", sql).await
     });
     eventually("a query to run", async || {
-        let running =
-            format!("SELECT toString(count()) FROM system.processes WHERE user = '{user}'");
+        let running = format!("SELECT toString(count()) FROM system.processes WHERE user = '{user}'");
         let count = world.sql(&running).await;
-        (count == [["1"]])
-            .then_some(())
-            .ok_or("none does".to_string())
+        (count == [["1"]]).then_some(()).ok_or("none does".to_string())
     })
     .await;
 }
@@ -310,12 +265,7 @@ async fn a_wrong_password_until_it_is_the_right_one() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(&file, "swordfish\n").unwrap();
     let path = file.path().to_str().unwrap();
-    let login = [
-        "--clickhouse-user",
-        "captcha",
-        "--clickhouse-password-file",
-        path,
-    ];
+    let login = ["--clickhouse-user", "captcha", "--clickhouse-password-file", path];
     let (serve, consume) = (world.serve().await, world.consume(&login).await);
     accept(&serve.address, &events(4)).await;
     holds(&consume, "error 516 (AUTHENTICATION_FAILED)").await;
@@ -394,14 +344,8 @@ async fn a_topic_that_is_away() {
     let delete = ["--delete", "--topic", &world.name];
     kafka_tool(TOPICS, &world.kafka, &delete).await;
     let consume = world.consume(&[]).await;
-    holds(
-        &consume,
-        &format!("has no topic {}; run `captcha migrate`", world.name),
-    )
-    .await;
-    world
-        .migrate(&["--partitions", "1", "--topic-made-anew"])
-        .await;
+    holds(&consume, &format!("has no topic {}; run `captcha migrate`", world.name)).await;
+    world.migrate(&["--partitions", "1", "--topic-made-anew"]).await;
     let event = served("2024-02-29T12:00:00").to_string().into_bytes();
     world.produce(0, &[Some(&event)]).await;
     goes_on(&world, &consume, 1).await;
@@ -418,10 +362,7 @@ async fn a_topic_that_takes_only_small_batches() {
     reply.assert_away();
     let reasons = serve.logged("kafka does not confirm", "reason");
     assert_eq!(reasons.len(), 1, "{reasons:?}");
-    assert!(
-        reasons[0].contains("error 10 (MessageTooLarge)"),
-        "{reasons:?}"
-    );
+    assert!(reasons[0].contains("error 10 (MessageTooLarge)"), "{reasons:?}");
     assert!(reasons[0].contains("set max.message.bytes"), "{reasons:?}");
     configure("max.message.bytes=1048588").await;
     accept(&serve.address, &events(2)).await;
@@ -432,9 +373,7 @@ async fn a_topic_that_takes_only_small_batches() {
 #[tokio::test]
 async fn names_are_those_of_the_server() {
     let page = include_str!("../../docs/errors.md");
-    let section = page
-        .split("\n## ")
-        .find(|part| part.starts_with("ClickHouse"));
+    let section = page.split("\n## ").find(|part| part.starts_with("ClickHouse"));
     let world = World::new("names");
     let mut codes = 0;
     for line in section.unwrap().lines() {

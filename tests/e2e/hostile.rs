@@ -6,8 +6,7 @@ use crate::process::PATIENCE;
 use crate::world::World;
 
 /// Controls of both sets, DEL, marks that turn the direction of text, and characters that do not show.
-const HOSTILE: &str =
-    "\u{1b}[2J\u{7}\u{9b}31m\u{7f}\u{202e}\u{2066}\u{61c}\u{200b}\u{feff}\u{2028}\u{ad}\u{e0041}";
+const HOSTILE: &str = "\u{1b}[2J\u{7}\u{9b}31m\u{7f}\u{202e}\u{2066}\u{61c}\u{200b}\u{feff}\u{2028}\u{ad}\u{e0041}";
 
 /// Fails with the characters that have no place in a page of lines.
 fn assert_harmless(what: &str, page: &str) {
@@ -38,20 +37,13 @@ async fn a_hostile_record_is_escaped_in_every_format_and_keeps_its_value() {
     let table = world.ok(&["report", "dead-letters"]).await;
     assert_harmless("the table", &table);
     assert_eq!(table.lines().count(), 3, "{table}");
-    let lines = world
-        .ok(&["report", "dead-letters", "--format", "ndjson"])
-        .await;
+    let lines = world.ok(&["report", "dead-letters", "--format", "ndjson"]).await;
     assert_harmless("ndjson", &lines);
-    let rows: Vec<Value> = lines
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(rows.len(), 2, "{lines}");
     assert_eq!(rows[0]["raw"], field);
     assert_eq!(rows[1]["raw"], HOSTILE);
-    let stored = world
-        .sql("SELECT reason FROM dead_letters ORDER BY offset")
-        .await;
+    let stored = world.sql("SELECT reason FROM dead_letters ORDER BY offset").await;
     assert_eq!(rows[0]["reason"], stored[0][0].as_str());
     assert_harmless("the log", &consume.said());
 }
@@ -100,22 +92,13 @@ async fn what_an_error_repeats_is_escaped() {
     let help = tokio::time::timeout(PATIENCE, help).await.unwrap().unwrap();
     let page = String::from_utf8(help.stdout).unwrap();
     assert_harmless("the help", &page);
-    assert!(
-        page.contains("[env: CAPTCHA_ACCESS_LOG_SHARE=\\u001b[2J"),
-        "{page}"
-    );
+    assert!(page.contains("[env: CAPTCHA_ACCESS_LOG_SHARE=\\u001b[2J"), "{page}");
 }
 
 #[tokio::test]
 async fn what_a_request_or_a_setting_says_is_escaped_in_the_log() {
     let world = World::on("hostile_log", "127.0.0.1:1", "127.0.0.1:1");
-    let mut command = world.command(&[
-        "serve",
-        "--listen",
-        "127.0.0.1:0",
-        "--admin-listen",
-        "127.0.0.1:0",
-    ]);
+    let mut command = world.command(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
     command.env(format!("CAPTCHA_{HOSTILE}"), "1");
     let log = tempfile::NamedTempFile::new().unwrap();
     let mut serve = crate::process::Process::start(command, log.path().to_path_buf());

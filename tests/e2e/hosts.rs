@@ -53,12 +53,7 @@ async fn with_names_a_request_for_another_one_is_misdirected() {
     let world = World::on("names", NOWHERE, NOWHERE);
     let flags = ["--host", "captcha.example, [::1]:8000,10.0.0.7"];
     let serve = world.serve_with(&flags).await;
-    for host in [
-        "captcha.example",
-        "CAPTCHA.example.:8443",
-        "[::1]:8000",
-        "10.0.0.7:80",
-    ] {
+    for host in ["captcha.example", "CAPTCHA.example.:8443", "[::1]:8000", "10.0.0.7:80"] {
         let (status, answer) = ask(&serve, "GET /v1/", &[&format!("host: {host}")]).await;
         assert_eq!(status, 200, "{host}: {answer}");
         assert_eq!(ask_http2(&serve, host).await, 200, "{host}");
@@ -82,10 +77,7 @@ async fn with_names_a_request_for_another_one_is_misdirected() {
         ] {
             let (status, answer) = ask(&serve, line, &[&format!("host: {host}")]).await;
             assert_eq!(status, 421, "{line} {host}: {answer}");
-            assert!(
-                answer.contains("--host") && answer.contains(host),
-                "{answer}"
-            );
+            assert!(answer.contains("--host") && answer.contains(host), "{answer}");
         }
         let (status, answer) = open_stream(&serve, host).await;
         assert_eq!(status, 421, "{host}: {answer}");
@@ -109,11 +101,7 @@ async fn with_names_a_request_for_another_one_is_misdirected() {
 async fn without_names_and_keys_a_page_of_any_name_opens_no_stream() {
     let world = World::on("no_names", NOWHERE, NOWHERE);
     let serve = world.serve().await;
-    for host in [
-        "evil.example",
-        "evil.example:8000",
-        "localhost.evil.example",
-    ] {
+    for host in ["evil.example", "evil.example:8000", "localhost.evil.example"] {
         let (status, answer) = open_stream(&serve, host).await;
         assert_eq!(status, 403, "{host}: {answer}");
         for part in [host, "--host", "--cors-origins"] {
@@ -136,8 +124,6 @@ async fn with_keys_a_page_is_held_to_its_key() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.txt");
     new_key(&world, &file, &["--role", "write", "--sites", "*"]).await;
-    let serve = world
-        .serve_with(&["--keys-file", file.to_str().unwrap()])
-        .await;
+    let serve = world.serve_with(&["--keys-file", file.to_str().unwrap()]).await;
     assert_eq!(open_stream(&serve, "captcha.example").await.0, 401);
 }

@@ -51,14 +51,8 @@ async fn a_key_is_not_shown_to_a_log() {
 pub async fn new_key(world: &World, file: &Path, words: &[&str]) -> String {
     let key = tempfile::tempdir().unwrap().path().with_extension("key");
     let out = ["--key-out", key.to_str().unwrap()];
-    let line = world
-        .ok(&[&["serve", "new-key"], words, &out].concat())
-        .await;
-    let mut file = File::options()
-        .create(true)
-        .append(true)
-        .open(file)
-        .unwrap();
+    let line = world.ok(&[&["serve", "new-key"], words, &out].concat()).await;
+    let mut file = File::options().create(true).append(true).open(file).unwrap();
     file.write_all(line.as_bytes()).unwrap();
     let text = std::fs::read_to_string(&key).unwrap();
     std::fs::remove_file(key).unwrap();
@@ -93,9 +87,7 @@ async fn a_key_sends_and_reads_its_own_sites_alone() {
         key("read", "*").await,
         key("read", SITE).await,
     );
-    let serve = world
-        .serve_with(&["--keys-file", file.to_str().unwrap()])
-        .await;
+    let serve = world.serve_with(&["--keys-file", file.to_str().unwrap()]).await;
     let _consume = world.consume(&[]).await;
     let [one, other] = [SITE, OTHER_SITE].map(|site| event(site, "serve", "2024-01-01T00:00:00"));
 
@@ -103,10 +95,7 @@ async fn a_key_sends_and_reads_its_own_sites_alone() {
     let second = event(SITE, "serve", "2024-01-01T00:00:00");
     assert_eq!(send(&serve, &ours, &second).await.status, 200);
     for (events, places) in [
-        (
-            json!([second, other, other]),
-            &["/1/site_id", "/2/site_id"][..],
-        ),
+        (json!([second, other, other]), &["/1/site_id", "/2/site_id"][..]),
         (json!([other]), &["/0/site_id"]),
         (other.clone(), &["/site_id"]),
     ] {
@@ -122,12 +111,7 @@ async fn a_key_sends_and_reads_its_own_sites_alone() {
     assert_eq!(counters(&read(&serve, &reads, "").await.json()).len(), 2);
     let own = counters(&read(&serve, &reads_ours, "").await.json());
     assert_eq!((own.len(), own[0].1.as_str(), own[0].2), (1, SITE, 2));
-    assert_eq!(
-        read(&serve, &reads_ours, &format!("?site_id={SITE}"))
-            .await
-            .status,
-        200
-    );
+    assert_eq!(read(&serve, &reads_ours, &format!("?site_id={SITE}")).await.status, 200);
     let foreign = format!("?site_id={SITE}&site_id={OTHER_SITE}");
     let reply = read(&serve, &reads_ours, &foreign).await;
     assert_eq!(
@@ -141,10 +125,7 @@ async fn a_key_sends_and_reads_its_own_sites_alone() {
     for key in ["", "Bearer", "Bearer captcha_x", "Basic eDp5", &wrong] {
         for reply in [send(&serve, key, &one).await, read(&serve, key, "").await] {
             assert_eq!(reply.status, 401, "{key}");
-            assert!(
-                reply.header("www-authenticate").starts_with("Bearer "),
-                "{key}"
-            );
+            assert!(reply.header("www-authenticate").starts_with("Bearer "), "{key}");
         }
     }
     assert_eq!(get(&serve.address, "/v1/").await.status, 200);
@@ -159,9 +140,7 @@ async fn keys_come_and_go_without_a_restart() {
     let file = folder.path().join("keys.txt");
     let words = ["--role", "write", "--sites", "*"];
     let first = new_key(&world, &file, &words).await;
-    let serve = world
-        .serve_with(&["--keys-file", file.to_str().unwrap()])
-        .await;
+    let serve = world.serve_with(&["--keys-file", file.to_str().unwrap()]).await;
     assert_eq!(send(&serve, &first, &events(1)).await.status, 200);
 
     let old = std::fs::read_to_string(&file).unwrap();
@@ -194,10 +173,7 @@ async fn keys_come_and_go_without_a_restart() {
             file.to_str().unwrap(),
         ])
         .await;
-    assert!(
-        refused.contains("line 1") && !refused.contains("nonsense"),
-        "{refused}"
-    );
+    assert!(refused.contains("line 1") && !refused.contains("nonsense"), "{refused}");
 }
 
 #[tokio::test]
@@ -206,13 +182,9 @@ async fn a_rate_is_kept_and_told() {
     world.migrate(&[]).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.txt");
-    let words = [
-        "--role", "write", "--sites", "*", "--rate", "1", "--burst", "1000",
-    ];
+    let words = ["--role", "write", "--sites", "*", "--rate", "1", "--burst", "1000"];
     let key = new_key(&world, &file, &words).await;
-    let serve = world
-        .serve_with(&["--keys-file", file.to_str().unwrap()])
-        .await;
+    let serve = world.serve_with(&["--keys-file", file.to_str().unwrap()]).await;
 
     let reply = send(&serve, &key, &events(990)).await;
     assert_eq!(reply.status, 200);
@@ -226,22 +198,14 @@ async fn a_rate_is_kept_and_told() {
     let seconds: u64 = reply.header("retry-after").parse().unwrap();
     assert!((800..=890).contains(&seconds), "{seconds}");
     assert!(reply.header("ratelimit").starts_with("\"events\";r="));
-    let headers = [
-        ("content-type", "application/json"),
-        ("authorization", key.as_str()),
-    ];
+    let headers = [("content-type", "application/json"), ("authorization", key.as_str())];
     for (count, status) in [(1_000, 200), (1_001, 413)] {
         let (path, body) = ("/v1/events?dry_run=true", events(count).to_string());
-        let reply = request(&serve.address, "POST", path, &headers, body)
-            .await
-            .unwrap();
+        let reply = request(&serve.address, "POST", path, &headers, body).await.unwrap();
         assert_eq!(reply.status, status, "{}", reply.text());
     }
     let reply = send(&serve, &key, &events(1_001)).await;
-    assert_eq!(
-        (reply.status.as_u16(), reply.header("retry-after")),
-        (413, "")
-    );
+    assert_eq!((reply.status.as_u16(), reply.header("retry-after")), (413, ""));
 }
 
 #[tokio::test]
@@ -258,9 +222,7 @@ async fn an_expired_key_is_refused_on_requests_and_on_an_open_stream() {
     let valid = format!("{id}  write  all    -            -     2200-01-31  valid\n");
     assert!(listed().await.ends_with(&valid), "{}", listed().await);
 
-    let serve = world
-        .serve_with(&["--keys-file", file.to_str().unwrap()])
-        .await;
+    let serve = world.serve_with(&["--keys-file", file.to_str().unwrap()]).await;
     let used = format!("captcha_key_last_used_timestamp_seconds{{key=\"{id}\"}}");
     assert_eq!(serve.metric(&used).await, 0.0);
     assert_eq!(serve.metric("captcha_keys{state=\"valid\"}").await, 1.0);
@@ -283,10 +245,7 @@ async fn an_expired_key_is_refused_on_requests_and_on_an_open_stream() {
     .await;
     stream.send(events(1)).await;
     let answer = stream.answer().await;
-    assert_eq!(
-        (&answer["status"], &answer["detail"]),
-        (&json!(401), &json!(expired))
-    );
+    assert_eq!((&answer["status"], &answer["detail"]), (&json!(401), &json!(expired)));
     assert_eq!(serve.metric("captcha_keys{state=\"expired\"}").await, 1.0);
     assert!(listed().await.ends_with("expired\n"), "{}", listed().await);
 }
@@ -303,9 +262,7 @@ async fn refused_keys_are_counted_and_logged_and_a_flood_is_a_few_lines() {
     let expired = new_key(&world, &file, &expiring).await;
     let lines = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, lines.replace("2200-01-31", "2020-01-31")).unwrap();
-    let serve = world
-        .serve_with(&["--keys-file", file.to_str().unwrap()])
-        .await;
+    let serve = world.serve_with(&["--keys-file", file.to_str().unwrap()]).await;
     let id = |key: &str| key.split('_').nth(1).unwrap().to_string();
     let wrong = format!("Bearer captcha_{}_{}", id(&key), "0".repeat(64));
     let unknown = format!("Bearer captcha_n0b0dy_{}", "0".repeat(64));
@@ -337,9 +294,9 @@ async fn refused_keys_are_counted_and_logged_and_a_flood_is_a_few_lines() {
         let counter = format!("captcha_keys_refused_total{{reason=\"{reason}\"}}");
         assert_eq!(serve.metric(&counter).await, count as f64, "{reason}");
         let said = serve.said();
-        let written = said.lines().filter(|line| {
-            line.contains("key refused") && line.contains(&format!("\"reason\":\"{reason}\""))
-        });
+        let written = said
+            .lines()
+            .filter(|line| line.contains("key refused") && line.contains(&format!("\"reason\":\"{reason}\"")));
         let written: Vec<_> = written.collect();
         assert!(!written.is_empty(), "{reason}: {said}");
         assert!(written.len() <= count.min(FLOOD / 4), "{reason}: {said}");
@@ -357,9 +314,7 @@ async fn processes_that_share_a_rate_grant_no_more_than_all_of_it() {
     world.migrate(&[]).await;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.txt");
-    let words = [
-        "--role", "write", "--sites", "*", "--rate", "1", "--burst", "1000",
-    ];
+    let words = ["--role", "write", "--sites", "*", "--rate", "1", "--burst", "1000"];
     let key = new_key(&world, &file, &words).await;
     let flags = ["--keys-file", file.to_str().unwrap(), "--rate-share", "1/3"];
     let mut accepted = 0;
@@ -380,26 +335,15 @@ async fn processes_that_share_a_rate_grant_no_more_than_all_of_it() {
 #[tokio::test]
 async fn pages_of_listed_origins_may_call() {
     let world = World::on("cors", NOWHERE, NOWHERE);
-    let flags = [
-        "--cors-origins",
-        "https://shop.example,http://localhost:3000",
-    ];
+    let flags = ["--cors-origins", "https://shop.example,http://localhost:3000"];
     let serve = world.serve_with(&flags).await;
     let ask = async |method: &str, path: &str, origin: &str| {
-        let headers = [
-            ("origin", origin),
-            ("access-control-request-method", "POST"),
-        ];
-        request(&serve.address, method, path, &headers, "")
-            .await
-            .unwrap()
+        let headers = [("origin", origin), ("access-control-request-method", "POST")];
+        request(&serve.address, method, path, &headers, "").await.unwrap()
     };
     let preflight = ask("OPTIONS", "/v1/events", "https://shop.example").await;
     assert_eq!(preflight.status, 204);
-    assert_eq!(
-        preflight.header("access-control-allow-origin"),
-        "https://shop.example"
-    );
+    assert_eq!(preflight.header("access-control-allow-origin"), "https://shop.example");
     assert!(
         preflight
             .header("access-control-allow-headers")
@@ -408,9 +352,7 @@ async fn pages_of_listed_origins_may_call() {
     let vary = async |method: &str, path: &str| {
         let answer = ask(method, path, "https://shop.example").await;
         let values = answer.headers.get_all("vary").iter();
-        let values: Vec<_> = values
-            .map(|value| value.to_str().unwrap().to_string())
-            .collect();
+        let values: Vec<_> = values.map(|value| value.to_str().unwrap().to_string()).collect();
         values.join(", ")
     };
     assert_eq!(vary("OPTIONS", "/v1/events").await, "origin");
@@ -418,19 +360,13 @@ async fn pages_of_listed_origins_may_call() {
     assert_eq!(vary("GET", "/v1/docs").await, "accept-encoding, origin");
     let foreign = ask("OPTIONS", "/v1/events", "https://evil.example").await;
     assert_eq!(
-        (
-            foreign.status.as_u16(),
-            foreign.header("access-control-allow-origin")
-        ),
+        (foreign.status.as_u16(), foreign.header("access-control-allow-origin")),
         (204, "")
     );
     // Errors are read by pages too.
     let refused = ask("POST", "/v1/events", "http://localhost:3000").await;
     assert_eq!(
-        (
-            refused.status.as_u16(),
-            refused.header("access-control-allow-origin")
-        ),
+        (refused.status.as_u16(), refused.header("access-control-allow-origin")),
         (415, "http://localhost:3000")
     );
     assert_eq!(refused.header("vary"), "origin");

@@ -81,14 +81,10 @@ async fn one_of_two_leaders_that_leads_nowhere_is_named_and_the_other_one_serves
     .await;
     world.migrate(&["--partitions", "2"]).await;
     let (serve, consume) = (world.serve().await, world.consume(&[]).await);
-    let note = format!(
-        "kafka: ok; warning: not all leaders can be reached: cannot connect to kafka at {advertised}"
-    );
+    let note = format!("kafka: ok; warning: not all leaders can be reached: cannot connect to kafka at {advertised}");
     serve.await_ready(200, &note).await;
     consume.await_ready(503, "partition 0: ok").await;
-    consume
-        .await_ready(503, "check advertised.listeners of kafka")
-        .await;
+    consume.await_ready(503, "check advertised.listeners of kafka").await;
     // Each time another event: which leader it goes to is chance.
     eventually("an event to be accepted", async || {
         let reply = try_post(&serve.address, &events(1)).await?;

@@ -52,10 +52,7 @@ async fn a_key_in_the_place_of_a_setting_is_not_in_an_error() {
     let secret = "0123456789abcdef".repeat(4);
     let key = format!("captcha_k3y1_{secret}");
     let line = world.refused(&["serve", "--keys-file", &key]).await;
-    assert!(
-        line.contains("captcha_k3y1_***") && !line.contains(&secret),
-        "{line}"
-    );
+    assert!(line.contains("captcha_k3y1_***") && !line.contains(&secret), "{line}");
     let usage = world.run(&["serve", "--listen", &key]).await;
     let stderr = String::from_utf8(usage.stderr).unwrap();
     assert!(
@@ -87,19 +84,13 @@ async fn the_name_that_a_tls_client_asks_for_is_not_in_the_log() {
     let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
     client.write_tls(&mut hello).unwrap();
     // The same length, and not a name.
-    let at = hello
-        .windows(9)
-        .position(|part| part == b"a.made-up")
-        .unwrap();
+    let at = hello.windows(9).position(|part| part == b"a.made-up").unwrap();
     hello[at + 1] = b' ';
     for _ in 0..100 {
         let mut stream = TcpStream::connect(&serve.address).await.unwrap();
         stream.write_all(&hello).await.unwrap();
         let mut answer = [0; 64];
-        assert!(
-            stream.read(&mut answer).await.unwrap() > 0,
-            "no answer to a hello"
-        );
+        assert!(stream.read(&mut answer).await.unwrap() > 0, "no answer to a hello");
     }
     let said = serve.said();
     assert!(!said.contains("made-up"), "{said}");
@@ -135,13 +126,7 @@ async fn root_is_warned_of_once_where_it_serves_or_consumes() {
     std::fs::set_permissions(folder.path(), open_to_all).unwrap();
     let mut command = Command::new(&executable);
     command
-        .args([
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--admin-listen",
-            "127.0.0.1:0",
-        ])
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
         .current_dir("/")
         .uid(NOBODY)
         .gid(NOBODY);

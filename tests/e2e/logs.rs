@@ -141,12 +141,7 @@ async fn every_compression_is_read() {
     world.await_log(5 * 50 + 4 * 40).await;
     // The Java producer sent the same event again and again.
     world.await_counted(5 * 50 + 1).await;
-    assert_eq!(
-        world
-            .sql("SELECT toString(count()) FROM dead_letters")
-            .await,
-        [["0"]]
-    );
+    assert_eq!(world.sql("SELECT toString(count()) FROM dead_letters").await, [["0"]]);
     world.ok(&["report", "audit"]).await;
 }
 
@@ -163,12 +158,7 @@ async fn records_of_any_size_and_date_are_stored() {
     let partition = world.partition(0).await;
     let produce = async |records| partition.produce(records, Compression::Gzip).await.unwrap();
     // One batch of Kafka's that is more than one of ours, and one record that is larger than what may be pending.
-    produce(
-        (0..30_000)
-            .map(|_| record(b"x".to_vec(), Utc::now()))
-            .collect(),
-    )
-    .await;
+    produce((0..30_000).map(|_| record(b"x".to_vec(), Utc::now())).collect()).await;
     produce(vec![record(vec![b'y'; 30_000_000], Utc::now())]).await;
     for timestamp in [DateTime::<Utc>::MAX_UTC, DateTime::UNIX_EPOCH] {
         produce(vec![record(good(), timestamp)]).await;
@@ -201,10 +191,7 @@ async fn a_flood_of_garbage_keeps_its_rows_and_little_more() {
     let partition = world.partition(0).await;
     for _ in 0..7 {
         let garbage = (0..12).map(|_| record(vec![b'y'; MEBIBYTE], Utc::now()));
-        partition
-            .produce(garbage.collect(), Compression::Gzip)
-            .await
-            .unwrap();
+        partition.produce(garbage.collect(), Compression::Gzip).await.unwrap();
     }
     world.produce(0, &[Some(&good())]).await;
     let consume = world.consume(&[]).await;

@@ -33,9 +33,7 @@ async fn a_report_names_thousands_of_sites_or_says_how_many_it_may() {
     let world = world_of_two("many_sites").await;
     // A failure prints what was said, and not thousands of flags.
     let report = async |count: usize| {
-        let flags = sites(count)
-            .into_iter()
-            .map(|site| format!("--site-id={site}"));
+        let flags = sites(count).into_iter().map(|site| format!("--site-id={site}"));
         let mut command = world.command(&["report", "--format", "csv"]);
         command.args(flags);
         let run = tokio::task::spawn_blocking(move || command.output().unwrap());
@@ -64,18 +62,10 @@ async fn a_key_of_many_sites_reads_their_report_without_naming_them() {
     let line = std::fs::read_to_string(&file).unwrap();
     let all = sites(SITES_OF_A_KEY).join(",");
     std::fs::write(&file, line.replacen(SITE, &all, 1)).unwrap();
-    let flags = [
-        "--keys-file",
-        file.to_str().unwrap(),
-        "--head-bytes-max",
-        "65536",
-    ];
+    let flags = ["--keys-file", file.to_str().unwrap(), "--head-bytes-max", "65536"];
     let serve = world.serve_with(&flags).await;
     // A request's target has at most 65,534 bytes, whatever its head may have.
-    let named: Vec<String> = sites(1_400)
-        .iter()
-        .map(|id| format!("site_id={id}"))
-        .collect();
+    let named: Vec<String> = sites(1_400).iter().map(|id| format!("site_id={id}")).collect();
     let named = format!("/v1/report?{}", named.join("&"));
     for path in ["/v1/report", &named] {
         let headers = [("authorization", key.as_str())];

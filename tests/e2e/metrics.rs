@@ -43,17 +43,8 @@ async fn metrics_keep_to_the_conventions_and_are_there_from_the_start() {
             .collect::<Vec<_>>()
     };
     let from_the_start = series(&page.text());
-    assert!(
-        from_the_start
-            .contains(&"captcha_http_requests_total{route=\"events\",status=\"503\"}".to_string())
-    );
-    for path in [
-        "/v1/",
-        "/v1/nothing",
-        "/v1/report",
-        "/v1/docs",
-        "/v1/events",
-    ] {
+    assert!(from_the_start.contains(&"captcha_http_requests_total{route=\"events\",status=\"503\"}".to_string()));
+    for path in ["/v1/", "/v1/nothing", "/v1/report", "/v1/docs", "/v1/events"] {
         get(&serve.address, path).await;
     }
     let mut later = series(&get(&serve.admin, "/metrics").await.text());
@@ -87,10 +78,7 @@ async fn a_consumer_tells_all_that_is_documented_once_it_has_stored_something() 
     })
     .await;
     consume.await_ready(200, "partition 0: ok").await;
-    assert_eq!(
-        consume.metric("captcha_ready{check=\"partition 0\"}").await,
-        1.0
-    );
+    assert_eq!(consume.metric("captcha_ready{check=\"partition 0\"}").await, 1.0);
     assert_eq!(serve.metric("captcha_ready{check=\"serving\"}").await, 1.0);
     let partitions = consume.metric("captcha_topic_partitions").await;
     for number in 0..partitions as u32 {
@@ -147,17 +135,10 @@ async fn refused_events_are_counted_by_reason() {
     world.migrate(&[]).await;
     let folder = tempfile::tempdir().unwrap();
     let keys = folder.path().join("keys.txt");
-    let words = [
-        "--role", "write", "--sites", SITE, "--rate", "1", "--burst", "1000",
-    ];
+    let words = ["--role", "write", "--sites", SITE, "--rate", "1", "--burst", "1000"];
     let key = new_key(&world, &keys, &words).await;
     let serve = world
-        .serve_with(&[
-            "--keys-file",
-            keys.to_str().unwrap(),
-            "--body-bytes-max",
-            "500000",
-        ])
+        .serve_with(&["--keys-file", keys.to_str().unwrap(), "--body-bytes-max", "500000"])
         .await;
     let send = async |path: &str, key: &str, body: String| {
         let headers = [("content-type", "application/json"), ("authorization", key)];
@@ -220,10 +201,7 @@ async fn what_is_stored_is_measured_record_by_record() {
     for (name, wanted) in [
         ("captcha_insert_rows_sum", 302.0),
         ("captcha_end_to_end_duration_seconds_count", 302.0),
-        (
-            "captcha_end_to_end_duration_seconds_bucket{le=\"+Inf\"}",
-            302.0,
-        ),
+        ("captcha_end_to_end_duration_seconds_bucket{le=\"+Inf\"}", 302.0),
         ("captcha_lag_records{partition=\"0\"}", 0.0),
         ("captcha_lag_seconds{partition=\"0\"}", 0.0),
     ] {
@@ -234,13 +212,9 @@ async fn what_is_stored_is_measured_record_by_record() {
         })
         .await;
     }
-    let inserts = consume
-        .metric("captcha_insert_duration_seconds_count")
-        .await;
+    let inserts = consume.metric("captcha_insert_duration_seconds_count").await;
     assert_eq!(consume.metric("captcha_insert_rows_count").await, inserts);
-    let versions = world
-        .sql("SELECT toString(max(version)) FROM migrations")
-        .await;
+    let versions = world.sql("SELECT toString(max(version)) FROM migrations").await;
     let version: f64 = versions[0][0].parse().unwrap();
     assert_eq!(consume.metric("captcha_schema_version").await, version);
     // As a newer captcha would, with which this one can still work.
@@ -274,11 +248,7 @@ async fn the_lag_grows_while_clickhouse_is_away() {
 #[tokio::test]
 async fn the_lag_grows_where_senders_date_as_well() {
     let clickhouse = Server::started("clickhouse").await;
-    let world = World::on(
-        "lag_own",
-        &shared("CAPTCHA_TEST_KAFKA"),
-        &clickhouse.address(),
-    );
+    let world = World::on("lag_own", &shared("CAPTCHA_TEST_KAFKA"), &clickhouse.address());
     world.migrate(&["--partitions", "1"]).await;
     configure_topic(&world.kafka, &world.name, CREATE_TIME).await;
     let serve = world.serve().await;

@@ -7,8 +7,7 @@ async fn a_second_run_changes_nothing_and_says_so() {
     let world = World::new("again");
     let planned = world.migrate(&["--dry-run"]).await;
     assert!(
-        planned.contains("would make topic")
-            && planned.contains("would apply V1__create_events.sql"),
+        planned.contains("would make topic") && planned.contains("would apply V1__create_events.sql"),
         "{planned}"
     );
     assert!(
@@ -25,14 +24,8 @@ async fn a_second_run_changes_nothing_and_says_so() {
     let applied = world
         .sql("SELECT name, checksum, toString(applied_at) FROM migrations ORDER BY version")
         .await;
-    assert_eq!(
-        world.migrate(&[]).await,
-        "nothing to do: schema version 7\n"
-    );
-    assert_eq!(
-        world.migrate(&["--dry-run"]).await,
-        "nothing to do: schema version 7\n"
-    );
+    assert_eq!(world.migrate(&[]).await, "nothing to do: schema version 7\n");
+    assert_eq!(world.migrate(&["--dry-run"]).await, "nothing to do: schema version 7\n");
     assert!(
         world
             .migrate(&["--status"])
@@ -50,24 +43,14 @@ async fn many_at_once_are_safe() {
     let world = World::new("at_once");
     let runs = (0..20).map(|_| world.run(&["migrate"]));
     for output in futures_util::future::join_all(runs).await {
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
     let recorded = world
         .sql("SELECT toString(count()), toString(uniqExact(version)) FROM migrations")
         .await;
     assert_eq!(recorded, [["7", "7"]]);
-    assert_eq!(
-        world.sql("SELECT toString(count()) FROM topics").await,
-        [["1"]]
-    );
-    assert_eq!(
-        world.migrate(&[]).await,
-        "nothing to do: schema version 7\n"
-    );
+    assert_eq!(world.sql("SELECT toString(count()) FROM topics").await, [["1"]]);
+    assert_eq!(world.migrate(&[]).await, "nothing to do: schema version 7\n");
 }
 
 #[tokio::test]
@@ -75,9 +58,7 @@ async fn what_was_applied_and_what_is_built_in_must_agree() {
     let world = World::new("divergent");
     world.migrate(&[]).await;
     let alter = |what: &str| format!("ALTER TABLE migrations {what} SETTINGS mutations_sync = 2");
-    world
-        .sql(&alter("UPDATE checksum = 'other' WHERE version = 2"))
-        .await;
+    world.sql(&alter("UPDATE checksum = 'other' WHERE version = 2")).await;
     let line = world.refused(&["migrate"]).await;
     assert!(
         line.starts_with("captcha: migration V2__create_dead_letters.sql differs"),
@@ -102,9 +83,7 @@ async fn what_was_applied_and_what_is_built_in_must_agree() {
 #[tokio::test]
 async fn a_topic_that_is_there_is_checked_and_never_altered() {
     let world = World::new("checked");
-    world
-        .migrate(&["--partitions", "2", "--retention", "3d"])
-        .await;
+    world.migrate(&["--partitions", "2", "--retention", "3d"]).await;
     assert!(
         world
             .migrate(&["--retention", "3d", "--partitions", "2"])
@@ -114,10 +93,7 @@ async fn a_topic_that_is_there_is_checked_and_never_altered() {
     let line = world
         .refused(&["migrate", "--partitions", "8", "--retention", "1d"])
         .await;
-    assert!(
-        line.contains("the number of partitions is 2 and should be 8"),
-        "{line}"
-    );
+    assert!(line.contains("the number of partitions is 2 and should be 8"), "{line}");
     assert!(
         line.contains("retention.ms is 259200000 and should be 86400000"),
         "{line}"
@@ -133,13 +109,8 @@ async fn the_repeat_window_is_fixed() {
     for same in [&[][..], &["--repeat-window-records", "20"]] {
         assert!(world.migrate(same).await.starts_with("nothing to do"));
     }
-    let line = world
-        .refused(&["migrate", "--repeat-window-records", "30"])
-        .await;
-    assert!(
-        line.contains("fixed at 20 records and cannot become 30"),
-        "{line}"
-    );
+    let line = world.refused(&["migrate", "--repeat-window-records", "30"]).await;
+    assert!(line.contains("fixed at 20 records and cannot become 30"), "{line}");
 }
 
 #[tokio::test]
@@ -149,9 +120,7 @@ async fn burnt_tokens_do_not_stop_it() {
     // What a crash between a token and its row leaves behind: the first run's tokens are noted.
     let gone = "WHERE 1 SETTINGS mutations_sync = 2";
     for table in ["migrations", "topics"] {
-        world
-            .sql(&format!("ALTER TABLE {table} DELETE {gone}"))
-            .await;
+        world.sql(&format!("ALTER TABLE {table} DELETE {gone}")).await;
     }
     let again = world.migrate(&[]).await;
     assert!(
@@ -159,8 +128,7 @@ async fn burnt_tokens_do_not_stop_it() {
         "{again}"
     );
     assert!(world.migrate(&[]).await.starts_with("nothing to do"));
-    let rows =
-        "SELECT toString((SELECT count() FROM migrations)), toString((SELECT count() FROM topics))";
+    let rows = "SELECT toString((SELECT count() FROM migrations)), toString((SELECT count() FROM topics))";
     assert_eq!(world.sql(rows).await, [["7", "1"]]);
 }
 
@@ -170,14 +138,9 @@ async fn a_lost_table_is_named() {
     world.migrate(&[]).await;
     world.sql("DROP TABLE events").await;
     let line = world.refused(&["migrate"]).await;
-    assert!(
-        line.contains("has lost events, which migrations made"),
-        "{line}"
-    );
+    assert!(line.contains("has lost events, which migrations made"), "{line}");
     let consume = world.consume(&[]).await;
-    consume
-        .await_ready(503, "has not all tables in database")
-        .await;
+    consume.await_ready(503, "has not all tables in database").await;
 }
 
 /// Makes the database one of this schema version, as an older captcha left it.
@@ -187,9 +150,7 @@ async fn forget_after(world: &World, version: u32) {
         "DROP COLUMN compatible_since".to_string(),
     ] {
         world
-            .sql(&format!(
-                "ALTER TABLE migrations {change} SETTINGS mutations_sync = 2"
-            ))
+            .sql(&format!("ALTER TABLE migrations {change} SETTINGS mutations_sync = 2"))
             .await;
     }
 }
@@ -216,9 +177,7 @@ async fn killed_with_the_lock_it_is_followed_by_the_next() {
     let mut second = world.start("migrate", &["migrate"]);
     second.await_said(&format!("/{}/", first.pid())).await;
     first.kill();
-    second
-        .await_said("was not heard of for 12 s; taking its place")
-        .await;
+    second.await_said("was not heard of for 12 s; taking its place").await;
     second.await_said("waiting for a mutation of events").await;
     world.sql("SYSTEM START MERGES events").await;
     assert!(second.ended().await.success());
@@ -258,9 +217,7 @@ async fn killed_anywhere_it_goes_on_where_it_was() {
         .await;
     let said = world.migrate(&[]).await;
     assert!(
-        said.starts_with(
-            "pod-1 began V6__name_logs.sql and was not heard of for 12 s; taking its place\napplied V6"
-        ),
+        said.starts_with("pod-1 began V6__name_logs.sql and was not heard of for 12 s; taking its place\napplied V6"),
         "{said}"
     );
     let facts = "SELECT toString(count()), toString(uniqExact(version)), toString(max(version)) FROM migrations";
@@ -285,9 +242,7 @@ async fn who_lost_the_lock_does_nothing_more() {
     frozen
         .await_said("another migrate has taken the lock; run it again")
         .await;
-    let applied = world
-        .sql("SELECT toString(max(version)) FROM migrations")
-        .await;
+    let applied = world.sql("SELECT toString(max(version)) FROM migrations").await;
     assert_eq!(applied, [["4"]]);
 }
 

@@ -37,10 +37,7 @@ async fn arrive(world: &World, partition: i32, months_ago: &[u32]) {
     world
         .partition(partition)
         .await
-        .produce(
-            months_ago.iter().map(record).collect(),
-            Compression::NoCompression,
-        )
+        .produce(months_ago.iter().map(record).collect(), Compression::NoCompression)
         .await
         .unwrap();
 }
@@ -51,9 +48,7 @@ pub async fn drop_months(world: &World, before: &str, more: &[&str]) -> String {
 }
 
 async fn refusal(world: &World, before: &str) -> String {
-    world
-        .refused(&["migrate", "drop-months", "--before", before])
-        .await
+    world.refused(&["migrate", "drop-months", "--before", before]).await
 }
 
 /// Rows of the log by partition: heads, and how many there are.
@@ -71,10 +66,7 @@ pub async fn await_complete(world: &World) {
         let report: Value = serde_json::from_str(&page).unwrap();
         let through = report["complete_through"].as_str().unwrap_or_default();
         let through = through.parse::<DateTime<Utc>>();
-        through
-            .is_ok_and(|through| through > after)
-            .then_some(())
-            .ok_or(page)
+        through.is_ok_and(|through| through > after).then_some(()).ok_or(page)
     })
     .await;
 }
@@ -116,14 +108,8 @@ pub async fn drop_old_months(world: &World, words: &[&str]) {
         )),
         "{line}"
     );
-    assert!(
-        line.ends_with("name an earlier month, or --forget-repeats"),
-        "{line}"
-    );
-    assert_eq!(
-        held(world).await,
-        [["0", "4", "4"], ["1", "8", "8"], ["2", "1", "1"]]
-    );
+    assert!(line.ends_with("name an earlier month, or --forget-repeats"), "{line}");
+    assert_eq!(held(world).await, [["0", "4", "4"], ["1", "8", "8"], ["2", "1", "1"]]);
 
     // Up to a month that leaves the windows alone.
     let page = drop_months(world, &named(3), &["--dry-run", "--forget-repeats"]).await;
@@ -142,16 +128,10 @@ pub async fn drop_old_months(world: &World, words: &[&str]) {
 
     // And all of it, while the consumer runs.
     drop_months(world, &named(1), &["--forget-repeats"]).await;
-    assert_eq!(
-        held(world).await,
-        [["0", "4", "0"], ["1", "8", "3"], ["2", "1", "1"]]
-    );
+    assert_eq!(held(world).await, [["0", "4", "0"], ["1", "8", "3"], ["2", "1", "1"]]);
     world.await_counted(4).await;
     let page = drop_months(world, &named(1), &[]).await;
-    assert_eq!(
-        page,
-        format!("nothing to do: no month before {} has rows\n", named(1))
-    );
+    assert_eq!(page, format!("nothing to do: no month before {} has rows\n", named(1)));
 
     // The one that ran, and one that knows only what is in the table, go on where it was.
     arrive(world, 0, &[0]).await;
@@ -162,10 +142,7 @@ pub async fn drop_old_months(world: &World, words: &[&str]) {
     arrive(world, 1, &[0]).await;
     world.await_counted(7).await;
     consume.await_ready(200, "partition 0: ok").await;
-    assert_eq!(
-        held(world).await,
-        [["0", "6", "2"], ["1", "9", "4"], ["2", "1", "1"]]
-    );
+    assert_eq!(held(world).await, [["0", "6", "2"], ["1", "9", "4"], ["2", "1", "1"]]);
 
     let line = audited(world, 1).await;
     assert_eq!(
@@ -173,7 +150,9 @@ pub async fn drop_old_months(world: &World, words: &[&str]) {
         (&4.into(), &0.into(), &9.into())
     );
     // What is missing above the mark is damage as ever: offset 7 arrived now, and nobody dropped its month.
-    world.sql("ALTER TABLE events DELETE WHERE partition = 1 AND offset = 7 SETTINGS mutations_sync = 2").await;
+    world
+        .sql("ALTER TABLE events DELETE WHERE partition = 1 AND offset = 7 SETTINGS mutations_sync = 2")
+        .await;
     let output = world.run(&["report", "audit", "--format", "json"]).await;
     assert_eq!(output.status.code(), Some(3));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -208,12 +187,7 @@ async fn an_empty_partition_with_a_mark_is_audited() {
     );
     // Kafka has no offset 3, and the gap is dated like the row that the mark stands for, as a consumer that still knows it would.
     arrive(&world, 0, &[0, 0]).await;
-    world
-        .partition(0)
-        .await
-        .delete_records(4, 1_000)
-        .await
-        .unwrap();
+    world.partition(0).await.delete_records(4, 1_000).await.unwrap();
     let consume = world.consume(&[]).await;
     world.await_counted(1).await;
     consume.await_ready(200, "partition 0: ok").await;
@@ -239,15 +213,11 @@ async fn months_that_are_not_ripe_stay() {
         ],
     )
     .await;
-    let tomorrow = (month(0) + chrono::TimeDelta::days(32))
-        .format("%Y-%m")
-        .to_string();
+    let tomorrow = (month(0) + chrono::TimeDelta::days(32)).format("%Y-%m").to_string();
     let line = refusal(&world, &tomorrow).await;
     assert!(line.contains("that is not over yet"), "{line}");
     for wrong in ["2001", "2001-13", "yesterday"] {
-        let output = world
-            .run(&["migrate", "drop-months", "--before", wrong])
-            .await;
+        let output = world.run(&["migrate", "drop-months", "--before", wrong]).await;
         assert_eq!(output.status.code(), Some(2), "{wrong}");
     }
     // Partition 1 is consumed by nobody, so what it has is not known.
@@ -255,10 +225,7 @@ async fn months_that_are_not_ripe_stay() {
     let consume = world.consume(&["--replica", "0/2"]).await;
     world.await_counted(3).await;
     let line = refusal(&world, &named(1)).await;
-    assert!(
-        line.contains("is complete through no moment that is known"),
-        "{line}"
-    );
+    assert!(line.contains("is complete through no moment that is known"), "{line}");
     let other = world.consume(&["--replica", "1/2"]).await;
     await_complete(&world).await;
     drop_months(&world, &named(1), &[]).await;
@@ -303,13 +270,7 @@ async fn killed_at_any_moment_the_next_one_goes_on() {
         world.sql(sql).await[0][0].parse::<u64>().unwrap()
     };
     let before = named(1);
-    let args = [
-        "migrate",
-        "drop-months",
-        "--before",
-        &before,
-        "--forget-repeats",
-    ];
+    let args = ["migrate", "drop-months", "--before", &before, "--forget-repeats"];
     let mut killed = 0;
     while killed < 6 {
         let seen = begun().await;
@@ -328,7 +289,9 @@ async fn killed_at_any_moment_the_next_one_goes_on() {
         assert!(rows.iter().map(|row| &row[1]).eq(heads), "{rows:?}");
         audited(&world, 0).await;
         // The lock of a dead one is free once it was silent for long; this is not what is tried here.
-        world.sql("INSERT INTO migration_log (term, owner, step) SELECT max(term), 'test', 'unlock' FROM migration_log").await;
+        world
+            .sql("INSERT INTO migration_log (term, owner, step) SELECT max(term), 'test', 'unlock' FROM migration_log")
+            .await;
     }
     assert!(killed > 0, "it was never seen at work");
     world.ok(&args).await;

@@ -104,9 +104,7 @@ async fn too_few_replicas_are_503() {
     second.start();
     let world = World::on("replicas", &first.address(), &shared(SHARED_CLICKHOUSE));
     migrate_in_the_end(&world, &["--replication-factor", "2", "--partitions", "1"]).await;
-    first
-        .configure_topic(&world.name, "min.insync.replicas=2")
-        .await;
+    first.configure_topic(&world.name, "min.insync.replicas=2").await;
     let serve = world.serve().await;
     accept_in_the_end(&serve.address).await;
 
@@ -121,9 +119,9 @@ async fn too_few_replicas_are_503() {
     eventually("the reason", async || {
         assert_not_confirmed(&try_post(&serve.address, &events(3)).await.unwrap());
         let reasons = serve.logged("kafka does not confirm", "reason");
-        let told = reasons.iter().any(|reason| {
-            reason.contains("error 19 (NotEnoughReplicas)") && reason.contains("start the brokers")
-        });
+        let told = reasons
+            .iter()
+            .any(|reason| reason.contains("error 19 (NotEnoughReplicas)") && reason.contains("start the brokers"));
         told.then_some(()).ok_or(format!("{reasons:?}"))
     })
     .await;
@@ -147,8 +145,7 @@ async fn leaders_that_move_refuse_nobody() {
     };
     post().await;
     let mut stopping = pin!(second.stop());
-    let mut goes_on =
-        async || poll_fn(|cx| Poll::Ready(stopping.as_mut().poll(cx).is_pending())).await;
+    let mut goes_on = async || poll_fn(|cx| Poll::Ready(stopping.as_mut().poll(cx).is_pending())).await;
     while goes_on().await {
         post().await;
     }
@@ -164,11 +161,7 @@ async fn leaders_that_move_refuse_nobody() {
 #[tokio::test]
 async fn clickhouse_away_is_waited_for() {
     let mut clickhouse = Server::started("clickhouse").await;
-    let world = World::on(
-        "clickhouse_away",
-        &shared(SHARED_KAFKA),
-        &clickhouse.address(),
-    );
+    let world = World::on("clickhouse_away", &shared(SHARED_KAFKA), &clickhouse.address());
     let (serve, mut consume) = world.all().await;
     let mut sent = 0;
     for round in 0..3 {
@@ -188,11 +181,7 @@ async fn clickhouse_away_is_waited_for() {
         sent += 80;
         eventually("clickhouse to answer", async || {
             let output = world.run(&["report"]).await;
-            output
-                .status
-                .success()
-                .then_some(())
-                .ok_or("not yet".to_string())
+            output.status.success().then_some(()).ok_or("not yet".to_string())
         })
         .await;
         world.await_counted(sent).await;
@@ -204,11 +193,7 @@ async fn clickhouse_away_is_waited_for() {
 #[tokio::test]
 async fn clickhouse_frozen_is_waited_for() {
     let clickhouse = Server::started("clickhouse").await;
-    let world = World::on(
-        "clickhouse_frozen",
-        &shared(SHARED_KAFKA),
-        &clickhouse.address(),
-    );
+    let world = World::on("clickhouse_frozen", &shared(SHARED_KAFKA), &clickhouse.address());
     let (serve, consume) = world.all().await;
     accept(&serve.address, &events(10)).await;
     world.await_counted(10).await;

@@ -57,8 +57,7 @@ async fn far_away(server: &str, delay: Duration) -> String {
     tokio::spawn(async move {
         while let Ok((client, _)) = listener.accept().await {
             let server = TcpStream::connect(&server).await.unwrap();
-            let ((from_client, to_client), (from_server, to_server)) =
-                (client.into_split(), server.into_split());
+            let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
             for (mut from, mut to) in [(from_client, to_server), (from_server, to_client)] {
                 tokio::spawn(async move {
                     let mut piece = vec![0; 64 << 10];

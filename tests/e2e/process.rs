@@ -17,8 +17,7 @@ const LOG_LINES: usize = 40;
 
 /// What `make test` says of the servers that all tests share.
 pub fn shared(name: &str) -> String {
-    std::env::var(name)
-        .unwrap_or_else(|_| panic!("{name} is not set: these tests need servers, run `make test`"))
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: these tests need servers, run `make test`"))
 }
 
 /// Asks again and again until the answer is Ok.
@@ -27,10 +26,7 @@ pub async fn eventually<T>(what: &str, mut ask: impl AsyncFnMut() -> Result<T, S
     loop {
         match ask().await {
             Ok(answer) => return answer,
-            Err(last) => assert!(
-                began.elapsed() < PATIENCE,
-                "waited in vain for {what}: {last}"
-            ),
+            Err(last) => assert!(began.elapsed() < PATIENCE, "waited in vain for {what}: {last}"),
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -50,11 +46,7 @@ impl Process {
     /// Starts a command, with all that it says in a log.
     pub fn start(mut command: Command, log: PathBuf) -> Process {
         let file = File::create(&log).unwrap();
-        let child = command
-            .stderr(file.try_clone().unwrap())
-            .stdout(file)
-            .spawn()
-            .unwrap();
+        let child = command.stderr(file.try_clone().unwrap()).stdout(file).spawn().unwrap();
         Process {
             child,
             log,
@@ -68,18 +60,13 @@ impl Process {
         let log = self.log.clone();
         let line = eventually("the line that tells the addresses", async || {
             if let Some(status) = self.child.try_wait().unwrap() {
-                panic!(
-                    "captcha ended ({status}): {}",
-                    std::fs::read_to_string(&log).unwrap()
-                );
+                panic!("captcha ended ({status}): {}", std::fs::read_to_string(&log).unwrap());
             }
             let text = std::fs::read_to_string(&log).unwrap();
             let line = text
                 .lines()
                 .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-            line.into_iter()
-                .find(|line| line["message"] == message)
-                .ok_or(text)
+            line.into_iter().find(|line| line["message"] == message).ok_or(text)
         })
         .await;
         self.address = line["address"].as_str().unwrap_or_default().to_string();
@@ -146,8 +133,7 @@ impl Process {
         eventually(&format!("/readyz {status} with {part:?}"), async || {
             let reply = self.ready().await;
             let fits = reply.status == status && reply.text().contains(part);
-            fits.then_some(())
-                .ok_or(format!("{} {}", reply.status, reply.text()))
+            fits.then_some(()).ok_or(format!("{} {}", reply.status, reply.text()))
         })
         .await;
     }
@@ -167,12 +153,8 @@ impl Process {
     /// A metric by its name and labels as they are rendered.
     pub async fn metric(&self, name: &str) -> f64 {
         let page = client::get(&self.admin, "/metrics").await.text();
-        let line = page
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name} in {page}"))
-            .parse()
-            .unwrap()
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {page}")).parse().unwrap()
     }
 }
 
@@ -240,11 +222,7 @@ pub fn java_class(class: &str, address: &str) -> tokio::process::Command {
 
 /// Runs one of Kafka's own tools; what it wrote to stdout.
 pub async fn kafka_tool(class: &str, address: &str, args: &[&str]) -> String {
-    let output = java_class(class, address)
-        .args(args)
-        .output()
-        .await
-        .unwrap();
+    let output = java_class(class, address).args(args).output().await.unwrap();
     assert!(
         output.status.success(),
         "{class} {args:?}: {}{}",
@@ -283,13 +261,8 @@ impl Server {
         let read = |file: &str| std::fs::read_to_string(first.folder.path().join(file)).unwrap();
         let controller = read("controller.port");
         let meta = read("data/meta.properties");
-        let cluster = meta
-            .lines()
-            .find_map(|line| line.strip_prefix("cluster.id="))
-            .unwrap();
-        second.args = ["--node-id", "2", "--cluster-id", cluster]
-            .map(str::to_string)
-            .into();
+        let cluster = meta.lines().find_map(|line| line.strip_prefix("cluster.id=")).unwrap();
+        second.args = ["--node-id", "2", "--cluster-id", cluster].map(str::to_string).into();
         for setting in [
             "process.roles=broker".to_string(),
             format!("listeners=PLAINTEXT://{}", second.address()),
@@ -318,10 +291,7 @@ impl Server {
         let path = |name: &str| self.folder.path().join(name);
         let (config, file) = (path("config.xml"), path("users.xml"));
         let shared = include_str!("../../dev/clickhouse-config.xml");
-        let users_config = format!(
-            "<users_config>{}</users_config></clickhouse>",
-            file.display()
-        );
+        let users_config = format!("<users_config>{}</users_config></clickhouse>", file.display());
         std::fs::write(&config, shared.replace("</clickhouse>", &users_config)).unwrap();
         std::fs::write(file, format!("<clickhouse>{users}</clickhouse>")).unwrap();
         self.args = vec!["--config".to_string(), config.display().to_string()];
@@ -375,15 +345,10 @@ impl Server {
 
     /// Starts it, on the data that it had.
     pub fn start(&mut self) {
-        let log = PathBuf::from(shared("CAPTCHA_TEST_LOGS"))
-            .join(format!("{}-{}.log", self.kind, self.port));
+        let log = PathBuf::from(shared("CAPTCHA_TEST_LOGS")).join(format!("{}-{}.log", self.kind, self.port));
         let child = self
             .python()
-            .args([
-                &shared("CAPTCHA_TEST_SERVER"),
-                self.kind,
-                "--die-with-parent",
-            ])
+            .args([&shared("CAPTCHA_TEST_SERVER"), self.kind, "--die-with-parent"])
             .args(["--dir".as_ref(), self.folder.path()])
             .args(["--port", &self.port.to_string()])
             .args(["--log".as_ref(), log.as_path()])
@@ -404,11 +369,8 @@ impl Server {
             return Command::new("python3");
         };
         let mut command = Command::new("unshare");
-        let mount =
-            format!("mount -t tmpfs -o size={megabytes}m none \"$0\" && exec python3 \"$@\"");
-        command
-            .args(["-Urm", "sh", "-c", &mount])
-            .arg(self.folder.path());
+        let mount = format!("mount -t tmpfs -o size={megabytes}m none \"$0\" && exec python3 \"$@\"");
+        command.args(["-Urm", "sh", "-c", &mount]).arg(self.folder.path());
         command
     }
 
@@ -482,8 +444,6 @@ pub fn free_port() -> u16 {
     let start = std::process::id() as u16 % 4_000;
     (0..8_000)
         .map(|step| 10_000 + (start + step) % 8_000)
-        .find(|port| {
-            std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok() && taken.insert(*port)
-        })
+        .find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok() && taken.insert(*port))
         .expect("a free port")
 }

@@ -35,11 +35,7 @@ async fn fill(world: &World, batches: i64, bytes: usize) -> i64 {
 #[tokio::test]
 async fn a_consumer_that_is_throttled_says_how_far_it_is_behind() {
     let kafka = Server::started("kafka").await;
-    let world = World::on(
-        "quota",
-        &kafka.address(),
-        &shared("CAPTCHA_TEST_CLICKHOUSE"),
-    );
+    let world = World::on("quota", &kafka.address(), &shared("CAPTCHA_TEST_CLICKHOUSE"));
     migrate_in_the_end(&world, &["--partitions", "1"]).await;
     let records = fill(&world, 12, 30_000).await;
     limit(&kafka, "consumer_byte_rate=20000").await;
@@ -58,22 +54,12 @@ async fn a_consumer_that_is_throttled_says_how_far_it_is_behind() {
         }
         // Asked last: it only grows.
         let stored = stored(&world).await;
-        assert!(
-            lag + stored >= records,
-            "{lag} behind, {stored} of {records} stored"
-        );
-        (stored == records)
-            .then_some(())
-            .ok_or(format!("{stored} are"))
+        assert!(lag + stored >= records, "{lag} behind, {stored} of {records} stored");
+        (stored == records).then_some(()).ok_or(format!("{stored} are"))
     })
     .await;
     assert!(reason.contains("consumer_byte_rate"), "{reason}");
-    assert!(
-        consume
-            .metric("captcha_fetch_throttled_seconds_total")
-            .await
-            > 0.0
-    );
+    assert!(consume.metric("captcha_fetch_throttled_seconds_total").await > 0.0);
     consume.await_ready(200, "partition 0: ok").await;
 }
 
@@ -81,20 +67,14 @@ async fn a_consumer_that_is_throttled_says_how_far_it_is_behind() {
 #[tokio::test]
 async fn a_batch_of_more_than_ten_seconds_waits_for_a_larger_quota() {
     let kafka = Server::started("kafka").await;
-    let world = World::on(
-        "quotabatch",
-        &kafka.address(),
-        &shared("CAPTCHA_TEST_CLICKHOUSE"),
-    );
+    let world = World::on("quotabatch", &kafka.address(), &shared("CAPTCHA_TEST_CLICKHOUSE"));
     migrate_in_the_end(&world, &["--partitions", "1"]).await;
     let records = fill(&world, 1, 300_000).await;
     limit(&kafka, "consumer_byte_rate=20000").await;
     let consume = world.consume(&[]).await;
     eventually("several tries", async || {
         let throttled = consume.metric(THROTTLED).await;
-        (throttled > 15.0)
-            .then_some(())
-            .ok_or(format!("{throttled} s"))
+        (throttled > 15.0).then_some(()).ok_or(format!("{throttled} s"))
     })
     .await;
     assert_eq!((stored(&world).await, lag(&consume).await), (0, records));

@@ -44,11 +44,7 @@ async fn thirty_readers_at_once_all_have_the_report() {
         let refused: Vec<_> = replies.iter().filter(|reply| reply.status != 200).collect();
         let texts = refused.iter().map(|reply| reply.text());
         let reasons = || Err(texts.collect::<Vec<_>>().concat());
-        if refused.is_empty() {
-            Ok(replies)
-        } else {
-            reasons()
-        }
+        if refused.is_empty() { Ok(replies) } else { reasons() }
     })
     .await;
     for reply in replies {
@@ -215,8 +211,7 @@ async fn a_key_that_asks_for_everything_all_the_time_does_not_starve_another() {
         asking.spawn(async move {
             loop {
                 let mut stream = TcpStream::connect(&address).await.unwrap();
-                let request =
-                    format!("GET /v1/report HTTP/1.1\r\nhost: x\r\nauthorization: {key}\r\n\r\n");
+                let request = format!("GET /v1/report HTTP/1.1\r\nhost: x\r\nauthorization: {key}\r\n\r\n");
                 stream.write_all(request.as_bytes()).await.unwrap();
                 // Whatever the answer is, it asks again.
                 let _ = stream.read_u8().await;
@@ -238,11 +233,7 @@ async fn a_key_that_asks_for_everything_all_the_time_does_not_starve_another() {
             refused.push(reply.text());
         }
     }
-    assert!(
-        refused.is_empty(),
-        "{} of {SMALL_REPORTS}: {refused:#?}",
-        refused.len()
-    );
+    assert!(refused.is_empty(), "{} of {SMALL_REPORTS}: {refused:#?}", refused.len());
     // Whoever had its place was told so.
     assert!(self::refused(&serve, "displaced").await >= 1.0);
     asking.shutdown().await;

@@ -80,11 +80,7 @@ fn cases(is_stamped_by_broker: bool) -> Vec<Case> {
         ),
         taken(
             "lengths below -1",
-            batch(
-                0,
-                1,
-                &record(&[&none, &none, &varint(-9), &varint(-7), &none]),
-            ),
+            batch(0, 1, &record(&[&none, &none, &varint(-9), &varint(-7), &none])),
             1,
             0,
         ),
@@ -93,13 +89,7 @@ fn cases(is_stamped_by_broker: bool) -> Vec<Case> {
             batch(
                 0,
                 1,
-                &record(&[
-                    &none,
-                    b"\x80\x80\x80\x80\x70",
-                    &varint(-1),
-                    &varint(-1),
-                    &none,
-                ]),
+                &record(&[&none, b"\x80\x80\x80\x80\x70", &varint(-1), &varint(-1), &none]),
             ),
             1,
             0,
@@ -128,11 +118,7 @@ fn cases(is_stamped_by_broker: bool) -> Vec<Case> {
         ),
         Case {
             name: "a time at the beginning of all numbers",
-            batch: batch(
-                0,
-                1,
-                &record(&[&varint(i64::MIN), &none, &none, &none, &none]),
-            ),
+            batch: batch(0, 1, &record(&[&varint(i64::MIN), &none, &none, &none, &none])),
             error: if is_stamped_by_broker { 0 } else { TIMESTAMP },
             bad: 1,
             events: 0,
@@ -148,22 +134,13 @@ fn cases(is_stamped_by_broker: bool) -> Vec<Case> {
             0,
             2,
         ),
-        taken(
-            "100 MiB in some kilobytes",
-            batch(1, 1, &gzip(&large)),
-            1,
-            0,
-        ),
+        taken("100 MiB in some kilobytes", batch(1, 1, &gzip(&large)), 1, 0),
         refused("no records", batch(0, 0, b""), INVALID),
         refused("more records than it says", batch(0, 1, &two), INVALID),
         refused("fewer records than it says", batch(0, 3, &two), INVALID),
         refused("a transaction's end", batch(0x20, 1, &event(0)), INVALID),
         refused("no gzip", batch(1, 1, b"no gzip"), UNKNOWN),
-        refused(
-            "gzip that is cut off",
-            batch(1, 2, &gzip(&two)[..100]),
-            UNKNOWN,
-        ),
+        refused("gzip that is cut off", batch(1, 2, &gzip(&two)[..100]), UNKNOWN),
         refused("a codec to come", batch(5, 1, &event(0)), UNKNOWN),
         refused(
             "another checksum",

@@ -89,12 +89,7 @@ fn joined(servers: &[Server]) -> String {
 }
 
 /// Posts one batch after the other until told to stop: how many events.
-fn post_until_told(
-    address: &str,
-) -> (
-    tokio::sync::oneshot::Sender<()>,
-    tokio::task::JoinHandle<u64>,
-) {
+fn post_until_told(address: &str) -> (tokio::sync::oneshot::Sender<()>, tokio::task::JoinHandle<u64>) {
     let (stop, mut told) = tokio::sync::oneshot::channel();
     let address = address.to_string();
     let posting = tokio::spawn(async move {
@@ -133,9 +128,7 @@ async fn two_shards_of_two_replicas_hold_the_same() {
     }
     world.await_counted(sent).await;
     eventually("garbage among the dead letters", async || {
-        let lines = world
-            .ok(&["report", "dead-letters", "--format", "ndjson"])
-            .await;
+        let lines = world.ok(&["report", "dead-letters", "--format", "ndjson"]).await;
         (lines.lines().count() == 4).then_some(()).ok_or(lines)
     })
     .await;
@@ -143,9 +136,7 @@ async fn two_shards_of_two_replicas_hold_the_same() {
         let stored = "SELECT partition, count(), uniqExact(offset), max(offset) FROM events \
                       GROUP BY partition ORDER BY partition";
         let first = replicated.replica(shard, 0).sql(stored).await;
-        let of_shard = first
-            .iter()
-            .all(|row| row[0].parse::<usize>().unwrap() % 2 == shard);
+        let of_shard = first.iter().all(|row| row[0].parse::<usize>().unwrap() % 2 == shard);
         assert!(of_shard && first.len() == 2, "{first:?}");
         let second = replicated.replica(shard, 1);
         eventually("the second replica to hold the same", async || {
@@ -174,7 +165,9 @@ async fn a_foreign_table_on_one_replica_is_named() {
     let migrate = [&["migrate"], &CLUSTER[..]].concat();
     let line = world.refused(&migrate).await;
     assert!(
-        line.contains(&format!("clickhouse at {address} has tables that are not as captcha makes them: events (it is not replicated")),
+        line.contains(&format!(
+            "clickhouse at {address} has tables that are not as captcha makes them: events (it is not replicated"
+        )),
         "{line}"
     );
     let databases = "SELECT toString(count()) FROM system.databases WHERE name = '{}'";
@@ -326,10 +319,7 @@ async fn a_replica_that_lost_its_disk_is_made_again() {
         replicated.shards[0][index].start_and_listen().await;
         let migrate = [&["migrate"], &CLUSTER[..]].concat();
         let line = replicated.world.refused(&migrate).await;
-        assert!(
-            line.contains("run SYSTEM DROP REPLICA on another one"),
-            "{line}"
-        );
+        assert!(line.contains("run SYSTEM DROP REPLICA on another one"), "{line}");
 
         let other = replicated.replica(0, 1 - index);
         let active = "SELECT toString(max(active_replicas)) FROM system.replicas";
@@ -347,17 +337,12 @@ async fn a_replica_that_lost_its_disk_is_made_again() {
         let line = format!("the tables of {lost} as {left} has them\n");
         assert!(page.contains(&format!("would make {line}")), "{page}");
         let page = replicated.migrate(&[]).await;
-        assert!(
-            page.starts_with(&format!("made {}; ", line.trim_end())),
-            "{page}"
-        );
+        assert!(page.starts_with(&format!("made {}; ", line.trim_end())), "{page}");
         let made = replicated.replica(0, index);
         let queue = "SELECT toString(sum(queue_size)) FROM system.replicas";
         eventually("the replica to have fetched all", async || {
             let waiting = made.sql(queue).await;
-            (waiting == [["0"]])
-                .then_some(())
-                .ok_or(format!("{waiting:?} wait"))
+            (waiting == [["0"]]).then_some(()).ok_or(format!("{waiting:?} wait"))
         })
         .await;
         // An insert that waited for the one that is gone does not know of this one.

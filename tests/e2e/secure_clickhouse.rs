@@ -34,10 +34,7 @@ fn users(all: &BTreeMap<String, Vec<String>>) -> String {
          <reader><readonly>2</readonly></reader></profiles><quotas><default/></quotas><users>"
         .to_string();
     let mut add = |name: &str, password: &str, profile: &str, grants: &[String]| {
-        let queries: String = grants
-            .iter()
-            .map(|grant| format!("<query>{grant}</query>"))
-            .collect();
+        let queries: String = grants.iter().map(|grant| format!("<query>{grant}</query>")).collect();
         let grants = match name {
             "default" => String::new(),
             _ => format!("<grants>{queries}</grants>"),
@@ -59,12 +56,7 @@ fn users(all: &BTreeMap<String, Vec<String>>) -> String {
     }
     add("frozen", "pw", "readonly", &all["captcha_report"]);
     add("reader", "pw", "reader", &all["captcha_report"]);
-    add(
-        "stranger",
-        "pw",
-        "default",
-        &["GRANT SELECT ON system.one".to_string()],
-    );
+    add("stranger", "pw", "default", &["GRANT SELECT ON system.one".to_string()]);
     page + "</users>"
 }
 
@@ -98,12 +90,8 @@ async fn tls_and_the_least_grants_from_migrate_to_audit() {
     let world = world.beside(&address);
     let tls = ["--clickhouse-tls", "--clickhouse-ca-file", text(&ca)];
     let as_user = |user| [&tls[..], &login(user)].concat();
-    world
-        .ok(&with(&["migrate"], &as_user("captcha_migrate")))
-        .await;
-    let said = world
-        .ok(&with(&["migrate"], &as_user("captcha_migrate")))
-        .await;
+    world.ok(&with(&["migrate"], &as_user("captcha_migrate"))).await;
+    let said = world.ok(&with(&["migrate"], &as_user("captcha_migrate"))).await;
     assert!(said.starts_with("nothing to do"), "{said}");
     let serve = world.serve_with(&as_user("captcha_serve")).await;
     let consume = world.consume(&as_user("captcha_consume")).await;
@@ -111,35 +99,22 @@ async fn tls_and_the_least_grants_from_migrate_to_audit() {
     consume.await_ready(200, "claims: ok").await;
     let counted = crate::process::eventually("30 events counted", async || {
         let report = world
-            .ok(&with(
-                &["report", "--format", "csv"],
-                &as_user("captcha_report"),
-            ))
+            .ok(&with(&["report", "--format", "csv"], &as_user("captcha_report")))
             .await;
-        report
-            .contains(",30,0")
-            .then_some(report.clone())
-            .ok_or(report)
+        report.contains(",30,0").then_some(report.clone()).ok_or(report)
     })
     .await;
     assert_eq!(counted.lines().count(), 2, "{counted}");
     assert_eq!(get(&serve.address, "/v1/report").await.status, 200);
     world.ok(&with(&["report"], &as_user("reader"))).await;
     world
-        .ok(&with(
-            &["report", "dead-letters"],
-            &as_user("captcha_report"),
-        ))
+        .ok(&with(&["report", "dead-letters"], &as_user("captcha_report")))
         .await;
-    world
-        .ok(&with(&["report", "audit"], &as_user("captcha_report")))
-        .await;
+    world.ok(&with(&["report", "audit"], &as_user("captcha_report"))).await;
     let old = "INSERT INTO events (topic, partition, offset, arrival, kind) VALUES ('old', 0, 0, '2001-01-01 00:00:00', 'bad')";
     world.beside(&server.address()).sql(old).await;
     let drop_months = ["migrate", "drop-months", "--before", "2001-02"];
-    let said = world
-        .ok(&with(&drop_months, &as_user("captcha_migrate")))
-        .await;
+    let said = world.ok(&with(&drop_months, &as_user("captcha_migrate"))).await;
     assert!(said.starts_with("dropped 2001-01: 1 rows"), "{said}");
 }
 
@@ -173,20 +148,12 @@ async fn no_grant_is_there_for_nothing() {
         let consume = world.consume(&login(&user)).await;
         consume.await_ready(503, "error 497 (ACCESS_DENIED)").await;
         let ready = consume.ready().await.text();
-        assert!(
-            ready.contains("grant it to --clickhouse-user"),
-            "{grant}: {ready}"
-        );
+        assert!(ready.contains("grant it to --clickhouse-user"), "{grant}: {ready}");
     }
     for user in ["captcha_report", "captcha_serve"] {
         for (index, grant) in all[user].iter().enumerate() {
-            let line = world
-                .refused(&with(&["report"], &login(&without(user, index))))
-                .await;
-            assert!(
-                line.contains("error 497 (ACCESS_DENIED)"),
-                "{grant}: {line}"
-            );
+            let line = world.refused(&with(&["report"], &login(&without(user, index)))).await;
+            assert!(line.contains("error 497 (ACCESS_DENIED)"), "{grant}: {line}");
         }
     }
 }
@@ -212,10 +179,7 @@ async fn what_is_wrong_is_said() {
     let cases: Vec<(&str, Vec<&str>, &str)> = vec![
         (
             &good,
-            with(
-                &["--clickhouse-tls", "--clickhouse-ca-file"],
-                &[text(&foreign_ca)],
-            ),
+            with(&["--clickhouse-tls", "--clickhouse-ca-file"], &[text(&foreign_ca)]),
             "with tls: its certificate is signed by none of the authorities in ",
         ),
         (
@@ -223,11 +187,7 @@ async fn what_is_wrong_is_said() {
             vec!["--clickhouse-tls"],
             "; check --clickhouse-addr and --clickhouse-ca-file",
         ),
-        (
-            &expired,
-            tls.to_vec(),
-            "with tls: its certificate has expired; check",
-        ),
+        (&expired, tls.to_vec(), "with tls: its certificate has expired; check"),
         (
             &early,
             tls.to_vec(),
@@ -239,11 +199,7 @@ async fn what_is_wrong_is_said() {
             "with tls: its certificate is for other names; check",
         ),
         (&plain, tls.to_vec(), "with tls: it "),
-        (
-            &good,
-            vec![],
-            "closed the connection during the login of user default",
-        ),
+        (&good, vec![], "closed the connection during the login of user default"),
         (
             &silent,
             vec![],
@@ -255,26 +211,16 @@ async fn what_is_wrong_is_said() {
             "did not answer within 3 s; see whether it is overloaded, and --clickhouse-addr: the port",
         ),
         (&kafka, vec![], "clickhouse at "),
-        (
-            &good,
-            with(&tls, &login("stranger")),
-            "error 497 (ACCESS_DENIED)",
-        ),
+        (&good, with(&tls, &login("stranger")), "error 497 (ACCESS_DENIED)"),
         (&good, with(&tls, &login("frozen")), "error 164 (READONLY)"),
         (
             &good,
-            with(
-                &["--clickhouse-tls", "--clickhouse-ca-file"],
-                &["/nowhere/ca.pem"],
-            ),
+            with(&["--clickhouse-tls", "--clickhouse-ca-file"], &["/nowhere/ca.pem"]),
             "clickhouse: cannot read /nowhere/ca.pem: ",
         ),
         (
             &good,
-            with(
-                &["--clickhouse-tls", "--clickhouse-ca-file"],
-                &[text(&key.key)],
-            ),
+            with(&["--clickhouse-tls", "--clickhouse-ca-file"], &[text(&key.key)]),
             "holds no certificate; expected PEM",
         ),
         (
@@ -303,10 +249,7 @@ async fn what_is_wrong_is_said() {
     ];
     world.migrate(&[]).await;
     for (address, args, reason) in &cases {
-        let line = world
-            .beside(address)
-            .refused(&with(&["report"], args))
-            .await;
+        let line = world.beside(address).refused(&with(&["report"], args)).await;
         assert!(line.contains(reason), "{args:?}: {line}");
     }
     for flags in [

@@ -45,9 +45,7 @@ impl SecureKafka {
         kafka.trust(&kafka.authority.server(), &kafka.authority);
         let plain = kafka.server.address();
         let users = [SERVE, CONSUME, MIGRATE, LOOKER];
-        let plain_users = users
-            .map(|user| format!("user_{user}=\"{user}-pw\""))
-            .join(" ");
+        let plain_users = users.map(|user| format!("user_{user}=\"{user}-pw\"")).join(" ");
         let file = |name: &str| kafka.folder.path().join(name).display().to_string();
         let module = "org.apache.kafka.common.security";
         let settings = [
@@ -74,12 +72,8 @@ impl SecureKafka {
             format!(
                 "listener.name.sasl_ssl.plain.sasl.jaas.config={module}.plain.PlainLoginModule required {plain_users};"
             ),
-            format!(
-                "listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config={module}.scram.ScramLoginModule required;"
-            ),
-            format!(
-                "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={module}.scram.ScramLoginModule required;"
-            ),
+            format!("listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config={module}.scram.ScramLoginModule required;"),
+            format!("listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={module}.scram.ScramLoginModule required;"),
             format!(
                 "listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config={module}.scram.ScramLoginModule required;"
             ),
@@ -126,10 +120,7 @@ impl SecureKafka {
         let address = self.server.address();
         eventually("kafka to take rights", async || {
             // It listens before it knows who leads.
-            let output = crate::process::java_class(ACLS, &address)
-                .args(&args)
-                .output()
-                .await;
+            let output = crate::process::java_class(ACLS, &address).args(&args).output().await;
             let output = output.unwrap();
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             output.status.success().then_some(()).ok_or(said)
@@ -139,11 +130,7 @@ impl SecureKafka {
 
     fn world(&self, test: &str) -> World {
         let clickhouse = shared("CAPTCHA_TEST_CLICKHOUSE");
-        World::on(
-            &format!("{TOPICS}_{test}"),
-            &self.server.address(),
-            &clickhouse,
-        )
+        World::on(&format!("{TOPICS}_{test}"), &self.server.address(), &clickhouse)
     }
 
     /// A file with a password.
@@ -155,13 +142,7 @@ impl SecureKafka {
 
     fn tls(&self, address: &str) -> Vec<String> {
         let ca = self.authority.file();
-        words(&[
-            "--kafka-brokers",
-            address,
-            "--kafka-tls",
-            "--kafka-ca-file",
-            text(&ca),
-        ])
+        words(&["--kafka-brokers", address, "--kafka-tls", "--kafka-ca-file", text(&ca)])
     }
 
     fn login(&self, mechanism: &str, user: &str, password: &str) -> Vec<String> {
@@ -210,11 +191,7 @@ fn with<'a>(command: &[&'a str], args: &'a [String]) -> Vec<&'a str> {
 async fn send(address: &str, events: serde_json::Value) {
     eventually("events to be accepted", async || {
         let reply = try_post(address, &events).await?;
-        assert!(
-            [200, 503].contains(&reply.status.as_u16()),
-            "{}",
-            reply.text()
-        );
+        assert!([200, 503].contains(&reply.status.as_u16()), "{}", reply.text());
         (reply.status == 200).then_some(()).ok_or(reply.text())
     })
     .await;
@@ -224,11 +201,7 @@ async fn send(address: &str, events: serde_json::Value) {
 async fn whole_path(kafka: &SecureKafka, way: &str) {
     let test = way.replace([' ', '-'], "_");
     let world = kafka.world(&test);
-    let (migrate, serve, consume) = (
-        kafka.way(way, MIGRATE),
-        kafka.way(way, SERVE),
-        kafka.way(way, CONSUME),
-    );
+    let (migrate, serve, consume) = (kafka.way(way, MIGRATE), kafka.way(way, SERVE), kafka.way(way, CONSUME));
     world.ok(&with(&["migrate"], &migrate)).await;
     let said = world.ok(&with(&["migrate"], &migrate)).await;
     assert!(said.starts_with("nothing to do"), "{way}: {said}");
@@ -250,13 +223,7 @@ async fn whole_path(kafka: &SecureKafka, way: &str) {
 #[tokio::test]
 async fn every_way_in_with_the_least_rights() {
     let kafka = SecureKafka::start().await;
-    let ways = [
-        "scram-sha-512",
-        "scram-sha-256",
-        "plain",
-        "certificate",
-        "in the clear",
-    ];
+    let ways = ["scram-sha-512", "scram-sha-256", "plain", "certificate", "in the clear"];
     // One after the other: each starts a dozen processes, and beside other tests that is enough.
     for way in ways {
         whole_path(&kafka, way).await;
@@ -278,39 +245,22 @@ async fn certificates_and_passwords_change_without_a_restart() {
     let alter = ["--alter", "--add-config", "SCRAM-SHA-512=[password=new]"];
     let user = ["--entity-type", "users", "--entity-name", SERVE];
     let address = kafka.server.address();
-    kafka_tool(
-        "kafka.admin.ConfigCommand",
-        &address,
-        &[&alter[..], &user].concat(),
-    )
-    .await;
+    kafka_tool("kafka.admin.ConfigCommand", &address, &[&alter[..], &user].concat()).await;
     let next = Authority::new();
     kafka.trust(&next.server(), &next);
     kafka.server.stop().await;
     kafka.server.start_and_listen().await;
-    serve
-        .await_ready(503, "signed by none of the authorities in")
-        .await;
-    reader
-        .await_ready(503, "signed by none of the authorities in")
-        .await;
+    serve.await_ready(503, "signed by none of the authorities in").await;
+    reader.await_ready(503, "signed by none of the authorities in").await;
 
     std::fs::copy(next.file(), kafka.authority.file()).unwrap();
     serve.await_ready(503, "wrong user or password").await;
-    reader
-        .await_ready(503, "it refuses the client certificate")
-        .await;
+    reader.await_ready(503, "it refuses the client certificate").await;
 
     kafka.password(&format!("{SERVE}-{SERVE}-pw"), "new");
     let old = Certified {
-        certificate: kafka
-            .authority
-            .file()
-            .with_file_name(format!("{CONSUME}.pem")),
-        key: kafka
-            .authority
-            .file()
-            .with_file_name(format!("{CONSUME}.key")),
+        certificate: kafka.authority.file().with_file_name(format!("{CONSUME}.pem")),
+        key: kafka.authority.file().with_file_name(format!("{CONSUME}.key")),
     };
     next.certify(CONSUME, &[], Valid::Now).replace(&old);
     serve.await_ready(200, "kafka: ok").await;
@@ -334,15 +284,8 @@ async fn what_is_wrong_is_said() {
     let silent = silent_port().await;
     let http = shared("CAPTCHA_TEST_CLICKHOUSE");
     let at = |address: &str| words(&["--kafka-brokers", address]);
-    let trusting = |address: &str, file: &str| {
-        words(&[
-            "--kafka-brokers",
-            address,
-            "--kafka-tls",
-            "--kafka-ca-file",
-            file,
-        ])
-    };
+    let trusting =
+        |address: &str, file: &str| words(&["--kafka-brokers", address, "--kafka-tls", "--kafka-ca-file", file]);
     let login = |mechanism, user, password| kafka.login(mechanism, user, password);
     let certificate = |certified: Certified| kafka.certificate(&certified);
     let foreign = text(&other.file()).to_string();
@@ -452,10 +395,7 @@ async fn what_is_wrong_is_said() {
     // What goes on says it where it is looked for, and goes on.
     world.migrate(&[]).await;
     let wrong = [
-        (
-            login("scram-sha-512", SERVE, "wrong"),
-            "wrong user or password",
-        ),
+        (login("scram-sha-512", SERVE, "wrong"), "wrong user or password"),
         (
             kafka.login("scram-sha-512", LOOKER, "looker-pw"),
             "error 29 (TopicAuthorizationFailed)",
@@ -485,9 +425,7 @@ async fn a_topic_that_somebody_else_makes_is_waited_for_and_a_right_is_not() {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let mut first = world.start("migrate", &args);
     let topic = format!("kafka refuses to make topic {}: ", world.name);
-    first
-        .await_said(&format!("waiting up to 3600 s: {topic}"))
-        .await;
+    first.await_said(&format!("waiting up to 3600 s: {topic}")).await;
     // Somebody who may makes it. Who looks may not read its configuration, and no wait grants that.
     world.migrate(&[]).await;
     assert_eq!(first.ended().await.code(), Some(1));

@@ -22,9 +22,7 @@ async fn posted_events_come_back_in_the_report() {
     assert_eq!(accept(&serve.address, &json!(day)).await.len(), 4);
     world.await_counted(5).await;
 
-    let row = |date: &str, site: &str, served, solved| {
-        (date.to_string(), site.to_string(), served, solved)
-    };
+    let row = |date: &str, site: &str, served, solved| (date.to_string(), site.to_string(), served, solved);
     let all = [
         row("2001-01-01", SITE, 2, 1),
         row("2001-01-02", SITE, 1, 0),
@@ -39,23 +37,13 @@ async fn posted_events_come_back_in_the_report() {
     assert_eq!(counters(&http.json()), all);
     // The same text, but for how far it is complete, which may go on in between.
     let text = world.ok(&["report", "--format", "json"]).await;
-    let without = |text: &str| {
-        text.split_once(",\"complete_through\":")
-            .unwrap()
-            .0
-            .to_string()
-    };
+    let without = |text: &str| text.split_once(",\"complete_through\":").unwrap().0.to_string();
     assert_eq!(without(&http.text()), without(&text));
 
     let one_day = format!("/latest/report?site_id={SITE}&from=2001-01-01&to=2001-01-02");
+    assert_eq!(counters(&get(&serve.address, &one_day).await.json()), all[..1]);
     assert_eq!(
-        counters(&get(&serve.address, &one_day).await.json()),
-        all[..1]
-    );
-    assert_eq!(
-        world
-            .report(&["--site-id", SITE, "--from", "2001-01-02"])
-            .await,
+        world.report(&["--site-id", SITE, "--from", "2001-01-02"]).await,
         all[1..2]
     );
     let both = format!("/V1/report?site_id={SITE}&site_id={OTHER_SITE}&from=2001-01-02");
@@ -65,10 +53,7 @@ async fn posted_events_come_back_in_the_report() {
     assert_eq!(without(&empty), "{\"counters\":[]");
 
     let csv = world.ok(&["report", "--format", "csv"]).await;
-    assert_eq!(
-        csv.lines().nth(1),
-        Some(format!("2001-01-01,{SITE},2,1").as_str())
-    );
+    assert_eq!(csv.lines().nth(1), Some(format!("2001-01-01,{SITE},2,1").as_str()));
     let table = world.ok(&["report"]).await;
     assert!(table.contains(SITE) && !table.contains('\u{1b}'), "{table}");
     world.await_log(5).await;
@@ -90,11 +75,7 @@ async fn the_same_event_is_counted_once() {
     consume.kill();
     let _consume = world.consume(&[]).await;
     // Remembered across a restart; the sixth record is a repeat, the seventh is new.
-    accept(
-        &serve.address,
-        &json!([solve, served("2024-05-01T00:00:00")]),
-    )
-    .await;
+    accept(&serve.address, &json!([solve, served("2024-05-01T00:00:00")])).await;
     world.await_counted(3).await;
     world.await_log(7).await;
     let repeats = world.sql("SELECT toString(sum(repeat)) FROM events").await;
@@ -123,8 +104,7 @@ async fn records_are_keyed_dated_by_arrival_and_receipted() {
             record.key.as_deref(),
             event["correlation_id"].as_str().map(str::as_bytes)
         );
-        let value: serde_json::Value =
-            serde_json::from_slice(record.value.as_deref().unwrap()).unwrap();
+        let value: serde_json::Value = serde_json::from_slice(record.value.as_deref().unwrap()).unwrap();
         assert_eq!(&value, event);
         assert!((before..=after).contains(&record.timestamp.timestamp_millis()));
     }
@@ -145,25 +125,17 @@ async fn every_spelling_of_the_paths_works_and_others_are_told_apart() {
         "/latest/event",
     ] {
         let body = served("2024-01-01T00:00:00").to_string();
-        let reply = request(&serve.address, "POST", path, &headers, body)
-            .await
-            .unwrap();
+        let reply = request(&serve.address, "POST", path, &headers, body).await.unwrap();
         let answer = reply.json();
         assert_eq!(
             (reply.status.as_u16(), &answer["status"]),
             (200, &json!("accepted")),
             "{path}"
         );
-        assert_eq!(
-            (&answer["topic"], &answer["accepted"]),
-            (&json!(world.name), &json!(1))
-        );
+        assert_eq!((&answer["topic"], &answer["accepted"]), (&json!(world.name), &json!(1)));
     }
     let about = get(&serve.address, "/v1/").await;
-    assert_eq!(
-        (about.status.as_u16(), &about.json()["name"]),
-        (200, &json!("captcha"))
-    );
+    assert_eq!((about.status.as_u16(), &about.json()["name"]), (200, &json!("captcha")));
     for (method, path, status) in [
         ("GET", "/v1/events", 405),
         ("PUT", "/v1/events", 405),
@@ -173,9 +145,7 @@ async fn every_spelling_of_the_paths_works_and_others_are_told_apart() {
         ("GET", "/livez", 404),
         ("GET", "/metrics", 404),
     ] {
-        let reply = request(&serve.address, method, path, &[], "")
-            .await
-            .unwrap();
+        let reply = request(&serve.address, method, path, &[], "").await.unwrap();
         assert_eq!(reply.status.as_u16(), status, "{method} {path}");
         assert_eq!(
             reply.header("content-type"),
@@ -184,9 +154,7 @@ async fn every_spelling_of_the_paths_works_and_others_are_told_apart() {
         );
         assert_eq!(reply.json()["status"], status);
     }
-    let head = request(&serve.address, "HEAD", "/v1/", &[], "")
-        .await
-        .unwrap();
+    let head = request(&serve.address, "HEAD", "/v1/", &[], "").await.unwrap();
     assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
 }
 
@@ -208,23 +176,14 @@ async fn refused_requests_store_nothing() {
         (json, "[]".to_string(), 422, &[""]),
         (json, "7".to_string(), 422, &[""]),
         (json, good.replace("serve", "saw"), 422, &["/type"]),
-        (
-            json,
-            good.replace("\"time\"", "\"when\""),
-            422,
-            &["/when", "/time"],
-        ),
+        (json, good.replace("\"time\"", "\"when\""), 422, &["/when", "/time"]),
         (json, half.to_string(), 422, &["/1/time", "/2/site_id"]),
         (json, large, 413, &[]),
         ("text/plain", good.clone(), 415, &[]),
         ("", good.clone(), 415, &[]),
     ] {
         let headers = [("content-type", content_type)];
-        let headers = if content_type.is_empty() {
-            &[][..]
-        } else {
-            &headers
-        };
+        let headers = if content_type.is_empty() { &[][..] } else { &headers };
         let reply = request(&serve.address, "POST", "/v1/events", headers, body)
             .await
             .unwrap();
@@ -234,12 +193,7 @@ async fn refused_requests_store_nothing() {
             assert_eq!(reply.places(), places, "{}", reply.text());
         }
     }
-    for (coding, status) in [
-        ("gzip", 400),
-        ("zstd", 400),
-        ("br", 415),
-        ("gzip, zstd", 415),
-    ] {
+    for (coding, status) in [("gzip", 400), ("zstd", 400), ("br", 415), ("gzip, zstd", 415)] {
         let headers = [("content-type", json), ("content-encoding", coding)];
         let reply = request(&serve.address, "POST", "/v1/events", &headers, good.clone())
             .await
@@ -250,10 +204,7 @@ async fn refused_requests_store_nothing() {
     let reply = request(&serve.address, "POST", "/v1/events?dry=1", &headers, good)
         .await
         .unwrap();
-    assert_eq!(
-        (reply.status.as_u16(), reply.places()),
-        (422, vec!["dry".to_string()])
-    );
+    assert_eq!((reply.status.as_u16(), reply.places()), (422, vec!["dry".to_string()]));
     let reply = get(&serve.address, "/v1/report?site_id=x&day=1").await;
     assert_eq!(
         (reply.status.as_u16(), reply.places()),
@@ -314,9 +265,7 @@ async fn a_second_signal_ends_at_once() {
     world.migrate(&[]).await;
     let mut serve = world.serve().await;
     // A request whose body never comes keeps the first signal waiting.
-    let mut silent = tokio::net::TcpStream::connect(&serve.address)
-        .await
-        .unwrap();
+    let mut silent = tokio::net::TcpStream::connect(&serve.address).await.unwrap();
     let head = "POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n";
     tokio::io::AsyncWriteExt::write_all(&mut silent, head.as_bytes())
         .await
@@ -333,9 +282,7 @@ async fn connections_beyond_the_limit_are_answered_503() {
     let world = World::new("connections");
     world.migrate(&[]).await;
     let serve = world.serve_with(&["--connections-max", "1"]).await;
-    let held = tokio::net::TcpStream::connect(&serve.address)
-        .await
-        .unwrap();
+    let held = tokio::net::TcpStream::connect(&serve.address).await.unwrap();
     let reply = post(&serve.address, &events(1)).await;
     reply.assert_away();
     drop(held);

@@ -91,31 +91,19 @@ const ANOTHER_ANSWER: [(&str, &str, Option<&str>); 27] = [
         "<prefer_column_name_to_alias>1</prefer_column_name_to_alias>",
         None,
     ),
-    (
-        "discarded",
-        "<discard_query_data>1</discard_query_data>",
-        None,
-    ),
+    ("discarded", "<discard_query_data>1</discard_query_data>", None),
     (
         "implicit_table",
         "<implicit_table_at_top_level>other</implicit_table_at_top_level>",
         None,
     ),
-    (
-        "transactions",
-        "<implicit_transaction>1</implicit_transaction>",
-        None,
-    ),
+    ("transactions", "<implicit_transaction>1</implicit_transaction>", None),
     (
         "dialect",
         "<dialect>kusto</dialect><allow_experimental_kusto_dialect>1</allow_experimental_kusto_dialect>",
         None,
     ),
-    (
-        "zone",
-        "<session_timezone>America/New_York</session_timezone>",
-        None,
-    ),
+    ("zone", "<session_timezone>America/New_York</session_timezone>", None),
     (
         "zstd",
         "<network_compression_method>ZSTD</network_compression_method>",
@@ -131,11 +119,7 @@ const ANOTHER_ANSWER: [(&str, &str, Option<&str>); 27] = [
         "<output_format_native_encode_types_in_binary_format>1</output_format_native_encode_types_in_binary_format>",
         None,
     ),
-    (
-        "log_lines",
-        "<send_logs_level>trace</send_logs_level>",
-        None,
-    ),
+    ("log_lines", "<send_logs_level>trace</send_logs_level>", None),
     (
         "agreed",
         "<limit>0</limit><constraints><limit><const/></limit></constraints>",
@@ -199,10 +183,7 @@ const REFUSALS: [(&str, &str, &[&str], &[&str]); 20] = [
         "results",
         "<max_result_rows>1</max_result_rows>",
         &["report"],
-        &[
-            "error 396 (TOO_MANY_ROWS_OR_BYTES)",
-            "such as max_result_rows",
-        ],
+        &["error 396 (TOO_MANY_ROWS_OR_BYTES)", "such as max_result_rows"],
     ),
     (
         "sets",
@@ -214,10 +195,7 @@ const REFUSALS: [(&str, &str, &[&str], &[&str]); 20] = [
             "--site-id",
             "00000000-0000-0000-0000-000000000000",
         ],
-        &[
-            "error 191 (SET_SIZE_LIMIT_EXCEEDED)",
-            "such as max_rows_in_set",
-        ],
+        &["error 191 (SET_SIZE_LIMIT_EXCEEDED)", "such as max_rows_in_set"],
     ),
     (
         "query",
@@ -229,55 +207,37 @@ const REFUSALS: [(&str, &str, &[&str], &[&str]); 20] = [
         "columns",
         "<max_columns_to_read>1</max_columns_to_read>",
         &["report"],
-        &[
-            "error 161 (TOO_MANY_COLUMNS)",
-            "in the profile of --clickhouse-user",
-        ],
+        &["error 161 (TOO_MANY_COLUMNS)", "in the profile of --clickhouse-user"],
     ),
     (
         "depth",
         "<max_ast_depth>1</max_ast_depth>",
         &["report"],
-        &[
-            "error 167 (TOO_DEEP_AST)",
-            "in the profile of --clickhouse-user",
-        ],
+        &["error 167 (TOO_DEEP_AST)", "in the profile of --clickhouse-user"],
     ),
     (
         "size",
         "<max_ast_elements>1</max_ast_elements>",
         &["report"],
-        &[
-            "error 168 (TOO_BIG_AST)",
-            "in the profile of --clickhouse-user",
-        ],
+        &["error 168 (TOO_BIG_AST)", "in the profile of --clickhouse-user"],
     ),
     (
         "recursion",
         "<max_parser_depth>1</max_parser_depth>",
         &["report"],
-        &[
-            "error 306 (TOO_DEEP_RECURSION)",
-            "in the profile of --clickhouse-user",
-        ],
+        &["error 306 (TOO_DEEP_RECURSION)", "in the profile of --clickhouse-user"],
     ),
     (
         "parsing",
         "<max_parser_backtracks>1</max_parser_backtracks>",
         &["report"],
-        &[
-            "error 718 (TOO_SLOW_PARSING)",
-            "in the profile of --clickhouse-user",
-        ],
+        &["error 718 (TOO_SLOW_PARSING)", "in the profile of --clickhouse-user"],
     ),
     (
         "subqueries",
         "<max_subquery_depth>1</max_subquery_depth>",
         &["report", "audit"],
-        &[
-            "error 162 (TOO_DEEP_SUBQUERIES)",
-            "in the profile of --clickhouse-user",
-        ],
+        &["error 162 (TOO_DEEP_SUBQUERIES)", "in the profile of --clickhouse-user"],
     ),
     (
         "temporary",
@@ -307,10 +267,7 @@ const REFUSALS: [(&str, &str, &[&str], &[&str]); 20] = [
         "projection",
         "<force_optimize_projection>1</force_optimize_projection>",
         &["report"],
-        &[
-            "error 584 (PROJECTION_NOT_USED)",
-            "set force_optimize_projection to 0",
-        ],
+        &["error 584 (PROJECTION_NOT_USED)", "set force_optimize_projection to 0"],
     ),
     (
         "no_ddl",
@@ -322,10 +279,7 @@ const REFUSALS: [(&str, &str, &[&str], &[&str]); 20] = [
         "other",
         "<join_algorithm>direct</join_algorithm>",
         &["report", "audit"],
-        &[
-            "error 48: ",
-            "see what the profile of --clickhouse-user sets",
-        ],
+        &["error 48: ", "see what the profile of --clickhouse-user sets"],
     ),
     (
         "constant",
@@ -340,9 +294,7 @@ const REFUSALS: [(&str, &str, &[&str], &[&str]); 20] = [
         "duplicates",
         "<insert_deduplicate>0</insert_deduplicate><constraints><insert_deduplicate><readonly/></insert_deduplicate></constraints>",
         &["migrate"],
-        &[
-            "does not let --clickhouse-user set insert_deduplicate = '1': error 452 (SETTING_CONSTRAINT_VIOLATION)",
-        ],
+        &["does not let --clickhouse-user set insert_deduplicate = '1': error 452 (SETTING_CONSTRAINT_VIOLATION)"],
     ),
     (
         "frozen",
@@ -389,8 +341,7 @@ async fn produce_some(world: &World) {
     let events: Vec<String> = (0..50)
         .map(|number| event(SITE, kind(number), &time(number)).to_string())
         .collect();
-    let mut records: Vec<Option<&[u8]>> =
-        events.iter().map(|event| Some(event.as_bytes())).collect();
+    let mut records: Vec<Option<&[u8]>> = events.iter().map(|event| Some(event.as_bytes())).collect();
     records.push(Some(b"garbage"));
     world.produce(0, &records).await;
 }
@@ -406,10 +357,7 @@ async fn answers(world: &World, user: &[&str]) -> Vec<String> {
         let output = world.run(&[words, user].concat()).await;
         let stderr = String::from_utf8_lossy(&output.stderr);
         let stdout = String::from_utf8_lossy(&output.stdout);
-        all.push(format!(
-            "{words:?}: {:?} {stdout}{stderr}",
-            output.status.code()
-        ));
+        all.push(format!("{words:?}: {:?} {stdout}{stderr}", output.status.code()));
     }
     all
 }
@@ -487,11 +435,7 @@ async fn a_profile_that_refuses_is_named() {
         // A migration has something to do in a database of its own.
         let database = format!("{}_{user}", world.name);
         let database = ["--clickhouse-database", &database];
-        let database = if words == ["migrate"] {
-            &database[..]
-        } else {
-            &[]
-        };
+        let database = if words == ["migrate"] { &database[..] } else { &[] };
         let output = world.run(&[words, &login(user), database].concat()).await;
         let stderr = String::from_utf8(output.stderr).unwrap();
         let is_said = parts.iter().all(|part| stderr.contains(part));

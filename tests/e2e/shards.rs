@@ -16,10 +16,7 @@ struct Sharded {
 impl Sharded {
     /// Two shards, a topic of five partitions, and nothing in them.
     async fn new(test: &str) -> Sharded {
-        let servers = [
-            Server::started("clickhouse").await,
-            Server::started("clickhouse").await,
-        ];
+        let servers = [Server::started("clickhouse").await, Server::started("clickhouse").await];
         let addresses = servers.each_ref().map(Server::address).join(";");
         let world = World::on(test, &shared("CAPTCHA_TEST_KAFKA"), &addresses);
         world.migrate(&["--partitions", "5"]).await;
@@ -73,14 +70,10 @@ async fn shards_hold_their_own_partitions_and_are_counted_together() {
                       GROUP BY partition ORDER BY partition";
         let stored = sharded.shard(index).sql(stored).await;
         let expected = (index..PARTITIONS).step_by(2);
-        let expected: Vec<_> = expected
-            .map(|at| [at.to_string(), ends[at].to_string()])
-            .collect();
+        let expected: Vec<_> = expected.map(|at| [at.to_string(), ends[at].to_string()]).collect();
         assert_eq!(stored, expected);
     }
-    let letters = world
-        .ok(&["report", "dead-letters", "--format", "ndjson"])
-        .await;
+    let letters = world.ok(&["report", "dead-letters", "--format", "ndjson"]).await;
     let partitions: Vec<Value> = letters
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap()["partition"].clone())
@@ -92,10 +85,7 @@ async fn shards_hold_their_own_partitions_and_are_counted_together() {
     let audit = sharded.audit().await;
     let audited = audit["partitions"].as_array().unwrap();
     assert_eq!(audited.len(), PARTITIONS, "{audit}");
-    let compared: i64 = audited
-        .iter()
-        .map(|line| line["compared"].as_i64().unwrap())
-        .sum();
+    let compared: i64 = audited.iter().map(|line| line["compared"].as_i64().unwrap()).sum();
     assert_eq!(compared, total as i64 + 2);
     eventually("both shards to be complete", async || {
         let report = get(&serve.address, "/v1/report").await.json();
@@ -115,8 +105,7 @@ async fn one_shard_away_stops_reports_and_its_own_partitions_alone() {
 
     sharded.servers[1].kill();
     let more = fill(&serve.address).await;
-    let even =
-        "SELECT sum(head) FROM (SELECT max(offset) + 1 AS head FROM events GROUP BY partition)";
+    let even = "SELECT sum(head) FROM (SELECT max(offset) + 1 AS head FROM events GROUP BY partition)";
     let expected = (more[0] + more[2] + more[4]).to_string();
     let alone = sharded.shard(0);
     eventually("the other shard to go on", async || {
@@ -166,11 +155,7 @@ async fn a_shard_in_another_place_is_refused() {
     ];
     for (addresses, reason) in &wrong {
         let world = sharded.world.beside(addresses);
-        for command in [
-            &["report"][..],
-            &["report", "audit"],
-            &["report", "dead-letters"],
-        ] {
+        for command in [&["report"][..], &["report", "audit"], &["report", "dead-letters"]] {
             let line = world.refused(command).await;
             assert!(line.contains(reason), "{line}");
         }
@@ -183,10 +168,7 @@ async fn a_shard_in_another_place_is_refused() {
     let more = sharded.world.beside(&format!("{first};{second};{first}0"));
     assert_eq!(more.run(&["migrate"]).await.status.code(), Some(2));
     let said = sharded.world.migrate(&[]).await;
-    assert!(
-        said.ends_with("nothing to do: schema version 7\n"),
-        "{said}"
-    );
+    assert!(said.ends_with("nothing to do: schema version 7\n"), "{said}");
 }
 
 /// A migrate that was killed between two shards is finished by the next one, with what it had recorded.
@@ -200,9 +182,7 @@ async fn a_shard_that_migrate_did_not_reach_follows_the_others() {
     assert!(line.contains("cannot connect to clickhouse"), "{line}");
     second.start();
     eventually("migrate to succeed", async || {
-        let output = world
-            .run(&["migrate", "--repeat-window-records", "77"])
-            .await;
+        let output = world.run(&["migrate", "--repeat-window-records", "77"]).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         output.status.success().then_some(()).ok_or(said)
     })

@@ -52,11 +52,7 @@ async fn one_address_has_half_of_all_connections_at_most() {
     assert_eq!(serve.metric(OPEN).await, 10.0);
     let told = get_from(2, &serve.address, &[]).await.unwrap();
     told.assert_away();
-    assert!(
-        told.text().contains("or from your address"),
-        "{}",
-        told.text()
-    );
+    assert!(told.text().contains("or from your address"), "{}", told.text());
     // The next one has half of what is left.
     let _second = silent(3, &serve.address, 10).await;
     await_metric(&serve, OPEN, 15.0).await;
@@ -133,9 +129,7 @@ async fn heads_on_http2_count() {
     }
     eventually("twenty heads of 15.5 kB", async || {
         let held = serve.metric("captcha_clients_bytes").await;
-        (held > 20.0 * 3.0 * 15_500.0)
-            .then_some(())
-            .ok_or(held.to_string())
+        (held > 20.0 * 3.0 * 15_500.0).then_some(()).ok_or(held.to_string())
     })
     .await;
 }
@@ -247,10 +241,7 @@ fn clients(serve: &Process) -> Vec<String> {
 #[tokio::test]
 async fn a_trusted_proxy_and_nobody_else_says_who_its_client_is() {
     let world = World::new("proxied");
-    for (source, name) in [
-        ("x-forwarded-for", "x-forwarded-for"),
-        ("forwarded", "forwarded"),
-    ] {
+    for (source, name) in [("x-forwarded-for", "x-forwarded-for"), ("forwarded", "forwarded")] {
         let flags = [
             "--access-log-share",
             "1",
@@ -276,9 +267,7 @@ async fn a_trusted_proxy_and_nobody_else_says_who_its_client_is() {
         let expected = ["198.51.100.7", "127.0.0.9", "127.0.0.2", "127.0.0.9"];
         eventually("four lines", async || {
             let clients = clients(&serve);
-            (clients == expected)
-                .then_some(())
-                .ok_or(json!(clients).to_string())
+            (clients == expected).then_some(()).ok_or(json!(clients).to_string())
         })
         .await;
     }
@@ -312,11 +301,7 @@ async fn the_proxy_protocol_is_read_from_a_trusted_proxy_alone() {
         let mut came = String::new();
         let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut came));
         let _ = read.await.expect("an end");
-        assert_eq!(
-            &came[..begin.len().max(came.len().min(12))],
-            begin,
-            "{bytes}"
-        );
+        assert_eq!(&came[..begin.len().max(came.len().min(12))], begin, "{bytes}");
     }
     assert_eq!(clients(&serve), ["198.51.100.7", "127.0.0.2"]);
     assert_eq!(serve.metric(&refused("no client")).await, 1.0);

@@ -30,9 +30,7 @@ impl Stream {
     /// With a key, as `Bearer KEY`.
     pub async fn open_with(address: &str, key: &str) -> Stream {
         let tcp = TcpStream::connect(address).await.unwrap();
-        let mut request = format!("ws://{address}{PATH}")
-            .into_client_request()
-            .unwrap();
+        let mut request = format!("ws://{address}{PATH}").into_client_request().unwrap();
         let key = key.parse().unwrap();
         request.headers_mut().insert("authorization", key);
         Stream(client_async(request, tcp).await.unwrap().0)
@@ -89,9 +87,7 @@ async fn streamed_events_are_receipted_in_order_and_counted() {
     let (serve, _consume) = (world.serve().await, world.consume(&[]).await);
     for path in [PATH, "/latest/events/stream", "/V1/events/stream/"] {
         let mut stream = Stream::try_open(&serve.address, path).await.unwrap();
-        stream
-            .send(event(SITE, "solve", "2001-01-01T05:55:07"))
-            .await;
+        stream.send(event(SITE, "solve", "2001-01-01T05:55:07")).await;
         assert_eq!(receipts(&stream.answer().await).len(), 1, "{path}");
     }
     let mut stream = Stream::open(&serve.address).await;
@@ -117,9 +113,7 @@ async fn streamed_events_are_receipted_in_order_and_counted() {
 async fn await_open(serve: &Process, streams: u32) {
     eventually(&format!("{streams} streams to be open"), async || {
         let open = serve.metric("captcha_streams_open").await;
-        (open == f64::from(streams))
-            .then_some(())
-            .ok_or(open.to_string())
+        (open == f64::from(streams)).then_some(()).ok_or(open.to_string())
     })
     .await;
 }
@@ -151,10 +145,7 @@ async fn a_refused_message_says_why_and_the_stream_goes_on() {
         );
         assert_eq!(problem, posted.await.unwrap().json());
         let errors = problem["errors"].as_array().cloned().unwrap_or_default();
-        let named: Vec<_> = errors
-            .iter()
-            .map(|error| error["pointer"].clone())
-            .collect();
+        let named: Vec<_> = errors.iter().map(|error| error["pointer"].clone()).collect();
         assert_eq!(named, pointers);
         stream.send(served("2024-01-01T00:00:00")).await;
         assert_eq!(receipts(&stream.answer().await).len(), 1);
@@ -171,10 +162,7 @@ async fn a_refused_message_says_why_and_the_stream_goes_on() {
     let mut dry = Stream::try_open(&serve.address, &path).await.unwrap();
     dry.send(events(2)).await;
     let answer = dry.answer().await;
-    assert_eq!(
-        (&answer["status"], &answer["valid"]),
-        (&json!("valid"), &json!(2))
-    );
+    assert_eq!((&answer["status"], &answer["valid"]), (&json!("valid"), &json!(2)));
     world.await_counted(5).await;
     world.await_log(5).await;
 }
@@ -205,24 +193,12 @@ async fn what_is_no_handshake_is_told_what_one_is() {
     );
     let mut key = good;
     key[3].1 = "short";
-    assert_eq!(
-        request(address, "GET", PATH, &key, "")
-            .await
-            .unwrap()
-            .status,
-        400
-    );
+    assert_eq!(request(address, "GET", PATH, &key, "").await.unwrap().status, 400);
     let odd = format!("{PATH}?dry=1");
     let reply = request(address, "GET", &odd, &good, "").await.unwrap();
-    assert_eq!(
-        (reply.status.as_u16(), reply.places()),
-        (422, vec!["dry".to_string()])
-    );
+    assert_eq!((reply.status.as_u16(), reply.places()), (422, vec!["dry".to_string()]));
     let reply = request(address, "POST", PATH, &good, "").await.unwrap();
-    assert_eq!(
-        (reply.status.as_u16(), reply.header("allow")),
-        (405, "GET, OPTIONS")
-    );
+    assert_eq!((reply.status.as_u16(), reply.header("allow")), (405, "GET, OPTIONS"));
 
     let tcp = TokioIo::new(TcpStream::connect(address).await.unwrap());
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), tcp)
@@ -234,10 +210,7 @@ async fn what_is_no_handshake_is_told_what_one_is() {
     let answer = sender.send_request(asked).await.unwrap();
     assert_eq!(answer.status(), 426);
     let body = answer.into_body().collect().await.unwrap().to_bytes();
-    assert!(
-        String::from_utf8_lossy(&body).contains("HTTP/1.1 only"),
-        "{body:?}"
-    );
+    assert!(String::from_utf8_lossy(&body).contains("HTTP/1.1 only"), "{body:?}");
     let refused = "captcha_http_requests_total{route=\"stream\",status=\"426\"}";
     assert_eq!(serve.metric(refused).await, 3.0);
 }
@@ -260,10 +233,7 @@ async fn what_is_no_message_closes_the_stream_after_the_answers_before() {
         // In the clear; not UTF-8; a terabyte is announced.
         (&[0x81, 1, b'x'][..], CloseCode::Protocol),
         (&[0x81, 0x81, 0, 0, 0, 0, 0xff], CloseCode::Invalid),
-        (
-            &[0x81, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-            CloseCode::Size,
-        ),
+        (&[0x81, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0], CloseCode::Size),
     ] {
         let mut stream = Stream::open(&serve.address).await;
         stream.send(served("2024-01-01T00:00:00")).await;
@@ -286,9 +256,7 @@ async fn sigterm_closes_streams_after_the_last_answer_and_loses_nothing() {
     }
     eventually("events to flow", async || {
         let accepted = serve.metric("captcha_events_accepted_total").await;
-        (accepted > 1000.0)
-            .then_some(())
-            .ok_or(accepted.to_string())
+        (accepted > 1000.0).then_some(()).ok_or(accepted.to_string())
     })
     .await;
     assert_eq!(serve.terminate().await.code(), Some(0));
@@ -388,9 +356,7 @@ async fn a_page_behind_a_proxy_that_changes_the_host_is_told_the_flag_that_helps
             ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
             ("origin", page),
         ];
-        request(&serve.address, "GET", PATH, &headers, "")
-            .await
-            .unwrap()
+        request(&serve.address, "GET", PATH, &headers, "").await.unwrap()
     };
     let serve = world.serve().await;
     let reply = handshake(&serve).await;
@@ -416,10 +382,7 @@ async fn clients_that_never_read_are_left_and_take_little_memory() {
     for _ in 0..CLIENTS {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(16 << 10).unwrap();
-        let tcp = socket
-            .connect(serve.address.parse().unwrap())
-            .await
-            .unwrap();
+        let tcp = socket.connect(serve.address.parse().unwrap()).await.unwrap();
         let (mut stream, _) = client_async(format!("ws://{}{PATH}", serve.address), tcp)
             .await
             .unwrap();

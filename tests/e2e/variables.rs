@@ -41,11 +41,7 @@ async fn an_empty_variable_is_an_absent_one() {
     .await;
     assert!(output.status.success(), "{}", said(&output));
     let mut serve = world.command(&["serve", "--help"]);
-    for name in [
-        "CAPTCHA_LISTEN",
-        "CAPTCHA_KAFKA_TLS",
-        "CAPTCHA_IDLE_SECONDS",
-    ] {
+    for name in ["CAPTCHA_LISTEN", "CAPTCHA_KAFKA_TLS", "CAPTCHA_IDLE_SECONDS"] {
         serve.env(name, "");
     }
     assert!(serve.output().unwrap().status.success());
@@ -72,11 +68,7 @@ async fn a_switch_is_on_or_off_in_every_spelling() {
         let output = report_with(&world, &[("CAPTCHA_CLICKHOUSE_TLS", text)]).await;
         match is_on {
             false => assert!(output.status.success(), "{text}: {}", said(&output)),
-            true => assert!(
-                said(&output).contains("with tls"),
-                "{text}: {}",
-                said(&output)
-            ),
+            true => assert!(said(&output).contains("with tls"), "{text}: {}", said(&output)),
         }
     }
     for name in ["CAPTCHA_CLICKHOUSE_TLS", "CAPTCHA_KAFKA_TLS"] {
@@ -85,8 +77,7 @@ async fn a_switch_is_on_or_off_in_every_spelling() {
         assert_eq!(output.status.code(), Some(2));
         let said = said(&output);
         assert!(
-            said.contains("'maybe'")
-                && said.contains("expected true or false, 1 or 0, yes or no, on or off"),
+            said.contains("'maybe'") && said.contains("expected true or false, 1 or 0, yes or no, on or off"),
             "{said}"
         );
     }

@@ -11,9 +11,7 @@ const EVENTS: usize = 40;
 
 /// Hides rows of a table from a user, in a file of users.
 fn hidden(database: &str, table: &str, filter: &str) -> String {
-    format!(
-        "<databases><{database}><{table}><filter>{filter}</filter></{table}></{database}></databases>"
-    )
+    format!("<databases><{database}><{table}><filter>{filter}</filter></{table}></{database}></databases>")
 }
 
 /// A ClickHouse for a world, with one user `filtered` who sees of a table what a filter lets through.
@@ -27,12 +25,7 @@ async fn filtered(test: &str, table: &str, filter: &str) -> (World, Server) {
     (world, server)
 }
 
-const LOGIN: [&str; 4] = [
-    "--clickhouse-user",
-    "filtered",
-    "--clickhouse-password",
-    "pw",
-];
+const LOGIN: [&str; 4] = ["--clickhouse-user", "filtered", "--clickhouse-password", "pw"];
 
 /// What stands in the table, hidden or not.
 async fn stored(world: &World) -> usize {
@@ -48,9 +41,7 @@ async fn hold_and_go_on(test: &str, filter: &str, named: &str) {
     accept(&serve.address, &events(EVENTS)).await;
     let consume = world.consume(&LOGIN).await;
     consume.await_ready(503, named).await;
-    consume
-        .await_ready(503, "a row policy hides the others")
-        .await;
+    consume.await_ready(503, "a row policy hides the others").await;
     assert_eq!(stored(&world).await, EVENTS, "{filter}");
     // What comes meanwhile waits, and another process stores nothing again either.
     accept(&serve.address, &events(EVENTS)).await;
@@ -98,16 +89,10 @@ async fn migrate_touches_nothing_where_a_policy_hides_its_own_tables() {
         let everything = "SELECT name, toString(metadata_modification_time) FROM system.tables \
                           WHERE database = currentDatabase() ORDER BY name";
         let before = world.sql(everything).await;
-        for command in [
-            &["migrate"][..],
-            &["migrate", "drop-months", "--before", "2001-01"],
-        ] {
+        for command in [&["migrate"][..], &["migrate", "drop-months", "--before", "2001-01"]] {
             let line = world.refused(&[command, &LOGIN].concat()).await;
             assert!(line.contains("shows user filtered 0 of the "), "{line}");
-            assert!(
-                line.contains(&format!("rows of {table}: a row policy hides")),
-                "{line}"
-            );
+            assert!(line.contains(&format!("rows of {table}: a row policy hides")), "{line}");
         }
         assert_eq!(world.sql(everything).await, before, "{table}");
     }
@@ -119,24 +104,14 @@ async fn what_a_policy_hides_is_reported_by_nobody_as_the_whole() {
     let (world, _server) = filtered("policy_report", "events", &filter).await;
     let serve = world.serve_with(&LOGIN).await;
     let _consume = world.consume(&[]).await;
-    let other = event(
-        "6f1c1f2e-3d0b-4c5a-9b0e-2f4b8f3f7a09",
-        "serve",
-        "2024-02-29T12:00:00",
-    );
+    let other = event("6f1c1f2e-3d0b-4c5a-9b0e-2f4b8f3f7a09", "serve", "2024-02-29T12:00:00");
     accept(&serve.address, &events(3)).await;
     accept(&serve.address, &other).await;
     world.await_counted(4).await;
-    for command in [
-        &["report"][..],
-        &["report", "audit"],
-        &["report", "dead-letters"],
-    ] {
+    for command in [&["report"][..], &["report", "audit"], &["report", "dead-letters"]] {
         let line = world.refused(&[command, &LOGIN].concat()).await;
         assert!(
-            line.contains(
-                "shows user filtered 1 of the 4 rows of events: a row policy hides the others"
-            ),
+            line.contains("shows user filtered 1 of the 4 rows of events: a row policy hides the others"),
             "{line}"
         );
     }

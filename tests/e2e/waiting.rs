@@ -6,9 +6,7 @@ use crate::world::World;
 /// How often it said that it waits for this.
 fn waits(process: &Process, part: &str) -> usize {
     let said = process.said();
-    let lines = said
-        .lines()
-        .filter(|line| line.starts_with("waiting up to "));
+    let lines = said.lines().filter(|line| line.starts_with("waiting up to "));
     lines.filter(|line| line.contains(part)).count()
 }
 
@@ -54,12 +52,12 @@ async fn a_name_that_does_not_resolve_is_called_that() {
     }
     for (signal, code) in [("TERM", 143), ("INT", 130)] {
         let mut migrate = world.start("migrate", &["migrate", "--wait", "3600"]);
-        migrate.await_said("waiting up to 3600 s: cannot connect to clickhouse at nobody.invalid:9000: the name ").await;
+        migrate
+            .await_said("waiting up to 3600 s: cannot connect to clickhouse at nobody.invalid:9000: the name ")
+            .await;
         migrate.signal(signal);
         assert_eq!(migrate.ended().await.code(), Some(code));
-        migrate
-            .await_said(&format!("captcha: stopped by SIG{signal}"))
-            .await;
+        migrate.await_said(&format!("captcha: stopped by SIG{signal}")).await;
     }
 }
 
@@ -98,13 +96,11 @@ async fn what_no_wait_cures_ends_at_once() {
     )
     .await;
     world.migrate(&[]).await;
-    refused(
-        &["--partitions", "9"],
-        "the number of partitions is 4 and should be 9",
-    )
-    .await;
+    refused(&["--partitions", "9"], "the number of partitions is 4 and should be 9").await;
     refused(&["--repeat-window-records", "9"], "cannot become 9").await;
-    world.sql("ALTER TABLE migrations UPDATE checksum = 'other' WHERE version = 2 SETTINGS mutations_sync = 2").await;
+    world
+        .sql("ALTER TABLE migrations UPDATE checksum = 'other' WHERE version = 2 SETTINGS mutations_sync = 2")
+        .await;
     refused(&[], "migration V2__create_dead_letters.sql differs").await;
     world.sql("RENAME TABLE topics TO away").await;
     world

@@ -24,11 +24,7 @@ pub struct World {
 impl World {
     /// On the servers that all tests share.
     pub fn new(test: &str) -> World {
-        World::on(
-            test,
-            &shared("CAPTCHA_TEST_KAFKA"),
-            &shared("CAPTCHA_TEST_CLICKHOUSE"),
-        )
+        World::on(test, &shared("CAPTCHA_TEST_KAFKA"), &shared("CAPTCHA_TEST_CLICKHOUSE"))
     }
 
     /// On servers of the test's own.
@@ -123,13 +119,7 @@ impl World {
 
     /// The same, with more flags.
     pub async fn serve_with(&self, args: &[&str]) -> Process {
-        let ports = [
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--admin-listen",
-            "127.0.0.1:0",
-        ];
+        let ports = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
         let args = [&ports[..], args].concat();
         let mut process = self.start("serve", &args);
         process.await_addresses("serving").await;
@@ -163,9 +153,7 @@ impl World {
 
     /// The report as `captcha report` has it: (date, site, served, solved).
     pub async fn report(&self, args: &[&str]) -> Vec<(String, String, u64, u64)> {
-        let page = self
-            .ok(&[&["report", "--format", "json"], args].concat())
-            .await;
+        let page = self.ok(&[&["report", "--format", "json"], args].concat()).await;
         counters(&serde_json::from_str(&page).unwrap())
     }
 
@@ -203,10 +191,7 @@ impl World {
             password: password.to_string(),
             default_database: database.to_string(),
             // The driver reads nothing else, and ClickHouse 26.9 has another default.
-            settings: [["network_compression_method", "LZ4"]
-                .map(str::to_string)
-                .into()]
-            .into(),
+            settings: [["network_compression_method", "LZ4"].map(str::to_string).into()].into(),
             ..ClientOptions::default()
         };
         let first = self.clickhouse.split([',', ';']).next().unwrap();
@@ -236,8 +221,7 @@ impl World {
                 .await;
             let mut total = 0;
             for row in &rows {
-                let [head, spans, count, distinct] =
-                    [1, 2, 3, 4].map(|at| row[at].parse::<i64>().unwrap());
+                let [head, spans, count, distinct] = [1, 2, 3, 4].map(|at| row[at].parse::<i64>().unwrap());
                 assert_eq!((spans, count), (head, distinct), "partition {}: {rows:?}", row[0]);
                 total += head;
             }
@@ -249,10 +233,7 @@ impl World {
 
     /// A partition of the topic, to write and read by hand.
     pub async fn partition(&self, number: i32) -> PartitionClient {
-        let client = ClientBuilder::new(vec![self.kafka.clone()])
-            .build()
-            .await
-            .unwrap();
+        let client = ClientBuilder::new(vec![self.kafka.clone()]).build().await.unwrap();
         client
             .partition_client(self.name.as_str(), number, UnknownTopicHandling::Retry)
             .await
@@ -314,13 +295,8 @@ fn text(value: Value) -> String {
 
 /// Whether all events that were sent are counted. Never more.
 pub fn all_counted(counted: u64, events: u64) -> Result<(), String> {
-    assert!(
-        counted <= events,
-        "{counted} events counted, {events} were sent"
-    );
-    (counted == events)
-        .then_some(())
-        .ok_or(format!("{counted} are"))
+    assert!(counted <= events, "{counted} events counted, {events} were sent");
+    (counted == events).then_some(()).ok_or(format!("{counted} are"))
 }
 
 /// The rows of a report.

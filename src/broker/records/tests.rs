@@ -73,10 +73,7 @@ fn told(records: &[Record]) -> Vec<(i64, String)> {
         let value = value.map_or("none".into(), String::from);
         record.unread.clone().unwrap_or(value)
     };
-    records
-        .iter()
-        .map(|record| (record.offset, text(record)))
-        .collect()
+    records.iter().map(|record| (record.offset, text(record))).collect()
 }
 
 #[test]
@@ -87,10 +84,7 @@ fn what_real_clients_write_is_read() {
     let mut files = BTreeMap::new();
     for file in std::fs::read_dir(folder).unwrap() {
         let path = file.unwrap().path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "batches")
-        {
+        if path.extension().is_some_and(|extension| extension == "batches") {
             let name = path.file_stem().unwrap().to_str().unwrap().to_string();
             files.insert(name, std::fs::read(&path).unwrap());
         }
@@ -103,20 +97,12 @@ fn what_real_clients_write_is_read() {
             "java-transactions" => vec![(0, "kept"), (2, "aborted"), (4, "kept too")],
             _ => (0..).zip(five).collect(),
         };
-        let wanted: Vec<_> = wanted
-            .into_iter()
-            .map(|(at, text)| (at, text.to_string()))
-            .collect();
+        let wanted: Vec<_> = wanted.into_iter().map(|(at, text)| (at, text.to_string())).collect();
         assert_eq!(told(&records), wanted, "{name}");
-        let times: Vec<_> = records
-            .iter()
-            .map(|record| record.timestamp_millis)
-            .collect();
+        let times: Vec<_> = records.iter().map(|record| record.timestamp_millis).collect();
         let first = times[0];
         assert!(
-            times
-                .iter()
-                .all(|millis| (first..first + 60_000).contains(millis)),
+            times.iter().all(|millis| (first..first + 60_000).contains(millis)),
             "{name}: {times:?}"
         );
         // Of some bytes that changed, each is noticed, but for the offset and what the leader writes.
@@ -144,16 +130,10 @@ fn records_are_where_the_broker_counted_them() {
 fn what_was_compacted_away_is_a_hole() {
     let kept = [record(1, b"b"), record(4, b"e")].concat();
     let (records, next) = read(&batch(0, 5, 2, &kept), 0, Limits::DEFAULT);
-    assert_eq!(
-        told(&records),
-        [(101, "b".to_string()), (104, "e".to_string())]
-    );
+    assert_eq!(told(&records), [(101, "b".to_string()), (104, "e".to_string())]);
     assert_eq!(records[1].timestamp_millis, FIRST_MILLIS + 4);
     assert_eq!(next, 106);
-    assert_eq!(
-        read(&batch(0, 5, 0, b""), 0, Limits::DEFAULT),
-        (Vec::new(), 106)
-    );
+    assert_eq!(read(&batch(0, 5, 0, b""), 0, Limits::DEFAULT), (Vec::new(), 106));
     // More than there are offsets.
     assert_eq!(told(&all(&batch(0, 1, 3, &record(1, b"b")))).len(), 1);
     // Which offsets the rest has is not known.
@@ -181,11 +161,7 @@ fn what_cannot_be_read_is_handed_out_as_that() {
             [&good[..], b"\xff\xff\xff\xff\xff\xff"].concat(),
             "a number that does not end",
         ),
-        (
-            0,
-            [&good[..], b"\x10\0\0\0\x01\x50abc"].concat(),
-            "ends in the middle",
-        ),
+        (0, [&good[..], b"\x10\0\0\0\x01\x50abc"].concat(), "ends in the middle"),
         (1, gzip(&good), "ends in the middle"),
         (1, gzip(&good)[..20].to_vec(), ""),
         (2, b"no snappy".to_vec(), ""),
@@ -202,10 +178,7 @@ fn what_cannot_be_read_is_handed_out_as_that() {
             "{last}"
         );
         assert!(last.contains(why), "{last}");
-        assert_eq!(
-            (&records[2].value, records[2].timestamp_millis),
-            (&None, FIRST_MILLIS)
-        );
+        assert_eq!((&records[2].value, records[2].timestamp_millis), (&None, FIRST_MILLIS));
     }
     let negative = all(&batch(0, 5, -1, &good));
     assert_eq!(told(&negative)[0].0, 105);
@@ -224,9 +197,7 @@ fn a_codec_to_come_is_no_records_fault() {
 
 #[test]
 fn a_large_batch_comes_in_pieces() {
-    let records: Vec<_> = (0..50)
-        .flat_map(|number| record(number, &[b'x'; 100]))
-        .collect();
+    let records: Vec<_> = (0..50).flat_map(|number| record(number, &[b'x'; 100])).collect();
     let bytes = batch(1, 49, 50, &gzip(&records));
     let limits = Limits {
         records: 1_000,
@@ -247,9 +218,7 @@ fn a_large_batch_comes_in_pieces() {
 
 #[test]
 fn what_inflates_without_end_is_read_up_to_a_limit() {
-    let records: Vec<_> = (0..3)
-        .flat_map(|number| record(number, &[b'x'; 100_000]))
-        .collect();
+    let records: Vec<_> = (0..3).flat_map(|number| record(number, &[b'x'; 100_000])).collect();
     let bytes = batch(1, 2, 3, &gzip(&records));
     let limits = Limits {
         inflated: 150_000,
@@ -258,10 +227,7 @@ fn what_inflates_without_end_is_read_up_to_a_limit() {
     // Whoever begins later finds the same.
     for from in 0..3 {
         let (records, next) = read(&bytes, 100 + from, limits);
-        let unread: Vec<_> = records
-            .iter()
-            .map(|record| record.unread.is_some())
-            .collect();
+        let unread: Vec<_> = records.iter().map(|record| record.unread.is_some()).collect();
         assert_eq!(unread, [false, true, true][from as usize..]);
         assert!(
             told(&records)[2 - from as usize]
@@ -279,12 +245,7 @@ fn of_a_long_value_the_beginning_is_read() {
         let records = [record(0, &vec![b'x'; length]), record(1, b"after")].concat();
         let records = all(&batch(0, 1, 2, &records));
         assert_eq!(records[0].value.as_ref().map(Vec::len), Some(most));
-        assert_eq!(
-            records[0].unread.is_none(),
-            is_whole,
-            "{:?}",
-            records[0].unread
-        );
+        assert_eq!(records[0].unread.is_none(), is_whole, "{:?}", records[0].unread);
         assert_eq!(told(&records)[1], (101, "after".to_string()));
     }
 }
@@ -306,10 +267,7 @@ fn a_message_of_another_time_is_one_record() {
         let records = all(&message);
         assert_eq!(
             told(&records),
-            [(
-                7,
-                "a message in a format from before Kafka 0.11".to_string()
-            )]
+            [(7, "a message in a format from before Kafka 0.11".to_string())]
         );
         assert_eq!(records[0].timestamp_millis, i64::from(magic) * FIRST_MILLIS);
         assert_eq!(records[0].value.as_ref(), Some(&message));

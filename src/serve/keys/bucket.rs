@@ -148,12 +148,8 @@ mod tests {
     fn threads_share_one_bucket() {
         let (bucket, _) = bucket(1, 10_000, Unit::Events);
         let passed = std::thread::scope(|scope| {
-            let takers = [(); 4]
-                .map(|()| scope.spawn(|| (0..5_000).filter(|_| take(&bucket, 1).is_ok()).count()));
-            takers
-                .map(|taker| taker.join().unwrap())
-                .iter()
-                .sum::<usize>()
+            let takers = [(); 4].map(|()| scope.spawn(|| (0..5_000).filter(|_| take(&bucket, 1).is_ok()).count()));
+            takers.map(|taker| taker.join().unwrap()).iter().sum::<usize>()
         });
         assert_eq!(passed, 10_000);
     }

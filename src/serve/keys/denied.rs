@@ -38,28 +38,24 @@ impl Denied {
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Denied::Missing => {
-                f.write_str("no key; send the header authorization: Bearer captcha_ID_SECRET")
-            }
+            Denied::Missing => f.write_str("no key; send the header authorization: Bearer captcha_ID_SECRET"),
             Denied::MissingBoth => f.write_str(
                 "neither a key nor a client certificate; send the header authorization: Bearer captcha_ID_SECRET, or \
                  connect with a client certificate that the key file names",
             ),
-            Denied::Malformed => f.write_str(
-                "the authorization header holds no key; expected one, Bearer captcha_ID_SECRET",
-            ),
-            Denied::Unknown | Denied::WrongSecret => {
-                f.write_str("there is no such key; it may have been withdrawn")
+            Denied::Malformed => {
+                f.write_str("the authorization header holds no key; expected one, Bearer captcha_ID_SECRET")
             }
+            Denied::Unknown | Denied::WrongSecret => f.write_str("there is no such key; it may have been withdrawn"),
             Denied::Expired(expiry) => {
                 write!(f, "this key expired at {expiry} (UTC); ask for a new one")
             }
-            Denied::CertificateUnknown => f.write_str(
-                "the key file does not name this client certificate; it may have been withdrawn",
-            ),
-            Denied::CertificateInvalid => f.write_str(
-                "the client certificate of this connection is not valid any more; connect with a new one",
-            ),
+            Denied::CertificateUnknown => {
+                f.write_str("the key file does not name this client certificate; it may have been withdrawn")
+            }
+            Denied::CertificateInvalid => {
+                f.write_str("the client certificate of this connection is not valid any more; connect with a new one")
+            }
         }
     }
 }

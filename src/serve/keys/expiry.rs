@@ -22,15 +22,11 @@ impl Expiry {
         let date = date.map(|date| date.and_time(NaiveTime::MIN));
         let time = NaiveDateTime::parse_from_str(text, FORMAT);
         // chrono takes signs, blanks and fewer digits too.
-        let date = date
-            .ok()
-            .filter(|date| date.format(DATE_FORMAT).to_string() == text);
-        let time = time
-            .ok()
-            .filter(|time| time.format(FORMAT).to_string() == text);
-        date.or(time).map(|moment| Expiry(moment.and_utc())).ok_or(
-            "an expiry is a date such as 2027-01-31, or a time in UTC such as 2027-01-31T18:00:00Z",
-        )
+        let date = date.ok().filter(|date| date.format(DATE_FORMAT).to_string() == text);
+        let time = time.ok().filter(|time| time.format(FORMAT).to_string() == text);
+        date.or(time)
+            .map(|moment| Expiry(moment.and_utc()))
+            .ok_or("an expiry is a date such as 2027-01-31, or a time in UTC such as 2027-01-31T18:00:00Z")
     }
 
     /// Whether it has come.

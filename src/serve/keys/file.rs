@@ -112,9 +112,7 @@ fn parse_line(line: &[u8]) -> Result<Option<Entry>, String> {
 }
 
 /// What a key may do at most, and until when.
-fn parse_terms<'a>(
-    words: impl Iterator<Item = &'a str>,
-) -> Result<(Option<Rate>, Option<Expiry>), String> {
+fn parse_terms<'a>(words: impl Iterator<Item = &'a str>) -> Result<(Option<Rate>, Option<Expiry>), String> {
     let (mut rate, mut burst, mut expires) = (None, None, None);
     for word in words {
         match word.split_once('=') {
@@ -122,10 +120,7 @@ fn parse_terms<'a>(
             Some((name @ "burst", number)) => set(name, parse_number(name, number)?, &mut burst)?,
             Some((name @ "expires", time)) => set(name, Expiry::parse(time)?, &mut expires)?,
             _ => {
-                return Err(
-                    "an unknown word after the hash; expected rate=N, burst=N or expires=TIME"
-                        .to_string(),
-                );
+                return Err("an unknown word after the hash; expected rate=N, burst=N or expires=TIME".to_string());
             }
         }
     }
@@ -204,10 +199,7 @@ mod tests {
             (format!("k3y write * {other}"), "line 3: an ID has 4 to 32"),
             (format!("K3Y2 write * {other}"), "line 3: an ID has"),
             (format!("k3-2 write * {other}"), "line 3: an ID has"),
-            (
-                format!("{} read * {other}", "k".repeat(33)),
-                "line 3: an ID has",
-            ),
+            (format!("{} read * {other}", "k".repeat(33)), "line 3: an ID has"),
             ("k3y2".to_string(), "line 3: no role"),
             (format!("k3y2 admin * {other}"), "line 3: no role"),
             (format!("k3y2 write,read * {other}"), "line 3: no role"),
@@ -217,62 +209,20 @@ mod tests {
             (format!("k3y2 write * {}", &other[7..]), "line 3: no hash"),
             (format!("k3y2 write * {}", &other[..70]), "line 3: no hash"),
             (format!("k3y2 write * {other}2"), "line 3: no hash"),
-            (
-                format!("k3y2 write * {}", other.replace('2', "A")),
-                "line 3: no hash",
-            ),
-            (
-                format!("k3y2 write {SITE},7 {other}"),
-                "line 3: site 2 is no UUID",
-            ),
-            (
-                format!("k3y2 write *,{SITE} {other}"),
-                "line 3: site 1 is no UUID",
-            ),
-            (
-                format!("k3y2 write * {other} 100"),
-                "line 3: an unknown word",
-            ),
-            (
-                format!("k3y2 write * {other} Rate=1"),
-                "line 3: an unknown word",
-            ),
-            (
-                format!("k3y2 write * {other} rate=0"),
-                "line 3: rate must be 1 to",
-            ),
-            (
-                format!("k3y2 write * {other} rate=1000001"),
-                "line 3: rate must be",
-            ),
-            (
-                format!("k3y2 write * {other} rate=1 burst=0"),
-                "line 3: burst must be",
-            ),
-            (
-                format!("k3y2 write * {other} rate=+1"),
-                "line 3: rate is no number",
-            ),
-            (
-                format!("k3y2 write * {other} rate="),
-                "line 3: rate is no number",
-            ),
-            (
-                format!("k3y2 write * {other} rate=1.5"),
-                "line 3: rate is no number",
-            ),
-            (
-                format!("k3y2 write * {other} rate=4294967296"),
-                "line 3: rate is no",
-            ),
-            (
-                format!("k3y2 write * {other} rate=1 rate=1"),
-                "line 3: rate twice",
-            ),
-            (
-                format!("k3y2 write * {other} burst=1"),
-                "line 3: a burst without",
-            ),
+            (format!("k3y2 write * {}", other.replace('2', "A")), "line 3: no hash"),
+            (format!("k3y2 write {SITE},7 {other}"), "line 3: site 2 is no UUID"),
+            (format!("k3y2 write *,{SITE} {other}"), "line 3: site 1 is no UUID"),
+            (format!("k3y2 write * {other} 100"), "line 3: an unknown word"),
+            (format!("k3y2 write * {other} Rate=1"), "line 3: an unknown word"),
+            (format!("k3y2 write * {other} rate=0"), "line 3: rate must be 1 to"),
+            (format!("k3y2 write * {other} rate=1000001"), "line 3: rate must be"),
+            (format!("k3y2 write * {other} rate=1 burst=0"), "line 3: burst must be"),
+            (format!("k3y2 write * {other} rate=+1"), "line 3: rate is no number"),
+            (format!("k3y2 write * {other} rate="), "line 3: rate is no number"),
+            (format!("k3y2 write * {other} rate=1.5"), "line 3: rate is no number"),
+            (format!("k3y2 write * {other} rate=4294967296"), "line 3: rate is no"),
+            (format!("k3y2 write * {other} rate=1 rate=1"), "line 3: rate twice"),
+            (format!("k3y2 write * {other} burst=1"), "line 3: a burst without"),
             (
                 format!("k3y2 write * {other} expires=2027-02-29"),
                 "line 3: an expiry is a date",
@@ -281,22 +231,13 @@ mod tests {
                 format!("k3y2 write * {other} expires=2027-01-31 expires=2027-01-31"),
                 "line 3: expires twice",
             ),
-            (
-                format!("k3y1 write * {other}"),
-                "line 3: the ID of line 1 again",
-            ),
-            (
-                format!("k3y2 write * {}", hash('1')),
-                "line 3: the hash of line 1",
-            ),
+            (format!("k3y1 write * {other}"), "line 3: the ID of line 1 again"),
+            (format!("k3y2 write * {}", hash('1')), "line 3: the hash of line 1"),
             (
                 "k3y2 write * cert:*.example".to_string(),
                 "line 3: a certificate is named by",
             ),
-            (
-                "k3y2 write * cert:".to_string(),
-                "line 3: a certificate is named by",
-            ),
+            ("k3y2 write * cert:".to_string(), "line 3: a certificate is named by"),
         ] {
             let said = with(line.clone());
             assert!(said.starts_with(reason), "{line}: {said}");
@@ -318,21 +259,14 @@ mod tests {
             ]
         );
         let again = refusal(&format!("{file}\nk3y4 read * cert:SHOP.example"));
-        assert_eq!(
-            again,
-            "line 4: the certificate of line 2 again, for the same role"
-        );
+        assert_eq!(again, "line 4: the certificate of line 2 again, for the same role");
     }
 
     #[test]
     fn a_key_in_the_file_is_refused_and_not_repeated() {
         let key = make().unwrap();
         let secret = key.rsplit('_').next().unwrap();
-        for line in [
-            key.clone(),
-            format!("k3y1 write * {key}"),
-            format!("# {key}"),
-        ] {
+        for line in [key.clone(), format!("k3y1 write * {key}"), format!("# {key}")] {
             let said = refusal(&line);
             assert!(said.contains("here is a key itself"), "{said}");
             assert!(!said.contains(secret), "{said}");
@@ -355,14 +289,12 @@ mod tests {
     fn entry() -> impl Strategy<Value = Entry> {
         let sites = prop_oneof![
             Just(Sites::All),
-            prop::collection::hash_set(any::<u128>().prop_map(Uuid::from_u128), 1..5)
-                .prop_map(Sites::Only),
+            prop::collection::hash_set(any::<u128>().prop_map(Uuid::from_u128), 1..5).prop_map(Sites::Only),
         ];
         let rate = prop::option::of((1..=RATE_MAX, prop::option::of(1..=BURST_MAX)));
         let role = prop_oneof![Just(Role::Write), Just(Role::Read)];
         let expires = prop::option::of("20[0-9]{2}-[01][1-2]-[0-2][1-8](T[01][0-9]:30:00Z)?");
-        let credential =
-            "sha256:[0-9a-f]{64}|cert:[a-z]{6,9}[.][a-z]{6,9}|cert:spiffe://[A-Za-z/]{8,30}";
+        let credential = "sha256:[0-9a-f]{64}|cert:[a-z]{6,9}[.][a-z]{6,9}|cert:spiffe://[A-Za-z/]{8,30}";
         let words = ("[a-z0-9]{4,32}", role, sites, credential, rate, expires);
         words.prop_map(|(id, role, sites, credential, rate, expires)| Entry {
             id,

@@ -103,22 +103,12 @@ impl Keyring {
     ///
     /// # Errors
     /// [`Denied`].
-    pub fn identify_certificate(
-        &self,
-        names: &[CertificateName],
-        role: Role,
-    ) -> Result<Arc<Key>, Denied> {
+    pub fn identify_certificate(&self, names: &[CertificateName], role: Role) -> Result<Arc<Key>, Denied> {
         let keys = self.keys.borrow();
-        let found = names
-            .iter()
-            .filter_map(|name| keys.by_certificate.get(name));
+        let found = names.iter().filter_map(|name| keys.by_certificate.get(name));
         let found: Vec<_> = found.flatten().collect();
         let of_role = found.iter().find(|key| key.role() == role);
-        let key = Arc::clone(
-            of_role
-                .or(found.first())
-                .ok_or(Denied::CertificateUnknown)?,
-        );
+        let key = Arc::clone(of_role.or(found.first()).ok_or(Denied::CertificateUnknown)?);
         key.use_at(Utc::now())?;
         Ok(key)
     }
@@ -174,9 +164,7 @@ impl Keys {
             Arc::new(Key::new(entry, before, share))
         });
         let all: Arc<[Arc<Key>]> = keys.collect();
-        let by_id = all
-            .iter()
-            .map(|key| (key.id().to_string(), Arc::clone(key)));
+        let by_id = all.iter().map(|key| (key.id().to_string(), Arc::clone(key)));
         let mut by_certificate = HashMap::<_, Vec<_>>::new();
         for key in &*all {
             if let Some(name) = key.entry.credential.certificate() {
@@ -274,9 +262,7 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_taken_is_an_error_at_start() {
-        let missing = Keyring::open("/nowhere/keys".into(), whole())
-            .err()
-            .unwrap();
+        let missing = Keyring::open("/nowhere/keys".into(), whole()).err().unwrap();
         assert_eq!(
             format!("{missing:#}"),
             "cannot take the keys of /nowhere/keys: no such file or directory (os error 2)"
@@ -335,10 +321,7 @@ mod tests {
         write(line(&other, ""));
         looked().await;
         assert!(sightings.is_taken());
-        assert_eq!(
-            keyring.identify(&bearing(&one)).err(),
-            Some(Denied::Unknown)
-        );
+        assert_eq!(keyring.identify(&bearing(&one)).err(), Some(Denied::Unknown));
         assert!(keyring.renewed(&first).is_err());
 
         write(String::new());

@@ -59,9 +59,7 @@ impl Rate {
     /// What one of several processes grants of it: together never more than all of it, but where it is less than one for
     /// each.
     pub fn share(self, share: RateShare) -> Rate {
-        let divided = |number: NonZeroU32| {
-            NonZeroU32::new(number.get() / share.0.get()).unwrap_or(NonZeroU32::MIN)
-        };
+        let divided = |number: NonZeroU32| NonZeroU32::new(number.get() / share.0.get()).unwrap_or(NonZeroU32::MIN);
         Rate {
             per_second: divided(self.per_second),
             burst: divided(self.burst),
@@ -96,11 +94,9 @@ impl RateShare {
     pub fn parse(text: &str) -> Result<RateShare, String> {
         let parts = text.strip_prefix("1/").and_then(|parts| parts.parse().ok());
         let parts = parts.filter(|parts: &NonZeroU32| parts.get() <= SHARES_MAX);
-        parts.map(RateShare).ok_or_else(|| {
-            format!(
-                "expected 1/N with N the number of serve processes, 1 to {SHARES_MAX}, such as 1/3"
-            )
-        })
+        parts
+            .map(RateShare)
+            .ok_or_else(|| format!("expected 1/N with N the number of serve processes, 1 to {SHARES_MAX}, such as 1/3"))
     }
 }
 
@@ -230,19 +226,13 @@ mod tests {
         );
         assert_eq!(
             rendered(&state(5, 5, Unit::Requests, 0)),
-            [
-                r#""requests";q=5;w=1;captcha-burst=5"#,
-                r#""requests";r=0;t=1"#
-            ]
+            [r#""requests";q=5;w=1;captcha-burst=5"#, r#""requests";r=0;t=1"#]
         );
     }
 
     #[test]
     fn rates_have_bounds_and_the_burst_is_the_rate_unless_said() {
-        assert_eq!(
-            Rate::new(7, None).unwrap().to_string(),
-            "rate=7 burst=7".to_string()
-        );
+        assert_eq!(Rate::new(7, None).unwrap().to_string(), "rate=7 burst=7".to_string());
         assert_eq!(Rate::new(0, None).unwrap_err(), "rate must be 1 to 1000000");
         assert!(Rate::new(RATE_MAX, Some(BURST_MAX)).is_ok());
         assert!(Rate::new(RATE_MAX + 1, None).is_err());

@@ -10,10 +10,7 @@ use crate::store::SITE_IDS_MAX;
 /// Sites of one key. Its reports name all of them to ClickHouse, 40 bytes each.
 const SITES_MAX: usize = 5_000;
 
-const _: () = assert!(
-    SITES_MAX <= SITE_IDS_MAX,
-    "a key reads the report of all its sites"
-);
+const _: () = assert!(SITES_MAX <= SITE_IDS_MAX, "a key reads the report of all its sites");
 
 /// The sites that a key is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,9 +31,7 @@ impl Sites {
             return Ok(Sites::All);
         }
         if text.split(',').count() > SITES_MAX {
-            return Err(format!(
-                "more than {SITES_MAX} sites; make several keys, or one for *"
-            ));
+            return Err(format!("more than {SITES_MAX} sites; make several keys, or one for *"));
         }
         let sites = text.split(',').enumerate().map(|(index, site)| {
             Uuid::try_parse(site.trim()).map_err(|_| {

@@ -82,9 +82,7 @@ impl Hash {
             return None;
         }
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = pair
-                .iter()
-                .fold(0, |byte, digit| byte << 4 | nibble(*digit));
+            *byte = pair.iter().fold(0, |byte, digit| byte << 4 | nibble(*digit));
         }
         Some(Hash(bytes))
     }
@@ -132,10 +130,7 @@ mod tests {
     #[test]
     fn a_new_key_is_a_key_and_never_the_same() {
         let (one, other) = (make().unwrap(), make().unwrap());
-        let (one, other) = (
-            KeyText::parse(&one).unwrap(),
-            KeyText::parse(&other).unwrap(),
-        );
+        let (one, other) = (KeyText::parse(&one).unwrap(), KeyText::parse(&other).unwrap());
         assert_ne!(one.id(), other.id());
         assert_eq!(one.id().len(), 12);
         assert!(!one.hash().is_same(&other.hash()));
@@ -184,10 +179,7 @@ mod tests {
         for index in 7..text.len() {
             let mut other = text.clone();
             other.replace_range(index..=index, "1");
-            assert!(
-                !Hash::parse(&other).unwrap().is_same(&Hash::NONE),
-                "{other}"
-            );
+            assert!(!Hash::parse(&other).unwrap().is_same(&Hash::NONE), "{other}");
             other.replace_range(index..=index, "A");
             assert!(Hash::parse(&other).is_none(), "{other}");
         }

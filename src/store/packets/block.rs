@@ -61,9 +61,7 @@ impl Shape {
             b"Array(String)" => Shape::Array,
             _ => {
                 let name: String = String::from_utf8_lossy(name).chars().take(50).collect();
-                return Err(refused(format!(
-                    "a column of type {name:?}, which was not asked for"
-                )));
+                return Err(refused(format!("a column of type {name:?}, which was not asked for")));
             }
         })
     }
@@ -207,8 +205,7 @@ impl<R: AsyncRead + Unpin> Block<'_, R> {
             count -= self.left();
             self.inflate().await?;
         }
-        self.plain
-            .set_position(self.plain.position() + count as u64);
+        self.plain.set_position(self.plain.position() + count as u64);
         Ok(())
     }
 
@@ -218,10 +215,7 @@ impl<R: AsyncRead + Unpin> Block<'_, R> {
 
     /// Replaces what was read by the next frame.
     async fn inflate(&mut self) -> io::Result<()> {
-        let header = self
-            .packets
-            .bytes(FRAME_CHECKSUM_BYTES + FRAME_HEADER_BYTES)
-            .await?;
+        let header = self.packets.bytes(FRAME_CHECKSUM_BYTES + FRAME_HEADER_BYTES).await?;
         let header = &header[FRAME_CHECKSUM_BYTES..];
         let [method, size @ .., b0, b1, b2, b3] = header else {
             return Err(io::ErrorKind::UnexpectedEof.into());

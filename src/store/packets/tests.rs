@@ -62,10 +62,7 @@ async fn answered(answer: Vec<u8>) -> String {
             stream.write_all(said).await.unwrap();
         }
         let mut question = Vec::new();
-        while !question
-            .windows(QUESTION.len())
-            .any(|part| part == QUESTION.as_bytes())
-        {
+        while !question.windows(QUESTION.len()).any(|part| part == QUESTION.as_bytes()) {
             assert!(stream.read_buf(&mut question).await.unwrap() > 0);
         }
         let _ = stream.write_all(&answer).await;
@@ -102,11 +99,7 @@ async fn a_server_that_lies_ends_its_connection_and_not_the_process() {
             "a column of type \"Array(Array(",
         ),
         (
-            data(&block(
-                1,
-                1,
-                &[text("x"), text("String"), integer(1 << 29)].concat(),
-            )),
+            data(&block(1, 1, &[text("x"), text("String"), integer(1 << 29)].concat())),
             "a block of more than 134217728 bytes in a value",
         ),
         (frame, "a frame of 1073741824 for 0 bytes"),

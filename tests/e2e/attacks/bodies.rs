@@ -8,8 +8,7 @@ use tokio::net::TcpStream;
 use super::{Siege, connections, pour, status, to_the_end};
 use crate::coding::gzip;
 
-const HEAD: &str =
-    "POST /v1/events HTTP/1.1\r\nhost: captcha\r\ncontent-type: application/json\r\n";
+const HEAD: &str = "POST /v1/events HTTP/1.1\r\nhost: captcha\r\ncontent-type: application/json\r\n";
 
 /// Bombs at once.
 const BOMBS: usize = 200;
@@ -25,10 +24,7 @@ async fn send(address: &str, headers: &str, body: &[u8]) -> TcpStream {
 async fn bombard(name: &'static str, coding: &str, bomb: Vec<u8>) {
     let flags = ["--memory-bytes-max", "33554432"];
     let siege = Siege::begin(name, &flags, true).await;
-    let headers = format!(
-        "content-encoding: {coding}\r\ncontent-length: {}\r\n",
-        bomb.len()
-    );
+    let headers = format!("content-encoding: {coding}\r\ncontent-length: {}\r\n", bomb.len());
     for _ in 0..3 {
         let mut streams = Vec::new();
         for _ in 0..BOMBS {
@@ -45,9 +41,7 @@ async fn bombard(name: &'static str, coding: &str, bomb: Vec<u8>) {
         }
     }
     // Two at a time, each with a window and a buffer that doubles; the allocator keeps what was freed for a second.
-    siege
-        .end(160, "--inflated-bytes-max, --memory-bytes-max")
-        .await;
+    siege.end(160, "--inflated-bytes-max, --memory-bytes-max").await;
 }
 
 #[tokio::test]
@@ -71,12 +65,7 @@ async fn zstd_bombs_with_the_largest_window() {
     let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
     encoder.window_log(23).unwrap();
     encoder.write_all(&vec![b' '; 64 << 20]).unwrap();
-    bombard(
-        "600 zstd bombs, windows of 8 MiB",
-        "zstd",
-        encoder.finish().unwrap(),
-    )
-    .await;
+    bombard("600 zstd bombs, windows of 8 MiB", "zstd", encoder.finish().unwrap()).await;
 }
 
 #[tokio::test]
@@ -122,9 +111,7 @@ async fn bodies_that_are_held_back() {
             String::from_utf8_lossy(&came)
         );
     }
-    siege
-        .end(2 * 32, "--memory-bytes-max, --body-seconds")
-        .await;
+    siege.end(2 * 32, "--memory-bytes-max, --body-seconds").await;
 }
 
 #[tokio::test]

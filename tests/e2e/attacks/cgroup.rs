@@ -33,10 +33,7 @@ impl Cgroup {
         match cgroup.set_up(pid) {
             Ok(()) => Some(cgroup),
             Err(err) => {
-                println!(
-                    "without a limit on memory: {}: {err}",
-                    cgroup.folder.display()
-                );
+                println!("without a limit on memory: {}: {err}", cgroup.folder.display());
                 None
             }
         }

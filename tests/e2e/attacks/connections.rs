@@ -26,12 +26,7 @@ async fn heads_that_come_byte_by_byte() {
     // Long enough for a slow machine to open them all before the first is given up: what is measured is all at once.
     let siege = Siege::begin("5,000 heads, byte by byte", &["--head-seconds", "30"], true).await;
     let count = connections(5_000);
-    let streams = open(
-        &siege.serve.address,
-        count,
-        b"POST /v1/events HTTP/1.1\r\nx: ",
-    )
-    .await;
+    let streams = open(&siege.serve.address, count, b"POST /v1/events HTTP/1.1\r\nx: ").await;
     while siege.refused("head late").await < count as f64 {
         for stream in &streams {
             let _ = stream.try_write(b"y");
@@ -95,18 +90,10 @@ async fn more_connections_than_there_may_be() {
 #[ignore = "minutes: make attacks"]
 async fn heads_without_end() {
     let siege = Siege::begin("500 heads without end", &[], true).await;
-    for head in [
-        &b"GET /v1/ HTTP/1.1\r\n"[..],
-        b"GET /",
-        b"GET /v1/ HTTP/1.1\r\nx: ",
-    ] {
+    for head in [&b"GET /v1/ HTTP/1.1\r\n"[..], b"GET /", b"GET /v1/ HTTP/1.1\r\nx: "] {
         let streams = open(&siege.serve.address, 500, head).await;
         // Headers, a target, a value.
-        let more = if head.ends_with(b"\n") {
-            "x: y\r\n"
-        } else {
-            "yyyyyy"
-        };
+        let more = if head.ends_with(b"\n") { "x: y\r\n" } else { "yyyyyy" };
         let more = more.repeat(1_000).into_bytes();
         let poured: Vec<_> = streams
             .into_iter()
@@ -147,9 +134,6 @@ async fn requests_whose_answers_are_not_read() {
     siege.await_bystander().await;
     drop(streams);
     siege
-        .end(
-            60,
-            &format!("TCP's own window, after {} MB of requests", sent >> 20),
-        )
+        .end(60, &format!("TCP's own window, after {} MB of requests", sent >> 20))
         .await;
 }

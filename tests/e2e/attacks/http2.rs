@@ -219,10 +219,7 @@ async fn streams_that_are_reset_at_once() {
     })
     .await;
     siege
-        .end(
-            60,
-            &format!("the library's limit of resets, GOAWAY {error}"),
-        )
+        .end(60, &format!("the library's limit of resets, GOAWAY {error}"))
         .await;
 }
 
@@ -242,9 +239,7 @@ async fn heads_that_go_on_for_ever() {
         })
     })
     .await;
-    siege
-        .end(60, &format!("--head-bytes-max, GOAWAY {error}"))
-        .await;
+    siege.end(60, &format!("--head-bytes-max, GOAWAY {error}")).await;
 }
 
 #[tokio::test]
@@ -263,10 +258,7 @@ async fn heads_that_go_on_for_ever_with_nothing() {
     })
     .await;
     siege
-        .end(
-            60,
-            &format!("the library's limit of frames, GOAWAY {error}"),
-        )
+        .end(60, &format!("the library's limit of frames, GOAWAY {error}"))
         .await;
 }
 
@@ -334,13 +326,7 @@ async fn pings_whose_answers_are_not_read() {
 #[ignore = "minutes: make attacks"]
 async fn settings_whose_answers_are_not_read() {
     let settings = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff]).repeat(1_000);
-    unread(
-        "HTTP/2: SETTINGS flood, unread",
-        settings,
-        60,
-        "TCP's own window",
-    )
-    .await;
+    unread("HTTP/2: SETTINGS flood, unread", settings, 60, "TCP's own window").await;
 }
 
 #[tokio::test]
@@ -399,9 +385,7 @@ async fn bodies_on_every_stream_that_never_end() {
         let mut stream = connect(&siege.serve.address, &[]).await;
         for number in 0..100 {
             let id = 2 * number + 1;
-            let _ = stream
-                .write_all(&frame(HEADERS, END_HEADERS, id, &post()))
-                .await;
+            let _ = stream.write_all(&frame(HEADERS, END_HEADERS, id, &post())).await;
             let _ = stream.write_all(&frame(DATA, 0, id, &[b' '; 100])).await;
         }
         streams.push(stream);
@@ -484,9 +468,7 @@ async fn abusive_connections_leave_few_lines_in_the_log() {
         let head = frame(HEADERS, END_STREAM | END_HEADERS, stream, &get());
         [head, frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())].concat()
     };
-    let resets: Vec<u8> = (0..2_000)
-        .flat_map(|number| reset(2 * number + 1))
-        .collect();
+    let resets: Vec<u8> = (0..2_000).flat_map(|number| reset(2 * number + 1)).collect();
     for _ in 0..ABUSIVE {
         let mut stream = connect(&serve.address, &[]).await;
         let _ = stream.write_all(&resets).await;
@@ -496,9 +478,7 @@ async fn abusive_connections_leave_few_lines_in_the_log() {
     let broken = "captcha_connections_refused_total{reason=\"broken\"}";
     crate::process::eventually("every connection to be counted", async || {
         let count = serve.metric(broken).await;
-        (count >= ABUSIVE as f64)
-            .then_some(())
-            .ok_or(count.to_string())
+        (count >= ABUSIVE as f64).then_some(()).ok_or(count.to_string())
     })
     .await;
     let said = serve.said();

@@ -60,9 +60,8 @@ fn open(held: &mut Held, source: u8, address: &str, count: usize, bytes: Vec<u8>
 }
 
 fn post(headers: &str, body: &[u8]) -> Vec<u8> {
-    let head = format!(
-        "POST /v1/events HTTP/1.1\r\nhost: captcha\r\ncontent-type: application/json\r\n{headers}\r\n\r\n"
-    );
+    let head =
+        format!("POST /v1/events HTTP/1.1\r\nhost: captcha\r\ncontent-type: application/json\r\n{headers}\r\n\r\n");
     [head.as_bytes(), body].concat()
 }
 
@@ -97,13 +96,7 @@ async fn all_at_once(name: &'static str, from: From) {
     let slow_head = b"POST /v1/events HTTP/1.1\r\nx: ".to_vec();
     for number in 0..4 {
         let count = connections(7_900) / 4;
-        open(
-            &mut held,
-            from.address(number),
-            address,
-            count,
-            slow_head.clone(),
-        );
+        open(&mut held, from.address(number), address, count, slow_head.clone());
     }
     let no_window = http2::hello(&http2::NO_WINDOW);
     let unread: Vec<u8> = (0..100).flat_map(http2::get_stream).collect();
@@ -112,34 +105,15 @@ async fn all_at_once(name: &'static str, from: From) {
     open(&mut held, from.address(5), address, 64, half_a_message());
     let slow_body = post("content-length: 1000001", &vec![b' '; 1_000_000]);
     open(&mut held, from.address(6), address, 200, slow_body);
-    let slow_bodies = [
-        http2::hello(&[]),
-        (0..100).flat_map(http2::begun_stream).collect(),
-    ]
-    .concat();
+    let slow_bodies = [http2::hello(&[]), (0..100).flat_map(http2::begun_stream).collect()].concat();
     open(&mut held, from.address(7), address, 170, slow_bodies);
-    let documents =
-        b"GET /v1/docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: captcha\r\n\r\n".repeat(20);
+    let documents = b"GET /v1/docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: captcha\r\n\r\n".repeat(20);
     open(&mut held, from.address(8), address, 300, documents);
     let bomb = gzip(&vec![b' '; 1 << 20]).repeat(64);
     let headers = format!("content-encoding: gzip\r\ncontent-length: {}", bomb.len());
-    open(
-        &mut held,
-        from.address(9),
-        address,
-        100,
-        post(&headers, &bomb),
-    );
-    open(
-        &mut held,
-        from.address(10),
-        address,
-        100,
-        GET.repeat(10_000),
-    );
-    let heads: Vec<u8> = (0..100)
-        .flat_map(http2::begun_stream_with_large_head)
-        .collect();
+    open(&mut held, from.address(9), address, 100, post(&headers, &bomb));
+    open(&mut held, from.address(10), address, 100, GET.repeat(10_000));
+    let heads: Vec<u8> = (0..100).flat_map(http2::begun_stream_with_large_head).collect();
     let heads = [http2::hello(&[]), heads].concat();
     open(&mut held, from.address(11), address, 140, heads);
     withstand(siege, held).await;

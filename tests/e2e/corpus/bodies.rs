@@ -10,9 +10,7 @@ fn lines(file: &str) -> impl Iterator<Item = &'static str> {
 /// The cases of a file whose lines are `VERDICT | BODY`.
 pub fn cases(file: &str, content_type: &str) -> Vec<Case> {
     let case = |line: &str| {
-        let (verdict, body) = line
-            .split_once(" | ")
-            .unwrap_or_else(|| panic!("{file}: {line}"));
+        let (verdict, body) = line.split_once(" | ").unwrap_or_else(|| panic!("{file}: {line}"));
         body_case(&format!("{file}: {line}"), content_type, body, verdict)
     };
     lines(file).map(case).collect()

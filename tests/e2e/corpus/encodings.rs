@@ -123,22 +123,16 @@ fn odd() -> Vec<Row> {
         good("gzip in capitals", "GZIP", gzip),
         good("an old name of gzip", "x-gzip", gzip),
         good("gzip and nothing", "identity, gzip", gzip),
-        good("two members", "gzip", |event| {
-            halves(gzip, event, Vec::new())
-        }),
+        good("two members", "gzip", |event| halves(gzip, event, Vec::new())),
         good("an empty member between", "gzip", |event| {
             halves(gzip, event, gzip(b""))
         }),
         good("zstd", "zstd", zstd),
-        good("two frames", "zstd", |event| {
-            halves(zstd, event, Vec::new())
-        }),
+        good("two frames", "zstd", |event| halves(zstd, event, Vec::new())),
         good("a skippable frame between", "zstd", |event| {
             halves(zstd, event, skippable.to_vec())
         }),
-        good("a window of 8 MiB", "zstd", |event| {
-            zstd_with_window(event, 23)
-        }),
+        good("a window of 8 MiB", "zstd", |event| zstd_with_window(event, 23)),
     ]
 }
 
@@ -165,29 +159,13 @@ fn broken() -> Vec<Row> {
         ("gzip without its sum and size", "gzip", cut(&gz, 8)),
         ("gzip cut in the middle", "gzip", cut(&gz, end / 2)),
         ("only the first bytes of gzip", "gzip", gz[..4].to_vec()),
-        (
-            "gzip with a wrong sum",
-            "gzip",
-            with(end - 8, gz[end - 8] ^ 1),
-        ),
-        (
-            "gzip with a wrong size",
-            "gzip",
-            with(end - 4, gz[end - 4] ^ 1),
-        ),
+        ("gzip with a wrong sum", "gzip", with(end - 8, gz[end - 8] ^ 1)),
+        ("gzip with a wrong size", "gzip", with(end - 4, gz[end - 4] ^ 1)),
         ("gzip of another method", "gzip", with(2, 7)),
         ("gzip with flags that mean nothing", "gzip", with(3, 0xe0)),
         ("gzip with a name that has no end", "gzip", with(3, 0x08)),
-        (
-            "gzip with an extra field that is not there",
-            "gzip",
-            with(3, 0x04),
-        ),
-        (
-            "gzip with a sum of its head that is wrong",
-            "gzip",
-            with(3, 0x02),
-        ),
+        ("gzip with an extra field that is not there", "gzip", with(3, 0x04)),
+        ("gzip with a sum of its head that is wrong", "gzip", with(3, 0x02)),
         ("gzip and garbage", "gzip", and(b"garbage")),
         ("gzip and zeros, as tar pads it", "gzip", and(&[0; 512])),
         ("gzip and an event in the clear", "gzip", and(&evil)),
@@ -201,8 +179,7 @@ fn broken() -> Vec<Row> {
         ),
         ("zstd of an old version", "zstd", with_byte(zst, 0, 0x27)),
     ];
-    rows.map(|(name, coding, body)| bad(name, coding, body, "400"))
-        .into()
+    rows.map(|(name, coding, body)| bad(name, coding, body, "400")).into()
 }
 
 /// Each inflates to more than the 4 MiB that a body may have.
@@ -212,25 +189,12 @@ fn bombs() -> Vec<Row> {
     let large = mebibyte.repeat(8);
     let rows = [
         ("a gzip bomb", "gzip", gzip(&large)),
-        (
-            "a gzip bomb of many members",
-            "gzip",
-            gzip(&mebibyte).repeat(8),
-        ),
+        ("a gzip bomb of many members", "gzip", gzip(&mebibyte).repeat(8)),
         ("a zstd bomb", "zstd", zstd(&large)),
-        (
-            "a zstd bomb of many frames",
-            "zstd",
-            zstd(&mebibyte).repeat(8),
-        ),
-        (
-            "a zstd bomb of an event",
-            "zstd",
-            zstd(&[evil, large].concat()),
-        ),
+        ("a zstd bomb of many frames", "zstd", zstd(&mebibyte).repeat(8)),
+        ("a zstd bomb of an event", "zstd", zstd(&[evil, large].concat())),
     ];
-    rows.map(|(name, coding, body)| bad(name, coding, body, "413"))
-        .into()
+    rows.map(|(name, coding, body)| bad(name, coding, body, "413")).into()
 }
 
 fn encoded(row: Row) -> Case {
@@ -260,12 +224,7 @@ pub fn cases() -> Vec<Case> {
     });
     let codings = CODINGS.iter().map(|(coding, status)| {
         let headers = format!("{JSON}\ncontent-encoding: {coding}");
-        body_case(
-            &format!("content-encoding: {coding}"),
-            &headers,
-            event(*status),
-            status,
-        )
+        body_case(&format!("content-encoding: {coding}"), &headers, event(*status), status)
     });
     let rows = [odd(), broken(), bombs()].into_iter().flatten();
     types.chain(codings).chain(rows.map(encoded)).collect()

@@ -110,9 +110,8 @@ impl Case {
 
 /// One JSON body as a whole request.
 pub fn body_case(name: &str, content_type: &str, body: &str, verdict: &str) -> Case {
-    let head = format!(
-        "POST /v1/events HTTP/1.1\nhost: captcha\ncontent-type: {content_type}\ncontent-length: <LENGTH>\n"
-    );
+    let head =
+        format!("POST /v1/events HTTP/1.1\nhost: captcha\ncontent-type: {content_type}\ncontent-length: <LENGTH>\n");
     let mut lines: Vec<_> = head.split('\n').collect();
     let body = format!("{body}<>");
     lines.push(&body);
@@ -134,11 +133,7 @@ fn expected(name: &str, verdict: &str) -> (Vec<Expected>, bool) {
             status,
             bare: words.contains(&"bare"),
             headless: words.contains(&"headless"),
-            places: words
-                .iter()
-                .filter(|word| !is_flag(word))
-                .map(place)
-                .collect(),
+            places: words.iter().filter(|word| !is_flag(word)).map(place).collect(),
         }
     };
     let answers = match answers {
@@ -161,9 +156,7 @@ impl Script {
         let mut ends = true;
         while let Some((before, rest)) = line.split_once('<') {
             self.bytes.extend_from_slice(before.as_bytes());
-            let (word, after) = rest
-                .split_once('>')
-                .unwrap_or_else(|| panic!("no > in {line}"));
+            let (word, after) = rest.split_once('>').unwrap_or_else(|| panic!("no > in {line}"));
             ends = !(word.is_empty() && after.is_empty());
             self.word(word);
             line = after;
@@ -188,9 +181,9 @@ impl Script {
             }
             "EVIL" => self.bytes.extend(event(&Uuid::now_v7().to_string())),
             "EVIL-ID" => self.bytes.extend(Uuid::now_v7().to_string().bytes()),
-            "POST" => self.bytes.extend_from_slice(
-                b"POST /v1/events HTTP/1.1\r\nhost: captcha\r\ncontent-type: application/json",
-            ),
+            "POST" => self
+                .bytes
+                .extend_from_slice(b"POST /v1/events HTTP/1.1\r\nhost: captcha\r\ncontent-type: application/json"),
             "LENGTH" => self.bytes.extend_from_slice(b"<LENGTH>"),
             "WAIT" => self.step(Step::AwaitAnswer),
             "FIN" => self.step(Step::Finish),
@@ -243,9 +236,8 @@ fn with_length(bytes: Vec<u8>) -> Vec<u8> {
 
 /// A good event of 150 bytes.
 pub fn event(id: &str) -> Vec<u8> {
-    let event = format!(
-        r#"{{"site_id":"{SITE}","type":"serve","correlation_id":"{id}","time":"2001-01-01T05:55:07"}}"#
-    );
+    let event =
+        format!(r#"{{"site_id":"{SITE}","type":"serve","correlation_id":"{id}","time":"2001-01-01T05:55:07"}}"#);
     assert_eq!(event.len(), 150);
     event.into_bytes()
 }

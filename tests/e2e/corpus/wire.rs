@@ -42,9 +42,7 @@ impl Wire {
         let mut bytes = [0; 16 << 10];
         let read = timeout(HUNG, self.stream.read(&mut bytes)).await;
         // A reset is an end too: whoever closes on bytes that it did not read resets.
-        let len = read
-            .map_err(|_| format!("hung: {:?}", self.text()))?
-            .unwrap_or(0);
+        let len = read.map_err(|_| format!("hung: {:?}", self.text()))?.unwrap_or(0);
         self.came.extend_from_slice(&bytes[..len]);
         Ok(len > 0)
     }
@@ -136,18 +134,15 @@ pub async fn play(address: &str, case: &Case, next: &str) -> Result<(), String> 
 }
 
 fn good_request(id: &str) -> Vec<u8> {
-    let head = "POST /v1/events HTTP/1.1\r\nhost: captcha\r\ncontent-type: application/json\r\ncontent-length: 150\r\n\r\n";
+    let head =
+        "POST /v1/events HTTP/1.1\r\nhost: captcha\r\ncontent-type: application/json\r\ncontent-length: 150\r\n\r\n";
     [head.as_bytes(), &super::script::event(id)].concat()
 }
 
 async fn compare(wire: &mut Wire, expected: &Expected) -> Result<(), String> {
     let reply = wire.answer(expected.headless).await?;
     let status = reply.status.as_u16();
-    let said = format!(
-        "{status} {:?} {}",
-        reply.header("content-type"),
-        reply.text()
-    );
+    let said = format!("{status} {:?} {}", reply.header("content-type"), reply.text());
     if status != expected.status {
         return Err(said);
     }
@@ -166,10 +161,6 @@ async fn compare(wire: &mut Wire, expected: &Expected) -> Result<(), String> {
         return Err(said);
     }
     let has_places = document.get("errors").is_some();
-    let places = if has_places {
-        reply.places()
-    } else {
-        Vec::new()
-    };
+    let places = if has_places { reply.places() } else { Vec::new() };
     (places == expected.places).then_some(()).ok_or(said)
 }

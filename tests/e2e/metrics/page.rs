@@ -22,11 +22,7 @@ fn families(page: &str) -> BTreeMap<String, Family> {
     for line in body.lines() {
         let Some(meta) = line.strip_prefix("# ") else {
             assert!(line.starts_with(&current), "{line:?} stands in {current}");
-            families
-                .get_mut(&current)
-                .unwrap()
-                .samples
-                .push(line.to_string());
+            families.get_mut(&current).unwrap().samples.push(line.to_string());
             continue;
         };
         let (word, rest) = meta.split_once(' ').unwrap();
@@ -54,14 +50,8 @@ impl Family {
             let (series, _) = sample.rsplit_once(' ').unwrap();
             series.strip_suffix('}')?.split_once('{')
         });
-        let names = lists.flat_map(|(_, list)| {
-            list.split("\",")
-                .map(|label| label.split_once('=').unwrap().0)
-        });
-        names
-            .filter(|name| *name != "le")
-            .map(str::to_string)
-            .collect()
+        let names = lists.flat_map(|(_, list)| list.split("\",").map(|label| label.split_once('=').unwrap().0));
+        names.filter(|name| *name != "le").map(str::to_string).collect()
     }
 }
 
@@ -117,11 +107,7 @@ pub fn lint(page: &str) {
             .chars()
             .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
         assert!(
-            ["captcha_", "process_"]
-                .iter()
-                .any(|prefix| name.starts_with(prefix))
-                && is_snake
-                && !name.contains("__"),
+            ["captcha_", "process_"].iter().any(|prefix| name.starts_with(prefix)) && is_snake && !name.contains("__"),
             "{name}"
         );
         for (ending, instead) in [
@@ -139,19 +125,10 @@ pub fn lint(page: &str) {
         let is_capital = family
             .help
             .starts_with(|c: char| c.is_ascii_uppercase() || c.is_ascii_digit());
-        assert!(
-            is_capital && family.help.ends_with('.'),
-            "{name}: {:?}",
-            family.help
-        );
+        assert!(is_capital && family.help.ends_with('.'), "{name}: {:?}", family.help);
         for unit in ["seconds", "bytes"] {
             let named = name.ends_with(&format!("_{unit}"));
-            assert_eq!(
-                named,
-                family.unit == unit,
-                "{name} has the unit {:?}",
-                family.unit
-            );
+            assert_eq!(named, family.unit == unit, "{name} has the unit {:?}", family.unit);
         }
         for sample in &family.samples {
             let (series, value) = sample.rsplit_once(' ').unwrap();
@@ -164,18 +141,12 @@ pub fn lint(page: &str) {
                 other => panic!("{name} is a {other}"),
             };
             assert!(
-                suffixes
-                    .iter()
-                    .any(|suffix| of == format!("{name}{suffix}")),
+                suffixes.iter().any(|suffix| of == format!("{name}{suffix}")),
                 "{sample}"
             );
             assert!(value.parse::<f64>().is_ok(), "{sample}");
         }
-        let mut series: Vec<_> = family
-            .samples
-            .iter()
-            .map(|s| s.rsplit_once(' ').unwrap().0)
-            .collect();
+        let mut series: Vec<_> = family.samples.iter().map(|s| s.rsplit_once(' ').unwrap().0).collect();
         let all = series.len();
         series.sort_unstable();
         series.dedup();
