@@ -115,7 +115,7 @@ docs-check: ## look at the docs page in Chromium; [SCREENSHOTS=FOLDER]
 	@exec python3 tests/documents/page.py $(SCREENSHOTS:%=--screenshots %)
 
 openapi: ## make openapi.json of openapi.yaml
-	UPDATE_OPENAPI=1 cargo test --locked --bin captcha openapi_json_is_openapi_yaml
+	UPDATE_OPENAPI=1 cargo test --locked --lib openapi_json_is_openapi_yaml
 
 fmt: ## format the Rust code
 	cargo fmt

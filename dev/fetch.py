@@ -17,7 +17,7 @@ from command import DEV, STATE, Failure, run, say, shown, step
 
 Kafka = namedtuple("Kafka", "version sha256")
 # The sha256 is of the sorted "sha256 name" lines of the jars. The oldest is README's floor, and so its first release;
-# src/tested.rs knows the newest.
+# src/tested_versions.rs knows the newest.
 KAFKAS = {
     "3.9": Kafka("3.9.0", "9c46ae3a7e347c4647eca562866d46b47c70057ae63624cc5b6a9497d1282ff9"),
     "4.0": Kafka("4.0.2", "1af9b90294e0170a8c2075d05e5afc2c34e8ee4d1b1463e77e794e0cb615093c"),

@@ -10,7 +10,7 @@
 )]
 #[path = "../../src/event/mod.rs"]
 mod event;
-#[path = "../../src/serve/inflate.rs"]
+#[path = "../../src/serve/request/decompress.rs"]
 mod inflate;
 
 use event::{Event, Rejection, parse_body, parse_lines, parse_record};

@@ -5,10 +5,10 @@ use std::hash::BuildHasherDefault;
 
 use chrono::{DateTime, Datelike as _};
 
-use super::repeats::{AsItIs, Fingerprint, Repeats};
-use crate::broker::{Record, VALUE_BYTES_MAX};
+use super::dedup::fingerprint::{AsItIs, Fingerprint, Repeats};
+use crate::clickhouse::{Content, RAW_BYTES_LEAST, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};
 use crate::event::parse_record;
-use crate::store::{Content, RAW_BYTES_LEAST, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};
+use crate::kafka::{Record, VALUE_BYTES_MAX};
 
 /// Rows of one insert; far below the 1,048,449 at which ClickHouse would split a block into two parts. An insert
 /// costs ClickHouse about 20 ms of processor time whatever it holds, so with 20,000 a million rows took twice as much.

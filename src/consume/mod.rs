@@ -1,22 +1,15 @@
 //! `captcha consume`: from Kafka into ClickHouse, each record exactly once. The table is the checkpoint.
 
-mod allowance;
 mod batch;
-mod bounds;
-mod claim;
-mod lag;
-mod memory;
+mod dead_letter_budget;
+mod decision;
+mod dedup;
+mod limits;
 mod metrics;
 #[cfg(test)]
-mod model;
-mod repeats;
-mod schema;
-mod seen;
+mod model_check;
 mod session;
-mod step;
-mod tally;
-mod waits;
-mod window;
+mod watermark;
 mod worker;
 
 use std::net::SocketAddr;
@@ -30,13 +23,13 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use self::bounds::Bounds;
-use self::claim::Claims;
+use self::limits::Bounds;
+use self::watermark::Claims;
 use self::worker::{Shared, Worker};
-use crate::broker::{self, Broker};
-use crate::http::{self, admin};
-use crate::process;
-use crate::store::{self, Shard, Shards, Store, TopicFacts};
+use crate::clickhouse::{self, Shard, Shards, Store, TopicFacts};
+use crate::http::admin_port;
+use crate::kafka::{self, Broker};
+use crate::{http, runtime};
 
 /// Between looks for a schema or a topic that is not there yet.
 const WAIT: Duration = Duration::from_secs(1);
@@ -68,10 +61,10 @@ pub struct Args {
     insert_interval_ms: u32,
 
     #[command(flatten)]
-    broker: broker::Args,
+    broker: kafka::Args,
 
     #[command(flatten)]
-    store: store::Args,
+    store: clickhouse::Args,
 }
 
 /// A share of the partitions.
@@ -127,8 +120,8 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         .context("cannot tell the address of the admin port")?;
     tracing::info!(%admin_address, kafka = broker.addresses(), topic = %broker.topic(),
         clickhouse = shards.addresses(), replica = format!("{}/{}", args.replica.index, args.replica.of), "consuming");
-    admin::warn_if_exposed(admin_address);
-    process::warn_of_root();
+    admin_port::warn_if_exposed(admin_address);
+    runtime::warn_of_root();
 
     let consumed: Vec<&Store> = shards
         .iter()
@@ -137,7 +130,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let checks = consumed
         .iter()
         .flat_map(|store| [check("schema", store), check("topic", store)]);
-    let health = admin::Health::awaiting(checks);
+    let health = admin_port::Health::awaiting(checks);
     let (metrics, mut registry) = metrics::Metrics::new();
     registry.register_collector(Box::new(broker.leaders().clone()));
     let versions: Vec<Store> = consumed.iter().copied().cloned().collect();
@@ -146,10 +139,15 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         "schema_version",
         "Newest migration that ClickHouse has, of the shard that has the oldest; 0 while it is not known.",
         None,
-        move || schema::oldest(&versions) as usize,
+        move || metrics::schema_version::oldest(&versions) as usize,
     );
     let admin_stop = CancellationToken::new();
-    let admin = tokio::spawn(admin::serve(listener, health.clone(), registry, admin_stop.clone()));
+    let admin = tokio::spawn(admin_port::serve(
+        listener,
+        health.clone(),
+        registry,
+        admin_stop.clone(),
+    ));
 
     let bounds = Bounds::new();
     let each = consumed.into_iter().map(async |store| {
@@ -190,7 +188,7 @@ fn check(name: &str, store: &Store) -> String {
 /// until the process is to stop; then waits for them to end.
 async fn work(share: Share, shared: &Shared) -> anyhow::Result<()> {
     let mut workers = JoinSet::new();
-    let claiming = tokio::spawn(claim::write(
+    let claiming = tokio::spawn(watermark::write(
         shared.claims.clone(),
         shared.broker.clone(),
         shared.store.clone(),
@@ -198,7 +196,10 @@ async fn work(share: Share, shared: &Shared) -> anyhow::Result<()> {
         check("claims", &shared.store),
         shared.stop.clone(),
     ));
-    let looking = tokio::spawn(schema::watch(shared.store.clone(), shared.stop.clone()));
+    let looking = tokio::spawn(metrics::schema_version::watch(
+        shared.store.clone(),
+        shared.stop.clone(),
+    ));
     let mut known = 0;
     let mut wait = Duration::ZERO;
     loop {
@@ -250,7 +251,7 @@ fn start_workers(share: Share, added: Range<i32>, shared: &Shared, workers: &mut
 }
 
 /// Asks until the answer is there; the reason why not is the check's.
-async fn wait_for<T, F>(check: &str, health: &admin::Health, mut ask: impl FnMut() -> F) -> T
+async fn wait_for<T, F>(check: &str, health: &admin_port::Health, mut ask: impl FnMut() -> F) -> T
 where
     F: Future<Output = anyhow::Result<T>>,
 {

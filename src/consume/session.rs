@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use super::batch::Pending;
-use crate::broker::{Broker, Log};
-use crate::store::{Connection, Head, Place, Store};
+use crate::clickhouse::{Connection, Head, Place, Store};
+use crate::kafka::{Broker, Log};
 
 /// From opening to the first failure.
 pub struct Session {

@@ -12,19 +12,19 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::allowance::Allowance;
 use super::batch::{Batch, ROWS_MAX, cut};
-use super::bounds::Bounds;
-use super::claim::{Claimer, Claims};
-use super::lag::Lag;
-use super::memory::Memory;
+use super::dead_letter_budget::Allowance;
+use super::decision::{Answer, Attempt, GENERATIONS_MAX, Step, Why};
+use super::dedup::Memory;
+use super::limits::Bounds;
+use super::metrics::batch_stats::Tally;
+use super::metrics::lag::Lag;
 use super::metrics::{Metrics, Owned};
 use super::session::Session;
-use super::step::{Answer, Attempt, GENERATIONS_MAX, Step, Why};
-use super::tally::Tally;
-use crate::broker::{Broker, raise_quota};
-use crate::http::admin::Health;
-use crate::store::{Class, Insert, Place, Store, TopicFacts};
+use super::watermark::{Claimer, Claims};
+use crate::clickhouse::{Class, Insert, Place, Store, TopicFacts};
+use crate::http::admin_port::Health;
+use crate::kafka::{Broker, raise_quota};
 
 /// After which an insert that is not answered makes its partition unready. It is waited for all the same.
 const SLOW: Duration = Duration::from_secs(5);
@@ -379,7 +379,7 @@ impl Worker {
         self.memory.learn(session).await
     }
 
-    /// Inserts a batch and does what [`step`](super::step) says. `false`: somebody else was faster.
+    /// Inserts a batch and does what [`step`](super::decision) says. `false`: somebody else was faster.
     async fn store_batch(&mut self, session: &mut Session, mut batch: Batch) -> anyhow::Result<bool> {
         let attempt = Attempt {
             head: session.head,

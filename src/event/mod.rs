@@ -1,17 +1,18 @@
 //! The captcha event: four fields that are its identity, read once at the edge and correct from then on.
 
-mod lines;
-mod parse;
-mod plain;
-mod time;
+mod fast_path;
+mod json;
+mod ndjson;
+mod timestamp;
 
 use std::fmt;
 
-pub use lines::parse_lines;
-pub use parse::{ERRORS_MAX, FieldError, Rejection, parse_body, parse_record};
-pub use time::Timestamp;
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
+
+pub use self::json::{ERRORS_MAX, FieldError, Rejection, parse_body, parse_record};
+pub use self::ndjson::parse_lines;
+pub use self::timestamp::Timestamp;
 
 /// What happened to a challenge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

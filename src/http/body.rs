@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-use super::pool::Share;
+use crate::resource_pool::Share;
 
 /// Bytes of a whole body that are handed on at once, so that it can be seen how much of it was taken.
 const PIECE_BYTES: usize = 32 << 10;
@@ -60,7 +60,7 @@ impl Body {
     }
 
     /// The share that is held, for whoever sees when the last byte was written.
-    pub(super) fn take_share(&mut self) -> Option<Share> {
+    pub(crate) fn take_share(&mut self) -> Option<Share> {
         self.share.take()
     }
 
@@ -75,7 +75,7 @@ impl Body {
     }
 
     /// What is to be done.
-    pub(super) fn take_rest(&mut self) -> Option<BoxFuture<'static, ()>> {
+    pub(crate) fn take_rest(&mut self) -> Option<BoxFuture<'static, ()>> {
         self.rest.take()
     }
 

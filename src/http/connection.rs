@@ -20,13 +20,13 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::client_certificate::ClientCertificate;
-use super::listen::Limits;
+use super::server::Limits;
 use super::socket::Socket;
-use super::telling::Telling;
-use super::tls::Feed;
-use super::vigil::{GivenUp, Patience, Vigil, WINDOW, Watched};
+use super::timeouts::{GivenUp, Patience, Vigil, WINDOW, Watched};
+use super::watched_stream::Telling;
 use super::{Answer, Peer, proxy_protocol};
+use crate::tls::client_certificate::ClientCertificate;
+use crate::tls::server::Feed;
 
 /// Header lines of one request.
 const HEADERS_MAX: usize = 64;

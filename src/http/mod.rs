@@ -1,36 +1,30 @@
 //! The noun HTTP client: listeners, connections with limits, and an orderly end.
 
-pub mod admin;
+pub mod admin_port;
 mod body;
-mod client_certificate;
 mod connection;
-mod health;
-mod level;
-mod listen;
 mod peer;
-pub mod pool;
-pub mod proxies;
 mod proxy_protocol;
-pub mod sight;
+mod server;
 mod socket;
-mod telling;
-pub mod tls;
-mod vigil;
-mod vitals;
+mod timeouts;
+pub mod trusted_proxies;
+mod watched_stream;
 pub mod websocket;
 
 use std::net::SocketAddr;
 
-pub use body::Body;
 use bytes::Bytes;
-pub use client_certificate::{CertificateName, ClientCertificate};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
-pub use level::Level;
-pub use listen::{Counts, Door, Limits, Shared, bind, connections_within_limit};
-pub use peer::Peer;
 use serde::Serialize;
-pub use vigil::Patience;
+
+pub use self::body::Body;
+pub use self::peer::Peer;
+pub use self::server::{Counts, Door, Limits, Shared, bind, connections_within_limit};
+pub use self::timeouts::Patience;
+pub use crate::telemetry::gauges::Level;
+pub use crate::tls::client_certificate::{CertificateName, ClientCertificate};
 
 /// An answer.
 pub type Answer = Response<Body>;

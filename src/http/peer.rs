@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::client_certificate::ClientCertificate;
-use super::listen::Counted;
-use super::pool::{Holder, Pool, Share};
+use super::server::Counted;
 use super::socket::Handle;
+use crate::resource_pool::{Holder, Pool, Share};
+use crate::tls::client_certificate::ClientCertificate;
 
 /// Between two looks whether somebody who waits has hung up: nothing wakes us for that while a request is answered.
 const HANG_UP_PAUSE: Duration = Duration::from_millis(100);
@@ -41,7 +41,7 @@ const SHORT_ANSWER_BYTES_MAX: usize = 8 << 10;
 
 /// A connection cannot go on for want of memory.
 #[derive(Debug)]
-pub(super) struct NoMemory;
+pub(crate) struct NoMemory;
 
 /// Who is at the other end of a connection, which counts as open while this is held.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ pub struct Peer {
 
 impl Peer {
     /// Whoever has connected, with a handle of the socket.
-    pub(super) fn new(
+    pub(crate) fn new(
         address: SocketAddr,
         handle: Handle,
         memory: Arc<Pool>,
@@ -87,13 +87,13 @@ impl Peer {
     }
 
     /// Counts as one of this holder's connections from now on.
-    pub(super) fn admit(&mut self, holder: Holder, shares: [Share; 2]) {
+    pub(crate) fn admit(&mut self, holder: Holder, shares: [Share; 2]) {
         self.holder = holder;
         self.shares = Some(shares);
     }
 
     /// Counts as no connection: it will be another's.
-    pub(super) fn expel(&mut self) {
+    pub(crate) fn expel(&mut self) {
         self.shares = None;
     }
 
@@ -132,7 +132,7 @@ impl Peer {
     }
 
     /// No answer is on its way, and none has been for a while.
-    pub(super) fn rest(&self) {
+    pub(crate) fn rest(&self) {
         let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         if sending.take().is_some() {
             self.handle.set_send_buffer(SEND_BUFFER_BYTES[0]);
@@ -143,7 +143,7 @@ impl Peer {
     ///
     /// # Errors
     /// There is none.
-    pub(super) fn blocked_share(&self) -> Result<Share, NoMemory> {
+    pub(crate) fn blocked_share(&self) -> Result<Share, NoMemory> {
         let sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         match &*sending {
             // It is a part of that.
@@ -153,7 +153,7 @@ impl Peer {
     }
 
     /// Memory for one more request on a connection that has many at once.
-    pub(super) fn stream_share(&self, bytes: usize) -> Option<Share> {
+    pub(crate) fn stream_share(&self, bytes: usize) -> Option<Share> {
         self.memory.take(self.holder, bytes)
     }
 }

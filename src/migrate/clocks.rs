@@ -5,8 +5,8 @@ use std::time::Duration;
 use humantime::format_duration;
 
 use super::say;
-use crate::broker::{Broker, TimestampType, TopicState};
-use crate::store::Shards;
+use crate::clickhouse::Shards;
+use crate::kafka::{Broker, TimestampType, TopicState};
 
 /// A retention of less than so many times what the clocks differ is short: that much of it may be missing.
 const SHORT_TIMES: i64 = 10;

@@ -7,8 +7,8 @@ use anyhow::bail;
 use super::lock::under_lock;
 use super::wait::{self, WaitArgs};
 use super::{head, say};
-use crate::store::lock::{Lock, Step};
-use crate::store::{self, Connection, Missing, Month, Shards, Store, StoredMonth};
+use crate::clickhouse::lock::{Lock, Step};
+use crate::clickhouse::{self, Connection, Missing, Month, Shards, Store, StoredMonth};
 
 /// What the clock that dates what arrives, Kafka's or that of `captcha serve`, and ClickHouse's may differ.
 const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(3_600);
@@ -38,7 +38,7 @@ pub struct Args {
     wait: WaitArgs,
 
     #[command(flatten)]
-    store: store::Args,
+    store: clickhouse::Args,
 }
 
 /// Drops months of all shards, or shows them.

@@ -6,8 +6,8 @@ use anyhow::bail;
 use tokio::time::{Instant, sleep};
 
 use super::say;
-use crate::store::lock::{CREATE_LOG, Lock, SILENCE_MAX, Step, Term};
-use crate::store::{Connection, Store};
+use crate::clickhouse::lock::{CREATE_LOG, Lock, SILENCE_MAX, Step, Term};
+use crate::clickhouse::{Connection, Store};
 
 /// Between looks at a lock that somebody else has.
 const LOCK_LOOK: Duration = Duration::from_millis(500);

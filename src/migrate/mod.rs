@@ -2,26 +2,25 @@
 
 mod clocks;
 mod drop_months;
-mod facts;
 mod lock;
 mod plan;
 mod schema;
 mod tables;
 mod topic;
+mod topic_record;
 mod wait;
 
 use anyhow::{Context as _, bail};
 
-use self::facts::Wish;
 use self::plan::{Migration, plan};
 use self::tables::There;
 use self::topic::TopicArgs;
+use self::topic_record::Wish;
 use self::wait::WaitArgs;
-use crate::broker::{self, Broker};
-use crate::printed;
-use crate::process::print;
-use crate::store::schema::{Applied, FILES, VERSION, misfit};
-use crate::store::{self, Empty, Identifier, Shard, Shards, Store, TopicFacts};
+use crate::clickhouse::schema::{Applied, FILES, VERSION, misfit};
+use crate::clickhouse::{self, Empty, Identifier, Shard, Shards, Store, TopicFacts};
+use crate::kafka::{self, Broker};
+use crate::terminal::{escape, print};
 
 /// Make the ClickHouse schema and the Kafka topic what this captcha needs
 #[derive(Debug, clap::Args)]
@@ -67,10 +66,10 @@ pub struct Args {
     topic: TopicArgs,
 
     #[command(flatten)]
-    broker: broker::Args,
+    broker: kafka::Args,
 
     #[command(flatten)]
-    store: store::Args,
+    store: clickhouse::Args,
 }
 
 /// What is done to the tables without making them.
@@ -177,7 +176,7 @@ impl<'a> Found<'a> {
             there: There::default(),
         };
         let connection = match store.connect().await {
-            Err(err) if err.class() == store::Class::SchemaMissing => return Ok(found),
+            Err(err) if err.class() == clickhouse::Class::SchemaMissing => return Ok(found),
             other => other?,
         };
         connection.verify_visibility_of_all().await?;
@@ -205,7 +204,7 @@ impl<'a> Found<'a> {
 
     fn wanted(&self, broker: &Broker, wish: Wish) -> anyhow::Result<Option<TopicFacts>> {
         let wish = self.placed(wish);
-        facts::wanted(broker.topic().as_str(), self.facts.as_ref(), wish)
+        topic_record::wanted(broker.topic().as_str(), self.facts.as_ref(), wish)
             .with_context(|| format!("clickhouse at {}", self.store.addresses()))
     }
 
@@ -240,7 +239,7 @@ impl<'a> Found<'a> {
     async fn record(&self, broker: &Broker, wish: Wish, dry_run: bool) -> anyhow::Result<bool> {
         let connection = self.store.connect().await?;
         let topic = broker.topic().as_str();
-        facts::record(topic, &connection, self.placed(wish), dry_run).await
+        topic_record::record(topic, &connection, self.placed(wish), dry_run).await
     }
 }
 
@@ -316,5 +315,5 @@ fn head(store: &Store) {
 
 /// A line on stdout for people.
 fn say(line: std::fmt::Arguments<'_>) {
-    print(&format!("{}\n", printed::line(&line.to_string())));
+    print(&format!("{}\n", escape::line(&line.to_string())));
 }

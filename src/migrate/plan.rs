@@ -4,7 +4,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::store::schema::{Applied, File};
+use crate::clickhouse::schema::{Applied, File};
 
 /// A migration file whose name was understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,7 +183,7 @@ fn checksum(sql: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::schema;
+    use crate::clickhouse::schema;
 
     const ONE: File = File {
         name: "V1__one.sql",

@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep};
 use super::lock::under_lock;
 use super::plan::{Migration, plan};
 use super::{say, tables, version};
-use crate::store::lock::{Lock, Step};
-use crate::store::schema::{CREATE_HISTORY, FILES, MEND_HISTORY};
-use crate::store::{Connection, Store};
+use crate::clickhouse::lock::{Lock, Step};
+use crate::clickhouse::schema::{CREATE_HISTORY, FILES, MEND_HISTORY};
+use crate::clickhouse::{Connection, Store};
 
 /// Between looks at mutations, and how long one may go without getting on.
 const MUTATION_LOOK: Duration = Duration::from_secs(1);

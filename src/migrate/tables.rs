@@ -3,8 +3,8 @@
 use anyhow::bail;
 
 use super::{say, version};
-use crate::store::schema::{FILES, NEEDED, VERSION};
-use crate::store::{Connection, Declared, Store, Table, Tables, declared};
+use crate::clickhouse::schema::{FILES, NEEDED, VERSION};
+use crate::clickhouse::{Connection, Declared, Store, Table, Tables, declared};
 
 /// Differences that a line has of one table.
 const DIFFERENCES_MAX: usize = 4;

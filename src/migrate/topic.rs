@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use super::say;
-use crate::broker::{Broker, Retention, TimestampType, TopicSpec, TopicState, Transient, min_insync_replicas};
+use crate::kafka::{Broker, Retention, TimestampType, TopicSpec, TopicState, Transient, min_insync_replicas};
 
 /// Partitions of a new topic: enough to use a few cores and consumers, few enough for a laptop.
 const PARTITIONS: i32 = 4;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::say;
-use crate::broker::Transient;
-use crate::store;
+use crate::clickhouse;
+use crate::kafka::Transient;
 
 /// Between tries. Each is a few connections.
 const TRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -47,8 +47,8 @@ pub async fn until_done(args: &WaitArgs, attempt: impl AsyncFn() -> anyhow::Resu
 }
 
 fn is_transient(failure: &anyhow::Error) -> bool {
-    let of_store = failure.downcast_ref::<store::Error>();
-    failure.is::<Transient>() || of_store.is_some_and(store::Error::is_transient)
+    let of_store = failure.downcast_ref::<clickhouse::Error>();
+    failure.is::<Transient>() || of_store.is_some_and(clickhouse::Error::is_transient)
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@ use std::fmt;
 use serde::Serialize;
 
 use super::table;
-use crate::broker::{self, Broker, Log, Record};
-use crate::process::{print, progress};
-use crate::store::{self, Connection, Held, Place, Row, Shards, Span, Store, TopicFacts};
+use crate::clickhouse::{self, Connection, Held, Place, Row, Shards, Span, Store, TopicFacts};
+use crate::kafka::{self, Broker, Log, Record};
+use crate::terminal::{print, progress};
 
 /// Bytes of one fetch.
 const FETCH_BYTES_MAX: i32 = 4 << 20;
@@ -30,10 +30,10 @@ pub struct Args {
     format: Format,
 
     #[command(flatten)]
-    broker: broker::Args,
+    broker: kafka::Args,
 
     #[command(flatten)]
-    store: store::Args,
+    store: clickhouse::Args,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -5,9 +5,9 @@ use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 
 use super::table;
-use crate::broker::TopicArgs;
-use crate::process::print;
-use crate::store::{self, DeadLetter, Shards, Span};
+use crate::clickhouse::{self, DeadLetter, Shards, Span};
+use crate::kafka::TopicArgs;
+use crate::terminal::print;
 
 /// Rows of a table unless it is said otherwise; people read no more.
 const TABLE_ROWS: u64 = 100;
@@ -35,7 +35,7 @@ pub struct Args {
     topic: TopicArgs,
 
     #[command(flatten)]
-    store: store::Args,
+    store: clickhouse::Args,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -11,8 +11,9 @@ use clap::error::ErrorKind;
 use comfy_table::{CellAlignment, Table, presets};
 use uuid::Uuid;
 
-use crate::store::{self, Counters, Filter, Freshness, Shards};
-use crate::{printed, process};
+use crate::clickhouse::{self, Counters, Filter, Freshness, Shards};
+use crate::terminal;
+use crate::terminal::escape;
 
 /// Show how many challenges each site served and solved on each day (UTC)
 #[derive(Debug, clap::Args)]
@@ -39,7 +40,7 @@ pub struct Args {
     format: Format,
 
     #[command(flatten)]
-    store: store::Args,
+    store: clickhouse::Args,
 }
 
 /// Other things that can be reported.
@@ -82,13 +83,13 @@ async fn run_counters(args: Args) -> anyhow::Result<()> {
     };
     if !filter.is_in_order() {
         let reason = format!("--from and --to: {}\n", Filter::OUT_OF_ORDER);
-        process::exit_with(&clap::Error::raw(ErrorKind::ValueValidation, reason));
+        terminal::exit_with(&clap::Error::raw(ErrorKind::ValueValidation, reason));
     }
     let counters = shards.counters(&filter, &|_| true).await?;
     let page = page(&counters, args.format).context("cannot write the report")?;
-    process::print(&page);
+    terminal::print(&page);
     if counters.counters.is_empty() && args.format == Format::Table {
-        process::progress("no events match");
+        terminal::progress("no events match");
     }
     Ok(())
 }
@@ -135,7 +136,7 @@ const COLUMNS: [&str; 4] = ["date", "site_id", "served", "solved"];
 fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>, numbers: Range<usize>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
-    let escaped = |cell: String| printed::line(&cell).into_owned();
+    let escaped = |cell: String| escape::line(&cell).into_owned();
     table.add_rows(rows.map(|row| row.into_iter().map(escaped).collect::<Vec<_>>()));
     for index in numbers {
         if let Some(column) = table.column_mut(index) {
@@ -155,7 +156,7 @@ fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>, numbers: Rang
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Counter;
+    use crate::clickhouse::Counter;
 
     fn page(counters: Vec<Counter>, format: Format) -> String {
         let counters = Counters {

@@ -13,9 +13,9 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::broker::{Requested, TimestampType};
-use crate::http::admin::Health;
-use crate::store::Shards;
+use crate::clickhouse::Shards;
+use crate::http::admin_port::Health;
+use crate::kafka::{Requested, TimestampType};
 
 /// The name of its check in `/readyz`.
 pub const CHECK: &str = "clock";

@@ -11,10 +11,10 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use super::problem::Problem;
-use super::refused::{Reason, Refused};
-use super::report_queue::Refusal;
+use super::rejection::{Reason, Refused};
+use super::report::queue::Refusal;
 use super::request::Route;
-use crate::broker::Requested;
+use crate::kafka::Requested;
 
 /// Statuses that an answer may have.
 const STATUSES: [u16; 18] = [

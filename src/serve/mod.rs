@@ -1,38 +1,19 @@
 //! `captcha serve`: events in over HTTP, confirmed once Kafka has them; statistics out of ClickHouse.
 
-mod accept;
-mod access;
-mod api;
-mod body;
+mod access_log;
+mod auth;
 mod clock;
-mod cors;
-mod documents;
-#[cfg(test)]
-mod every_form;
-mod fair_queue;
-mod form;
-mod gate;
-mod head;
-mod hosts;
-mod inflate;
-mod key_refusals;
-mod keys;
+mod docs;
+mod ingest;
 mod limits;
-mod list_keys;
 mod metrics;
-mod new_key;
-mod openapi;
-mod pace;
 mod problem;
-mod reader;
-mod refused;
+mod rejection;
 mod report;
-mod report_queue;
-mod reports;
 mod request;
-mod session;
-mod stream;
-mod unread;
+mod retry_after;
+mod router;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -43,27 +24,28 @@ use ipnet::IpNet;
 use prometheus_client::registry::{Registry, Unit};
 use tokio_util::sync::CancellationToken;
 
-use self::accept::Acceptor;
-use self::access::AccessLog;
-use self::api::{Api, Pools};
-use self::body::Bodies;
+use self::access_log::AccessLog;
+use self::auth::Gate;
+use self::auth::cors::Cors;
+use self::auth::hosts::Hosts;
+use self::auth::keys::{Key, KeyMetrics, Keyring, RateShare};
+use self::auth::refusals::KeyRefusals;
 use self::clock::Clock;
-use self::cors::Cors;
-use self::gate::Gate;
-use self::hosts::Hosts;
-use self::key_refusals::KeyRefusals;
-use self::keys::{Key, KeyMetrics, Keyring, RateShare};
+use self::ingest::Acceptor;
 use self::limits::Limits;
 use self::metrics::Metrics;
-use self::reports::Reports;
-use self::session::Terms;
-use crate::broker::{self, Broker, Producer, Status};
-use crate::http::pool::Pool;
-use crate::http::proxies::{self, Proxies};
-use crate::http::sight::{Sightings, Watched};
-use crate::http::{self, admin, tls};
-use crate::process;
-use crate::store::{self, Shards};
+use self::report::Reports;
+use self::request::body::Bodies;
+use self::router::{Api, Pools};
+use self::websocket::session::Terms;
+use crate::clickhouse::{self, Shards};
+use crate::http::admin_port;
+use crate::http::trusted_proxies::{self, Proxies};
+use crate::kafka::{self, Broker, Producer, Status};
+use crate::resource_pool::Pool;
+use crate::tls::file_watch::{Sightings, Watched};
+use crate::tls::server;
+use crate::{http, runtime};
 
 /// Accept captcha events over HTTP and answer with statistics
 #[derive(Debug, clap::Args)]
@@ -136,11 +118,11 @@ pub struct Args {
     host: Option<Hosts>,
 
     /// Share of requests that are logged, from 0 (none) to 1 (all)
-    #[arg(long, env = "CAPTCHA_ACCESS_LOG_SHARE", value_name = "SHARE", default_value = "0", value_parser = access::parse_share)]
+    #[arg(long, env = "CAPTCHA_ACCESS_LOG_SHARE", value_name = "SHARE", default_value = "0", value_parser = access_log::parse_share)]
     access_log_share: f64,
 
     /// Proxies whose word on the address of their client is taken: addresses and networks with commas between them, such as 10.0.0.0/8
-    #[arg(long, env = "CAPTCHA_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',', value_parser = proxies::parse_network)]
+    #[arg(long, env = "CAPTCHA_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',', value_parser = trusted_proxies::parse_network)]
     trusted_proxies: Vec<IpNet>,
 
     /// Where a trusted proxy says who its client is. Only what it writes itself is safe: take care that it removes or extends what a client has sent
@@ -151,23 +133,23 @@ pub struct Args {
         default_value = "x-forwarded-for",
         requires = "trusted_proxies"
     )]
-    client_address_from: proxies::Source,
+    client_address_from: trusted_proxies::Source,
 
     #[command(flatten)]
     limits: Limits,
 
     #[command(flatten)]
-    broker: broker::Args,
+    broker: kafka::Args,
 
     #[command(flatten)]
-    store: store::Args,
+    store: clickhouse::Args,
 }
 
 /// What is done about serving without serving.
 #[derive(Debug, clap::Subcommand)]
 enum Other {
-    NewKey(new_key::Args),
-    Keys(list_keys::Args),
+    NewKey(auth::keys::new_key::Args),
+    Keys(auth::keys::list::Args),
 }
 
 /// Serves until `stop` is cancelled, then answers what is in flight.
@@ -176,21 +158,21 @@ enum Other {
 /// A port cannot be listened on, a file cannot be read, or a new key cannot be made. A server that is away is no error.
 pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     match args.other {
-        Some(Other::NewKey(args)) => return new_key::run(&args),
-        Some(Other::Keys(args)) => return list_keys::run(&args),
+        Some(Other::NewKey(args)) => return auth::keys::new_key::run(&args),
+        Some(Other::Keys(args)) => return auth::keys::list::run(&args),
         None => {}
     }
     let limits = args.limits;
     limits.check()?;
     let mut watched = Watched::default();
     let files = args.tls_certificate_file.zip(args.tls_key_file);
-    let clients = args.tls_client_ca_file.map(|ca_file| tls::Clients {
+    let clients = args.tls_client_ca_file.map(|ca_file| server::Clients {
         ca_file,
         need_certificate: args.keys_file.is_none(),
     });
     let client_certificates = clients.is_some();
     let tls = files.map(|(certificate, key)| {
-        let files = tls::Files::new(certificate, key, clients);
+        let files = server::Files::new(certificate, key, clients);
         files.watch(watched.add("certificate"), stop.clone())
     });
     let tls = tls.transpose()?;
@@ -209,14 +191,14 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         .context("cannot tell the address of the admin port")?;
     tracing::info!(%address, %admin_address, kafka = broker.addresses(), topic = %broker.topic(),
         clickhouse = store.addresses(), tls = tls.is_some(), client_certificates, keys = keys.is_some(), "serving");
-    process::warn_of_root();
+    runtime::warn_of_root();
     if keys.is_none() && !client_certificates && !address.ip().is_loopback() {
         tracing::warn!(%address, "no --keys-file: whoever reaches this address may send events and read reports");
     }
 
-    admin::warn_if_exposed(admin_address);
+    admin_port::warn_if_exposed(admin_address);
 
-    let health = admin::Health::awaiting(["serving"]);
+    let health = admin_port::Health::awaiting(["serving"]);
     health.expect_turns("kafka");
     health.expect_turns(clock::CHECK);
     let mut registry = Registry::with_prefix("captcha");
@@ -297,7 +279,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
 
     // The admin port outlives the API, so that /readyz can be read while the last requests finish.
     let admin_stop = CancellationToken::new();
-    let admin = tokio::spawn(admin::serve(
+    let admin = tokio::spawn(admin_port::serve(
         admin_listener,
         health.clone(),
         registry,

@@ -8,11 +8,11 @@ use hyper::header::{
 use serde::Serialize;
 use std::time::Duration;
 
-use super::keys::{Denied, RateLimited};
-use super::report_queue::Refusal;
+use super::auth::keys::{Denied, RateLimited};
+use super::report::queue::Refusal;
+use crate::clickhouse::{Class, CountersError};
 use crate::event::{FieldError, Rejection};
 use crate::http::{self, Answer};
-use crate::store::{Class, CountersError};
 
 /// What there is, as a path that there is not is told.
 pub const PATHS: [&str; 8] = [
@@ -367,7 +367,7 @@ fn described(count: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store;
+    use crate::clickhouse;
     use hyper::header::CONTENT_TYPE;
 
     #[test]
@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(answer.headers()[CONTENT_TYPE], "application/problem+json");
         assert_eq!(Problem::KafkaFull.into_answer(|| 9).headers()[RETRY_AFTER], "9");
 
-        let failed = || CountersError::from(store::Error::Connection("driver words".to_string()));
+        let failed = || CountersError::from(clickhouse::Error::Connection("driver words".to_string()));
         let document = Problem::Report(failed(), 1).document();
         assert!(!serde_json::to_string(&document).unwrap().contains("driver"));
 

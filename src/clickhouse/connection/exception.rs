@@ -1,0 +1,141 @@
+//! What an exception of ClickHouse names: the view in which it came about, and the table or database that is not there.
+//!
+//! An insert into `events` also runs the views that others made on it, and their failures look like ours.
+
+use crate::clickhouse::error_codes::{UNKNOWN_DATABASE, UNKNOWN_TABLE};
+use crate::clickhouse::schema::declared::declared;
+
+/// What is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing<'a> {
+    /// This table of captcha's.
+    Table(&'a str),
+    /// Its database.
+    Database,
+    /// What captcha does not make.
+    Theirs,
+}
+
+/// The materialized view that was being fed, with its database; `None` if it was none.
+pub fn view(message: &str) -> Option<&str> {
+    let (_, rest) = message.rsplit_once("while pushing to view ")?;
+    word(rest)
+}
+
+/// What is not there for captcha, whose database this is; `None` if that is not what the code is about, or the message is
+/// not understood.
+pub fn missing<'a>(code: i32, message: &'a str, database: &str) -> Option<Missing<'a>> {
+    match code {
+        UNKNOWN_TABLE => missing_table(message, database),
+        UNKNOWN_DATABASE => {
+            let name = word_after(message, "Database")?;
+            Some(match name == database {
+                true => Missing::Database,
+                false => Missing::Theirs,
+            })
+        }
+        _ => None,
+    }
+}
+
+/// Servers say "Table a.b does not exist", "Unknown table expression identifier 'b' in scope ...", "Could not find table:
+/// b", and "Target table 'a.b' of view ... doesn't exists".
+fn missing_table<'a>(message: &'a str, database: &str) -> Option<Missing<'a>> {
+    let name = word_after(message, "table")?;
+    let table = match name.rsplit_once('.') {
+        Some((within, _)) if bare(within) != database => return Some(Missing::Theirs),
+        Some((_, table)) => bare(table),
+        None => name,
+    };
+    Some(match declared().iter().any(|known| known.name == table) {
+        true => Missing::Table(table),
+        false => Missing::Theirs,
+    })
+}
+
+fn word_after<'a>(message: &'a str, noun: &str) -> Option<&'a str> {
+    let mut words = message.split_whitespace();
+    words.find(|word| word.trim_end_matches(':').eq_ignore_ascii_case(noun))?;
+    word(words.find(|word| !["expression", "identifier"].contains(word))?)
+}
+
+/// The first word, without what stands around it.
+fn word(text: &str) -> Option<&str> {
+    let word = text.split_whitespace().next()?;
+    let word = bare(word.trim_end_matches([',', ';', ':', '.']));
+    (!word.is_empty()).then_some(word)
+}
+
+fn bare(word: &str) -> &str {
+    word.trim_matches(['\'', '`', '"'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_found_in_what_the_server_says() {
+        for (message, missing) in [
+            (
+                "Table captcha.events does not exist. Maybe you meant system.events?",
+                Some(Missing::Table("events")),
+            ),
+            ("Table captcha.topics doesn't exist", Some(Missing::Table("topics"))),
+            (
+                "Table `captcha`.`claims` does not exist",
+                Some(Missing::Table("claims")),
+            ),
+            (
+                "Unknown table expression identifier 'migrations' in scope SELECT version FROM migrations",
+                Some(Missing::Table("migrations")),
+            ),
+            (
+                "Unknown table expression identifier 'captcha.migration_log' in scope SELECT 1",
+                Some(Missing::Table("migration_log")),
+            ),
+            ("Could not find table: events", Some(Missing::Table("events"))),
+            (
+                "Target table 'captcha.theirs' of view 'captcha.events' doesn't exists.",
+                Some(Missing::Theirs),
+            ),
+            (
+                "Target table 'elsewhere.events' of view 'captcha.events' doesn't exists.",
+                Some(Missing::Theirs),
+            ),
+            (
+                "Unknown table expression identifier 'captcha.other' in scope (SELECT x FROM captcha.other)",
+                Some(Missing::Theirs),
+            ),
+            ("Table other.events does not exist", Some(Missing::Theirs)),
+            ("Something else", None),
+            ("Table", None),
+        ] {
+            let found = super::missing(UNKNOWN_TABLE, message, "captcha");
+            assert_eq!(found, missing, "{message}");
+        }
+        for (message, missing) in [
+            ("Database captcha does not exist", Some(Missing::Database)),
+            (
+                "Database captcha doesn't exist. Maybe you meant system?",
+                Some(Missing::Database),
+            ),
+            ("Database elsewhere does not exist", Some(Missing::Theirs)),
+            ("Something else", None),
+        ] {
+            let found = super::missing(UNKNOWN_DATABASE, message, "captcha");
+            assert_eq!(found, missing, "{message}");
+        }
+        assert_eq!(super::missing(47, "Table captcha.events", "captcha"), None);
+    }
+
+    #[test]
+    fn the_view_that_fails_is_found_in_what_the_server_says() {
+        let message =
+            "Cannot parse string 'x' as UInt8: while executing 'FUNCTION f': while pushing to view captcha.mv";
+        assert_eq!(view(message), Some("captcha.mv"));
+        let with_id = "mine: while pushing to view captcha.mv (4dfe1c09-b5bf-40f9-a544-3e8e4af910a8)";
+        assert_eq!(view(with_id), Some("captcha.mv"));
+        assert_eq!(view("Table captcha.events does not exist"), None);
+    }
+}

@@ -1,0 +1,256 @@
+//! The log in the table `events`, audited: whether every offset is there once, and every repeat is marked by the rule.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use chrono::NaiveDate;
+use klickhouse::Value;
+
+use super::read::at;
+use super::retention::MARK_ARRIVAL;
+use crate::clickhouse::connection::{rows_of, unexpected};
+use crate::clickhouse::{Connection, Error, Filter, Place, Row, quote};
+
+/// For one question of an audit, which reads and sorts the whole table: 100 million rows take minutes.
+const AUDIT_TIMEOUT: Duration = Duration::from_secs(1_800);
+
+/// What is looked at: rows that arrived on these days, and everything between them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
+#[group(skip)]
+pub struct Span {
+    /// Only what arrived from this day on, such as 2001-01-31 (UTC)
+    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
+    from: Option<NaiveDate>,
+
+    /// And before this one
+    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
+    to: Option<NaiveDate>,
+}
+
+/// What the table holds of one partition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Its number.
+    pub partition: i32,
+    /// The first offset that is looked at.
+    pub first: i64,
+    /// One more than the last.
+    pub next: i64,
+    /// Events that reports count.
+    pub events: u64,
+    /// Events that stood in the repeat window before.
+    pub repeats: u64,
+    /// Records that are no events.
+    pub bad: u64,
+    /// Offsets that Kafka did not have.
+    pub gaps: u64,
+    /// Offsets without a row. Damage.
+    pub holes: u64,
+    /// Rows that stand for an offset which another row stands for as well. Damage.
+    pub overlaps: u64,
+    /// Events that are counted although they are repeats. Damage.
+    pub counted_twice: u64,
+    /// Events that are not counted although they are no repeats. Damage.
+    pub left_out: u64,
+}
+
+impl Span {
+    /// ` AND ...`, for a query that has rows with an arrival.
+    pub(crate) fn condition(&self) -> String {
+        let bound = |day: Option<NaiveDate>, sign: &str| match day {
+            Some(day) => format!(" AND arrival {sign} toDateTime64('{day} 00:00:00', 3, 'UTC')"),
+            None => String::new(),
+        };
+        bound(self.from, ">=") + &bound(self.to, "<")
+    }
+
+    /// The rows of a topic that are looked at. Arrivals are not in the order of offsets, so the days are made
+    /// into offsets first: whatever lies between the first and the last of them must be whole.
+    fn rows(&self, topic: &str) -> String {
+        let topic = quote(topic);
+        let condition = self.condition();
+        format!(
+            "(SELECT e.* FROM events AS e INNER JOIN (SELECT partition, min(offset - span + 1) AS low, \
+             max(offset) AS high FROM events WHERE topic = {topic} AND kind != 'mark'{condition} \
+             GROUP BY partition) AS looked USING (partition) \
+             WHERE topic = {topic} AND kind != 'mark' AND offset BETWEEN low AND high)"
+        )
+    }
+}
+
+impl Connection {
+    /// Audits the rows of a topic, by partition.
+    ///
+    /// # Errors
+    /// No answer, the tables are not there, or rows are hidden.
+    pub async fn audit(&self, topic: &str, repeat_window_records: i64, span: &Span) -> Result<Vec<Held>, Error> {
+        self.verify_visibility().await?;
+        let mut marks = self.marks(topic).await?;
+        let (mut all, repeats) = loop {
+            let held = self.audit_offsets(topic, &marks, span).await?;
+            let repeats = self.audit_repeats(topic, repeat_window_records, &marks, span);
+            let repeats = repeats.await?;
+            // Months that are dropped meanwhile would look like holes.
+            let before = std::mem::replace(&mut marks, self.marks(topic).await?);
+            if marks == before {
+                break (held, repeats);
+            }
+        };
+        for held in &mut all {
+            if let Some((counted_twice, left_out)) = repeats.get(&held.partition) {
+                held.counted_twice = *counted_twice;
+                held.left_out = *left_out;
+            }
+        }
+        // The last rows of a partition may have been dropped too, or all of them.
+        for (partition, marked_next) in marks {
+            match all.iter_mut().find(|held| held.partition == partition) {
+                Some(held) => held.next = held.next.max(marked_next),
+                None => all.push(Held {
+                    partition,
+                    first: marked_next,
+                    next: marked_next,
+                    ..Held::default()
+                }),
+            }
+        }
+        all.sort_unstable_by_key(|held| held.partition);
+        Ok(all)
+    }
+
+    async fn audit_offsets(&self, topic: &str, marks: &Marks, span: &Span) -> Result<Vec<Held>, Error> {
+        let expected = format!("greatest(reached, {})", marked_next(marks));
+        // From a day on, nobody knows which offset is to be the first.
+        let is_known = match span.from {
+            None => "1",
+            Some(_) => "NOT is_first",
+        };
+        let sql = format!(
+            "SELECT partition, toInt64(min(low)), toInt64(max(offset) + 1), \
+             toUInt64(countIf(kind = 'event' AND repeat = 0)), toUInt64(countIf(repeat = 1)), \
+             toUInt64(countIf(kind = 'bad')), toUInt64(sumIf(span, kind = 'gap')), \
+             toUInt64(sumIf(low - {expected}, {is_known} AND low > {expected})), \
+             toUInt64(countIf(NOT is_first AND low < reached)) \
+             FROM (SELECT partition, offset, span, kind, repeat, offset - span + 1 AS low, \
+             row_number() OVER log = 1 AS is_first, lagInFrame(offset + 1) OVER log AS reached \
+             FROM {} WINDOW log AS (PARTITION BY partition ORDER BY offset \
+             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)) GROUP BY partition ORDER BY partition",
+            span.rows(topic)
+        );
+        let mut all = Vec::new();
+        self.each_block(&sql, AUDIT_TIMEOUT, |block| {
+            for row in rows_of(block) {
+                all.push(held(&row).ok_or_else(|| unexpected("an audit of offsets"))?);
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(all)
+    }
+
+    /// By partition: events counted although they are repeats, and not counted although they are none. The
+    /// latter only where the whole window before them is looked at.
+    async fn audit_repeats(
+        &self,
+        topic: &str,
+        window: i64,
+        marks: &Marks,
+        span: &Span,
+    ) -> Result<HashMap<i32, (u64, u64)>, Error> {
+        let sql = format!(
+            "SELECT partition, toUInt64(countIf(again AND repeat = 0)), \
+             toUInt64(countIf(NOT again AND repeat = 1 AND (first = 0 OR offset - {window} >= first))) \
+             FROM (SELECT partition, offset, repeat, \
+             greatest(min(offset) OVER (PARTITION BY partition), {}) AS first, \
+             row_number() OVER same > 1 AND offset - lagInFrame(offset) OVER same <= {window} AS again \
+             FROM {} WHERE kind = 'event' \
+             WINDOW same AS (PARTITION BY partition, site_id, type, correlation_id, time ORDER BY offset \
+             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)) GROUP BY partition",
+            marked_next(marks),
+            span.rows(topic)
+        );
+        let mut all = HashMap::new();
+        self.each_block(&sql, AUDIT_TIMEOUT, |block| {
+            for row in rows_of(block) {
+                let [Value::Int32(partition), Value::UInt64(twice), Value::UInt64(out)] = row[..] else {
+                    return Err(unexpected("an audit of repeats"));
+                };
+                all.insert(partition, (twice, out));
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(all)
+    }
+
+    async fn marks(&self, topic: &str) -> Result<Marks, Error> {
+        let sql = format!(
+            "SELECT partition, max(offset) + 1 FROM events \
+             WHERE topic = {} AND arrival = {MARK_ARRIVAL} AND kind = 'mark' GROUP BY partition",
+            quote(topic)
+        );
+        let mark = |row: &Vec<Value>| match row[..] {
+            [Value::Int32(partition), Value::Int64(next)] => Ok((partition, next)),
+            _ => Err(unexpected("the marks")),
+        };
+        self.rows(&sql).await?.iter().map(mark).collect()
+    }
+
+    /// The rows at the offsets `from..to` of a partition, by offset. Rows of a kind that nothing makes of a
+    /// record are left out.
+    ///
+    /// # Errors
+    /// No answer, or the tables are not there.
+    pub async fn stored_rows(&self, place: &Place, from: i64, to: i64) -> Result<HashMap<i64, Row>, Error> {
+        let condition = format!("{} AND offset >= {from} AND offset < {to}", at(place));
+        let mut rows = HashMap::new();
+        self.each_stored(&condition, AUDIT_TIMEOUT, |row| {
+            rows.insert(row.offset, row);
+        })
+        .await?;
+        Ok(rows)
+    }
+}
+
+/// By partition, the offset below which rows were dropped on purpose: there, what is missing is no hole.
+type Marks = BTreeMap<i32, i64>;
+
+/// The mark of a row's partition, or 0.
+fn marked_next(marks: &Marks) -> String {
+    if marks.is_empty() {
+        return "0".to_string();
+    }
+    let (partitions, nexts): (Vec<i32>, Vec<i64>) = marks.iter().unzip();
+    format!(
+        "transform(toInt64(partition), CAST({partitions:?}, 'Array(Int64)'), CAST({nexts:?}, 'Array(Int64)'), toInt64(0))"
+    )
+}
+
+fn held(row: &[Value]) -> Option<Held> {
+    let [
+        Value::Int32(partition),
+        Value::Int64(first),
+        Value::Int64(next),
+        counts @ ..,
+    ] = row
+    else {
+        return None;
+    };
+    let mut counts = counts.iter().map(|count| match count {
+        Value::UInt64(count) => Some(*count),
+        _ => None,
+    });
+    let mut count = || counts.next()?;
+    Some(Held {
+        partition: *partition,
+        first: *first,
+        next: *next,
+        events: count()?,
+        repeats: count()?,
+        bad: count()?,
+        gaps: count()?,
+        holes: count()?,
+        overlaps: count()?,
+        ..Held::default()
+    })
+}

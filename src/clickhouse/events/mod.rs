@@ -1,0 +1,8 @@
+//! The table `events`: its rows, written, read, audited and dropped.
+
+pub mod audit;
+pub mod columns;
+pub mod dead_letters;
+pub mod insert;
+pub mod read;
+pub mod retention;

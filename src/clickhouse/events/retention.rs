@@ -1,0 +1,288 @@
+//! Months of arrival, by which `events` is partitioned, and how old ones go without a head that goes back.
+//!
+//! A row of the kind `mark` stands for everything that was dropped: at its offset, or below it, rows may be missing on
+//! purpose. It is written before a month is dropped, into the month 1970-01, which never is. A partition whose last row
+//! is dropped keeps its head by it, and the arrival of that row, which the mark has as its `time`: what follows a head is
+//! dated by it, and two consumers, one of which knows the row and one the mark, must not differ.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use chrono::{DateTime, Datelike as _, NaiveDate};
+use klickhouse::Value;
+
+use super::read::at;
+use crate::clickhouse::connection::{rows_of, text, unexpected};
+use crate::clickhouse::insert_if_absent::RowOnce;
+use crate::clickhouse::{Connection, Error, Place, quote};
+
+/// For a question that looks at every row of a month.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// To drop one month: files are removed, and merges of that month are waited for.
+const DROP_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Arrival of every mark, and of records without a timestamp.
+pub(crate) const MARK_ARRIVAL_MILLIS: i64 = 0;
+
+/// [`MARK_ARRIVAL_MILLIS`] in SQL; with it a question for marks reads one month and not all.
+pub(crate) const MARK_ARRIVAL: &str = "fromUnixTimestamp64Milli(toInt64(0), 'UTC')";
+
+/// The month of marks, as `toYYYYMM` has it. Records without a timestamp stand there too.
+const MARKS: u32 = 197_001;
+
+/// A month, UTC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Month {
+    first_day: NaiveDate,
+}
+
+impl FromStr for Month {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let day = (text.len() == "2001-01".len())
+            .then(|| format!("{text}-01").parse::<NaiveDate>().ok())
+            .flatten();
+        match day {
+            Some(first_day) if (1970..=2200).contains(&first_day.year()) => Ok(Month { first_day }),
+            _ => Err("expected YYYY-MM from 1970-01 to 2200-12, such as 2001-01".to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Month {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.first_day.format("%Y-%m"))
+    }
+}
+
+impl Month {
+    /// When it begins.
+    pub fn begin(self) -> DateTime<chrono::Utc> {
+        self.first_day.and_time(chrono::NaiveTime::MIN).and_utc()
+    }
+
+    /// As `toYYYYMM` has it.
+    fn number(self) -> u32 {
+        self.first_day.year().unsigned_abs() * 100 + self.first_day.month()
+    }
+
+    fn from_number(number: u32) -> Option<Month> {
+        let year = i32::try_from(number / 100).ok()?;
+        let first_day = NaiveDate::from_ymd_opt(year, number % 100, 1)?;
+        Some(Month { first_day })
+    }
+}
+
+/// The rows of one month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredMonth {
+    /// In which they arrived.
+    pub month: Month,
+    /// How many.
+    pub rows: u64,
+    /// On disk.
+    pub bytes: u64,
+}
+
+/// What would be missing of a partition without a month.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// Log and number.
+    pub place: Place,
+    /// The largest offset that would go.
+    pub last: i64,
+    /// When its row arrived.
+    pub last_arrival_millis: i64,
+    /// The head.
+    pub next: i64,
+    /// Records before the head among which events that are sent again are looked for; 0 of a log that was followed by
+    /// another.
+    pub repeat_window_records: i64,
+}
+
+impl Missing {
+    /// The first offset of the repeat window, if something of it would go.
+    pub fn window_begin(&self) -> Option<i64> {
+        let begin = (self.next - self.repeat_window_records).max(0);
+        (self.last >= begin).then_some(begin)
+    }
+}
+
+impl Connection {
+    /// The months before this one that have rows, but for that of the marks.
+    ///
+    /// # Errors
+    /// No answer, or no right to read `system.parts`.
+    pub async fn months_before(&self, before: Month) -> Result<Vec<StoredMonth>, Error> {
+        let sql = format!(
+            "SELECT toUInt32OrZero(partition) AS month, toUInt64(sum(rows)) AS held, toUInt64(sum(bytes_on_disk)) \
+             FROM system.parts WHERE database = currentDatabase() AND table = 'events' AND active \
+             GROUP BY month HAVING held > 0 AND month > {MARKS} AND month < {} ORDER BY month",
+            before.number()
+        );
+        let stored = |row: &Vec<Value>| match row[..] {
+            [Value::UInt32(month), Value::UInt64(rows), Value::UInt64(bytes)] => {
+                Month::from_number(month).map(|month| StoredMonth { month, rows, bytes })
+            }
+            _ => None,
+        };
+        let rows = self.rows(&sql).await?;
+        let months = rows.iter().map(stored).collect::<Option<_>>();
+        months.ok_or_else(|| unexpected("the months of events"))
+    }
+
+    /// What would be missing without a month, by partition.
+    ///
+    /// # Errors
+    /// No answer, or the tables are not there.
+    pub async fn missing_without(&self, month: Month) -> Result<Vec<Missing>, Error> {
+        let sql = format!(
+            "SELECT toString(topic), partition, toInt64(last), last_arrival, toInt64(next), toInt64(ifNull(records, 0)) FROM \
+             (SELECT topic, partition, max(offset) AS last, argMax(toUnixTimestamp64Milli(arrival), offset) AS last_arrival \
+             FROM events WHERE toYYYYMM(arrival) = {} GROUP BY topic, partition) AS going \
+             INNER JOIN (SELECT topic, partition, max(offset) + 1 AS next FROM events GROUP BY topic, partition) AS heads \
+             USING (topic, partition) \
+             LEFT JOIN (SELECT argMax(log, revision) AS topic, argMax(repeat_window_records, revision) AS records \
+             FROM topics GROUP BY topics.topic) AS consumed USING (topic) \
+             ORDER BY topic, partition",
+            month.number()
+        );
+        let mut all = Vec::new();
+        self.each_block(&sql, LOOK_TIMEOUT, |block| {
+            for row in rows_of(block) {
+                all.push(missing(&row).ok_or_else(|| unexpected("the rows of old months"))?);
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(all)
+    }
+
+    /// Writes, once, that rows of a partition may be missing up to the last one that would go.
+    ///
+    /// # Errors
+    /// No answer, or no right to.
+    pub async fn mark(&self, missing: &Missing) -> Result<(), Error> {
+        let Missing {
+            place,
+            last: offset,
+            last_arrival_millis,
+            ..
+        } = missing;
+        let Place { topic, partition } = place;
+        self.insert_once(&RowOnce {
+            table: "events (topic, partition, offset, arrival, kind, time)",
+            values: format!(
+                "{}, {partition}, {offset}, {MARK_ARRIVAL}, 'mark', \
+                 fromUnixTimestamp64Milli(toInt64({last_arrival_millis}), 'UTC')",
+                quote(topic)
+            ),
+            is_there: format!(
+                "FROM events WHERE {} AND arrival = {MARK_ARRIVAL} AND kind = 'mark' AND offset >= {offset}",
+                at(place)
+            ),
+            token: format!("mark:{topic}:{partition}:{offset}"),
+        })
+        .await
+    }
+
+    /// Arrival of the row before a head that arrived in 1970, or that a mark stands for.
+    pub(crate) async fn marked_arrival(&self, place: &Place, offset: i64) -> Result<i64, Error> {
+        let sql = format!(
+            "SELECT toUnixTimestamp64Milli(time) FROM events \
+             WHERE {} AND arrival = {MARK_ARRIVAL} AND kind = 'mark' AND offset = {offset} LIMIT 1",
+            at(place)
+        );
+        match self.rows(&sql).await?.first().map(Vec::as_slice) {
+            None => Ok(MARK_ARRIVAL_MILLIS),
+            Some([Value::Int64(millis)]) => Ok(*millis),
+            Some(_) => Err(unexpected("a mark")),
+        }
+    }
+
+    /// Drops the rows of a month. What is missing then must be [marked](Connection::mark) before.
+    ///
+    /// # Errors
+    /// No answer, or no right to.
+    pub async fn drop_month(&self, month: Month) -> Result<(), Error> {
+        // By default the server refuses what is larger than 50 GB, lest somebody drop it by mistake.
+        let sql = format!(
+            "ALTER TABLE events DROP PARTITION {} SETTINGS max_partition_size_to_drop = 0",
+            month.number()
+        );
+        self.each_block(&sql, DROP_TIMEOUT, |_| Ok(())).await
+    }
+}
+
+fn missing(row: &[Value]) -> Option<Missing> {
+    let [
+        topic,
+        Value::Int32(partition),
+        Value::Int64(last),
+        Value::Int64(last_arrival_millis),
+        Value::Int64(next),
+        Value::Int64(repeat_window_records),
+    ] = row
+    else {
+        return None;
+    };
+    Some(Missing {
+        place: Place {
+            topic: text(topic)?,
+            partition: *partition,
+        },
+        last: *last,
+        last_arrival_millis: *last_arrival_millis,
+        next: *next,
+        repeat_window_records: *repeat_window_records,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn months_have_a_year_and_two_digits() {
+        let month: Month = "2026-01".parse().unwrap();
+        assert_eq!((month.number(), month.to_string()), (202_601, "2026-01".to_string()));
+        assert_eq!(Month::from_number(202_601), Some(month));
+        assert_eq!(Month::from_number(0), None);
+        assert_eq!(month.begin().timestamp(), 1_767_225_600);
+        for bad in [
+            "",
+            "2026",
+            "2026-1",
+            "2026-13",
+            "2026-00",
+            "2026-01-01",
+            "2026/01",
+            "1969-12",
+            "2201-01",
+            "+026-01",
+        ] {
+            assert!(bad.parse::<Month>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_window_begins_so_many_records_before_the_head() {
+        let missing = |last, repeat_window_records| Missing {
+            place: Place {
+                topic: "t".to_string(),
+                partition: 0,
+            },
+            last,
+            last_arrival_millis: 0,
+            next: 100,
+            repeat_window_records,
+        };
+        assert_eq!(missing(89, 10).window_begin(), None);
+        assert_eq!(missing(90, 10).window_begin(), Some(90));
+        assert_eq!(missing(0, 1_000).window_begin(), Some(0));
+        assert_eq!(missing(99, 0).window_begin(), None);
+    }
+}

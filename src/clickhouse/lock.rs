@@ -1,0 +1,201 @@
+//! Who may change the schema: one at a time, by compare-and-swap in the table `migration_log`, which also says what
+//! was begun and what was done.
+//!
+//! A term is one holder's time. It begins with the row `lock`, which only one can insert, and goes on with signs of
+//! life and a row before and after each statement; each of them is refused once a later term has begun. A term ends
+//! with the row `unlock`, or with silence.
+
+use std::time::Duration;
+
+use klickhouse::Value;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::connection::settings::{INSERT_EACH, known};
+use super::connection::unexpected;
+use super::insert_if_absent::RowOnce;
+use super::{Class, Connection, Error, Store, quote};
+
+/// Between signs of life of a holder.
+const ALIVE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Without one for so long, by ClickHouse's clock, a holder counts as dead.
+pub const SILENCE_MAX: Duration = Duration::from_secs(12);
+
+/// Makes the table of terms and steps.
+pub const CREATE_LOG: &str = "CREATE TABLE IF NOT EXISTS migration_log (term UInt64, \
+     at DateTime64(6, 'UTC') DEFAULT now64(6), owner String, \
+     step LowCardinality(String), name String) ENGINE = MergeTree ORDER BY (term, at) \
+     SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, \
+     fsync_part_directory = 1";
+
+/// The newest term.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Term {
+    /// Its number; 0 before the first.
+    pub number: u64,
+    /// Whose it is.
+    pub owner: String,
+    /// How long it was silent.
+    pub silence: Duration,
+    /// Whether it ended with the holder's own word.
+    pub is_over: bool,
+    /// The statement that was begun and not done in this term, by its file's name.
+    pub unfinished: Option<String>,
+}
+
+impl Term {
+    /// Whether the lock may be taken.
+    pub fn is_free(&self) -> bool {
+        self.is_over || self.silence > SILENCE_MAX
+    }
+}
+
+/// The right to change the schema. Signs of life go on until it is dropped.
+pub struct Lock {
+    term: u64,
+    owner: String,
+    alive: JoinHandle<()>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        self.alive.abort();
+    }
+}
+
+impl Lock {
+    /// Says that a statement begins, or is done. Only as long as nobody else has taken the lock.
+    ///
+    /// # Errors
+    /// No answer, or the lock is somebody else's.
+    pub async fn note(&self, connection: &Connection, step: &Step<'_>) -> Result<(), Error> {
+        connection.log_step(self.term, &self.owner, step).await
+    }
+}
+
+/// What a holder says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step<'a> {
+    /// It lives.
+    Alive,
+    /// It is about to run the statement of this file.
+    Begin(&'a str),
+    /// The statement of this file has ended well.
+    Done(&'a str),
+    /// It needs the lock no more.
+    Unlock,
+}
+
+impl Step<'_> {
+    fn columns(&self) -> (&'static str, &str) {
+        match self {
+            Step::Alive => ("alive", ""),
+            Step::Begin(name) => ("begin", name),
+            Step::Done(name) => ("done", name),
+            Step::Unlock => ("unlock", ""),
+        }
+    }
+}
+
+impl Store {
+    /// Takes the lock as the term after one that [is free](Term::is_free); `None` if somebody else was faster.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn lock(&self, after: &Term, owner: &str) -> Result<Option<Lock>, Error> {
+        let connection = self.connect().await?;
+        let term = after.number + 1;
+        connection
+            .insert_once(&RowOnce {
+                table: "migration_log (term, owner, step)",
+                values: format!("{term}, {}, 'lock'", quote(owner)),
+                is_there: format!("FROM migration_log WHERE term >= {term} AND step = 'lock'"),
+                token: format!("lock:{term}"),
+            })
+            .await?;
+        let newest = connection.term().await?;
+        if (newest.number, newest.owner.as_str()) != (term, owner) {
+            return Ok(None);
+        }
+        let alive = tokio::spawn(keep_alive(self.clone(), term, owner.to_string()));
+        Ok(Some(Lock {
+            term,
+            owner: owner.to_string(),
+            alive,
+        }))
+    }
+}
+
+/// Gives signs of life until it is aborted, or the lock is lost, which the next [`Lock::note`] says.
+async fn keep_alive(store: Store, term: u64, owner: String) {
+    loop {
+        if let Ok(connection) = store.connect().await {
+            while connection.log_step(term, &owner, &Step::Alive).await.is_ok() {
+                sleep(ALIVE_INTERVAL).await;
+            }
+        }
+        sleep(ALIVE_INTERVAL).await;
+    }
+}
+
+impl Connection {
+    /// The newest term.
+    ///
+    /// # Errors
+    /// No answer, or the table is not there.
+    pub async fn term(&self) -> Result<Term, Error> {
+        let rows = self
+            .rows(
+                "SELECT term, any(owner), \
+                 toInt64(toUnixTimestamp64Milli(now64(3)) - toUnixTimestamp64Milli(max(at))), \
+                 toUInt8(countIf(step = 'unlock') > 0), \
+                 arrayFirst(begun -> NOT has(groupArrayIf(name, step = 'done'), begun), groupArrayIf(name, step = 'begin')) \
+                 FROM migration_log WHERE term = (SELECT max(term) FROM migration_log) GROUP BY term",
+            )
+            .await?;
+        match rows.first().map(Vec::as_slice) {
+            None => Ok(Term {
+                number: 0,
+                owner: String::new(),
+                silence: Duration::ZERO,
+                is_over: true,
+                unfinished: None,
+            }),
+            Some(
+                [
+                    Value::UInt64(number),
+                    Value::String(owner),
+                    Value::Int64(silence_millis),
+                    Value::UInt8(is_over),
+                    Value::String(unfinished),
+                ],
+            ) => Ok(Term {
+                number: *number,
+                owner: String::from_utf8_lossy(owner).into_owned(),
+                silence: Duration::from_millis((*silence_millis).max(0) as u64),
+                is_over: *is_over == 1,
+                unfinished: (!unfinished.is_empty()).then(|| String::from_utf8_lossy(unfinished).into_owned()),
+            }),
+            Some(_) => Err(unexpected("the lock of migrate")),
+        }
+    }
+
+    async fn log_step(&self, term: u64, owner: &str, step: &Step<'_>) -> Result<(), Error> {
+        let (step, name) = step.columns();
+        let settings = known(INSERT_EACH, self.version);
+        let written = self
+            .execute(&format!(
+                "INSERT INTO migration_log (term, owner, step, name) SELECT {term}, {}, '{step}', {} \
+                 WHERE throwIf((SELECT max(term) FROM migration_log) != {term}, 'lock taken') = 0 \
+                 SETTINGS {settings}",
+                quote(owner),
+                quote(name)
+            ))
+            .await;
+        written.map_err(|err| match err.class() == Class::HeadMoved {
+            true => self.failed("says that another migrate has taken the lock; run it again"),
+            false => err,
+        })
+    }
+}

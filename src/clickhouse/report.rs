@@ -1,0 +1,336 @@
+//! The report: how many challenges each site served and solved on each day.
+
+use std::fmt::{self, Write as _};
+
+use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use klickhouse::Value;
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use super::connection::{QUERY_TIMEOUT, rows_of, unexpected};
+use super::watermarks::Through;
+use super::{Connection, Error, Shard};
+
+/// Rows that one report may have. More are refused, because an answer is never cut short.
+pub const ROWS_MAX: usize = 1_000_000;
+
+/// Sites that one report may name, four times as many as a key may have: 800 kB of SQL.
+pub const SITE_IDS_MAX: usize = 20_000;
+
+/// Bytes of SQL that every ClickHouse takes. More are announced, because its own limit (`max_query_size`, 256 KiB by
+/// default) is reached by 6,500 sites.
+const SHORT_SQL_BYTES: usize = 16 << 10;
+
+/// Rows that ClickHouse sends at once. The driver makes about 64 bytes of each of its four values and
+/// queues up to 32 blocks, so this is 16 MiB at worst; with ClickHouse's own 65,409 it would be 512.
+const BLOCK_ROWS: usize = 2_048;
+
+const HOURS_A_DAY: i64 = 24;
+
+/// Whether there is memory for so many rows more.
+pub type Room<'a> = dyn Fn(usize) -> bool + Send + Sync + 'a;
+
+/// Which days and sites a report is about; without a bound, all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Only these sites; empty means all.
+    pub site_ids: Vec<Uuid>,
+    /// First day (UTC).
+    pub from: Option<NaiveDate>,
+    /// The day after the last one (UTC).
+    pub to: Option<NaiveDate>,
+}
+
+/// One day of one site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Counter {
+    /// The day, UTC.
+    #[serde(serialize_with = "as_text")]
+    pub date: NaiveDate,
+    /// The site.
+    pub site_id: Uuid,
+    /// Challenges shown.
+    pub served: u64,
+    /// Challenges solved.
+    pub solved: u64,
+}
+
+/// A whole report, by day and then by site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Counters {
+    /// One row for each day and site with any event.
+    pub counters: Vec<Counter>,
+    /// Every event that was confirmed before is in it.
+    #[serde(flatten)]
+    pub freshness: Freshness,
+}
+
+/// How far a report is complete.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Freshness {
+    /// Every event that was confirmed before this moment of ClickHouse's clock is counted; `None` as long as no
+    /// moment can be named.
+    #[serde(serialize_with = "as_instant")]
+    pub complete_through: Option<DateTime<Utc>>,
+}
+
+/// Why there is no report.
+#[derive(Debug)]
+pub enum CountersError {
+    /// More than 1,000,000 rows match.
+    TooManyRows,
+    /// More than 20,000 sites are named; how many.
+    TooManySites(usize),
+    /// Whoever asks has no memory for its rows.
+    NoRoom,
+    /// ClickHouse did not answer.
+    Store(Error),
+}
+
+impl From<Error> for CountersError {
+    fn from(err: Error) -> Self {
+        CountersError::Store(err)
+    }
+}
+
+impl fmt::Display for CountersError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CountersError::TooManyRows => write!(
+                f,
+                "the report has more than {ROWS_MAX} rows; narrow it by site_id, from or to"
+            ),
+            CountersError::TooManySites(count) => write!(
+                f,
+                "the report names {count} sites and may name {SITE_IDS_MAX}; ask for all sites, or for some at a time"
+            ),
+            CountersError::NoRoom => f.write_str("the report has more rows than there is memory for"),
+            CountersError::Store(err) => err.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for CountersError {}
+
+impl Filter {
+    /// Reads a day, `2001-01-31`.
+    ///
+    /// # Errors
+    /// One short phrase that says what is expected.
+    pub fn parse_date(text: &str) -> Result<NaiveDate, &'static str> {
+        const SHAPE: &str = "not a date like 2001-01-31";
+        // chrono alone takes other years, and spaces in place of zeros.
+        let is_shaped = |(at, byte): (usize, u8)| match at {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        };
+        let shaped = text.len() == 10 && text.bytes().enumerate().all(is_shaped);
+        let date = shaped.then(|| text.parse::<NaiveDate>().ok()).flatten();
+        date.ok_or(SHAPE)
+    }
+
+    /// Reads a site's UUID.
+    ///
+    /// # Errors
+    /// One short phrase.
+    pub fn parse_site_id(text: &str) -> Result<Uuid, &'static str> {
+        Uuid::parse_str(text).map_err(|_| "not a UUID")
+    }
+
+    /// What is wrong if the days are not in order.
+    pub const OUT_OF_ORDER: &str = "from must be before to; to is the day after the last one";
+
+    /// Whether any day can be between the bounds.
+    pub fn is_in_order(&self) -> bool {
+        self.from.zip(self.to).is_none_or(|(from, to)| from < to)
+    }
+
+    /// The query, in the one shape that the projection `hourly` serves. Days are made from hours here
+    /// and into text in Rust, because ClickHouse's `toDate` wraps around after 2149.
+    fn sql(&self) -> String {
+        let mut filter = String::from("kind = 'event' AND repeat = 0");
+        if !self.site_ids.is_empty() {
+            let sites: Vec<String> = self.site_ids.iter().map(|id| format!("'{id}'")).collect();
+            let _ = write!(filter, " AND site_id IN ({})", sites.join(", "));
+        }
+        if let Some(from) = self.from {
+            let _ = write!(filter, " AND hour >= {}", day_number(from) * HOURS_A_DAY);
+        }
+        if let Some(to) = self.to {
+            let _ = write!(filter, " AND hour < {}", day_number(to) * HOURS_A_DAY);
+        }
+        format!(
+            "SELECT toInt64(intDiv(hour, {HOURS_A_DAY})) AS day, site_id, \
+             toUInt64(sumIf(events, type = 'serve')) AS served, \
+             toUInt64(sumIf(events, type = 'solve')) AS solved \
+             FROM (SELECT intDiv(toUnixTimestamp64Second(time), 3600) AS hour, site_id, type, \
+             count() AS events FROM events WHERE {filter} GROUP BY hour, site_id, type) \
+             GROUP BY day, site_id LIMIT {} SETTINGS max_block_size = {BLOCK_ROWS}",
+            ROWS_MAX + 1
+        )
+    }
+}
+
+impl Connection {
+    /// Counts the events of this shard that a filter selects, each event once, in no order; and says how far it is
+    /// complete. Asks `room` for more rows before it takes memory for them.
+    ///
+    /// # Errors
+    /// [`CountersError::NoRoom`], [`CountersError::TooManyRows`] or [`Error::Hidden`] rather than a part of the answer.
+    pub(crate) async fn counters(
+        &self,
+        filter: &Filter,
+        shard: Shard,
+        room: &Room<'_>,
+    ) -> Result<(Vec<Counter>, Through), CountersError> {
+        self.verify_visibility().await?;
+        // Asked first: what is claimed now is in the table now, and counted below.
+        let through = self.complete_through(shard).await?;
+        let mut counters = Vec::new();
+        let sql = filter.sql();
+        if sql.len() > SHORT_SQL_BYTES {
+            self.execute(&format!("SET max_query_size = {}", sql.len() + 1)).await?;
+        }
+        let mut has_room = true;
+        let reading = self.each_block(&sql, QUERY_TIMEOUT, |block| {
+            has_room = has_room && reserve(&mut counters, block.rows as usize, room);
+            if !has_room {
+                return Err(unexpected("so many rows"));
+            }
+            for row in rows_of(block) {
+                counters.push(counter(&row).ok_or_else(|| unexpected("a report"))?);
+            }
+            Ok(())
+        });
+        let read = reading.await;
+        if !has_room {
+            return Err(CountersError::NoRoom);
+        }
+        read?;
+        if counters.len() > ROWS_MAX {
+            return Err(CountersError::TooManyRows);
+        }
+        Ok((counters, through))
+    }
+}
+
+/// Makes room for so many rows more.
+fn reserve(counters: &mut Vec<Counter>, rows: usize, room: &Room<'_>) -> bool {
+    let before = counters.capacity();
+    let grown = match counters.len() + rows <= before {
+        true => before,
+        false => (counters.len() + rows).max(2 * before),
+    };
+    let has_room = room(grown - before);
+    if has_room {
+        counters.reserve_exact(grown - counters.len());
+    }
+    has_room
+}
+
+fn counter(row: &[Value]) -> Option<Counter> {
+    let [
+        Value::Int64(day),
+        Value::Uuid(site_id),
+        Value::UInt64(served),
+        Value::UInt64(solved),
+    ] = row
+    else {
+        return None;
+    };
+    Some(Counter {
+        date: DateTime::from_timestamp(day.checked_mul(86_400)?, 0)?.date_naive(),
+        site_id: *site_id,
+        served: *served,
+        solved: *solved,
+    })
+}
+
+/// Days since 1970-01-01.
+fn day_number(date: NaiveDate) -> i64 {
+    (date - NaiveDate::default()).num_days()
+}
+
+fn as_text<S: Serializer>(date: &NaiveDate, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(date)
+}
+
+fn as_instant<S: Serializer>(instant: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+    match instant {
+        Some(instant) => serializer.serialize_str(&instant.to_rfc3339_opts(SecondsFormat::Millis, true)),
+        None => serializer.serialize_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn date(text: &str) -> NaiveDate {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_day_has_one_spelling() {
+        assert_eq!(Filter::parse_date("2004-02-29"), Ok(date("2004-02-29")));
+        for text in [
+            "2001- 1- 1",
+            " 2001-1-1",
+            "2001-1-01",
+            "2001-01-1 ",
+            "+2001-01-1",
+            "2001-02-29",
+            "2001/01/01",
+            "2001-01-\u{661}",
+            "",
+        ] {
+            assert!(Filter::parse_date(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_whole_days_in_hours() {
+        let filter = Filter {
+            site_ids: vec![Uuid::nil(), Uuid::max()],
+            from: Some(date("1970-01-02")),
+            to: Some(date("2107-01-01")),
+        };
+        let sql = filter.sql();
+        assert!(sql.contains("hour >= 24 AND hour < 1200912 GROUP BY"), "{sql}");
+        assert!(
+            sql.contains("site_id IN ('00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff')"),
+            "{sql}"
+        );
+        assert!(!Filter::default().sql().contains("hour >="));
+    }
+
+    #[test]
+    fn days_beyond_the_reach_of_clickhouse_dates_keep_their_date() {
+        let row = [
+            Value::Int64(day_number(date("2199-12-31"))),
+            Value::Uuid(Uuid::nil()),
+            Value::UInt64(2),
+            Value::UInt64(1),
+        ];
+        let mut counters = Counters {
+            counters: vec![counter(&row).unwrap()],
+            freshness: Freshness::default(),
+        };
+        assert_eq!(
+            serde_json::to_string(&counters).unwrap(),
+            r#"{"counters":[{"date":"2199-12-31","site_id":"00000000-0000-0000-0000-000000000000","served":2,"solved":1}],"complete_through":null}"#
+        );
+        counters.freshness.complete_through = DateTime::from_timestamp_millis(978_307_200_000);
+        let text = serde_json::to_string(&counters).unwrap();
+        assert!(
+            text.ends_with(r#"],"complete_through":"2001-01-01T00:00:00.000Z"}"#),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_row_of_another_shape_is_refused() {
+        assert_eq!(counter(&[Value::Int64(1)]), None);
+        assert_eq!(counter(&[]), None);
+    }
+}

@@ -1,0 +1,223 @@
+//! Freshness: what consumers claim of their partitions, and what follows for the report.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use chrono::{DateTime, SecondsFormat};
+use klickhouse::Value;
+
+use super::connection::settings::{INSERT_EACH, known};
+use super::connection::unexpected;
+use super::{Connection, Error, Freshness, Shard, quote};
+
+/// That every event of a partition which was confirmed before a moment is in the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The name of its log, as in [`TopicFacts`](super::TopicFacts).
+    pub log: String,
+    /// Number of the partition.
+    pub partition: i32,
+    /// The moment, by ClickHouse's clock, in milliseconds since 1970.
+    pub through_millis: i64,
+}
+
+/// How far something is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Through {
+    /// No partition is consumed into it.
+    Nothing,
+    /// Some partition was never read to its end.
+    Unknown,
+    /// Every event that was confirmed before this moment is in it, in milliseconds since 1970.
+    Millis(i64),
+}
+
+impl fmt::Display for Through {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Through::Nothing => f.write_str("any moment"),
+            Through::Unknown => f.write_str("no moment that is known"),
+            Through::Millis(millis) => {
+                let moment = DateTime::from_timestamp_millis(*millis).unwrap_or_default();
+                f.write_str(&moment.to_rfc3339_opts(SecondsFormat::Secs, true))
+            }
+        }
+    }
+}
+
+impl Through {
+    /// Whether everything that was confirmed before a moment is there.
+    pub fn reaches(self, millis: i64) -> bool {
+        match self {
+            Through::Nothing => true,
+            Through::Unknown => false,
+            Through::Millis(through_millis) => through_millis >= millis,
+        }
+    }
+
+    /// How far both are.
+    fn and(self, other: Through) -> Through {
+        match (self, other) {
+            (Through::Nothing, through) | (through, Through::Nothing) => through,
+            (Through::Millis(one), Through::Millis(other)) => Through::Millis(one.min(other)),
+            (Through::Unknown, _) | (_, Through::Unknown) => Through::Unknown,
+        }
+    }
+}
+
+/// What is known of one log.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Known {
+    /// Partitions as recorded by migrate; 0 if the topic is retired.
+    recorded: i32,
+    /// Partitions as the claims have it, which may be newer.
+    claimed: i32,
+    /// The newest claim of each partition.
+    through_millis: BTreeMap<i32, i64>,
+}
+
+impl Connection {
+    /// ClickHouse's clock, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn now_millis(&self) -> Result<i64, Error> {
+        let rows = self.rows("SELECT toUnixTimestamp64Milli(now64(3))").await?;
+        match rows.first().map(Vec::as_slice) {
+            Some([Value::Int64(millis)]) => Ok(*millis),
+            _ => Err(unexpected("its clock")),
+        }
+    }
+
+    /// Writes claims. The topic had so many partitions when that was looked at, after all of the moments that
+    /// are claimed. A claim that gets lost is made again a second later.
+    ///
+    /// # Errors
+    /// No answer, or no right to.
+    pub async fn claim(&self, partitions: i32, claims: &[Claim]) -> Result<(), Error> {
+        let row = |claim: &Claim| format!("({}, {}, {})", quote(&claim.log), claim.partition, claim.through_millis);
+        let rows: Vec<String> = claims.iter().map(row).collect();
+        let settings = known(INSERT_EACH, self.version);
+        self.execute(&format!(
+            "INSERT INTO claims (log, partition, through, partitions) \
+             SELECT log, partition, fromUnixTimestamp64Milli(millis), {partitions} \
+             FROM values('log String, partition Int32, millis Int64', {}) SETTINGS {settings}",
+            rows.join(", ")
+        ))
+        .await
+    }
+
+    /// How far the partitions of a shard are complete. Ask before the events are counted.
+    ///
+    /// # Errors
+    /// No answer, or the tables are not there.
+    pub async fn complete_through(&self, shard: Shard) -> Result<Through, Error> {
+        // A negative partition marks what migrate recorded of a whole log.
+        let sql = "SELECT argMax(log, revision) AS log, toInt32(-1) AS partition, toInt64(0) AS millis, \
+             argMax(partitions, revision) AS partitions FROM topics GROUP BY topic \
+             UNION ALL SELECT log, partition, toUnixTimestamp64Milli(max(through)), \
+             max(partitions) FROM claims GROUP BY log, partition";
+        let mut logs: BTreeMap<Vec<u8>, Known> = BTreeMap::new();
+        for row in self.rows(sql).await? {
+            let [
+                Value::String(log),
+                Value::Int32(partition),
+                Value::Int64(millis),
+                Value::Int32(partitions),
+            ] = &row[..]
+            else {
+                return Err(unexpected("the claims"));
+            };
+            let known = logs.entry(log.clone()).or_default();
+            if *partition < 0 {
+                known.recorded = *partitions;
+            } else {
+                known.claimed = known.claimed.max(*partitions);
+                known.through_millis.insert(*partition, *millis);
+            }
+        }
+        Ok(least(logs.values(), shard))
+    }
+}
+
+/// The least of the newest claims over all partitions of a shard, of all logs that are still consumed.
+fn least<'a>(logs: impl Iterator<Item = &'a Known>, shard: Shard) -> Through {
+    let mut least = Through::Nothing;
+    for log in logs.filter(|log| log.recorded > 0) {
+        let partitions = 0..log.recorded.max(log.claimed);
+        for partition in partitions.filter(|partition| shard.holds(*partition)) {
+            let claim = log.through_millis.get(&partition);
+            least = least.and(claim.map_or(Through::Unknown, |millis| Through::Millis(*millis)));
+        }
+    }
+    least
+}
+
+/// How far shards are complete together.
+pub(crate) fn freshness(shards: &[Through]) -> Freshness {
+    let all = shards.iter().copied();
+    let complete_through = match all.fold(Through::Nothing, Through::and) {
+        Through::Millis(millis) => DateTime::from_timestamp_millis(millis),
+        Through::Nothing | Through::Unknown => None,
+    };
+    Freshness { complete_through }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(recorded: i32, claimed: i32, through: &[(i32, i64)]) -> Known {
+        Known {
+            recorded,
+            claimed,
+            through_millis: through.iter().copied().collect(),
+        }
+    }
+
+    const ALL: Shard = Shard { index: 0, of: 1 };
+
+    #[test]
+    fn the_slowest_partition_decides() {
+        let one = [log(2, 2, &[(0, 7), (1, 5)])];
+        assert_eq!(least(one.iter(), ALL), Through::Millis(5));
+        let two = [log(1, 1, &[(0, 9)]), log(2, 2, &[(0, 7), (1, 8)])];
+        assert_eq!(least(two.iter(), ALL), Through::Millis(7));
+    }
+
+    #[test]
+    fn a_partition_that_nobody_claims_leaves_it_open() {
+        assert_eq!(least([].iter(), ALL), Through::Nothing);
+        // Claims know of a partition that migrate has not recorded yet.
+        for open in [log(2, 2, &[(0, 7)]), log(1, 2, &[(0, 7)]), log(2, 1, &[(0, 7)])] {
+            assert_eq!(least([open].iter(), ALL), Through::Unknown);
+        }
+    }
+
+    #[test]
+    fn a_shard_answers_for_its_own_partitions() {
+        let shard = |index| Shard { index, of: 2 };
+        let logs = [log(3, 3, &[(0, 7), (2, 9)])];
+        assert_eq!(least(logs.iter(), shard(0)), Through::Millis(7));
+        assert_eq!(least(logs.iter(), shard(1)), Through::Unknown);
+        assert_eq!(least([log(1, 1, &[])].iter(), shard(1)), Through::Nothing);
+    }
+
+    #[test]
+    fn shards_are_as_fresh_as_the_slowest() {
+        let through = |shards: &[Through]| {
+            let instant = freshness(shards).complete_through;
+            instant.map(|instant| instant.timestamp_millis())
+        };
+        let (five, seven) = (Through::Millis(5), Through::Millis(7));
+        assert_eq!(through(&[seven, five, Through::Nothing]), Some(5));
+        assert_eq!(through(&[seven, Through::Unknown]), None);
+        assert_eq!(through(&[Through::Nothing]), None);
+    }
+
+    #[test]
+    fn logs_that_are_not_consumed_any_more_do_not_count() {
+        let logs = [log(0, 4, &[(0, 1)]), log(1, 1, &[(0, 9)])];
+        assert_eq!(least(logs.iter(), ALL), Through::Millis(9));
+    }
+}

@@ -1,0 +1,154 @@
+//! What `captcha consume` counts.
+
+pub mod batch_stats;
+pub mod lag;
+pub mod latency;
+pub mod schema_version;
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+use self::batch_stats::{KINDS, Tally};
+use self::lag::Lags;
+use self::latency::Waits;
+
+/// What stood at an offset.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Kind {
+    kind: &'static str,
+}
+
+/// A partition that this process owns.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Owned {
+    /// Its number.
+    pub partition: u32,
+}
+
+/// Handles to the metrics. Clones share them.
+#[derive(Clone)]
+pub struct Metrics {
+    rows: Family<Kind, Counter>,
+    insert_seconds: Histogram,
+    insert_rows: Histogram,
+    waits: Waits,
+    /// Tokens that the server had noted without keeping the rows.
+    pub burnt_tokens: Counter<u64, AtomicU64>,
+    /// Times that somebody else had moved a head.
+    pub heads_moved: Counter<u64, AtomicU64>,
+    /// Time that brokers asked to wait, in seconds.
+    pub throttled: Counter<f64, AtomicU64>,
+    /// Bad records of which only the first bytes were kept, because they were too many.
+    pub shortened: Counter<u64, AtomicU64>,
+    /// Partitions of the topic, whoever owns them.
+    pub topic_partitions: Gauge,
+    /// Records in Kafka that are not in ClickHouse yet.
+    pub lag_records: Family<Owned, Gauge>,
+    /// And since when.
+    pub lags: Lags,
+    /// How long ago, in seconds, an event may have been sent and is still known.
+    pub repeat_window: Family<Owned, Gauge<f64, AtomicU64>>,
+    /// The newest claim, in seconds since 1970.
+    pub complete_through: Family<Owned, Gauge<f64, AtomicU64>>,
+}
+
+impl Metrics {
+    /// New metrics, and the registry that renders them.
+    pub fn new() -> (Metrics, Registry) {
+        let metrics = Metrics {
+            rows: Family::default(),
+            // 4 ms to 33 s.
+            insert_seconds: Histogram::new(exponential_buckets(0.004, 2.0, 14)),
+            // To a million, more than an insert ever has.
+            insert_rows: Histogram::new(exponential_buckets(1.0, 4.0, 11)),
+            waits: Waits::new(),
+            burnt_tokens: Counter::default(),
+            heads_moved: Counter::default(),
+            throttled: Counter::default(),
+            shortened: Counter::default(),
+            topic_partitions: Gauge::default(),
+            lag_records: Family::default(),
+            lags: Lags::default(),
+            repeat_window: Family::default(),
+            complete_through: Family::default(),
+        };
+        for kind in KINDS {
+            // Present from the start, at 0.
+            drop(metrics.rows.get_or_create(&Kind { kind }));
+        }
+        let mut registry = Registry::with_prefix("captcha");
+        registry.register("consumed_rows", "Rows that this process stored", metrics.rows.clone());
+        registry.register_with_unit(
+            "insert_duration",
+            "Time from sending an insert to the head that confirms it",
+            Unit::Seconds,
+            metrics.insert_seconds.clone(),
+        );
+        registry.register("insert_rows", "Rows of confirmed inserts", metrics.insert_rows.clone());
+        registry.register_collector(Box::new(metrics.waits.clone()));
+        registry.register(
+            "burnt_tokens",
+            "Deduplication tokens that the server had noted without keeping the rows",
+            metrics.burnt_tokens.clone(),
+        );
+        registry.register_with_unit(
+            "fetch_throttled",
+            "Time that Kafka asked consumers to wait, because a quota was used up",
+            Unit::Seconds,
+            metrics.throttled.clone(),
+        );
+        registry.register(
+            "dead_letters_shortened",
+            "Records that are no events of which only the first bytes were kept, because they were too many",
+            metrics.shortened.clone(),
+        );
+        registry.register(
+            "heads_moved",
+            "Times that another consumer had stored records of an owned partition",
+            metrics.heads_moved.clone(),
+        );
+        registry.register(
+            "topic_partitions",
+            "Partitions of the topic, whoever owns them; 0 until Kafka was asked",
+            metrics.topic_partitions.clone(),
+        );
+        registry.register(
+            "lag_records",
+            "Records in Kafka that are not in ClickHouse yet",
+            metrics.lag_records.clone(),
+        );
+        registry.register_collector(Box::new(metrics.lags.clone()));
+        registry.register_with_unit(
+            "repeat_window",
+            "Time that the records of the repeat window took to arrive, as far back as this process has seen: an event \
+             that is sent again within it is counted once",
+            Unit::Seconds,
+            metrics.repeat_window.clone(),
+        );
+        registry.register_with_unit(
+            "complete_through_timestamp",
+            "Moment before which every confirmed event of an owned partition is in ClickHouse, by its clock, since 1970",
+            Unit::Seconds,
+            metrics.complete_through.clone(),
+        );
+        (metrics, registry)
+    }
+
+    /// Counts an insert that a head has confirmed, this long after it was sent, when the clock showed so many
+    /// milliseconds since 1970.
+    pub fn confirmed(&self, tally: &Tally, elapsed: Duration, now_millis: i64) {
+        self.insert_seconds.observe(elapsed.as_secs_f64());
+        self.insert_rows.observe(tally.rows() as f64);
+        for (kind, count) in tally.kinds() {
+            self.rows.get_or_create(&Kind { kind }).inc_by(count);
+        }
+        self.waits.observe(tally.waits_millis(now_millis));
+    }
+}

@@ -1,0 +1,104 @@
+//! The admin port: whether the process lives, whether it is ready and why not, and its metrics.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::{Method, StatusCode};
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::{Answer, Counts, Door, Limits, Patience, Shared, answer};
+use crate::resource_pool::Pool;
+pub use crate::telemetry::health::Health;
+use crate::telemetry::process_metrics;
+use crate::terminal::escape;
+
+/// Probes and scrapers come one by one; this leaves room for people.
+const LIMITS: Limits = Limits {
+    connections_max: 64,
+    address_connections_max: None,
+    head_bytes_max: 16 << 10,
+    patience: Patience {
+        head: Duration::from_secs(30),
+        idle: Duration::from_secs(75),
+    },
+};
+
+/// For the connections of [`LIMITS`] and their answers.
+const MEMORY_BYTES_MAX: usize = 16 << 20;
+
+/// Nothing here takes long.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// What Kubernetes sets in every container.
+const KUBERNETES_VARIABLE: &str = "KUBERNETES_SERVICE_HOST";
+
+/// Warns of an admin port that other machines reach: it has no TLS and asks for no key. In a pod it must be reached by
+/// kubelets and Prometheus, and network policies keep others out.
+pub fn warn_if_exposed(address: SocketAddr) {
+    let is_pod = std::env::var_os(KUBERNETES_VARIABLE).is_some();
+    if !address.ip().to_canonical().is_loopback() && !is_pod {
+        tracing::warn!(
+            %address,
+            "other machines may reach the admin port, which asks for no key; keep others than probes and scrapers out"
+        );
+    }
+}
+
+/// Serves `/livez`, `/readyz` and `/metrics`, to which it adds the checks and what every process tells of itself, until
+/// `stop` is cancelled.
+pub async fn serve(listener: TcpListener, health: Health, mut metrics: Registry, stop: CancellationToken) {
+    metrics.register_collector(Box::new(health.clone()));
+    let metrics = Arc::new([metrics, process_metrics::registry()]);
+    let shared = Shared {
+        memory: Pool::new(MEMORY_BYTES_MAX),
+        proxies: Arc::default(),
+    };
+    Door::new(LIMITS, shared, None, Counts::default(), move |request, _| {
+        let answer = route(request.method(), request.uri().path(), &health, &*metrics);
+        async move { answer }
+    })
+    .serve(listener, stop, GRACE)
+    .await;
+}
+
+fn route(method: &Method, path: &str, health: &Health, metrics: &[Registry]) -> Answer {
+    if method != Method::GET && method != Method::HEAD {
+        return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
+    }
+    match path {
+        "/livez" => judged(health.liveness()),
+        "/readyz" => judged(health.readiness()),
+        "/metrics" => {
+            let mut page = String::new();
+            // Writing to a String cannot fail.
+            for registry in metrics {
+                let _ = encode_registry(&mut page, registry);
+            }
+            let _ = encode_eof(&mut page);
+            answer(
+                StatusCode::OK,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                page,
+            )
+        }
+        _ => text(StatusCode::NOT_FOUND, "here are /livez, /readyz and /metrics\n"),
+    }
+}
+
+fn judged((well, reasons): (bool, String)) -> Answer {
+    let status = match well {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    text(status, &reasons)
+}
+
+/// For people's terminals too: the reasons repeat what servers say.
+fn text(status: StatusCode, body: &str) -> Answer {
+    let body = escape::page(body).into_owned();
+    answer(status, "text/plain; charset=utf-8", body)
+}

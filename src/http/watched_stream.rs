@@ -1,0 +1,154 @@
+//! A connection's bytes, of which its vigil learns; and the memory that they take while they cannot be written.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::peer::NoMemory;
+use super::timeouts::Vigil;
+use crate::resource_pool::Share;
+
+/// A stream that tells its vigil when bytes come. While its other side takes nothing it holds the share that `take` gives;
+/// if there is none, the stream fails.
+pub struct Telling<S, T> {
+    inner: S,
+    vigil: Arc<Vigil>,
+    take: T,
+    blocked: Option<Share>,
+}
+
+impl<S, T> Telling<S, T> {
+    /// Wraps a stream.
+    pub fn new(inner: S, vigil: Arc<Vigil>, take: T) -> Telling<S, T> {
+        Telling {
+            inner,
+            vigil,
+            take,
+            blocked: None,
+        }
+    }
+}
+
+impl<S, T: Fn() -> Result<Share, NoMemory>> Telling<S, T> {
+    /// What is not flushed is on its way, here or in TLS; what is has left us.
+    fn flushed<R>(&mut self, polled: Poll<io::Result<R>>, is_all: bool) -> Poll<io::Result<R>> {
+        match polled {
+            Poll::Ready(_) if is_all => self.blocked = None,
+            Poll::Ready(_) => {}
+            Poll::Pending if self.blocked.is_some() => {}
+            Poll::Pending => match (self.take)() {
+                Ok(share) => self.blocked = Some(share),
+                Err(NoMemory) => {
+                    self.vigil.starve();
+                    return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+                }
+            },
+        }
+        polled
+    }
+}
+
+impl<S: AsyncRead + Unpin, T: Unpin> AsyncRead for Telling<S, T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.vigil.bytes_came();
+        }
+        polled
+    }
+}
+
+impl<S, T> AsyncWrite for Telling<S, T>
+where
+    S: AsyncWrite + Unpin,
+    T: Fn() -> Result<Share, NoMemory> + Unpin,
+{
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.flushed(polled, false)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.flushed(polled, false)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.inner).poll_flush(cx);
+        self.flushed(polled, true)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource_pool::{Holder, Pool};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufWriter, duplex};
+
+    #[tokio::test]
+    async fn a_stream_holds_memory_while_it_is_blocked_and_no_longer() {
+        let pool = Pool::new(10);
+        let (mut theirs, ours) = duplex(4);
+        let take = || pool.take(Holder::MANY, 10).ok_or(NoMemory);
+        let mut ours = Telling::new(ours, Vigil::begin(), take);
+        ours.write_all(b"1234").await.unwrap();
+        assert_eq!(pool.taken(), 0);
+        let reading = async {
+            while pool.taken() == 0 {
+                tokio::task::yield_now().await;
+            }
+            theirs.read_exact(&mut [0; 8]).await.unwrap();
+        };
+        let writing = async {
+            ours.write_all(b"5678").await.unwrap();
+            ours.flush().await.unwrap();
+        };
+        let ((), ()) = tokio::join!(writing, reading);
+        assert_eq!(pool.taken(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_written_and_not_flushed_holds_memory_as_with_tls() {
+        let pool = Pool::new(10);
+        let (mut theirs, ours) = duplex(4);
+        let take = || pool.take(Holder::MANY, 10).ok_or(NoMemory);
+        let mut ours = Telling::new(BufWriter::new(ours), Vigil::begin(), take);
+        ours.write_all(b"12345678").await.unwrap();
+        assert_eq!(pool.taken(), 0);
+        let reading = async {
+            while pool.taken() == 0 {
+                tokio::task::yield_now().await;
+            }
+            theirs.read_exact(&mut [0; 8]).await.unwrap();
+        };
+        let (flushed, ()) = tokio::join!(ours.flush(), reading);
+        flushed.unwrap();
+        assert_eq!(pool.taken(), 0);
+    }
+
+    #[tokio::test]
+    async fn without_memory_a_blocked_stream_breaks() {
+        let vigil = Vigil::begin();
+        let (_theirs, ours) = duplex(4);
+        let mut ours = Telling::new(ours, Arc::clone(&vigil), || Err(NoMemory));
+        let written = ours.write_all(b"12345").await;
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::OutOfMemory);
+        assert!(vigil.is_starved());
+    }
+}

@@ -1,0 +1,344 @@
+//! The one way to a broker: TCP, TLS where it is asked for, a greeting and a login, each in bounded time.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use rskafka::client::{Credentials, SaslConfig};
+use rskafka::messenger::{Messenger, RequestError, SaslError};
+use rskafka::protocol::error::Error as ProtocolError;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::scram_limit::{self, Watched};
+use super::{CALL_TIMEOUT, Transient};
+use crate::address;
+use crate::tls::{self, Mismatch, Password, Secret, Tls};
+
+/// A connection to a broker.
+pub type Wire = Watched<tls::Wire>;
+
+/// To reach one broker, each time it is tried.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+const CLIENT_ID: &str = concat!("captcha/", env!("CARGO_PKG_VERSION"));
+
+/// What to do about a broker that throttles captcha, because a quota of that name is used up.
+pub fn raise_quota(name: &str) -> String {
+    format!("raise the quota {name} of its user, or of the client id {CLIENT_ID}")
+}
+
+/// A duration as the protocol has it; none is negative.
+pub(crate) fn millis(millis: i32) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
+/// How connections to Kafka are secured.
+#[derive(Debug, Clone, Default, clap::Args)]
+#[group(skip)]
+pub struct SecurityArgs {
+    /// Connect with TLS
+    #[arg(long, env = "CAPTCHA_KAFKA_TLS")]
+    kafka_tls: bool,
+
+    /// Authorities that may sign the brokers' certificates, PEM [default: the system's]
+    #[arg(long, env = "CAPTCHA_KAFKA_CA_FILE", value_name = "FILE", requires = "kafka_tls")]
+    kafka_ca_file: Option<PathBuf>,
+
+    /// Our own certificate chain for brokers that ask for one, PEM
+    #[arg(
+        long,
+        env = "CAPTCHA_KAFKA_CLIENT_CERTIFICATE_FILE",
+        value_name = "FILE",
+        requires_all = ["kafka_tls", "kafka_client_key_file"]
+    )]
+    kafka_client_certificate_file: Option<PathBuf>,
+
+    /// Its private key, PEM; read again for each connection, as the certificates are
+    #[arg(
+        long,
+        env = "CAPTCHA_KAFKA_CLIENT_KEY_FILE",
+        value_name = "FILE",
+        requires = "kafka_client_certificate_file"
+    )]
+    kafka_client_key_file: Option<PathBuf>,
+
+    /// Log in with SASL; `plain` sends the password itself and is refused without TLS
+    #[arg(
+        long,
+        env = "CAPTCHA_KAFKA_SASL_MECHANISM",
+        value_name = "MECHANISM",
+        requires = "kafka_user"
+    )]
+    kafka_sasl_mechanism: Option<Mechanism>,
+
+    /// User
+    #[arg(
+        long,
+        env = "CAPTCHA_KAFKA_USER",
+        value_name = "NAME",
+        requires = "kafka_sasl_mechanism",
+        value_parser = clap::builder::NonEmptyStringValueParser::new()
+    )]
+    kafka_user: Option<String>,
+
+    /// Password; better in a file
+    #[arg(
+        long,
+        env = "CAPTCHA_KAFKA_PASSWORD",
+        value_name = "PASSWORD",
+        hide_env_values = true,
+        requires = "kafka_user",
+        conflicts_with = "kafka_password_file"
+    )]
+    kafka_password: Option<Secret>,
+
+    /// File that holds the password, read again for each connection; a final line break is not part of it
+    #[arg(
+        long,
+        env = "CAPTCHA_KAFKA_PASSWORD_FILE",
+        value_name = "FILE",
+        requires = "kafka_user"
+    )]
+    kafka_password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Mechanism {
+    Plain,
+    #[value(name = "scram-sha-256")]
+    ScramSha256,
+    #[value(name = "scram-sha-512")]
+    ScramSha512,
+}
+
+impl Mechanism {
+    /// Its name in the protocol.
+    fn name(self) -> &'static str {
+        match self {
+            Mechanism::Plain => "PLAIN",
+            Mechanism::ScramSha256 => "SCRAM-SHA-256",
+            Mechanism::ScramSha512 => "SCRAM-SHA-512",
+        }
+    }
+
+    fn with(self, credentials: Credentials) -> SaslConfig {
+        match self {
+            Mechanism::Plain => SaslConfig::Plain(credentials),
+            Mechanism::ScramSha256 => SaslConfig::ScramSha256(credentials),
+            Mechanism::ScramSha512 => SaslConfig::ScramSha512(credentials),
+        }
+    }
+}
+
+/// How to connect to any broker. Names are resolved and files are read anew for each connection.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    tls: Option<Tls>,
+    login: Option<Login>,
+    /// Those that were given. Kafka gives others.
+    addresses: Arc<[String]>,
+}
+
+#[derive(Debug)]
+struct Login {
+    mechanism: Mechanism,
+    user: String,
+    password: Password,
+}
+
+impl Connector {
+    /// Checks what can be checked without a connection.
+    ///
+    /// # Errors
+    /// A file cannot be read or is not what it should be, or the password is missing or would be sent in the clear.
+    pub fn new(args: SecurityArgs, addresses: Arc<[String]>) -> anyhow::Result<Connector> {
+        let client = args.kafka_client_certificate_file;
+        let tls = args.kafka_tls.then(|| Tls {
+            ca_file: args.kafka_ca_file,
+            client: client.zip(args.kafka_client_key_file),
+        });
+        if let Some(tls) = &tls {
+            tls.check().context("kafka")?;
+        }
+        let mut login = None;
+        if let Some((mechanism, user)) = args.kafka_sasl_mechanism.zip(args.kafka_user) {
+            let file = args.kafka_password_file.map(Password::File);
+            let password = file.or(args.kafka_password.map(Password::Given));
+            let password =
+                password.with_context(|| format!("kafka: user {user} has no password; give --kafka-password-file"))?;
+            if mechanism == Mechanism::Plain && tls.is_none() {
+                bail!("kafka: sasl plain would send the password in the clear; add --kafka-tls, or use scram-sha-512");
+            }
+            password.read().context("kafka")?;
+            login = Some(Login {
+                mechanism,
+                user,
+                password,
+            });
+        }
+        Ok(Connector { tls, login, addresses })
+    }
+
+    /// A connection that speaks Kafka's protocol and nothing more, for answers up to a size.
+    ///
+    /// # Errors
+    /// Nobody answers within a second, the greeting is not over within three more, or somebody is not who they should
+    /// be. The error says what is wrong and what to do.
+    pub async fn messenger(&self, address: &str, answer_bytes_max: usize) -> anyhow::Result<Messenger<Wire>> {
+        self.messenger_over(address, answer_bytes_max, |wire| wire).await
+    }
+
+    /// The same over what is made of the connection, such as a buffered one.
+    pub async fn messenger_over<S>(
+        &self,
+        address: &str,
+        answer_bytes_max: usize,
+        wrap: impl FnOnce(Wire) -> S,
+    ) -> anyhow::Result<Messenger<S>>
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let tcp = self.open(address).await?;
+        let greet = async {
+            let (wire, login_is_over) = scram_limit::watch(self.secured(address, tcp).await?);
+            let mut messenger = Messenger::new(wrap(wire), answer_bytes_max, CLIENT_ID.into());
+            let versions = messenger.sync_versions().await;
+            versions.map_err(|err| self.not_greeted(address, &err))?;
+            if let Some(login) = &self.login {
+                login.enter(address, &messenger).await?;
+            }
+            login_is_over.set();
+            Ok(messenger)
+        };
+        let greeted = timeout(CALL_TIMEOUT, greet).await;
+        greeted.unwrap_or_else(|_| {
+            Err(Transient(format!(
+                "cannot talk to kafka at {address}: no answer within {} s; check {}",
+                CALL_TIMEOUT.as_secs(),
+                self.origin(address)
+            ))
+            .into())
+        })
+    }
+
+    async fn secured(&self, address: &str, tcp: TcpStream) -> anyhow::Result<tls::Wire> {
+        let Some(tls) = &self.tls else {
+            return Ok(tls::Wire::Left(tcp));
+        };
+        let (host, _port) = address.rsplit_once(':').unwrap_or((address, ""));
+        let greeted = tls.greet(host, tcp).await;
+        greeted.map_err(|err| {
+            let reason = format!(
+                "cannot connect to kafka at {address} with tls: {err:#}; check {} and --kafka-ca-file",
+                self.origin(address)
+            );
+            match err.is::<Mismatch>() {
+                true => anyhow::anyhow!(reason),
+                false => Transient(reason).into(),
+            }
+        })
+    }
+
+    /// Where an address comes from, for people who are to look there.
+    fn origin(&self, address: &str) -> &'static str {
+        match self.addresses.iter().any(|given| given == address) {
+            true => "--kafka-brokers",
+            false => "advertised.listeners of kafka, which gives this address",
+        }
+    }
+
+    /// A plain connection, whose error says what is wrong.
+    async fn open(&self, address: &str) -> anyhow::Result<TcpStream> {
+        let failed = |reason: String| Transient(format!("cannot connect to kafka at {address}{reason}"));
+        let origin = self.origin(address);
+        let found = address::resolve(address)
+            .await
+            .map_err(|reason| failed(format!(": {reason}; check {origin}, and the dns of this machine")))?;
+        let advice = format!("check {origin}, and that kafka runs");
+        match timeout(CONNECT_TIMEOUT, TcpStream::connect(found.as_slice())).await {
+            Ok(Ok(stream)) => {
+                stream.set_nodelay(true)?;
+                Ok(stream)
+            }
+            Ok(Err(err)) => Err(failed(format!(": {err}; {advice}")).into()),
+            Err(_) => Err(failed(format!(" within 1 s; {advice}")).into()),
+        }
+    }
+
+    /// Why a first question got no answer, for people.
+    pub fn unanswered(&self, address: &str, err: RequestError) -> anyhow::Error {
+        let hung_up = err.to_string().ends_with("early eof");
+        match self.tls_trouble(&err) {
+            Some(reason) => anyhow::anyhow!("cannot talk to kafka at {address}: {reason}"),
+            None if hung_up && self.login.is_none() => Transient(format!(
+                "kafka at {address} hung up at the first question; does it want --kafka-sasl-mechanism?"
+            ))
+            .into(),
+            None => Transient(format!("kafka at {address} did not answer: {err}; look at its log")).into(),
+        }
+    }
+
+    /// What a failure of TLS means to people, wherever it stands among the causes of an error.
+    fn tls_trouble(&self, err: &(dyn Error + 'static)) -> Option<String> {
+        let tls = self.tls.as_ref()?;
+        let mut cause = Some(err);
+        while let Some(err) = cause {
+            if let Some(RequestError::Poisoned(inner)) = err.downcast_ref() {
+                return self.tls_trouble(inner.as_ref());
+            }
+            let words = err.downcast_ref::<io::Error>().and_then(|err| tls.in_words(err));
+            if words.is_some() {
+                return words;
+            }
+            cause = err.source();
+        }
+        None
+    }
+
+    fn not_greeted(&self, address: &str, err: &(dyn Error + 'static)) -> anyhow::Error {
+        let origin = self.origin(address);
+        let advice = match self.tls {
+            None => format!("check {origin}, and whether that port wants --kafka-tls"),
+            Some(_) => format!("check {origin}"),
+        };
+        match self.tls_trouble(err) {
+            Some(reason) => {
+                anyhow::anyhow!("cannot talk to kafka at {address}: {reason}; {advice}")
+            }
+            None => Transient(format!("cannot talk to kafka at {address}: {err}; {advice}")).into(),
+        }
+    }
+}
+
+impl Login {
+    async fn enter<S>(&self, address: &str, messenger: &Messenger<S>) -> anyhow::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
+        let (user, mechanism) = (&self.user, self.mechanism.name());
+        let file = self.password.clone();
+        // Away from the threads that answer: a disk may take its time.
+        let password = tokio::task::spawn_blocking(move || file.read()).await?;
+        let password = password.context("kafka")?;
+        let credentials = Credentials::new(user.clone(), password.reveal().to_string());
+        let Err(err) = messenger.do_sasl(self.mechanism.with(credentials)).await else {
+            return Ok(());
+        };
+        let refused = format!("kafka at {address} refused the login of user {user} with {mechanism}");
+        Err(match err {
+            SaslError::ApiError(ProtocolError::UnsupportedSaslMechanism | ProtocolError::IllegalSaslState)
+            | SaslError::UnsupportedSaslMechanism => anyhow::anyhow!(
+                "{refused}: that port does not offer it; check --kafka-sasl-mechanism and --kafka-brokers"
+            ),
+            SaslError::ApiError(ProtocolError::SaslAuthenticationFailed) | SaslError::SaslSessionError(_) => {
+                anyhow::anyhow!("{refused}: wrong user or password; check --kafka-user and its password")
+            }
+            err => Transient(format!("{refused}: {err}; look at kafka's log")).into(),
+        })
+    }
+}

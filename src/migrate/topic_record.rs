@@ -1,0 +1,244 @@
+//! What is recorded of the topic: its partitions, its repeat window, and under which name its records stand.
+
+use anyhow::bail;
+use uuid::Uuid;
+
+use super::say;
+use crate::clickhouse::{Connection, Shard, TopicFacts};
+
+/// N unless it is said otherwise: at 100 events a second for each partition, the last 2 h 46 min.
+const REPEAT_WINDOW_RECORDS: i64 = 1_000_000;
+
+/// What is to be recorded.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wish {
+    /// Kafka's id of the topic; `None` if there is none, or it does not matter.
+    pub topic_id: Option<Uuid>,
+    /// Partitions that the topic has; 0 if it is to be retired.
+    pub partitions: i32,
+    /// N, if it is said.
+    pub repeat_window_records: Option<i64>,
+    /// Whether it was said that the topic is another one of the same name.
+    pub made_anew: bool,
+    /// Which shard the server is to be.
+    pub shard: Shard,
+}
+
+/// Records it unless it is recorded already, or says what would be recorded; whether there is anything.
+///
+/// # Errors
+/// ClickHouse is away, or what is wished contradicts what is known.
+pub async fn record(topic: &str, connection: &Connection, wish: Wish, dry_run: bool) -> anyhow::Result<bool> {
+    let known = connection.topic_facts(topic).await?;
+    let Some(wanted) = wanted(topic, known.as_ref(), wish)? else {
+        return Ok(false);
+    };
+    if dry_run {
+        say(format_args!(
+            "would record topic {topic}: {} partitions, stored as {}",
+            wanted.partitions, wanted.log
+        ));
+        return Ok(true);
+    }
+    connection.record_topic(topic, &wanted).await?;
+    if connection.topic_facts(topic).await?.as_ref() != Some(&wanted) {
+        bail!("another migrate recorded topic {topic} differently at the same time; run `captcha migrate` again");
+    }
+    tell(topic, known.as_ref(), &wanted);
+    Ok(true)
+}
+
+/// The revision that is to be recorded; `None` if nothing is new.
+///
+/// # Errors
+/// What is wished contradicts what is known.
+pub fn wanted(topic: &str, known: Option<&TopicFacts>, wish: Wish) -> anyhow::Result<Option<TopicFacts>> {
+    let window = wish.repeat_window_records;
+    let Some(known) = known else {
+        if wish.made_anew {
+            bail!("topic {topic} was never consumed; leave --topic-made-anew out");
+        }
+        if wish.partitions == 0 {
+            bail!("topic {topic} is not recorded; see --kafka-topic");
+        }
+        return Ok(Some(TopicFacts {
+            revision: 1,
+            log: topic.to_string(),
+            topic_id: wish.topic_id.unwrap_or_default(),
+            partitions: wish.partitions,
+            repeat_window_records: window.unwrap_or(REPEAT_WINDOW_RECORDS),
+            shard: wish.shard,
+        }));
+    };
+    // A partition's head is where its rows are: elsewhere it would begin at 0 and count everything again.
+    if known.shard != wish.shard {
+        bail!(
+            "it is {} for topic {topic} and cannot become {}; give all shards, in their order, `;` between them, and for \
+             another number of shards begin with a new topic and a new database",
+            known.shard,
+            wish.shard
+        );
+    }
+    // A consumer that runs has the recorded one; with another, the table would be by two rules.
+    if let Some(window) = window.filter(|window| *window != known.repeat_window_records) {
+        bail!(
+            "the repeat window of topic {topic} is fixed at {} records and cannot become {window}; leave --repeat-window-records out",
+            known.repeat_window_records,
+        );
+    }
+    // One that is still to be made is another one; one that is retired may be gone.
+    let is_another = wish.partitions > 0 && !known.is_of(wish.topic_id.unwrap_or_default());
+    // Whoever takes a topic for another one by mistake would have all its records counted twice.
+    match (is_another, wish.made_anew) {
+        (true, false) => bail!(
+            "topic {topic} was deleted since it was recorded; `captcha migrate --topic-made-anew` makes it again, unless it is there, and consumes it from its beginning"
+        ),
+        (false, true) => {
+            bail!("topic {topic} is the one that was recorded; leave --topic-made-anew out")
+        }
+        _ => {}
+    }
+    let revision = known.revision + 1;
+    let wanted = TopicFacts {
+        revision,
+        log: match is_another {
+            // No topic has a name with this sign.
+            true => format!("{topic}@{revision}"),
+            false => known.log.clone(),
+        },
+        topic_id: wish.topic_id.unwrap_or(known.topic_id),
+        partitions: wish.partitions,
+        repeat_window_records: known.repeat_window_records,
+        shard: known.shard,
+    };
+    let is_new = TopicFacts {
+        revision: known.revision,
+        ..wanted.clone()
+    } != *known;
+    Ok(is_new.then_some(wanted))
+}
+
+fn tell(topic: &str, known: Option<&TopicFacts>, now: &TopicFacts) {
+    if now.partitions == 0 {
+        return say(format_args!(
+            "retired topic {topic}: complete_through does not wait for it any more"
+        ));
+    }
+    if let Some(known) = known.filter(|known| known.log != now.log) {
+        return say(format_args!(
+            "recorded topic {topic} as made anew: its records are stored from offset 0 on as {}, beside those of {}",
+            now.log, known.log
+        ));
+    }
+    let grown = |known: &&TopicFacts| known.partitions != now.partitions && known.partitions > 0;
+    if let Some(known) = known.filter(grown) {
+        say(format_args!(
+            "warning: topic {topic} went from {} to {} partitions; an event that was sent before and is sent again may be counted twice",
+            known.partitions, now.partitions
+        ));
+    }
+    say(format_args!(
+        "recorded topic {topic}: {} partitions, repeat window {} records",
+        now.partitions, now.repeat_window_records
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Uuid = Uuid::from_u128(1);
+    const TWO: Uuid = Uuid::from_u128(2);
+
+    fn known() -> TopicFacts {
+        TopicFacts {
+            revision: 3,
+            log: "t".to_string(),
+            topic_id: ONE,
+            partitions: 4,
+            repeat_window_records: 20,
+            shard: Shard::default(),
+        }
+    }
+
+    fn wish(topic_id: Uuid, partitions: i32) -> Wish {
+        Wish {
+            topic_id: Some(topic_id),
+            partitions,
+            ..Wish::default()
+        }
+    }
+
+    #[test]
+    fn only_what_is_new_is_recorded() {
+        let first = wanted("t", None, wish(ONE, 4)).unwrap().unwrap();
+        assert_eq!((first.revision, first.log.as_str()), (1, "t"));
+        assert_eq!(first.repeat_window_records, REPEAT_WINDOW_RECORDS);
+        assert_eq!(wanted("t", Some(&known()), wish(ONE, 4)).unwrap(), None);
+        let grown = wanted("t", Some(&known()), wish(ONE, 6)).unwrap().unwrap();
+        assert_eq!((grown.revision, grown.partitions), (4, 6));
+        assert_eq!((grown.repeat_window_records, grown.topic_id), (20, ONE));
+        let nameless = TopicFacts {
+            topic_id: Uuid::nil(),
+            ..known()
+        };
+        let named = wanted("t", Some(&nameless), wish(TWO, 4)).unwrap().unwrap();
+        assert_eq!((named.topic_id, named.log.as_str()), (TWO, "t"));
+    }
+
+    #[test]
+    fn the_window_stays() {
+        for (window, fits) in [(20, true), (21, false)] {
+            let wish = Wish {
+                repeat_window_records: Some(window),
+                ..wish(ONE, 4)
+            };
+            assert_eq!(wanted("t", Some(&known()), wish).is_ok(), fits);
+        }
+    }
+
+    #[test]
+    fn a_topic_made_anew_must_be_another_one_and_said_to_be() {
+        let anew = |topic_id| Wish {
+            made_anew: true,
+            ..wish(topic_id, 4)
+        };
+        for (wish, reason) in [
+            (wish(TWO, 4), "was deleted since"),
+            (anew(ONE), "is the one that was recorded"),
+        ] {
+            let err = wanted("t", Some(&known()), wish).unwrap_err();
+            assert!(err.to_string().contains(reason), "{err}");
+        }
+        assert!(wanted("t", None, anew(ONE)).is_err());
+        let away = Wish {
+            topic_id: None,
+            ..anew(ONE)
+        };
+        let other = wanted("t", Some(&known()), away).unwrap().unwrap();
+        assert_eq!(other.log, "t@4", "still to be made");
+        let other = wanted("t", Some(&known()), anew(TWO)).unwrap().unwrap();
+        assert_eq!((other.log.as_str(), other.topic_id), ("t@4", TWO));
+        assert!(other.log.parse::<crate::kafka::TopicName>().is_err());
+    }
+
+    #[test]
+    fn a_shard_stays_what_it_is() {
+        let second = Shard { index: 1, of: 2 };
+        let wish = Wish {
+            shard: second,
+            ..wish(ONE, 4)
+        };
+        assert_eq!(wanted("t", None, wish).unwrap().unwrap().shard, second);
+        let err = wanted("t", Some(&known()), wish).unwrap_err().to_string();
+        let start = "it is shard 0 of 1 for topic t and cannot become shard 1 of 2; ";
+        assert!(err.starts_with(start), "{err}");
+    }
+
+    #[test]
+    fn only_what_is_recorded_can_be_retired() {
+        assert!(wanted("t", None, Wish::default()).is_err());
+        let retired = wanted("t", Some(&known()), Wish::default()).unwrap().unwrap();
+        assert_eq!((retired.partitions, retired.topic_id), (0, ONE));
+    }
+}

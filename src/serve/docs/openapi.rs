@@ -1,0 +1,121 @@
+//! What the API promises, as texts for people and programs; the tests hold them together.
+
+/// OpenAPI 3.1, as it was written.
+pub const YAML: &str = include_str!("openapi.yaml");
+
+/// The same as JSON; `make openapi` makes it.
+pub const JSON: &str = include_str!("openapi.json");
+
+/// JSON Schema of one event.
+pub const EVENT_SCHEMA: &str = include_str!("event.schema.json");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{parse_body, parse_record};
+    use serde_json::Value;
+
+    fn openapi() -> Value {
+        serde_yaml_ng::from_str(YAML).unwrap()
+    }
+
+    fn event_schema() -> Value {
+        serde_json::from_str(EVENT_SCHEMA).unwrap()
+    }
+
+    /// `make openapi` runs this to write the file.
+    #[test]
+    fn openapi_json_is_openapi_yaml() {
+        let ordered: serde_yaml_ng::Value = serde_yaml_ng::from_str(YAML).unwrap();
+        let mut json = serde_json::to_string_pretty(&ordered).unwrap();
+        json.push('\n');
+        if std::env::var_os("UPDATE_OPENAPI").is_some() {
+            let file = concat!(env!("CARGO_MANIFEST_DIR"), "/src/serve/docs/openapi.json");
+            return std::fs::write(file, json).unwrap();
+        }
+        assert!(json == JSON, "openapi.yaml was changed: run make openapi");
+    }
+
+    #[test]
+    fn the_api_and_the_schema_say_the_same_of_an_event() {
+        let mut schema = event_schema();
+        let members = schema.as_object_mut().unwrap();
+        assert!(members.remove("$schema").is_some() && members.remove("$id").is_some());
+        assert_eq!(openapi()["components"]["schemas"]["Event"], schema);
+    }
+
+    #[test]
+    fn the_version_is_the_programs() {
+        let openapi = openapi();
+        let about = &openapi["paths"]["/v1/"]["get"]["responses"]["200"]["content"]["application/json"];
+        for version in [&openapi["info"]["version"], &about["example"]["version"]] {
+            assert_eq!(version, env!("CARGO_PKG_VERSION"));
+        }
+    }
+
+    #[test]
+    fn all_examples_of_events_are_events() {
+        let openapi = openapi();
+        let contents = &openapi["paths"]["/v1/events"]["post"]["requestBody"]["content"];
+        let bodies = contents["application/json"]["examples"].as_object().unwrap();
+        assert_eq!(bodies.len(), 2);
+        for (name, body) in bodies {
+            assert!(parse_body(body["value"].to_string().as_bytes(), 10).is_ok(), "{name}");
+        }
+        let lines = &contents["application/x-ndjson"]["examples"]["lines"]["value"];
+        let lines: Vec<_> = lines.as_str().unwrap().lines().collect();
+        assert_eq!(lines.len(), 2);
+        let examples = event_schema()["examples"].clone();
+        let examples = examples.as_array().unwrap().iter().map(Value::to_string);
+        for line in lines.into_iter().map(str::to_string).chain(examples) {
+            assert!(parse_record(line.as_bytes()).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn all_commands_and_json_in_the_prose_are_good() {
+        let event = event_schema()["examples"][0].to_string();
+        let event: Value = serde_json::from_str(&event).unwrap();
+        let openapi = openapi();
+        let intro = openapi["info"]["description"].as_str().unwrap();
+        let posted = intro.split("-d '").nth(1).unwrap().split('\'').next().unwrap();
+        assert_eq!(serde_json::from_str::<Value>(posted).unwrap(), event);
+
+        let stream = &openapi["paths"]["/v1/events/stream"]["get"]["description"];
+        let blocks = stream.as_str().unwrap().split("```json\n").skip(1);
+        let blocks: Vec<Value> = blocks
+            .map(|block| serde_json::from_str(block.split("```").next().unwrap()).unwrap())
+            .collect();
+        assert_eq!(blocks.len(), 3);
+        assert_eq!(blocks[0], event);
+        assert_eq!(
+            (&blocks[1]["status"], &blocks[2]["status"]),
+            (&"accepted".into(), &422.into())
+        );
+    }
+
+    /// A problem's example says the status that it stands under.
+    #[test]
+    fn every_problem_says_its_own_status() {
+        let openapi = openapi();
+        let mut seen = 0;
+        for operations in openapi["paths"].as_object().unwrap().values() {
+            for operation in operations.as_object().unwrap().values() {
+                for (status, response) in operation["responses"].as_object().unwrap() {
+                    let response = match response["$ref"].as_str() {
+                        Some(name) => openapi.pointer(&name[1..]).unwrap(),
+                        None => response,
+                    };
+                    let problem = &response["content"]["application/problem+json"];
+                    let one = problem.get("example").into_iter();
+                    let more = problem["examples"].as_object().into_iter().flatten();
+                    for example in one.chain(more.map(|(_, example)| &example["value"])) {
+                        assert_eq!(example["status"].to_string(), *status, "{example}");
+                        seen += 1;
+                    }
+                }
+            }
+        }
+        assert!(seen > 20, "{seen} examples");
+    }
+}

@@ -1,0 +1,332 @@
+//! Whose turn it is to ask ClickHouse for a report: a few at once, and the others wait in a queue in which turns go round
+//! among the readers.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::fair_queue::{Entry, FairQueue};
+use super::reader::Reader;
+use crate::serve::retry_after::Schedule;
+
+/// Reports asked of ClickHouse at once. The answer to one may have a million rows, and ClickHouse uses all its processors
+/// for one alone.
+const ASKING_MAX: usize = 4;
+
+/// Why a report is refused that is wrong in nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// This many wait already.
+    QueueFull(usize),
+    /// Its place went to a reader who had fewer.
+    Displaced,
+    /// There was no turn within this time.
+    WaitOver(Duration),
+    /// Reports that are being sent have all the rows that may be in memory.
+    Rows,
+    /// The reader closed its side of the connection while it waited.
+    HungUp,
+}
+
+impl Refusal {
+    /// The names of all in metrics.
+    pub const NAMES: [&str; 5] = ["queue_full", "displaced", "wait_over", "rows", "hung_up"];
+
+    /// Its name in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Refusal::QueueFull(_) => "queue_full",
+            Refusal::Displaced => "displaced",
+            Refusal::WaitOver(_) => "wait_over",
+            Refusal::Rows => "rows",
+            Refusal::HungUp => "hung_up",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::QueueFull(1) => f.write_str("one report waits already"),
+            Refusal::QueueFull(count) => write!(f, "{count} reports wait already"),
+            Refusal::Displaced => f.write_str(
+                "so many reports wait that another reader has the place of this one; this reader has most of the places",
+            ),
+            Refusal::WaitOver(time) => {
+                write!(f, "the report had no turn within {} s", time.as_secs())
+            }
+            Refusal::Rows => f.write_str("there is too little memory for the rows of the report"),
+            Refusal::HungUp => {
+                f.write_str("the reader closed its side of the connection while the report waited")
+            }
+        }
+    }
+}
+
+/// The queue of one `serve`.
+pub struct ReportQueue {
+    queue: Mutex<FairQueue<Ticket>>,
+    waiting_max: usize,
+    wait: Duration,
+    began: Instant,
+    schedule: Mutex<Schedule>,
+}
+
+/// Where one that waits is told what becomes of it.
+type Ticket = oneshot::Sender<Result<Permit, Refusal>>;
+
+/// The right to ask for a report, until it is dropped.
+pub struct Turn {
+    permit: Permit,
+    began: Instant,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let took = self.began.elapsed();
+        self.permit.queue.with_schedule(|schedule| {
+            schedule.took(took);
+        });
+    }
+}
+
+/// A turn that is not used yet: who was to have it may be gone.
+struct Permit {
+    queue: Arc<ReportQueue>,
+    reader: Reader,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let next = self.queue.with_queue(|queue| queue.end_turn(&self.reader));
+        if let Some((reader, ticket)) = next {
+            let queue = Arc::clone(&self.queue);
+            // Where nobody takes it, it is dropped, and the next one has it.
+            let _ = ticket.send(Ok(Permit { queue, reader }));
+        }
+    }
+}
+
+/// A place in the queue, until it is dropped.
+struct Place<'a> {
+    queue: &'a ReportQueue,
+    reader: &'a Reader,
+    number: u64,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.queue.with_queue(|queue| queue.leave(self.reader, self.number));
+    }
+}
+
+impl ReportQueue {
+    /// A queue in which at most `waiting_max` wait, each no longer than `wait`.
+    pub fn new(waiting_max: usize, wait: Duration) -> Arc<ReportQueue> {
+        Arc::new(ReportQueue {
+            queue: Mutex::new(FairQueue::new(ASKING_MAX, waiting_max)),
+            waiting_max,
+            wait,
+            began: Instant::now(),
+            schedule: Mutex::default(),
+        })
+    }
+
+    /// Waits for a turn, unless `hung_up` comes first.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn turn(self: &Arc<Self>, reader: &Reader, hung_up: impl Future<Output = ()>) -> Result<Turn, Refusal> {
+        let (ticket, answer) = oneshot::channel();
+        let permit = match self.with_queue(|queue| queue.enter(reader, ticket)) {
+            Entry::Full => return Err(Refusal::QueueFull(self.waiting_max)),
+            Entry::Turn => Permit {
+                queue: Arc::clone(self),
+                reader: reader.clone(),
+            },
+            Entry::Waits(number, displaced) => {
+                if let Some(displaced) = displaced {
+                    // It may have gone by itself.
+                    let _ = displaced.send(Err(Refusal::Displaced));
+                }
+                let _place = Place {
+                    queue: self,
+                    reader,
+                    number,
+                };
+                self.wait(answer, hung_up).await?
+            }
+        };
+        Ok(Turn {
+            permit,
+            began: Instant::now(),
+        })
+    }
+
+    async fn wait(
+        &self,
+        answer: oneshot::Receiver<Result<Permit, Refusal>>,
+        hung_up: impl Future<Output = ()>,
+    ) -> Result<Permit, Refusal> {
+        let over = || Refusal::WaitOver(self.wait);
+        tokio::select! {
+            biased;
+            answer = timeout(self.wait, answer) => {
+                answer.map_err(|_| over())?.map_err(|_| over())?
+            }
+            () = hung_up => Err(Refusal::HungUp),
+        }
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.with_queue(|queue| queue.waiting())
+    }
+
+    /// Seconds after which one who is refused now is to come back: those who are refused together come back one after
+    /// the other, at the pace at which reports are answered, and never more of them in a second than the queue takes.
+    /// All readers have one schedule: it is for a server that has too much to do, and a reader with few places meets a
+    /// refusal only there.
+    pub fn retry_after(&self) -> u64 {
+        let ahead = self.with_queue(|queue| queue.turns() + queue.waiting());
+        let places = ASKING_MAX + self.waiting_max;
+        let now = self.began.elapsed();
+        self.with_schedule(|schedule| {
+            let each = schedule.each() / ASKING_MAX as u32;
+            // Whoever waits now is gone after its time, with a report or without.
+            let drained = (each * ahead as u32).min(self.wait);
+            let apart = each.max(Duration::from_secs(1) / places as u32);
+            schedule.appoint(now, drained, apart)
+        })
+    }
+
+    fn with_queue<T>(&self, act: impl FnOnce(&mut FairQueue<Ticket>) -> T) -> T {
+        act(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn with_schedule<T>(&self, act: impl FnOnce(&mut Schedule) -> T) -> T {
+        act(&mut self.schedule.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::{pending, ready};
+    use tokio::task::yield_now;
+
+    fn queue(waiting_max: usize) -> Arc<ReportQueue> {
+        ReportQueue::new(waiting_max, Duration::from_secs(5))
+    }
+
+    fn reader(name: &str) -> Reader {
+        Reader::Key(name.into())
+    }
+
+    async fn all_turns(queue: &Arc<ReportQueue>) -> Vec<Turn> {
+        let mut turns = Vec::new();
+        for _ in 0..ASKING_MAX {
+            turns.push(queue.turn(&reader("first"), pending()).await.unwrap());
+        }
+        turns
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_reader_does_not_wait_for_all_that_came_before_it() {
+        let queue = queue(10);
+        let mut turns = all_turns(&queue).await;
+        let order = Arc::new(Mutex::new(Vec::new()));
+        for name in ["first", "first", "first", "other", "other", "first"] {
+            let (queue, order) = (Arc::clone(&queue), Arc::clone(&order));
+            tokio::spawn(async move {
+                let _turn = queue.turn(&reader(name), pending()).await.unwrap();
+                order.lock().unwrap().push(name);
+            });
+            yield_now().await;
+        }
+        assert_eq!(queue.waiting(), 6);
+        turns.pop();
+        while order.lock().unwrap().len() < 6 {
+            yield_now().await;
+        }
+        let order = order.lock().unwrap();
+        let expected = ["other", "other", "first", "first", "first", "first"];
+        assert_eq!(*order, expected);
+        assert_eq!(queue.waiting(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_without_a_turn_learns_why_and_leaves_its_place() {
+        let queue = queue(1);
+        let _turns = all_turns(&queue).await;
+        let refused = async |name: &str, hung_up: bool| {
+            let turn = match hung_up {
+                true => queue.turn(&reader(name), ready(())).await,
+                false => queue.turn(&reader(name), pending()).await,
+            };
+            turn.map(drop).unwrap_err()
+        };
+        assert_eq!(refused("first", true).await, Refusal::HungUp);
+        let five_seconds = Duration::from_secs(5);
+        assert_eq!(refused("first", false).await, Refusal::WaitOver(five_seconds));
+        let waiting = |name: &'static str| {
+            let queue = Arc::clone(&queue);
+            tokio::spawn(async move { queue.turn(&reader(name), pending()).await.map(drop) })
+        };
+        let displaced = waiting("first");
+        yield_now().await;
+        assert_eq!(refused("first", false).await, Refusal::QueueFull(1));
+        let second = waiting("second");
+        assert_eq!(displaced.await.unwrap(), Err(Refusal::Displaced));
+        assert_eq!(refused("third", false).await, Refusal::QueueFull(1));
+        // As when a client of HTTP/2 gives up.
+        second.abort();
+        assert!(second.await.is_err());
+        assert_eq!(queue.waiting(), 0);
+        assert_eq!(refused("first", true).await, Refusal::HungUp);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_nobody_takes_goes_to_the_next() {
+        let queue = queue(2);
+        let mut turns = all_turns(&queue).await;
+        let gone = reader("gone");
+        let mut gone = Box::pin(queue.turn(&gone, pending()));
+        assert!(futures_util::poll!(gone.as_mut()).is_pending());
+        let next = {
+            let queue = Arc::clone(&queue);
+            tokio::spawn(async move { queue.turn(&reader("next"), pending()).await.map(drop) })
+        };
+        yield_now().await;
+        // It has the turn, and does not get to know.
+        turns.pop();
+        drop(gone);
+        assert_eq!(next.await.unwrap(), Ok(()));
+        drop(turns);
+        assert_eq!(queue.with_queue(|queue| queue.turns()), 0);
+    }
+
+    #[test]
+    fn every_refusal_has_a_name() {
+        let all = [
+            Refusal::QueueFull(1),
+            Refusal::Displaced,
+            Refusal::WaitOver(Duration::ZERO),
+            Refusal::Rows,
+            Refusal::HungUp,
+        ];
+        assert_eq!(all.map(Refusal::name), Refusal::NAMES);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_of_none_refuses_at_once() {
+        let queue = queue(0);
+        let _turns = all_turns(&queue).await;
+        let refused = queue.turn(&reader("other"), pending()).await;
+        assert_eq!(refused.map(drop), Err(Refusal::QueueFull(0)));
+        assert_eq!(queue.retry_after(), 1);
+    }
+}

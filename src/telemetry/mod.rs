@@ -1,0 +1,7 @@
+//! What operators see of a process: log lines, readiness and liveness, metrics of its own.
+
+pub mod gauges;
+pub mod health;
+pub mod log_limit;
+pub mod logging;
+pub mod process_metrics;

@@ -1,0 +1,12 @@
+//! Who is who on connections to servers: TLS and passwords, from files that are read again for each connection.
+
+mod client;
+pub mod client_certificate;
+mod file;
+pub mod file_watch;
+mod secret;
+pub mod server;
+
+pub use self::client::{Mismatch, Tls, Wire};
+pub use self::file::{FILE_BYTES_MAX, read_file};
+pub use self::secret::{Password, Secret};
