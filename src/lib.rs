@@ -24,3 +24,4 @@ mod telemetry;
 mod terminal;
 mod tested_versions;
 mod tls;
+mod topic_partition;

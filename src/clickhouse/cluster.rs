@@ -6,7 +6,7 @@ use std::str::FromStr;
 use futures_util::future::try_join_all;
 
 use super::report::{ROWS_MAX, Room, SITE_IDS_MAX};
-use super::{Args, Counter, Counters, CountersError, Error, Filter, Identifier, Store, watermarks};
+use super::{Args, Error, Filter, Identifier, Report, ReportError, ReportRow, Shard, watermarks};
 use crate::address::parse_address;
 
 /// Shards that may be configured: each costs every process some connections.
@@ -39,28 +39,28 @@ impl FromStr for Addresses {
 
 /// Which shard of how many: it holds the Kafka partitions whose number modulo `of` is `index`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shard {
+pub struct ShardId {
     /// From 0.
     pub index: i32,
     /// How many there are.
     pub of: i32,
 }
 
-impl Default for Shard {
+impl Default for ShardId {
     /// The only one.
-    fn default() -> Shard {
-        Shard { index: 0, of: 1 }
+    fn default() -> ShardId {
+        ShardId { index: 0, of: 1 }
     }
 }
 
-impl Shard {
+impl ShardId {
     /// Whether the rows of a partition are here.
     pub fn holds(self, partition: i32) -> bool {
         partition % self.of == self.index
     }
 }
 
-impl fmt::Display for Shard {
+impl fmt::Display for ShardId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "shard {} of {}", self.index, self.of)
     }
@@ -68,39 +68,36 @@ impl fmt::Display for Shard {
 
 /// All of ClickHouse: one shard, mostly.
 #[derive(Debug, Clone)]
-pub struct Shards(Vec<Store>);
+pub struct Cluster(Vec<Shard>);
 
-impl Shards {
+impl Cluster {
     /// Checks what can be checked without a connection.
     ///
     /// # Errors
     /// A file of a password or of certificates cannot be read, or is not what it should be.
-    pub fn new(args: Args) -> anyhow::Result<Shards> {
+    pub fn new(args: Args) -> anyhow::Result<Cluster> {
         let of = args.clickhouse_addr.0.len() as i32;
-        let shard = |(index, addresses): (i32, Vec<String>)| {
-            let shard = Shard { index, of };
-            Store::new(&args, addresses, shard)
-        };
+        let shard = |(index, addresses): (i32, Vec<String>)| Shard::new(&args, addresses, ShardId { index, of });
         let shards = (0..).zip(args.clickhouse_addr.0.clone()).map(shard);
-        Ok(Shards(shards.collect::<anyhow::Result<_>>()?))
+        Ok(Cluster(shards.collect::<anyhow::Result<_>>()?))
     }
 
     /// Tables that are made from now on are the same on all replicas of a cluster.
-    pub fn replicated(mut self, cluster: Option<Identifier>) -> Shards {
-        for store in &mut self.0 {
-            store.cluster = cluster.clone();
+    pub fn replicated(mut self, cluster: Option<Identifier>) -> Cluster {
+        for shard in &mut self.0 {
+            shard.cluster = cluster.clone();
         }
         self
     }
 
     /// Each of them, in order.
-    pub fn iter(&self) -> std::slice::Iter<'_, Store> {
+    pub fn iter(&self) -> std::slice::Iter<'_, Shard> {
         self.0.iter()
     }
 
     /// The addresses as given, for messages.
     pub fn addresses(&self) -> String {
-        let each: Vec<String> = self.iter().map(Store::addresses).collect();
+        let each: Vec<String> = self.iter().map(Shard::addresses).collect();
         each.join(";")
     }
 
@@ -123,24 +120,24 @@ impl Shards {
     /// Counts the events that a filter selects, each event once.
     ///
     /// # Errors
-    /// A shard does not answer, or has no schema that fits; [`CountersError::TooManyRows`] rather than a part of the
-    /// answer, and [`CountersError::TooManySites`].
-    pub async fn counters(&self, filter: &Filter, room: &Room<'_>) -> Result<Counters, CountersError> {
+    /// A shard does not answer, or has no schema that fits; [`ReportError::TooManyRows`] rather than a part of the
+    /// answer, and [`ReportError::TooManySites`].
+    pub async fn counters(&self, filter: &Filter, room: &Room<'_>) -> Result<Report, ReportError> {
         if filter.site_ids.len() > SITE_IDS_MAX {
-            return Err(CountersError::TooManySites(filter.site_ids.len()));
+            return Err(ReportError::TooManySites(filter.site_ids.len()));
         }
         let answers = self.iter().map(async |shard| {
             let connection = shard.connect_to_schema().await?;
-            connection.counters(filter, shard.shard(), room).await
+            connection.counters(filter, shard.id(), room).await
         });
         let (rows, through): (Vec<_>, Vec<_>) = try_join_all(answers).await?.into_iter().unzip();
         // Sorting a million takes a tenth of a second, in which others want to be answered.
         let merged = tokio::task::spawn_blocking(move || merge(rows)).await;
         let counters = merged.map_err(|_| Error::Connection("the report was not sorted".to_string()))?;
         if counters.len() > ROWS_MAX {
-            return Err(CountersError::TooManyRows);
+            return Err(ReportError::TooManyRows);
         }
-        Ok(Counters {
+        Ok(Report {
             counters,
             freshness: watermarks::freshness(&through),
         })
@@ -148,7 +145,7 @@ impl Shards {
 }
 
 /// One row for each day and site, by day and then by site.
-fn merge(shards: Vec<Vec<Counter>>) -> Vec<Counter> {
+fn merge(shards: Vec<Vec<ReportRow>>) -> Vec<ReportRow> {
     let mut all = shards.into_iter().reduce(|mut all, more| {
         all.extend(more);
         all
@@ -210,7 +207,7 @@ mod tests {
     fn each_partition_is_in_one_shard() {
         for of in 1..5 {
             for partition in 0..20 {
-                let holds = |index: &i32| Shard { index: *index, of }.holds(partition);
+                let holds = |index: &i32| ShardId { index: *index, of }.holds(partition);
                 assert_eq!((0..of).filter(holds).count(), 1);
             }
         }
@@ -218,7 +215,7 @@ mod tests {
 
     #[test]
     fn counts_of_a_day_and_a_site_are_added_up() {
-        let counter = |date: &str, site_id, served, solved| Counter {
+        let counter = |date: &str, site_id, served, solved| ReportRow {
             date: date.parse().unwrap(),
             site_id,
             served,

@@ -5,7 +5,7 @@
 
 /// What captcha does about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+pub enum Action {
     /// The guard of an insert found another head: somebody else was faster. Begin anew at once.
     HeadMoved,
     /// The database or a table is not there: `captcha migrate` has not run. Hold.
@@ -15,13 +15,13 @@ pub enum Class {
 }
 
 /// What is known of an error.
-pub struct Meaning {
+pub struct ErrorCode {
     /// ClickHouse's number for it, the same in all versions (src/Common/ErrorCodes.cpp).
     code: i32,
     /// ClickHouse's name for it.
     name: &'static str,
     /// What captcha does.
-    pub class: Class,
+    pub action: Action,
     /// What a person is to do, for the end of a line.
     pub advice: &'static str,
 }
@@ -37,7 +37,7 @@ pub const SETTING_CONSTRAINT_VIOLATION: i32 = 452;
 pub const UNKNOWN_DATABASE: i32 = 81;
 
 /// What a code means.
-pub fn meaning(code: i32) -> &'static Meaning {
+pub fn meaning(code: i32) -> &'static ErrorCode {
     let known = KNOWN.iter().find(|known| known.code == code);
     known.unwrap_or(&UNKNOWN)
 }
@@ -48,7 +48,7 @@ pub fn is_transient(code: i32) -> bool {
     [BUSY, SLOW, MEMORY, STOPPING, KEEPER, REPLICAS, NETWORK].contains(&advice)
 }
 
-impl Meaning {
+impl ErrorCode {
     /// The code as people look it up: its number, and its name if that is known.
     pub fn title(&self, code: i32) -> String {
         match self.name {
@@ -58,7 +58,7 @@ impl Meaning {
     }
 }
 
-static UNKNOWN: Meaning = hold(
+static UNKNOWN: ErrorCode = hold(
     0,
     "",
     "look it up in clickhouse's own log, and see what the profile of --clickhouse-user sets",
@@ -80,25 +80,25 @@ const KEEPER: &str = "see whether keeper runs and clickhouse reaches it";
 const REPLICAS: &str = "see whether all replicas of the shard run and reach each other";
 const NETWORK: &str = "see the network between captcha and clickhouse";
 
-const fn hold(code: i32, name: &'static str, advice: &'static str) -> Meaning {
-    Meaning {
+const fn hold(code: i32, name: &'static str, advice: &'static str) -> ErrorCode {
+    ErrorCode {
         code,
         name,
-        class: Class::Hold,
+        action: Action::Hold,
         advice,
     }
 }
 
-const fn missing(code: i32, name: &'static str) -> Meaning {
-    Meaning {
-        class: Class::SchemaMissing,
+const fn missing(code: i32, name: &'static str) -> ErrorCode {
+    ErrorCode {
+        action: Action::SchemaMissing,
         ..hold(code, name, MIGRATE)
     }
 }
 
-static KNOWN: &[Meaning] = &[
-    Meaning {
-        class: Class::HeadMoved,
+static KNOWN: &[ErrorCode] = &[
+    ErrorCode {
+        action: Action::HeadMoved,
         ..hold(
             395,
             "FUNCTION_THROW_IF_VALUE_IS_NON_ZERO",
@@ -244,14 +244,14 @@ mod tests {
 
     #[test]
     fn the_documentation_has_each_code_and_no_other() {
-        let does = |class| match class {
-            Class::HeadMoved => "begins anew",
-            Class::SchemaMissing => "holds, schema missing",
-            Class::Hold => "holds",
+        let does = |action| match action {
+            Action::HeadMoved => "begins anew",
+            Action::SchemaMissing => "holds, schema missing",
+            Action::Hold => "holds",
         };
         let known: Vec<_> = KNOWN
             .iter()
-            .map(|known| (known.code.to_string(), known.name, does(known.class), known.advice))
+            .map(|known| (known.code.to_string(), known.name, does(known.action), known.advice))
             .collect();
         let documented: Vec<_> = documented()
             .into_iter()
@@ -279,7 +279,7 @@ mod tests {
     fn an_unknown_code_holds() {
         for code in [-1, 0, 1, 9_999] {
             let meaning = meaning(code);
-            assert_eq!(meaning.class, Class::Hold);
+            assert_eq!(meaning.action, Action::Hold);
             assert_eq!(meaning.title(code), format!("error {code}"));
         }
     }

@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::connection::settings::{INSERT_EACH, known};
 use super::connection::unexpected;
 use super::insert_if_absent::RowOnce;
-use super::{Class, Connection, Error, Store, quote};
+use super::{Action, Connection, Error, Shard, quote};
 
 /// Between signs of life of a holder.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(2);
@@ -98,7 +98,7 @@ impl Step<'_> {
     }
 }
 
-impl Store {
+impl Shard {
     /// Takes the lock as the term after one that [is free](Term::is_free); `None` if somebody else was faster.
     ///
     /// # Errors
@@ -128,9 +128,9 @@ impl Store {
 }
 
 /// Gives signs of life until it is aborted, or the lock is lost, which the next [`Lock::note`] says.
-async fn keep_alive(store: Store, term: u64, owner: String) {
+async fn keep_alive(shard: Shard, term: u64, owner: String) {
     loop {
-        if let Ok(connection) = store.connect().await {
+        if let Ok(connection) = shard.connect().await {
             while connection.log_step(term, &owner, &Step::Alive).await.is_ok() {
                 sleep(ALIVE_INTERVAL).await;
             }
@@ -193,7 +193,7 @@ impl Connection {
                 quote(name)
             ))
             .await;
-        written.map_err(|err| match err.class() == Class::HeadMoved {
+        written.map_err(|err| match err.action() == Action::HeadMoved {
             true => self.failed("says that another migrate has taken the lock; run it again"),
             false => err,
         })

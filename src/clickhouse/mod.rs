@@ -24,20 +24,20 @@ use chrono::Utc;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-pub use self::cluster::{Addresses, Shard, Shards};
+pub use self::cluster::{Addresses, Cluster, ShardId};
 pub use self::connection::{Connection, Error};
-pub use self::error_codes::Class;
+pub use self::error_codes::Action;
 pub use self::events::audit::{Held, Span};
 pub use self::events::dead_letters::DeadLetter;
-pub use self::events::insert::{Content, Insert, RAW_BYTES_LEAST, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};
-pub use self::events::read::{Head, Place};
-pub use self::events::retention::{Missing, Month, StoredMonth};
+pub use self::events::insert::{Insert, RAW_BYTES_LEAST, RAW_BYTES_MAX, Row, RowKind, arrival_millis, kept_raw};
+pub use self::events::read::Head;
+pub use self::events::retention::{DroppedRange, Month, StoredMonth};
 pub use self::replication::Empty;
-pub use self::report::{Counter, Counters, CountersError, Filter, Freshness, SITE_IDS_MAX};
+pub use self::report::{Filter, Freshness, Report, ReportError, ReportRow, SITE_IDS_MAX};
 pub use self::schema::declared::{Declared, declared};
 pub use self::schema::tables::{Table, Tables};
-pub use self::topics::TopicFacts;
-pub use self::watermarks::Claim;
+pub use self::topics::TopicRecord;
+pub use self::watermarks::Watermark;
 use crate::tls::{Password, Secret, Tls};
 
 /// To connect and to log in, for each address. A server on the same network answers in milliseconds.
@@ -149,9 +149,9 @@ impl fmt::Display for Identifier {
 
 /// One shard of ClickHouse as configured; connects anew whenever it is asked to.
 #[derive(Debug, Clone)]
-pub struct Store {
+pub struct Shard {
     addresses: Vec<String>,
-    shard: Shard,
+    id: ShardId,
     database: Identifier,
     user: String,
     password: Option<Password>,
@@ -164,12 +164,12 @@ pub struct Store {
     schema_version: Arc<AtomicU32>,
 }
 
-impl Store {
+impl Shard {
     /// Checks what can be checked without a connection.
     ///
     /// # Errors
     /// A file of a password or of certificates cannot be read, or is not what it should be.
-    fn new(args: &Args, addresses: Vec<String>, shard: Shard) -> anyhow::Result<Store> {
+    fn new(args: &Args, addresses: Vec<String>, id: ShardId) -> anyhow::Result<Shard> {
         let client = args.clickhouse_client_certificate_file.clone();
         let tls = args.clickhouse_tls.then(|| Tls {
             ca_file: args.clickhouse_ca_file.clone(),
@@ -177,9 +177,9 @@ impl Store {
         });
         let file = args.clickhouse_password_file.clone().map(Password::File);
         let given = args.clickhouse_password.clone().map(Password::Given);
-        let store = Store {
+        let shard = Shard {
             addresses,
-            shard,
+            id,
             database: args.clickhouse_database.clone(),
             user: args.clickhouse_user.clone(),
             password: file.or(given),
@@ -188,11 +188,11 @@ impl Store {
             inserting: Arc::default(),
             schema_version: Arc::default(),
         };
-        store.password()?;
-        if let Some(tls) = &store.tls {
+        shard.password()?;
+        if let Some(tls) = &shard.tls {
             tls.check().context("clickhouse")?;
         }
-        Ok(store)
+        Ok(shard)
     }
 
     /// The addresses as given, for messages.
@@ -201,11 +201,11 @@ impl Store {
     }
 
     /// Which shard it is.
-    pub fn shard(&self) -> Shard {
-        self.shard
+    pub fn id(&self) -> ShardId {
+        self.id
     }
 
-    /// The newest migration that it had when [`Store::connect_to_schema`] looked last; 0 before that, and without any.
+    /// The newest migration that it had when [`Shard::connect_to_schema`] looked last; 0 before that, and without any.
     pub fn schema_version(&self) -> u32 {
         self.schema_version.load(Ordering::Relaxed)
     }
@@ -219,7 +219,7 @@ impl Store {
     ///
     /// # Errors
     /// No address answers, the login is refused, or there is no such database
-    /// ([`Class::SchemaMissing`]). Takes at most 3 seconds for each address and 6 more.
+    /// ([`Action::SchemaMissing`]). Takes at most 3 seconds for each address and 6 more.
     pub async fn connect(&self) -> Result<Connection, Error> {
         let connection = self.connect_outside().await?;
         connection.enter(&self.database).await?;
@@ -229,7 +229,7 @@ impl Store {
     /// The same at one of its addresses.
     ///
     /// # Errors
-    /// As [`Store::connect`].
+    /// As [`Shard::connect`].
     pub async fn connect_at(&self, address: &str) -> Result<Connection, Error> {
         let connection = self.connect_to(address).await?;
         connection.enter(&self.database).await?;
@@ -239,7 +239,7 @@ impl Store {
     /// Connects, and makes sure that the schema is one that this captcha can work with.
     ///
     /// # Errors
-    /// As [`Store::connect`]; [`Error::Schema`] says what is lacking.
+    /// As [`Shard::connect`]; [`Error::Schema`] says what is lacking.
     pub async fn connect_to_schema(&self) -> Result<Connection, Error> {
         let (addresses, database) = (self.addresses(), self.database());
         let nothing = || {
@@ -248,7 +248,7 @@ impl Store {
             ))
         };
         let connection = match self.connect().await {
-            Err(err) if err.class() == Class::SchemaMissing => return Err(nothing()),
+            Err(err) if err.action() == Action::SchemaMissing => return Err(nothing()),
             other => other?,
         };
         let applied = connection.applied().await?;
@@ -263,7 +263,7 @@ impl Store {
                 "database {database} of clickhouse at {addresses} has {reason}"
             )));
         }
-        let (recorded, configured) = (connection.recorded_shards().await?, self.shard);
+        let (recorded, configured) = (connection.recorded_shards().await?, self.id);
         match recorded.iter().find(|recorded| **recorded != configured) {
             None => Ok(connection),
             Some(recorded) => Err(Error::Schema(format!(
@@ -276,8 +276,8 @@ impl Store {
     /// Connects for a topic that `captcha migrate` has recorded.
     ///
     /// # Errors
-    /// As [`Store::connect_to_schema`]; [`Error::Schema`] too if the topic is not recorded, or retired.
-    pub async fn connect_for(&self, topic: &str) -> Result<(Connection, TopicFacts), Error> {
+    /// As [`Shard::connect_to_schema`]; [`Error::Schema`] too if the topic is not recorded, or retired.
+    pub async fn connect_for(&self, topic: &str) -> Result<(Connection, TopicRecord), Error> {
         let connection = self.connect_to_schema().await?;
         match connection.topic_facts(topic).await? {
             Some(facts) if facts.partitions > 0 => Ok((connection, facts)),
@@ -296,7 +296,7 @@ impl Store {
     /// Connects without entering the database, which may not be there yet.
     ///
     /// # Errors
-    /// As [`Store::connect`], without the database.
+    /// As [`Shard::connect`], without the database.
     pub async fn connect_outside(&self) -> Result<Connection, Error> {
         let mut last = Error::Connection("no clickhouse address".to_string());
         for address in &self.addresses {

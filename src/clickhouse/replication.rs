@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::connection::server_version::suited;
 use super::connection::{text, unexpected};
-use super::{Connection, Error, Identifier, Store, quote};
+use super::{Connection, Error, Identifier, Shard, quote};
 
 /// For one statement of a migration, which may rewrite data.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -42,7 +42,7 @@ pub(crate) fn remembered() -> Vec<(&'static str, u64)> {
 /// Inserts and seconds for which Keeper remembers tokens, in place of the window of a single server.
 const REMEMBERED: &str = "replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 31536000";
 
-impl Store {
+impl Shard {
     /// Waits until no other insert of this process into tables of several replicas is under way; the next one waits until
     /// what is returned is dropped. Without it they would get in each other's way at the server: see [`Turn`].
     pub async fn insert_alone(&self) -> OwnedMutexGuard<()> {
@@ -118,7 +118,7 @@ pub struct Empty {
     pub like: String,
 }
 
-impl Store {
+impl Shard {
     /// Makes the tables of replicas that have none as another replica of the shard has them; it fetches what is in them by
     /// itself. One that is new, or has lost its disk. Returns which they are; in a dry run nothing is made. One that is
     /// away is left alone: it has tables, or the next migrate makes them.
@@ -205,13 +205,16 @@ impl Connection {
 /// The statement for a table of several replicas. `{shard}` and `{replica}` are macros that every server of a cluster has;
 /// `{database}` and `{table}` are ClickHouse's own.
 fn replicated(statement: &str, cluster: &Identifier) -> String {
-    let place = format!("'/clickhouse/{cluster}/{{shard}}/{{database}}/{{table}}', '{{replica}}'");
+    let topic_partition = format!("'/clickhouse/{cluster}/{{shard}}/{{database}}/{{table}}', '{{replica}}'");
     statement
         .replace(
             "ENGINE = ReplacingMergeTree(",
-            &format!("ENGINE = ReplicatedReplacingMergeTree({place}, "),
+            &format!("ENGINE = ReplicatedReplacingMergeTree({topic_partition}, "),
         )
-        .replace("ENGINE = MergeTree", &format!("ENGINE = ReplicatedMergeTree({place})"))
+        .replace(
+            "ENGINE = MergeTree",
+            &format!("ENGINE = ReplicatedMergeTree({topic_partition})"),
+        )
         .replace("non_replicated_deduplication_window = 100000", REMEMBERED)
         .replace("non_replicated_deduplication_window = 10000", REMEMBERED)
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::connection::{QUERY_TIMEOUT, rows_of, unexpected};
 use super::watermarks::Through;
-use super::{Connection, Error, Shard};
+use super::{Connection, Error, ShardId};
 
 /// Rows that one report may have. More are refused, because an answer is never cut short.
 pub const ROWS_MAX: usize = 1_000_000;
@@ -43,7 +43,7 @@ pub struct Filter {
 
 /// One day of one site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Counter {
+pub struct ReportRow {
     /// The day, UTC.
     #[serde(serialize_with = "as_text")]
     pub date: NaiveDate,
@@ -57,9 +57,9 @@ pub struct Counter {
 
 /// A whole report, by day and then by site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Counters {
+pub struct Report {
     /// One row for each day and site with any event.
-    pub counters: Vec<Counter>,
+    pub counters: Vec<ReportRow>,
     /// Every event that was confirmed before is in it.
     #[serde(flatten)]
     pub freshness: Freshness,
@@ -76,7 +76,7 @@ pub struct Freshness {
 
 /// Why there is no report.
 #[derive(Debug)]
-pub enum CountersError {
+pub enum ReportError {
     /// More than 1,000,000 rows match.
     TooManyRows,
     /// More than 20,000 sites are named; how many.
@@ -84,33 +84,33 @@ pub enum CountersError {
     /// Whoever asks has no memory for its rows.
     NoRoom,
     /// ClickHouse did not answer.
-    Store(Error),
+    Shard(Error),
 }
 
-impl From<Error> for CountersError {
+impl From<Error> for ReportError {
     fn from(err: Error) -> Self {
-        CountersError::Store(err)
+        ReportError::Shard(err)
     }
 }
 
-impl fmt::Display for CountersError {
+impl fmt::Display for ReportError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CountersError::TooManyRows => write!(
+            ReportError::TooManyRows => write!(
                 f,
                 "the report has more than {ROWS_MAX} rows; narrow it by site_id, from or to"
             ),
-            CountersError::TooManySites(count) => write!(
+            ReportError::TooManySites(count) => write!(
                 f,
                 "the report names {count} sites and may name {SITE_IDS_MAX}; ask for all sites, or for some at a time"
             ),
-            CountersError::NoRoom => f.write_str("the report has more rows than there is memory for"),
-            CountersError::Store(err) => err.fmt(f),
+            ReportError::NoRoom => f.write_str("the report has more rows than there is memory for"),
+            ReportError::Shard(err) => err.fmt(f),
         }
     }
 }
 
-impl std::error::Error for CountersError {}
+impl std::error::Error for ReportError {}
 
 impl Filter {
     /// Reads a day, `2001-01-31`.
@@ -176,13 +176,13 @@ impl Connection {
     /// complete. Asks `room` for more rows before it takes memory for them.
     ///
     /// # Errors
-    /// [`CountersError::NoRoom`], [`CountersError::TooManyRows`] or [`Error::Hidden`] rather than a part of the answer.
+    /// [`ReportError::NoRoom`], [`ReportError::TooManyRows`] or [`Error::Hidden`] rather than a part of the answer.
     pub(crate) async fn counters(
         &self,
         filter: &Filter,
-        shard: Shard,
+        shard: ShardId,
         room: &Room<'_>,
-    ) -> Result<(Vec<Counter>, Through), CountersError> {
+    ) -> Result<(Vec<ReportRow>, Through), ReportError> {
         self.verify_visibility().await?;
         // Asked first: what is claimed now is in the table now, and counted below.
         let through = self.complete_through(shard).await?;
@@ -204,18 +204,18 @@ impl Connection {
         });
         let read = reading.await;
         if !has_room {
-            return Err(CountersError::NoRoom);
+            return Err(ReportError::NoRoom);
         }
         read?;
         if counters.len() > ROWS_MAX {
-            return Err(CountersError::TooManyRows);
+            return Err(ReportError::TooManyRows);
         }
         Ok((counters, through))
     }
 }
 
 /// Makes room for so many rows more.
-fn reserve(counters: &mut Vec<Counter>, rows: usize, room: &Room<'_>) -> bool {
+fn reserve(counters: &mut Vec<ReportRow>, rows: usize, room: &Room<'_>) -> bool {
     let before = counters.capacity();
     let grown = match counters.len() + rows <= before {
         true => before,
@@ -228,7 +228,7 @@ fn reserve(counters: &mut Vec<Counter>, rows: usize, room: &Room<'_>) -> bool {
     has_room
 }
 
-fn counter(row: &[Value]) -> Option<Counter> {
+fn counter(row: &[Value]) -> Option<ReportRow> {
     let [
         Value::Int64(day),
         Value::Uuid(site_id),
@@ -238,7 +238,7 @@ fn counter(row: &[Value]) -> Option<Counter> {
     else {
         return None;
     };
-    Some(Counter {
+    Some(ReportRow {
         date: DateTime::from_timestamp(day.checked_mul(86_400)?, 0)?.date_naive(),
         site_id: *site_id,
         served: *served,
@@ -312,7 +312,7 @@ mod tests {
             Value::UInt64(2),
             Value::UInt64(1),
         ];
-        let mut counters = Counters {
+        let mut counters = Report {
             counters: vec![counter(&row).unwrap()],
             freshness: Freshness::default(),
         };

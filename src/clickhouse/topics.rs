@@ -5,15 +5,16 @@ use uuid::Uuid;
 
 use super::connection::{text, unexpected};
 use super::insert_if_absent::RowOnce;
-use super::{Connection, Error, Shard, quote};
+use super::{Connection, Error, ShardId, quote};
+use crate::topic_partition::LogName;
 
 /// What `captcha migrate` recorded of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TopicFacts {
+pub struct TopicRecord {
     /// How often it was recorded.
     pub revision: u32,
     /// The name under which its records stand in the tables: its own, until it is made anew.
-    pub log: String,
+    pub log: LogName,
     /// Kafka's id of it; nil if it is not known.
     pub topic_id: Uuid,
     /// Number of partitions; 0 says that nobody consumes it any more.
@@ -21,10 +22,10 @@ pub struct TopicFacts {
     /// N: an event sent again within the next N records of its partition is counted once.
     pub repeat_window_records: i64,
     /// Which shard of how many the server is.
-    pub shard: Shard,
+    pub shard: ShardId,
 }
 
-impl TopicFacts {
+impl TopicRecord {
     /// Whether the topic with this id is the one that was recorded, as far as that is known.
     pub fn is_of(&self, topic_id: Uuid) -> bool {
         self.topic_id.is_nil() || self.topic_id == topic_id
@@ -36,7 +37,7 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, or the tables are not there.
-    pub async fn topic_facts(&self, topic: &str) -> Result<Option<TopicFacts>, Error> {
+    pub async fn topic_facts(&self, topic: &str) -> Result<Option<TopicRecord>, Error> {
         let sql = format!(
             "SELECT revision, log, topic_id, partitions, repeat_window_records, shard, shards FROM topics WHERE topic = {} \
              ORDER BY revision DESC LIMIT 1",
@@ -54,13 +55,13 @@ impl Connection {
                     Value::Int32(index),
                     Value::Int32(of),
                 ],
-            ) => Ok(Some(TopicFacts {
+            ) => Ok(Some(TopicRecord {
                 revision: *revision,
-                log: text(log).ok_or_else(|| unexpected("a topic"))?,
+                log: LogName::new(&text(log).ok_or_else(|| unexpected("a topic"))?),
                 topic_id: *topic_id,
                 partitions: *partitions,
                 repeat_window_records: *window,
-                shard: Shard { index: *index, of: *of },
+                shard: ShardId { index: *index, of: *of },
             })),
             Some(_) => Err(unexpected("a topic")),
         }
@@ -70,10 +71,10 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, or the tables are not there.
-    pub(crate) async fn recorded_shards(&self) -> Result<Vec<Shard>, Error> {
+    pub(crate) async fn recorded_shards(&self) -> Result<Vec<ShardId>, Error> {
         let sql = "SELECT shard, shards FROM topics GROUP BY shard, shards";
         let shard = |row: &Vec<Value>| match row[..] {
-            [Value::Int32(index), Value::Int32(of)] => Ok(Shard { index, of }),
+            [Value::Int32(index), Value::Int32(of)] => Ok(ShardId { index, of }),
             _ => Err(unexpected("its shard")),
         };
         self.rows(sql).await?.iter().map(shard).collect()
@@ -83,15 +84,16 @@ impl Connection {
     ///
     /// # Errors
     /// No answer.
-    pub async fn former_logs(&self, topic: &str, newest: &str) -> Result<Vec<String>, Error> {
+    pub async fn former_logs(&self, topic: &str, newest: &LogName) -> Result<Vec<LogName>, Error> {
         let sql = format!(
             "SELECT log FROM topics WHERE topic = {} AND log != {} GROUP BY log ORDER BY min(revision)",
             quote(topic),
-            quote(newest)
+            quote(newest.as_str())
         );
         let log = |row: &Vec<Value>| {
             let log = row.first().and_then(text);
-            log.ok_or_else(|| unexpected("former logs"))
+            log.map(|log| LogName::new(&log))
+                .ok_or_else(|| unexpected("former logs"))
         };
         self.rows(&sql).await?.iter().map(log).collect()
     }
@@ -100,16 +102,16 @@ impl Connection {
     ///
     /// # Errors
     /// No answer.
-    pub async fn record_topic(&self, topic: &str, facts: &TopicFacts) -> Result<(), Error> {
-        let TopicFacts {
+    pub async fn record_topic(&self, topic: &str, facts: &TopicRecord) -> Result<(), Error> {
+        let TopicRecord {
             revision,
             log,
             topic_id,
             partitions,
             repeat_window_records,
-            shard: Shard { index, of },
+            shard: ShardId { index, of },
         } = facts;
-        let (name, log) = (quote(topic), quote(log));
+        let (name, log) = (quote(topic), quote(log.as_str()));
         self.insert_once(&RowOnce {
             table: "topics (topic, log, topic_id, revision, partitions, repeat_window_records, shard, shards)",
             values: format!(

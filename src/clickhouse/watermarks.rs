@@ -8,13 +8,14 @@ use klickhouse::Value;
 
 use super::connection::settings::{INSERT_EACH, known};
 use super::connection::unexpected;
-use super::{Connection, Error, Freshness, Shard, quote};
+use super::{Connection, Error, Freshness, ShardId, quote};
+use crate::topic_partition::LogName;
 
 /// That every event of a partition which was confirmed before a moment is in the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Claim {
-    /// The name of its log, as in [`TopicFacts`](super::TopicFacts).
-    pub log: String,
+pub struct Watermark {
+    /// The name of its log, as in [`TopicRecord`](super::TopicFacts).
+    pub log: LogName,
     /// Number of the partition.
     pub partition: i32,
     /// The moment, by ClickHouse's clock, in milliseconds since 1970.
@@ -94,8 +95,15 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, or no right to.
-    pub async fn claim(&self, partitions: i32, claims: &[Claim]) -> Result<(), Error> {
-        let row = |claim: &Claim| format!("({}, {}, {})", quote(&claim.log), claim.partition, claim.through_millis);
+    pub async fn claim(&self, partitions: i32, claims: &[Watermark]) -> Result<(), Error> {
+        let row = |claim: &Watermark| {
+            format!(
+                "({}, {}, {})",
+                quote(claim.log.as_str()),
+                claim.partition,
+                claim.through_millis
+            )
+        };
         let rows: Vec<String> = claims.iter().map(row).collect();
         let settings = known(INSERT_EACH, self.version);
         self.execute(&format!(
@@ -111,7 +119,7 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, or the tables are not there.
-    pub async fn complete_through(&self, shard: Shard) -> Result<Through, Error> {
+    pub async fn complete_through(&self, shard: ShardId) -> Result<Through, Error> {
         // A negative partition marks what migrate recorded of a whole log.
         let sql = "SELECT argMax(log, revision) AS log, toInt32(-1) AS partition, toInt64(0) AS millis, \
              argMax(partitions, revision) AS partitions FROM topics GROUP BY topic \
@@ -141,7 +149,7 @@ impl Connection {
 }
 
 /// The least of the newest claims over all partitions of a shard, of all logs that are still consumed.
-fn least<'a>(logs: impl Iterator<Item = &'a Known>, shard: Shard) -> Through {
+fn least<'a>(logs: impl Iterator<Item = &'a Known>, shard: ShardId) -> Through {
     let mut least = Through::Nothing;
     for log in logs.filter(|log| log.recorded > 0) {
         let partitions = 0..log.recorded.max(log.claimed);
@@ -175,7 +183,7 @@ mod tests {
         }
     }
 
-    const ALL: Shard = Shard { index: 0, of: 1 };
+    const ALL: ShardId = ShardId { index: 0, of: 1 };
 
     #[test]
     fn the_slowest_partition_decides() {
@@ -196,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_shard_answers_for_its_own_partitions() {
-        let shard = |index| Shard { index, of: 2 };
+        let shard = |index| ShardId { index, of: 2 };
         let logs = [log(3, 3, &[(0, 7), (2, 9)])];
         assert_eq!(least(logs.iter(), shard(0)), Through::Millis(7));
         assert_eq!(least(logs.iter(), shard(1)), Through::Unknown);

@@ -6,7 +6,7 @@ use std::hash::BuildHasherDefault;
 use chrono::{DateTime, Datelike as _};
 
 use super::dedup::fingerprint::{AsItIs, Fingerprint, Repeats};
-use crate::clickhouse::{Content, RAW_BYTES_LEAST, RAW_BYTES_MAX, Row, arrival_millis, kept_raw};
+use crate::clickhouse::{RAW_BYTES_LEAST, RAW_BYTES_MAX, Row, RowKind, arrival_millis, kept_raw};
 use crate::event::parse_record;
 use crate::kafka::{Record, VALUE_BYTES_MAX};
 
@@ -116,7 +116,7 @@ impl Batch {
             self.add(Row {
                 offset: to - 1,
                 arrival_millis,
-                content: Content::Gap { span },
+                kind: RowKind::Gap { span },
             });
         }
         belongs
@@ -136,7 +136,7 @@ impl Batch {
 
     /// Marks an event that is a repeat, and counts it as seen.
     fn mark(&mut self, row: &mut Row, repeats: &Repeats) {
-        let Content::Event { event, repeat } = &mut row.content else {
+        let RowKind::Event { event, repeat } = &mut row.kind else {
             return;
         };
         let fingerprint = repeats.fingerprint(event);
@@ -147,7 +147,7 @@ impl Batch {
 
     /// Keeps of a bad record what is allowed.
     fn shorten(&mut self, row: &mut Row, raw_bytes: usize) {
-        let Content::Bad { reason, raw } = &mut row.content else {
+        let RowKind::Bad { reason, raw } = &mut row.kind else {
             return;
         };
         if raw.len() > RAW_BYTES_LEAST && self.raw_bytes + raw.len() > raw_bytes {
@@ -168,36 +168,36 @@ const _: () = assert!(VALUE_BYTES_MAX as usize >= RAW_BYTES_MAX);
 /// What becomes of a record.
 fn row(record: Record) -> Row {
     let bytes = record.value_bytes;
-    let content = match (record.unread, record.value) {
+    let kind = match (record.unread, record.value) {
         (Some(reason), value) => bad(reason, &value.unwrap_or_default(), bytes),
         (None, None) => bad("no value".to_string(), &[], bytes),
         (None, Some(value)) => match parse_record(&value) {
-            Ok(event) => Content::Event { event, repeat: false },
+            Ok(event) => RowKind::Event { event, repeat: false },
             Err(reason) => bad(reason, &value, bytes),
         },
     };
     Row {
         offset: record.offset,
         arrival_millis: arrival_millis(record.timestamp_millis),
-        content,
+        kind,
     }
 }
 
 /// Memory that a row takes beside itself.
 fn text_bytes(row: &Row) -> usize {
-    match &row.content {
-        Content::Bad { reason, raw } => reason.len() + raw.len(),
-        Content::Event { .. } | Content::Gap { .. } => 0,
+    match &row.kind {
+        RowKind::Bad { reason, raw } => reason.len() + raw.len(),
+        RowKind::Event { .. } | RowKind::Gap { .. } => 0,
     }
 }
 
 /// A record that is no event: what was read of its value, and how long that is.
-fn bad(reason: String, value: &[u8], bytes: u64) -> Content {
+fn bad(reason: String, value: &[u8], bytes: u64) -> RowKind {
     let mut reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
     if bytes > RAW_BYTES_MAX as u64 {
         reason.push_str(&format!(" (the first {RAW_BYTES_MAX} of {bytes} bytes are kept)"));
     }
-    Content::Bad {
+    RowKind::Bad {
         reason,
         raw: kept_raw(value).to_vec(),
     }
@@ -260,8 +260,8 @@ mod tests {
     }
 
     fn repeats_of(rows: &[Row]) -> Vec<bool> {
-        let repeat = |row: &Row| match &row.content {
-            Content::Event { repeat, .. } => Some(*repeat),
+        let repeat = |row: &Row| match &row.kind {
+            RowKind::Event { repeat, .. } => Some(*repeat),
             _ => None,
         };
         rows.iter().filter_map(repeat).collect()
@@ -283,10 +283,10 @@ mod tests {
         assert_eq!(batches.len(), 1);
         let kinds: Vec<_> = batches[0]
             .iter()
-            .map(|row| match &row.content {
-                Content::Event { .. } => "event".to_string(),
-                Content::Bad { reason, raw } => format!("{reason} {}", raw.len()),
-                Content::Gap { .. } => "gap".to_string(),
+            .map(|row| match &row.kind {
+                RowKind::Event { .. } => "event".to_string(),
+                RowKind::Bad { reason, raw } => format!("{reason} {}", raw.len()),
+                RowKind::Gap { .. } => "gap".to_string(),
             })
             .collect();
         assert_eq!(
@@ -326,7 +326,7 @@ mod tests {
         let gap = Row {
             offset: 2,
             arrival_millis: MAY,
-            content: Content::Gap { span: 3 },
+            kind: RowKind::Gap { span: 3 },
         };
         assert_eq!((first.rows, first.end), (vec![gap], 3));
         let second = cut(3, first.last_arrival_millis, &records, &repeats, usize::MAX);
@@ -348,7 +348,7 @@ mod tests {
         let gap = |offset, span| Row {
             offset,
             arrival_millis: MAY,
-            content: Content::Gap { span },
+            kind: RowKind::Gap { span },
         };
         let batch = cut(5, Some(MAY), &after, &Repeats::new(10), usize::MAX);
         assert_eq!((batch.rows.len(), batch.end), (2, 8));
@@ -413,8 +413,8 @@ mod tests {
     fn a_huge_bad_record_is_cut_and_says_so() {
         let records = [record(0, MAY, &"x".repeat(RAW_BYTES_MAX + 1))];
         let batch = cut(0, None, &pending(&records), &Repeats::new(10), usize::MAX);
-        let Content::Bad { reason, raw } = &batch.rows[0].content else {
-            panic!("{:?}", batch.rows[0].content);
+        let RowKind::Bad { reason, raw } = &batch.rows[0].kind else {
+            panic!("{:?}", batch.rows[0].kind);
         };
         assert_eq!(raw.len(), RAW_BYTES_MAX);
         assert!(
@@ -433,8 +433,8 @@ mod tests {
             record(3, MAY, &garbage(50)),
         ];
         let batch = cut(0, None, &pending(&records), &Repeats::new(10), 160);
-        let kept = |row: &Row| match &row.content {
-            Content::Bad { reason, raw } => (raw.len(), reason.contains("too many at once")),
+        let kept = |row: &Row| match &row.kind {
+            RowKind::Bad { reason, raw } => (raw.len(), reason.contains("too many at once")),
             other => panic!("{other:?}"),
         };
         let kept: Vec<_> = batch.rows.iter().map(kept).collect();

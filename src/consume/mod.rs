@@ -24,11 +24,11 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use self::limits::Bounds;
-use self::watermark::Claims;
+use self::watermark::Watermarks;
 use self::worker::{Shared, Worker};
-use crate::clickhouse::{self, Shard, Shards, Store, TopicFacts};
+use crate::clickhouse::{self, Cluster, Shard, ShardId, TopicRecord};
 use crate::http::admin_port;
-use crate::kafka::{self, Broker};
+use crate::kafka::{self, Kafka};
 use crate::{http, runtime};
 
 /// Between looks for a schema or a topic that is not there yet.
@@ -61,10 +61,10 @@ pub struct Args {
     insert_interval_ms: u32,
 
     #[command(flatten)]
-    broker: kafka::Args,
+    kafka: kafka::Args,
 
     #[command(flatten)]
-    store: clickhouse::Args,
+    clickhouse: clickhouse::Args,
 }
 
 /// A share of the partitions.
@@ -95,7 +95,7 @@ impl Share {
     }
 
     /// Whether any partition can be of this share and in that shard of ClickHouse.
-    fn meets(self, shard: Shard) -> bool {
+    fn meets(self, shard: ShardId) -> bool {
         (self.index - shard.index) % common_divisor(self.of, shard.of) == 0
     }
 }
@@ -112,29 +112,26 @@ fn common_divisor(one: i32, other: i32) -> i32 {
 /// # Errors
 /// The admin port cannot be listened on, or a file cannot be read. A server that is away is no error.
 pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
-    let shards = Shards::new(args.store)?;
-    let broker = Broker::new(args.broker)?;
+    let cluster = Cluster::new(args.clickhouse)?;
+    let kafka = Kafka::new(args.kafka)?;
     let listener = http::bind(args.admin_listen, "--admin-listen").await?;
     let admin_address = listener
         .local_addr()
         .context("cannot tell the address of the admin port")?;
-    tracing::info!(%admin_address, kafka = broker.addresses(), topic = %broker.topic(),
-        clickhouse = shards.addresses(), replica = format!("{}/{}", args.replica.index, args.replica.of), "consuming");
+    tracing::info!(%admin_address, kafka = kafka.addresses(), topic = %kafka.topic(),
+        clickhouse = cluster.addresses(), replica = format!("{}/{}", args.replica.index, args.replica.of), "consuming");
     admin_port::warn_if_exposed(admin_address);
     runtime::warn_of_root();
 
-    let consumed: Vec<&Store> = shards
-        .iter()
-        .filter(|store| args.replica.meets(store.shard()))
-        .collect();
+    let consumed: Vec<&Shard> = cluster.iter().filter(|shard| args.replica.meets(shard.id())).collect();
     let checks = consumed
         .iter()
-        .flat_map(|store| [check("schema", store), check("topic", store)]);
+        .flat_map(|shard| [check("schema", shard), check("topic", shard)]);
     let health = admin_port::Health::awaiting(checks);
     let (metrics, mut registry) = metrics::Metrics::new();
-    registry.register_collector(Box::new(broker.leaders().clone()));
-    let versions: Vec<Store> = consumed.iter().copied().cloned().collect();
-    http::Level::register(
+    registry.register_collector(Box::new(kafka.leaders().clone()));
+    let versions: Vec<Shard> = consumed.iter().copied().cloned().collect();
+    http::GaugeFn::register(
         &mut registry,
         "schema_version",
         "Newest migration that ClickHouse has, of the shard that has the oldest; 0 while it is not known.",
@@ -150,22 +147,22 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     ));
 
     let bounds = Bounds::new();
-    let each = consumed.into_iter().map(async |store| {
-        let schema = check("schema", store);
+    let each = consumed.into_iter().map(async |shard| {
+        let schema = check("schema", shard);
         let facts = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            facts = wait_for(&schema, &health, || schema_facts(store, &broker)) => facts,
+            facts = wait_for(&schema, &health, || schema_facts(shard, &kafka)) => facts,
         };
         let shared = Shared {
-            broker: broker.clone(),
-            store: store.clone(),
+            kafka: kafka.clone(),
+            shard: shard.clone(),
             health: health.clone(),
             metrics: metrics.clone(),
             stop: stop.clone(),
             insert_interval: Duration::from_millis(args.insert_interval_ms.into()),
             facts,
             bounds: bounds.clone(),
-            claims: Claims::default(),
+            claims: Watermarks::default(),
         };
         work(args.replica, &shared).await
     });
@@ -177,9 +174,9 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
 }
 
 /// The name of a check in `/readyz`, with the shard where there are several.
-fn check(name: &str, store: &Store) -> String {
-    match store.shard() {
-        Shard { of: 1, .. } => name.to_string(),
+fn check(name: &str, shard: &Shard) -> String {
+    match shard.id() {
+        ShardId { of: 1, .. } => name.to_string(),
         shard => format!("{name} of {shard}"),
     }
 }
@@ -190,14 +187,14 @@ async fn work(share: Share, shared: &Shared) -> anyhow::Result<()> {
     let mut workers = JoinSet::new();
     let claiming = tokio::spawn(watermark::write(
         shared.claims.clone(),
-        shared.broker.clone(),
-        shared.store.clone(),
+        shared.kafka.clone(),
+        shared.shard.clone(),
         shared.health.clone(),
-        check("claims", &shared.store),
+        check("claims", &shared.shard),
         shared.stop.clone(),
     ));
     let looking = tokio::spawn(metrics::schema_version::watch(
-        shared.store.clone(),
+        shared.shard.clone(),
         shared.stop.clone(),
     ));
     let mut known = 0;
@@ -205,8 +202,8 @@ async fn work(share: Share, shared: &Shared) -> anyhow::Result<()> {
     loop {
         let look = async {
             sleep(wait).await;
-            wait_for(&check("topic", &shared.store), &shared.health, || {
-                shared.broker.partitions()
+            wait_for(&check("topic", &shared.shard), &shared.health, || {
+                shared.kafka.partitions()
             })
             .await
         };
@@ -235,7 +232,7 @@ fn start_workers(share: Share, added: Range<i32>, shared: &Shared, workers: &mut
         return;
     }
     let partitions = added.end;
-    let shard = shared.store.shard();
+    let shard = shared.shard.id();
     for number in added.filter(|number| share.owns(*number) && shard.holds(*number)) {
         workers.spawn(Worker::new(number, shared).run());
     }
@@ -267,8 +264,8 @@ where
     }
 }
 
-async fn schema_facts(store: &Store, broker: &Broker) -> anyhow::Result<TopicFacts> {
-    let (_, facts) = store.connect_for(broker.topic().as_str()).await?;
+async fn schema_facts(shard: &Shard, kafka: &Kafka) -> anyhow::Result<TopicRecord> {
+    let (_, facts) = shard.connect_for(kafka.topic().as_str()).await?;
     Ok(facts)
 }
 
@@ -291,7 +288,7 @@ mod tests {
         for (share_of, shard_of) in [(1, 1), (1, 3), (2, 2), (2, 3), (4, 6), (6, 4), (5, 1)] {
             for (index, at) in (0..share_of).flat_map(|index| (0..shard_of).map(move |at| (index, at))) {
                 let share = Share { index, of: share_of };
-                let shard = Shard {
+                let shard = ShardId {
                     index: at,
                     of: shard_of,
                 };

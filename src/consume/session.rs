@@ -5,19 +5,20 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use super::batch::Pending;
-use crate::clickhouse::{Connection, Head, Place, Store};
-use crate::kafka::{Broker, Log};
+use crate::clickhouse::{Connection, Head, Shard};
+use crate::kafka::{Kafka, PartitionConsumer};
+use crate::topic_partition::TopicPartition;
 
 /// From opening to the first failure.
 pub struct Session {
     /// ClickHouse.
-    pub store: Connection,
+    pub clickhouse: Connection,
     /// Whether its table is one of several replicas.
     pub is_replicated: bool,
     /// Kafka.
-    log: Log,
+    log: PartitionConsumer,
     /// The partition, under the name that its log has now.
-    pub place: Place,
+    pub topic_partition: TopicPartition,
     /// The head that was read last.
     pub head: i64,
     /// Arrival of the row before it.
@@ -32,27 +33,27 @@ impl Session {
     ///
     /// # Errors
     /// One of them is away, there are no tables, rows are hidden, or the log is another one.
-    pub async fn open(broker: &Broker, store: &Store, partition: i32) -> anyhow::Result<Session> {
-        let opened = store.connect_for(broker.topic().as_str()).await;
-        let (store, facts) = opened.context("cannot consume")?;
-        let place = Place {
-            topic: facts.log.clone(),
+    pub async fn open(kafka: &Kafka, shard: &Shard, partition: i32) -> anyhow::Result<Session> {
+        let opened = shard.connect_for(kafka.topic().as_str()).await;
+        let (clickhouse, facts) = opened.context("cannot consume")?;
+        let topic_partition = TopicPartition {
+            log: facts.log.clone(),
             partition,
         };
-        let head = store.head(&place).await?;
-        let log = broker.log(partition, 0).await?;
+        let head = clickhouse.head(&topic_partition).await?;
+        let log = kafka.log(partition, 0).await?;
         if !facts.is_of(log.topic_id()) {
             bail!(
                 "topic {} was deleted and made again; `captcha migrate --topic-made-anew` consumes the new one from its beginning",
-                broker.topic()
+                kafka.topic()
             );
         }
-        store.verify_visibility().await?;
+        clickhouse.verify_visibility().await?;
         let mut session = Session {
-            is_replicated: store.verify_events().await?,
-            store,
+            is_replicated: clickhouse.verify_events().await?,
+            clickhouse,
             log,
-            place,
+            topic_partition,
             head: 0,
             last_arrival_millis: None,
             pending: Pending::default(),
@@ -71,7 +72,7 @@ impl Session {
         let Some(record) = self.log.record_at(before).await? else {
             return Ok(());
         };
-        let row = self.store.last_row(&self.place, head).await?;
+        let row = self.clickhouse.last_row(&self.topic_partition, head).await?;
         let (times_millis, value) = (record.times_millis(), record.value.as_deref());
         if row.is_none_or(|row| row.is_made_of(times_millis, value)) {
             return Ok(());

@@ -15,9 +15,10 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::session::Session;
-use crate::clickhouse::{Claim, Connection, Place, Store};
+use crate::clickhouse::{Connection, Shard, Watermark};
 use crate::http::admin_port::Health;
-use crate::kafka::{Broker, TopicWatch};
+use crate::kafka::{Kafka, TopicWatch};
+use crate::topic_partition::TopicPartition;
 
 /// Between readings of the clock, of an end, and between writings.
 const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
@@ -63,16 +64,16 @@ impl Claiming {
 }
 
 /// Claims one partition.
-pub struct Claimer {
-    claims: Claims,
+pub struct WatermarkTracker {
+    claims: Watermarks,
     claiming: Claiming,
     next_end: Instant,
 }
 
-impl Claimer {
+impl WatermarkTracker {
     /// For a partition of which nothing was claimed yet.
-    pub fn new(claims: Claims) -> Claimer {
-        Claimer {
+    pub fn new(claims: Watermarks) -> WatermarkTracker {
+        WatermarkTracker {
             claims,
             claiming: Claiming::default(),
             next_end: Instant::now(),
@@ -85,7 +86,7 @@ impl Claimer {
     pub async fn step(&mut self, session: &Session) -> Option<i64> {
         let claimed = self.claiming.head_is(session.head);
         if let Some(through_millis) = claimed {
-            self.claims.note(&session.place, through_millis);
+            self.claims.note(&session.topic_partition, through_millis);
         }
         let is_time = self.next_end <= Instant::now() && self.claiming.wants_end();
         if let Some(clock_millis) = self.claims.clock_millis().filter(|_| is_time) {
@@ -93,7 +94,7 @@ impl Claimer {
                 Ok(end) => self.claiming.end_is(clock_millis, end),
                 Err(err) => {
                     let reason = format!("{err:#}");
-                    tracing::debug!(partition = session.place.partition, %reason, "cannot claim");
+                    tracing::debug!(partition = session.topic_partition.partition, %reason, "cannot claim");
                     self.claiming.failed();
                 }
             }
@@ -115,33 +116,32 @@ impl Claimer {
 
 /// Where workers leave their claims until they are written. Clones share it.
 #[derive(Clone, Default)]
-pub struct Claims(Arc<Mutex<Open>>);
+pub struct Watermarks(Arc<Mutex<Open>>);
 
 #[derive(Default)]
 struct Open {
     clock_millis: Option<i64>,
-    due: BTreeMap<(String, i32), i64>,
+    due: BTreeMap<TopicPartition, i64>,
 }
 
-impl Claims {
+impl Watermarks {
     /// ClickHouse's clock when it was read last, at most a round ago if all is well.
     pub fn clock_millis(&self) -> Option<i64> {
         self.open(|open| open.clock_millis)
     }
 
     /// Leaves a claim.
-    pub fn note(&self, place: &Place, through_millis: i64) {
-        let key = (place.topic.clone(), place.partition);
-        self.open(|open| open.due.insert(key, through_millis));
+    pub fn note(&self, topic_partition: &TopicPartition, through_millis: i64) {
+        self.open(|open| open.due.insert(topic_partition.clone(), through_millis));
     }
 
-    fn take(&self, clock_millis: i64) -> Vec<Claim> {
+    fn take(&self, clock_millis: i64) -> Vec<Watermark> {
         let due = self.open(|open| {
             open.clock_millis = Some(clock_millis);
             std::mem::take(&mut open.due)
         });
         due.into_iter()
-            .map(|((log, partition), through_millis)| Claim {
+            .map(|(TopicPartition { log, partition }, through_millis)| Watermark {
                 log,
                 partition,
                 through_millis,
@@ -156,9 +156,9 @@ impl Claims {
 
 /// Reads the clock of a shard and writes claims of its partitions until the process is to stop.
 pub async fn write(
-    claims: Claims,
-    broker: Broker,
-    store: Store,
+    claims: Watermarks,
+    kafka: Kafka,
+    shard: Shard,
     health: Health,
     check: String,
     stop: CancellationToken,
@@ -166,8 +166,8 @@ pub async fn write(
     health.expect_turns(&check);
     let mut writer = Writer {
         claims,
-        topic: broker.watch_topic(),
-        store,
+        topic: kafka.watch_topic(),
+        shard,
         connection: None,
     };
     loop {
@@ -187,9 +187,9 @@ pub async fn write(
 }
 
 struct Writer {
-    claims: Claims,
+    claims: Watermarks,
     topic: TopicWatch,
-    store: Store,
+    shard: Shard,
     connection: Option<Connection>,
 }
 
@@ -198,7 +198,7 @@ impl Writer {
     async fn round(&mut self) -> anyhow::Result<()> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.store.connect().await?,
+            None => self.shard.connect().await?,
         };
         let due = self.claims.take(connection.now_millis().await?);
         if !due.is_empty() {
@@ -214,6 +214,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topic_partition::LogName;
 
     #[test]
     fn a_moment_is_claimed_once_the_end_after_it_is_reached() {
@@ -244,15 +245,15 @@ mod tests {
 
     #[test]
     fn of_each_partition_the_newest_claim_is_written_once() {
-        let claims = Claims::default();
-        let place = |partition| Place {
-            topic: "t".to_string(),
+        let claims = Watermarks::default();
+        let topic_partition = |partition| TopicPartition {
+            log: LogName::new("t"),
             partition,
         };
         assert_eq!(claims.clock_millis(), None);
-        claims.note(&place(1), 10);
-        claims.note(&place(0), 11);
-        claims.note(&place(1), 12);
+        claims.note(&topic_partition(1), 10);
+        claims.note(&topic_partition(0), 11);
+        claims.note(&topic_partition(1), 12);
         let written: Vec<_> = claims
             .take(20)
             .into_iter()

@@ -21,10 +21,11 @@ use super::metrics::batch_stats::Tally;
 use super::metrics::lag::Lag;
 use super::metrics::{Metrics, Owned};
 use super::session::Session;
-use super::watermark::{Claimer, Claims};
-use crate::clickhouse::{Class, Insert, Place, Store, TopicFacts};
+use super::watermark::{WatermarkTracker, Watermarks};
+use crate::clickhouse::{Action, Insert, Shard, TopicRecord};
 use crate::http::admin_port::Health;
-use crate::kafka::{Broker, raise_quota};
+use crate::kafka::{Kafka, raise_quota};
+use crate::topic_partition::TopicPartition;
 
 /// After which an insert that is not answered makes its partition unready. It is waited for all the same.
 const SLOW: Duration = Duration::from_secs(5);
@@ -53,15 +54,15 @@ const YIELD_LONGEST: Duration = Duration::from_secs(1);
 /// The consumer of one partition.
 pub struct Worker {
     number: i32,
-    place: Place,
-    broker: Broker,
-    store: Store,
+    topic_partition: TopicPartition,
+    kafka: Kafka,
+    shard: Shard,
     health: Health,
     metrics: Metrics,
     stop: CancellationToken,
     insert_interval: Duration,
     memory: Memory,
-    claimer: Claimer,
+    claimer: WatermarkTracker,
     lag: Lag,
     allowance: Allowance,
     /// The head whose token was burnt, and the generation that comes next.
@@ -85,9 +86,9 @@ pub struct Worker {
 /// What all workers of a process share.
 pub struct Shared {
     /// Kafka.
-    pub broker: Broker,
+    pub kafka: Kafka,
     /// ClickHouse.
-    pub store: Store,
+    pub shard: Shard,
     /// Readiness; each worker sets the check of its partition.
     pub health: Health,
     /// Metrics.
@@ -97,9 +98,9 @@ pub struct Shared {
     /// Shortest time between two inserts into one partition that is not behind.
     pub insert_interval: Duration,
     /// What migrate recorded of the topic.
-    pub facts: TopicFacts,
+    pub facts: TopicRecord,
     /// Takes the claims of all workers.
-    pub claims: Claims,
+    pub claims: Watermarks,
     /// What bounds the memory of all workers together.
     pub bounds: Bounds,
 }
@@ -126,18 +127,18 @@ impl Worker {
         shared.bounds.add_worker();
         Worker {
             number,
-            place: Place {
-                topic: shared.facts.log.clone(),
+            topic_partition: TopicPartition {
+                log: shared.facts.log.clone(),
                 partition: number,
             },
-            broker: shared.broker.clone(),
-            store: shared.store.clone(),
+            kafka: shared.kafka.clone(),
+            shard: shared.shard.clone(),
             health: shared.health.clone(),
             metrics: shared.metrics.clone(),
             stop: shared.stop.clone(),
             insert_interval: shared.insert_interval,
             memory: Memory::new(shared.facts.repeat_window_records),
-            claimer: Claimer::new(shared.claims.clone()),
+            claimer: WatermarkTracker::new(shared.claims.clone()),
             lag: Lag::new(number, shared.metrics.clone()),
             allowance: Allowance::new(Instant::now()),
             burnt: None,
@@ -188,10 +189,10 @@ impl Worker {
         let stop = self.stop.clone();
         let mut session = tokio::select! {
             () = stop.cancelled() => return Ok(End::Stop),
-            session = Session::open(&self.broker, &self.store, self.number) => session?,
+            session = Session::open(&self.kafka, &self.shard, self.number) => session?,
         };
-        if session.place != self.place {
-            self.begin_log(session.place.clone());
+        if session.topic_partition != self.topic_partition {
+            self.begin_log(session.topic_partition.clone());
         }
         match self.lost_at.take() {
             Some(head) if head == session.head => bail!(
@@ -229,9 +230,9 @@ impl Worker {
     }
 
     /// The topic was made anew, and what is known of its former log is of no use.
-    fn begin_log(&mut self, place: Place) {
-        tracing::info!(partition = self.number, from = %self.place.topic, to = %place.topic, "the topic was made anew");
-        self.place = place;
+    fn begin_log(&mut self, topic_partition: TopicPartition) {
+        tracing::info!(partition = self.number, from = %self.topic_partition.log, to = %topic_partition.log, "the topic was made anew");
+        self.topic_partition = topic_partition;
         self.memory.begin_anew();
         self.claimer.begin_anew();
         self.burnt = None;
@@ -250,7 +251,7 @@ impl Worker {
         let share = async {
             // This first: who has rows waits for nothing.
             let alone = match session.is_replicated {
-                true => Some(self.store.insert_alone().await),
+                true => Some(self.shard.insert_alone().await),
                 false => None,
             };
             let rows = self.bounds.rows(session.pending.rows.len()).await;
@@ -328,7 +329,7 @@ impl Worker {
     /// Waits before it begins anew, and looks meanwhile what gathers in Kafka: it may be ClickHouse that is away.
     async fn wait(&self, wait: Duration) {
         let until = Instant::now() + wait;
-        let looking = self.lag.look(&self.broker, self.last_head);
+        let looking = self.lag.look(&self.kafka, self.last_head);
         if let Ok(Err(err)) = timeout_at(until, looking).await {
             let reason = format!("{err:#}");
             tracing::debug!(partition = self.number, %reason, "cannot tell the lag");
@@ -351,7 +352,7 @@ impl Worker {
 
     /// Asks ClickHouse for the head although nothing is to be stored.
     async fn look(&mut self, session: &mut Session) -> anyhow::Result<()> {
-        let head = session.store.head(&self.place).await?;
+        let head = session.clickhouse.head(&self.topic_partition).await?;
         let now = head.map_or(0, |head| head.next);
         if now < session.head {
             bail!(
@@ -362,7 +363,7 @@ impl Worker {
         }
         if now > session.head {
             self.metrics.heads_moved.inc();
-            session.store.verify_visibility().await?;
+            session.clickhouse.verify_visibility().await?;
             session.go_on_at(head);
             self.remember(session).await?;
         }
@@ -390,7 +391,7 @@ impl Worker {
             },
         };
         let insert = Insert {
-            place: self.place.clone(),
+            topic_partition: self.topic_partition.clone(),
             head: attempt.head,
             generation: attempt.generation,
             is_replicated: session.is_replicated,
@@ -400,11 +401,11 @@ impl Worker {
         let token = insert.token();
         let began = Instant::now();
         self.next_insert = began + self.insert_interval;
-        let inserting = session.store.insert(insert);
+        let inserting = session.clickhouse.insert(insert);
         let inserted = self.patiently("waits for clickhouse to answer an insert", inserting);
         let (answer, failure) = match inserted.await {
             Ok(()) => (Answer::Ok, None),
-            Err(err) if err.class() == Class::HeadMoved => (Answer::HeadMoved, None),
+            Err(err) if err.action() == Action::HeadMoved => (Answer::HeadMoved, None),
             Err(err) => (Answer::Failed, Some(err)),
         };
         let mut step = attempt.answered(answer);
@@ -412,13 +413,13 @@ impl Worker {
         loop {
             step = match step {
                 Step::ReadHead => {
-                    head = session.store.head(&self.place).await?;
+                    head = session.clickhouse.head(&self.topic_partition).await?;
                     attempt.head_is(head.map(|head| head.next))
                 }
                 Step::LookAgain => {
                     // Of the inserts of other replicas nothing is seen here, and their tokens do not burn.
-                    let is_running = session.is_replicated || session.store.is_inserting(&token).await?;
-                    head = session.store.head(&self.place).await?;
+                    let is_running = session.is_replicated || session.clickhouse.is_inserting(&token).await?;
+                    head = session.clickhouse.head(&self.topic_partition).await?;
                     attempt.looked(is_running, head.map(|head| head.next))
                 }
                 Step::Confirmed => {
@@ -436,7 +437,7 @@ impl Worker {
                 }
                 Step::NextToken(generation) => {
                     // Rows that are stored and hidden look like a burnt token, and the next one would store them again.
-                    session.store.verify_visibility().await?;
+                    session.clickhouse.verify_visibility().await?;
                     self.metrics.burnt_tokens.inc();
                     tracing::warn!(partition = self.number, %token, "the server noted this token without its rows; taking the next one");
                     self.burnt = Some((attempt.head, generation));
@@ -500,7 +501,7 @@ impl Worker {
     }
 
     fn name(&self) -> String {
-        format!("{}:{}", self.place.topic, self.number)
+        format!("{}:{}", self.topic_partition.log, self.number)
     }
 }
 

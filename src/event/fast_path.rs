@@ -5,7 +5,7 @@
 
 use uuid::Uuid;
 
-use super::{Event, Kind, Timestamp};
+use super::{Event, EventType, Timestamp};
 
 /// About what an event takes in a body.
 const EVENT_BYTES: usize = 140;
@@ -45,14 +45,14 @@ pub fn parse_canonical(value: &[u8]) -> Option<Event> {
     let rest = value.strip_prefix(br#"{"site_id":""#)?;
     let (site_id, rest) = rest.split_at_checked(36)?;
     let rest = rest.strip_prefix(br#"","type":""#)?;
-    let (kind, rest) = rest.split_at_checked(5)?;
+    let (event_type, rest) = rest.split_at_checked(5)?;
     let rest = rest.strip_prefix(br#"","correlation_id":""#)?;
     let (correlation_id, rest) = rest.split_at_checked(36)?;
     let rest = rest.strip_prefix(br#"","time":""#)?;
     let time = std::str::from_utf8(rest.strip_suffix(br#""}"#)?).ok()?;
     Some(Event {
         site_id: Uuid::try_parse_ascii(site_id).ok()?,
-        kind: Kind::from_name(std::str::from_utf8(kind).ok()?)?,
+        event_type: EventType::from_name(std::str::from_utf8(event_type).ok()?)?,
         correlation_id: Uuid::try_parse_ascii(correlation_id).ok()?,
         time: Timestamp::parse(time).ok()?,
     })
@@ -63,14 +63,14 @@ struct Rest<'a>(&'a [u8]);
 
 impl<'a> Rest<'a> {
     fn event(&mut self) -> Option<Event> {
-        let (mut site_id, mut kind, mut correlation_id, mut time) = (None, None, None, None);
+        let (mut site_id, mut event_type, mut correlation_id, mut time) = (None, None, None, None);
         self.take(b'{')?;
         loop {
             let name = self.string(NAME_BYTES_MIN)?;
             self.take(b':')?;
             let before_is_none = match name {
                 b"site_id" => site_id.replace(self.uuid()?).is_none(),
-                b"type" => kind.replace(self.kind()?).is_none(),
+                b"type" => event_type.replace(self.event_type()?).is_none(),
                 b"correlation_id" => correlation_id.replace(self.uuid()?).is_none(),
                 b"time" => time.replace(self.time()?).is_none(),
                 _ => false,
@@ -85,7 +85,7 @@ impl<'a> Rest<'a> {
         self.take(b'}')?;
         Some(Event {
             site_id: site_id?,
-            kind: kind?,
+            event_type: event_type?,
             correlation_id: correlation_id?,
             time: time?,
         })
@@ -95,8 +95,8 @@ impl<'a> Rest<'a> {
         Uuid::try_parse_ascii(self.string(UUID_BYTES_MIN)?).ok()
     }
 
-    fn kind(&mut self) -> Option<Kind> {
-        Kind::from_name(std::str::from_utf8(self.string(KIND_BYTES_MIN)?).ok()?)
+    fn event_type(&mut self) -> Option<EventType> {
+        EventType::from_name(std::str::from_utf8(self.string(KIND_BYTES_MIN)?).ok()?)
     }
 
     fn time(&mut self) -> Option<Timestamp> {

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::fast_path::{parse_canonical, parse_plain};
-use super::{Event, Kind, Timestamp};
+use super::{Event, EventType, Timestamp};
 
 /// Errors listed in one answer; a sender that gets these wrong gets the rest wrong the same way.
 pub const ERRORS_MAX: usize = 100;
@@ -221,24 +221,24 @@ impl<'de> Visitor<'de> for EventVisitor<'_> {
                 }
             },
         };
-        let [site_id, kind, correlation_id, time] = [0, 1, 2, 3].map(|at| text(self.errors, at));
+        let [site_id, event_type, correlation_id, time] = [0, 1, 2, 3].map(|at| text(self.errors, at));
 
         let mut checked = |name: &str, detail: &str| complain(self.errors, name, detail.to_string());
         let site_id = site_id.and_then(|text| uuid(&text).map_err(|e| checked("site_id", e)).ok());
-        let kind = kind.and_then(|text| {
-            let kind = Kind::from_name(&text);
-            if kind.is_none() {
+        let event_type = event_type.and_then(|text| {
+            let event_type = EventType::from_name(&text);
+            if event_type.is_none() {
                 checked("type", "neither serve nor solve");
             }
-            kind
+            event_type
         });
         let correlation_id = correlation_id.and_then(|text| uuid(&text).map_err(|e| checked("correlation_id", e)).ok());
         let time = time.and_then(|text| Timestamp::parse(&text).map_err(|e| checked("time", e)).ok());
 
-        let event = match (site_id, kind, correlation_id, time) {
-            (Some(site_id), Some(kind), Some(correlation_id), Some(time)) => Some(Event {
+        let event = match (site_id, event_type, correlation_id, time) {
+            (Some(site_id), Some(event_type), Some(correlation_id), Some(time)) => Some(Event {
                 site_id,
-                kind,
+                event_type,
                 correlation_id,
                 time,
             }),
@@ -569,7 +569,7 @@ mod tests {
             let time = if has_fraction { micros } else { micros / 1_000_000 * 1_000_000 };
             let event = |site: u128, correlation: u128| Event {
                 site_id: Uuid::from_u128(site),
-                kind: if site.is_multiple_of(2) { Kind::Solve } else { Kind::Serve },
+                event_type: if site.is_multiple_of(2) { EventType::Solve } else { EventType::Serve },
                 correlation_id: Uuid::from_u128(correlation),
                 time: Timestamp::from_micros(time).unwrap(),
             };

@@ -16,31 +16,31 @@ pub use self::timestamp::Timestamp;
 
 /// What happened to a challenge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum EventType {
     /// The challenge was shown.
     Serve,
     /// The challenge was solved.
     Solve,
 }
 
-impl Kind {
+impl EventType {
     /// The spelling in JSON and in the `type` column.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Kind::Serve => "serve",
-            Kind::Solve => "solve",
+            EventType::Serve => "serve",
+            EventType::Solve => "solve",
         }
     }
 
     /// The kind with this exact spelling.
-    pub fn from_name(name: &str) -> Option<Kind> {
-        [Kind::Serve, Kind::Solve]
+    pub fn from_name(name: &str) -> Option<EventType> {
+        [EventType::Serve, EventType::Solve]
             .into_iter()
-            .find(|kind| kind.as_str() == name)
+            .find(|event_type| event_type.as_str() == name)
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for EventType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -55,7 +55,7 @@ pub struct Event {
     /// The site that showed the challenge.
     pub site_id: Uuid,
     /// Shown or solved.
-    pub kind: Kind,
+    pub event_type: EventType,
     /// Ties a solve to its serve.
     pub correlation_id: Uuid,
     /// The sender's clock; decides nothing but the day that a report counts the event in.
@@ -78,7 +78,7 @@ impl Event {
         json.push_str(r#"{"site_id":""#);
         json.push_str(hyphenated(self.site_id, &mut buffer));
         json.push_str(r#"","type":""#);
-        json.push_str(self.kind.as_str());
+        json.push_str(self.event_type.as_str());
         json.push_str(r#"","correlation_id":""#);
         json.push_str(hyphenated(self.correlation_id, &mut buffer));
         json.push_str(r#"","time":""#);
@@ -98,7 +98,7 @@ fn hyphenated(id: Uuid, buffer: &mut [u8; Hyphenated::LENGTH]) -> &str {
 pub fn numbered(number: u128) -> Event {
     Event {
         site_id: Uuid::nil(),
-        kind: Kind::Serve,
+        event_type: EventType::Serve,
         correlation_id: Uuid::from_u128(number),
         time: Timestamp::from_micros(0).unwrap(),
     }

@@ -10,7 +10,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Answer, Counts, Door, Limits, Patience, Shared, answer};
+use super::{Counts, Limits, Response, Server, Shared, Timeouts, answer};
 use crate::resource_pool::Pool;
 pub use crate::telemetry::health::Health;
 use crate::telemetry::process_metrics;
@@ -21,7 +21,7 @@ const LIMITS: Limits = Limits {
     connections_max: 64,
     address_connections_max: None,
     head_bytes_max: 16 << 10,
-    patience: Patience {
+    patience: Timeouts {
         head: Duration::from_secs(30),
         idle: Duration::from_secs(75),
     },
@@ -57,7 +57,7 @@ pub async fn serve(listener: TcpListener, health: Health, mut metrics: Registry,
         memory: Pool::new(MEMORY_BYTES_MAX),
         proxies: Arc::default(),
     };
-    Door::new(LIMITS, shared, None, Counts::default(), move |request, _| {
+    Server::new(LIMITS, shared, None, Counts::default(), move |request, _| {
         let answer = route(request.method(), request.uri().path(), &health, &*metrics);
         async move { answer }
     })
@@ -65,7 +65,7 @@ pub async fn serve(listener: TcpListener, health: Health, mut metrics: Registry,
     .await;
 }
 
-fn route(method: &Method, path: &str, health: &Health, metrics: &[Registry]) -> Answer {
+fn route(method: &Method, path: &str, health: &Health, metrics: &[Registry]) -> Response {
     if method != Method::GET && method != Method::HEAD {
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
     }
@@ -89,7 +89,7 @@ fn route(method: &Method, path: &str, health: &Health, metrics: &[Registry]) -> 
     }
 }
 
-fn judged((well, reasons): (bool, String)) -> Answer {
+fn judged((well, reasons): (bool, String)) -> Response {
     let status = match well {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
@@ -98,7 +98,7 @@ fn judged((well, reasons): (bool, String)) -> Answer {
 }
 
 /// For people's terminals too: the reasons repeat what servers say.
-fn text(status: StatusCode, body: &str) -> Answer {
+fn text(status: StatusCode, body: &str) -> Response {
     let body = escape::page(body).into_owned();
     answer(status, "text/plain; charset=utf-8", body)
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode, Version};
+use hyper::{Request, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use prometheus_client::metrics::counter::Counter;
@@ -22,9 +22,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::server::Limits;
 use super::socket::Socket;
-use super::timeouts::{GivenUp, Patience, Vigil, WINDOW, Watched};
+use super::timeouts::{GivenUp, Timeouts, Vigil, WINDOW};
 use super::watched_stream::Telling;
-use super::{Answer, Peer, proxy_protocol};
+use super::{Peer, Response, proxy_protocol};
 use crate::tls::client_certificate::ClientCertificate;
 use crate::tls::server::Feed;
 
@@ -152,7 +152,7 @@ pub struct Terms<'a> {
     /// How it speaks HTTP.
     pub protocol: &'a auto::Builder<TokioExecutor>,
     /// Limits of time.
-    pub patience: Patience,
+    pub patience: Timeouts,
     /// The end was ordered.
     pub stop: &'a CancellationToken,
     /// Idle connections close.
@@ -187,7 +187,7 @@ pub async fn converse<S, H, F>(stream: S, terms: Terms<'_>, peer: &Arc<Peer>, ha
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     H: Fn(Request<Incoming>, Arc<Peer>) -> F,
-    F: Future<Output = Answer> + Send + 'static,
+    F: Future<Output = Response> + Send + 'static,
 {
     let Terms {
         protocol,
@@ -223,7 +223,7 @@ where
                 head.headers.insert(CONNECTION, close);
             }
             let body = watched.answer(body, stream);
-            Ok::<Response<Watched>, h2::Error>(Response::from_parts(head, body))
+            Ok::<_, h2::Error>(hyper::Response::from_parts(head, body))
         }
     });
     let beside = Arc::clone(peer);

@@ -15,22 +15,22 @@ pub mod websocket;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use hyper::StatusCode;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::{Response, StatusCode};
 use serde::Serialize;
 
 pub use self::body::Body;
 pub use self::peer::Peer;
-pub use self::server::{Counts, Door, Limits, Shared, bind, connections_within_limit};
-pub use self::timeouts::Patience;
-pub use crate::telemetry::gauges::Level;
+pub use self::server::{Counts, Limits, Server, Shared, bind, connections_within_limit};
+pub use self::timeouts::Timeouts;
+pub use crate::telemetry::gauges::GaugeFn;
 pub use crate::tls::client_certificate::{CertificateName, ClientCertificate};
 
 /// An answer.
-pub type Answer = Response<Body>;
+pub type Response = hyper::Response<Body>;
 
 /// A whole answer of one type.
-pub fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+pub fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response {
     let mut answer = Response::new(Body::whole(body));
     *answer.status_mut() = status;
     let content_type = HeaderValue::from_static(content_type);

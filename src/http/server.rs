@@ -23,11 +23,11 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::Answer;
+use super::Response;
 use super::connection::{FULL, NO_MEMORY, Terms, announced, converse, greet, protocol, turn_away};
 use super::peer::Peer;
 use super::socket::Socket;
-use super::timeouts::{GivenUp, Patience};
+use super::timeouts::{GivenUp, Timeouts};
 use super::trusted_proxies::Proxies;
 use crate::resource_pool::{Holder, Pool, Share};
 use crate::tls::server::Feed;
@@ -65,7 +65,7 @@ pub struct Limits {
     /// Bytes of one head, and of the read buffer of each connection; at least 8 KiB.
     pub head_bytes_max: usize,
     /// Limits of time.
-    pub patience: Patience,
+    pub patience: Timeouts,
 }
 
 /// What is shared by all who come to a listener.
@@ -224,7 +224,7 @@ pub async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener
 }
 
 /// What every connection passes.
-pub struct Door<H> {
+pub struct Server<H> {
     handle: H,
     limits: Limits,
     protocol: auto::Builder<TokioExecutor>,
@@ -238,16 +238,16 @@ pub struct Door<H> {
     tracker: TaskTracker,
 }
 
-impl<H, F> Door<H>
+impl<H, F> Server<H>
 where
     H: Fn(Request<Incoming>, Arc<Peer>) -> F + Clone + Send + Sync + 'static,
-    F: Future<Output = Answer> + Send + 'static,
+    F: Future<Output = Response> + Send + 'static,
 {
     /// A door to what `handle` answers.
-    pub fn new(limits: Limits, shared: Shared, tls: Option<Feed>, counts: Counts, handle: H) -> Door<H> {
+    pub fn new(limits: Limits, shared: Shared, tls: Option<Feed>, counts: Counts, handle: H) -> Server<H> {
         let places = limits.connections_max as usize;
         let of_one = limits.address_connections_max.map_or(places, |max| max as usize);
-        Door {
+        Server {
             handle,
             limits,
             protocol: protocol(&limits),

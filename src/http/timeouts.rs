@@ -31,7 +31,7 @@ const ANSWER_BYTES_MIN: u64 = WINDOW_BYTES_MIN / 100;
 
 /// Limits of time on a connection.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct Timeouts {
     /// From the first byte of a head to its last; of a new connection, from its beginning.
     pub head: Duration,
     /// From the end of an answer to the first byte of the next head.
@@ -135,7 +135,7 @@ impl Vigil {
     }
 
     /// Between two requests: when it is too late for the rest of a head, or for a head at all.
-    pub fn deadline(&self, patience: Patience) -> Option<(Instant, GivenUp)> {
+    pub fn deadline(&self, patience: Timeouts) -> Option<(Instant, GivenUp)> {
         if self.open.load(Acquire) > 0 {
             return None;
         }
@@ -152,7 +152,7 @@ impl Vigil {
     ///
     /// # Errors
     /// What is late.
-    pub fn look(&self, now: Instant, patience: Patience) -> Result<Instant, GivenUp> {
+    pub fn look(&self, now: Instant, patience: Timeouts) -> Result<Instant, GivenUp> {
         match self.deadline(patience) {
             Some((by, given_up)) if by <= now => Err(given_up),
             Some((by, _)) => Ok(by),
@@ -317,7 +317,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
     use tokio::time::{advance, sleep};
 
-    const PATIENCE: Patience = Patience {
+    const PATIENCE: Timeouts = Timeouts {
         head: Duration::from_secs(30),
         idle: Duration::from_secs(75),
     };

@@ -7,7 +7,7 @@ use rskafka::protocol::error::Error as ProtocolError;
 
 /// What captcha does about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
+pub enum Action {
     /// The log does not have the offset that was asked for: see where it begins and ends.
     OutOfRange,
     /// Anything else, unknown codes too: hold, and try again.
@@ -15,18 +15,18 @@ pub enum Class {
 }
 
 /// What is known of an error.
-struct Meaning {
+struct ErrorCode {
     /// Kafka's number for it (<https://kafka.apache.org/protocol#protocol_error_codes>).
     code: i16,
     error: ProtocolError,
-    class: Class,
+    action: Action,
     /// What a person is to do, for the end of a line.
     advice: &'static str,
 }
 
 /// What is to be done about what a broker says.
-pub fn class(error: ProtocolError) -> Class {
-    meaning(error).map_or(Class::Hold, |known| known.class)
+pub fn action(error: ProtocolError) -> Action {
+    meaning(error).map_or(Action::Hold, |known| known.action)
 }
 
 /// Whether it may pass by itself: brokers start, stop, elect, or have too much to do.
@@ -49,14 +49,14 @@ pub fn is_transient(error: ProtocolError) -> bool {
 pub fn explain_code(error: ProtocolError, detail: Option<&str>) -> String {
     let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));
     match meaning(error) {
-        Some(Meaning { code, advice, .. }) => {
+        Some(ErrorCode { code, advice, .. }) => {
             format!("error {code} ({error:?}){detail}; {advice}")
         }
         None => format!("error {error:?}{detail}; {LOOK}"),
     }
 }
 
-fn meaning(error: ProtocolError) -> Option<&'static Meaning> {
+fn meaning(error: ProtocolError) -> Option<&'static ErrorCode> {
     KNOWN.iter().find(|known| known.error == error)
 }
 
@@ -65,18 +65,18 @@ const LEADER: &str = "wait until the partition has a leader; if it stays so, sta
 const REPLICAS: &str = "start the brokers that are missing: fewer replicas than min.insync.replicas are in sync";
 const BATCH: &str = "set max.message.bytes of the topic to 1048588 or more";
 
-const fn hold(code: i16, error: ProtocolError, advice: &'static str) -> Meaning {
-    Meaning {
+const fn hold(code: i16, error: ProtocolError, advice: &'static str) -> ErrorCode {
+    ErrorCode {
         code,
         error,
-        class: Class::Hold,
+        action: Action::Hold,
         advice,
     }
 }
 
-static KNOWN: [Meaning; 16] = [
-    Meaning {
-        class: Class::OutOfRange,
+static KNOWN: [ErrorCode; 16] = [
+    ErrorCode {
+        action: Action::OutOfRange,
         ..hold(
             1,
             ProtocolError::OffsetOutOfRange,
@@ -134,16 +134,16 @@ mod tests {
 
     #[test]
     fn the_documentation_has_each_code_and_no_other() {
-        let does = |class| match class {
-            Class::OutOfRange => "looks where the log begins",
-            Class::Hold => "holds",
+        let does = |action| match action {
+            Action::OutOfRange => "looks where the log begins",
+            Action::Hold => "holds",
         };
         let known: Vec<_> = KNOWN
             .iter()
             .map(|known| {
                 let name = format!("{:?}", known.error);
                 let code = known.code.to_string();
-                [code, name, does(known.class).into(), known.advice.into()]
+                [code, name, does(known.action).into(), known.advice.into()]
             })
             .collect();
         let page = include_str!("../../docs/errors.md");

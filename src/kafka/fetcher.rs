@@ -14,10 +14,10 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::connect::{Wire, millis};
-use super::error_codes::{Class, class, explain_code};
+use super::error_codes::{Action, action, explain_code};
 use super::protocol::fetch::{Fetch, NO_REPLICA};
 use super::protocol::records::{Limits, Record};
-use super::{Broker, CALL_TIMEOUT, TOPIC_BYTES_MAX};
+use super::{CALL_TIMEOUT, Kafka, TOPIC_BYTES_MAX};
 
 /// How long a broker may hold a fetch open while there is nothing new.
 const FETCH_WAIT_MS: i32 = 500;
@@ -57,7 +57,7 @@ pub enum FetchError {
 
 /// A connection to the leader of a partition, to read from it.
 pub struct Reader {
-    broker: Broker,
+    broker: Kafka,
     topic_id: Uuid,
     leader: Messenger<Wire>,
     /// Of the leader.
@@ -65,7 +65,7 @@ pub struct Reader {
     number: i32,
 }
 
-impl Broker {
+impl Kafka {
     /// Connects to the leader of a partition.
     ///
     /// # Errors
@@ -134,10 +134,10 @@ impl Reader {
             Ok(Err(err)) => return Err(FetchError::Failed(self.failed(err.into()))),
             Err(_) => return Err(FetchError::Failed(self.broker.silent(FETCH_TIMEOUT))),
         };
-        match answer.error.map(|error| (error, class(error))) {
+        match answer.error.map(|error| (error, action(error))) {
             None => {}
-            Some((_, Class::OutOfRange)) => return Err(FetchError::OutOfRange),
-            Some((error, Class::Hold)) => return Err(FetchError::Failed(self.refused(error))),
+            Some((_, Action::OutOfRange)) => return Err(FetchError::OutOfRange),
+            Some((error, Action::Hold)) => return Err(FetchError::Failed(self.refused(error))),
         }
         let end = answer.high_watermark;
         let throttled = millis(answer.throttle_ms);

@@ -25,10 +25,10 @@ use tokio::time::timeout;
 pub use self::connect::raise_quota;
 use self::connect::{Connector, SecurityArgs, Wire};
 pub use self::leaders::Leaders;
-pub use self::partition::Log;
+pub use self::partition::PartitionConsumer;
 pub use self::producer::routing::Requested;
 pub use self::producer::{Producer, Receipt, SendError, Status};
-pub use self::protocol::produce::Outgoing;
+pub use self::protocol::produce::ProducerRecord;
 pub use self::protocol::records::{Record, VALUE_BYTES_MAX};
 pub use self::timestamp_type::TimestampType;
 pub use self::topic_admin::{Retention, TopicSpec, TopicState, TopicWatch, min_insync_replicas};
@@ -111,7 +111,7 @@ impl fmt::Display for TopicName {
 
 /// Kafka as configured; connects anew whenever it is asked to.
 #[derive(Debug, Clone)]
-pub struct Broker {
+pub struct Kafka {
     addresses: Arc<[String]>,
     topic: TopicName,
     connector: Arc<Connector>,
@@ -123,14 +123,14 @@ pub struct Broker {
     leaders: Leaders,
 }
 
-impl Broker {
+impl Kafka {
     /// Checks what can be checked without a connection.
     ///
     /// # Errors
     /// A file of a password or of certificates cannot be read, or is not what it should be.
-    pub fn new(args: Args) -> anyhow::Result<Broker> {
+    pub fn new(args: Args) -> anyhow::Result<Kafka> {
         let addresses: Arc<[String]> = args.kafka_brokers.into();
-        Ok(Broker {
+        Ok(Kafka {
             topic: args.topic.kafka_topic,
             connector: Arc::new(Connector::new(args.security, Arc::clone(&addresses))?),
             addresses,

@@ -7,13 +7,13 @@ use uuid::Uuid;
 
 use super::fetcher::{FetchError, Fetched, Reader};
 use super::protocol::records::Record;
-use super::{Broker, raise_quota};
+use super::{Kafka, raise_quota};
 
 /// What happened to a log that is not the one that was read before, though the topic is.
 const LOST_ITS_END: &str = "the log lost its end; docs/exactly-once.md says what that means";
 
 /// A place in a partition's log.
-pub struct Log {
+pub struct PartitionConsumer {
     reader: Reader,
     name: String,
     /// The offset that comes next.
@@ -24,13 +24,13 @@ pub struct Log {
     throttled: Duration,
 }
 
-impl Broker {
+impl Kafka {
     /// The log of a partition, from an offset on.
     ///
     /// # Errors
-    /// As [`Broker::reader`].
-    pub async fn log(&self, number: i32, next: i64) -> anyhow::Result<Log> {
-        Ok(Log {
+    /// As [`Kafka::reader`].
+    pub async fn log(&self, number: i32, next: i64) -> anyhow::Result<PartitionConsumer> {
+        Ok(PartitionConsumer {
             reader: self.reader(number).await?,
             name: format!("{}:{number}", self.topic()),
             next,
@@ -43,7 +43,7 @@ impl Broker {
     /// one. Looks once, half a second at most, and connects for it.
     ///
     /// # Errors
-    /// As [`Broker::reader`], or the log ends before the offset.
+    /// As [`Kafka::reader`], or the log ends before the offset.
     pub async fn first_record(&self, number: i32, from: i64) -> anyhow::Result<(Option<Record>, i64)> {
         let reader = self.reader(number).await?;
         let mut fetched = reader.fetch(from, Reader::ONE_BATCH).await;
@@ -67,7 +67,7 @@ impl Broker {
     }
 }
 
-impl Log {
+impl PartitionConsumer {
     /// The offset that comes next: whatever lies before it was handed out, or Kafka does not have it.
     pub fn next(&self) -> i64 {
         self.next
@@ -88,7 +88,7 @@ impl Log {
         self.next = self.next.max(offset);
     }
 
-    /// Fetches once, about `bytes_max` bytes. May bring nothing and yet lead on, as [`Log::next`] tells.
+    /// Fetches once, about `bytes_max` bytes. May bring nothing and yet lead on, as [`PartitionConsumer::next`] tells.
     ///
     /// # Errors
     /// Kafka is away, or its log ends before the offset that comes next.

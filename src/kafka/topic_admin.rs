@@ -18,7 +18,7 @@ use super::error_codes::{explain_code, is_transient};
 use super::protocol::describe_configs::DescribeTopicConfig;
 use super::protocol::metadata::{DescribeTopic, Described};
 use super::timestamp_type::TimestampType;
-use super::{Broker, CALL_TIMEOUT, Transient};
+use super::{CALL_TIMEOUT, Kafka, Transient};
 
 /// For all requests of one look or one creation.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -103,7 +103,7 @@ pub fn min_insync_replicas(replication_factor: i16) -> i16 {
     (replication_factor - 1).max(1)
 }
 
-impl Broker {
+impl Kafka {
     /// The topic as it is; `None` if there is none.
     ///
     /// # Errors
@@ -118,7 +118,7 @@ impl Broker {
     /// a moment. `None` if that takes more than a few seconds.
     ///
     /// # Errors
-    /// As [`Broker::topic_state`].
+    /// As [`Kafka::topic_state`].
     pub async fn topic_state_once_known(&self) -> anyhow::Result<Option<TopicState>> {
         const LOOKS: u32 = 50;
         const BETWEEN: Duration = Duration::from_millis(100);
@@ -298,7 +298,7 @@ fn said(error: ProtocolError, reason: String) -> anyhow::Error {
 
 /// A connection to ask about the topic.
 pub struct TopicWatch {
-    broker: Broker,
+    broker: Kafka,
     messenger: Option<Messenger<Wire>>,
 }
 

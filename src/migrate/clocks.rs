@@ -5,8 +5,8 @@ use std::time::Duration;
 use humantime::format_duration;
 
 use super::say;
-use crate::clickhouse::Shards;
-use crate::kafka::{Broker, TimestampType, TopicState};
+use crate::clickhouse::Cluster;
+use crate::kafka::{Kafka, TimestampType, TopicState};
 
 /// A retention of less than so many times what the clocks differ is short: that much of it may be missing.
 const SHORT_TIMES: i64 = 10;
@@ -15,11 +15,11 @@ const SHORT_TIMES: i64 = 10;
 ///
 /// # Errors
 /// ClickHouse does not tell its clock.
-pub async fn warn(broker: &Broker, state: &TopicState, shards: &Shards) -> anyhow::Result<()> {
+pub async fn warn(kafka: &Kafka, state: &TopicState, cluster: &Cluster) -> anyhow::Result<()> {
     if state.timestamp_type() == TimestampType::LogAppendTime {
         return Ok(());
     }
-    let (addresses, topic) = (broker.addresses(), broker.topic());
+    let (addresses, topic) = (kafka.addresses(), kafka.topic());
     say(format_args!(
         "warning: topic {topic} has {}={}, so the clocks of its senders decide how long kafka keeps records, and kafka \
          refuses those of a clock that is far off; to let kafka's clock decide: kafka-configs.sh --bootstrap-server \
@@ -29,7 +29,7 @@ pub async fn warn(broker: &Broker, state: &TopicState, shards: &Shards) -> anyho
         TimestampType::KEY,
         TimestampType::LogAppendTime
     ));
-    let ahead_millis = shards.clock_ahead_millis().await?;
+    let ahead_millis = cluster.clock_ahead_millis().await?;
     if let Some(retention_millis) = state.retention_millis()
         && is_short(retention_millis, ahead_millis)
     {
@@ -37,7 +37,7 @@ pub async fn warn(broker: &Broker, state: &TopicState, shards: &Shards) -> anyho
         say(format_args!(
             "warning: the clock here and that of clickhouse at {} differ by {}, and topic {topic} keeps records for {} \
              (retention.ms={retention_millis}): a sender whose clock is so far behind loses so much of it; set the clocks",
-            shards.addresses(),
+            cluster.addresses(),
             text(ahead_millis),
             text(retention_millis)
         ));

@@ -8,7 +8,7 @@ use super::lock::under_lock;
 use super::wait::{self, WaitArgs};
 use super::{head, say};
 use crate::clickhouse::lock::{Lock, Step};
-use crate::clickhouse::{self, Connection, Missing, Month, Shards, Store, StoredMonth};
+use crate::clickhouse::{self, Cluster, Connection, DroppedRange, Month, Shard, StoredMonth};
 
 /// What the clock that dates what arrives, Kafka's or that of `captcha serve`, and ClickHouse's may differ.
 const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(3_600);
@@ -38,7 +38,7 @@ pub struct Args {
     wait: WaitArgs,
 
     #[command(flatten)]
-    store: clickhouse::Args,
+    clickhouse: clickhouse::Args,
 }
 
 /// Drops months of all shards, or shows them.
@@ -50,20 +50,20 @@ pub async fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 async fn drop_months(args: &Args) -> anyhow::Result<()> {
-    let shards = Shards::new(args.store.clone())?;
+    let cluster = Cluster::new(args.clickhouse.clone())?;
     let mut looked_at = Vec::new();
-    for store in shards.iter() {
-        let connection = store.connect_to_schema().await?;
+    for shard in cluster.iter() {
+        let connection = shard.connect_to_schema().await?;
         // All of them before the first one drops anything.
-        let months = look(store, &connection, args).await?;
-        looked_at.push((store, connection, months));
+        let months = look(shard, &connection, args).await?;
+        looked_at.push((shard, connection, months));
     }
     let mut dropped = false;
-    for (store, connection, months) in &looked_at {
-        head(store);
+    for (shard, connection, months) in &looked_at {
+        head(shard);
         dropped |= match args.dry_run || months.is_empty() {
             true => show(months),
-            false => drop_from(store, connection, args).await?,
+            false => drop_from(shard, connection, args).await?,
         };
     }
     if !dropped {
@@ -73,7 +73,7 @@ async fn drop_months(args: &Args) -> anyhow::Result<()> {
 }
 
 /// The months that are to go, if they are ripe.
-async fn look(store: &Store, connection: &Connection, args: &Args) -> anyhow::Result<Vec<StoredMonth>> {
+async fn look(shard: &Shard, connection: &Connection, args: &Args) -> anyhow::Result<Vec<StoredMonth>> {
     connection.verify_events().await?;
     connection.verify_visibility_of_all().await?;
     let (before, begin_millis) = (args.before, args.before.begin().timestamp_millis());
@@ -85,12 +85,12 @@ async fn look(store: &Store, connection: &Connection, args: &Args) -> anyhow::Re
         return Ok(months);
     }
     let wanted_millis = begin_millis + CLOCKS_DIFFER_MAX.as_millis() as i64;
-    let through = connection.complete_through(store.shard()).await?;
+    let through = connection.complete_through(shard.id()).await?;
     if !through.reaches(wanted_millis) {
         bail!(
             "cannot drop what arrived before {before}: what clickhouse at {} has is complete through {through}, and must be \
              through {before} and {} s; let captcha consume catch up, or retire topics that nobody consumes",
-            store.addresses(),
+            shard.addresses(),
             CLOCKS_DIFFER_MAX.as_secs()
         );
     }
@@ -102,14 +102,14 @@ async fn look(store: &Store, connection: &Connection, args: &Args) -> anyhow::Re
     Ok(months)
 }
 
-fn refuse_windows(missing: &[Missing], month: Month) -> anyhow::Result<()> {
+fn refuse_windows(missing: &[DroppedRange], month: Month) -> anyhow::Result<()> {
     for missing in missing {
         if let Some(begin) = missing.window_begin() {
             bail!(
                 "cannot drop {month}: events of {}:{} that are sent again are looked for from offset {begin} on \
                  (--repeat-window-records {}), and up to {} would go; name an earlier month, or --forget-repeats",
-                missing.place.topic,
-                missing.place.partition,
+                missing.topic_partition.log,
+                missing.topic_partition.partition,
                 missing.repeat_window_records,
                 missing.last
             );
@@ -126,10 +126,10 @@ fn show(months: &[StoredMonth]) -> bool {
 }
 
 /// Drops what is still there; whether that was anything.
-async fn drop_from(store: &Store, connection: &Connection, args: &Args) -> anyhow::Result<bool> {
-    under_lock(store, connection, async |lock| {
+async fn drop_from(shard: &Shard, connection: &Connection, args: &Args) -> anyhow::Result<bool> {
+    under_lock(shard, connection, async |lock| {
         // Consumers go on, and another one may have had the lock before.
-        let months = look(store, connection, args).await?;
+        let months = look(shard, connection, args).await?;
         for stored in &months {
             drop_month(connection, lock, stored).await?;
         }

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::say;
 use crate::clickhouse::lock::{CREATE_LOG, Lock, SILENCE_MAX, Step, Term};
-use crate::clickhouse::{Connection, Store};
+use crate::clickhouse::{Connection, Shard};
 
 /// Between looks at a lock that somebody else has.
 const LOCK_LOOK: Duration = Duration::from_millis(500);
@@ -20,12 +20,12 @@ const LOCK_WAIT_MAX: Duration = Duration::from_secs(3_600);
 /// # Errors
 /// The server is away, somebody else keeps the lock for an hour, or the work's own.
 pub async fn under_lock<T>(
-    store: &Store,
+    shard: &Shard,
     connection: &Connection,
     work: impl AsyncFnOnce(&Lock) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    store.define(connection, CREATE_LOG).await?;
-    let lock = take(store, connection).await?;
+    shard.define(connection, CREATE_LOG).await?;
+    let lock = take(shard, connection).await?;
     let done = work(&lock).await;
     // Also after a failure, so that the next one need not wait; if this fails too, it has to.
     let unlocked = lock.note(connection, &Step::Unlock).await;
@@ -34,14 +34,14 @@ pub async fn under_lock<T>(
     Ok(done)
 }
 
-async fn take(store: &Store, connection: &Connection) -> anyhow::Result<Lock> {
+async fn take(shard: &Shard, connection: &Connection) -> anyhow::Result<Lock> {
     let owner = owner();
     let mut began = Instant::now();
     let mut waited_for = None;
     loop {
         let term = connection.term().await?;
         if term.is_free() {
-            if let Some(lock) = store.lock(&term, &owner).await? {
+            if let Some(lock) = shard.lock(&term, &owner).await? {
                 tell_of(&term);
                 return Ok(lock);
             }

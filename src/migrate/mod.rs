@@ -18,8 +18,8 @@ use self::topic::TopicArgs;
 use self::topic_record::Wish;
 use self::wait::WaitArgs;
 use crate::clickhouse::schema::{Applied, FILES, VERSION, misfit};
-use crate::clickhouse::{self, Empty, Identifier, Shard, Shards, Store, TopicFacts};
-use crate::kafka::{self, Broker};
+use crate::clickhouse::{self, Cluster, Empty, Identifier, Shard, ShardId, TopicRecord};
+use crate::kafka::{self, Kafka};
 use crate::terminal::{escape, print};
 
 /// Make the ClickHouse schema and the Kafka topic what this captcha needs
@@ -66,10 +66,10 @@ pub struct Args {
     topic: TopicArgs,
 
     #[command(flatten)]
-    broker: kafka::Args,
+    kafka: kafka::Args,
 
     #[command(flatten)]
-    store: clickhouse::Args,
+    clickhouse: clickhouse::Args,
 }
 
 /// What is done to the tables without making them.
@@ -90,35 +90,35 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn migrate(args: &Args) -> anyhow::Result<()> {
-    let shards = Shards::new(args.store.clone())?.replicated(args.clickhouse_cluster.clone());
-    let broker = Broker::new(args.broker.clone())?;
+    let cluster = Cluster::new(args.clickhouse.clone())?.replicated(args.clickhouse_cluster.clone());
+    let kafka = Kafka::new(args.kafka.clone())?;
     if args.status {
-        for store in shards.iter() {
-            let found = Found::look(store, &broker).await?;
-            head(store);
+        for shard in cluster.iter() {
+            let found = Found::look(shard, &kafka).await?;
+            head(shard);
             show_status(found.applied.as_deref().unwrap_or_default());
         }
-        topic::show(&broker).await;
+        topic::show(&kafka).await;
         return Ok(());
     }
     let mut filled = false;
-    for store in shards.iter() {
+    for shard in cluster.iter() {
         // Before anything is made: a name alone proves nothing.
-        tables::check(store).await?;
-        filled |= fill_empty_replicas(store, args.dry_run).await?;
+        tables::check(shard).await?;
+        filled |= fill_empty_replicas(shard, args.dry_run).await?;
     }
     let mut all = Vec::new();
-    for store in shards.iter() {
-        all.push(Found::look(store, &broker).await?);
+    for shard in cluster.iter() {
+        all.push(Found::look(shard, &kafka).await?);
     }
     if args.retire_topic {
-        return retire(&broker, &all).await;
+        return retire(&kafka, &all).await;
     }
     let plans = all.iter().map(Found::plan);
     let plans: Vec<_> = plans.collect::<anyhow::Result<_>>()?;
 
     // Before anything is made: what is wished may contradict what is known.
-    let state = broker.topic_state().await?;
+    let state = kafka.topic_state().await?;
     let known = || all.iter().filter_map(|found| found.facts.as_ref());
     let wish = Wish {
         topic_id: state.as_ref().map(|state| state.id),
@@ -131,14 +131,14 @@ async fn migrate(args: &Args) -> anyhow::Result<()> {
         ..Wish::default()
     };
     for found in &all {
-        found.wanted(&broker, wish)?;
+        found.wanted(&kafka, wish)?;
     }
 
     let recorded = known().map(|facts| facts.partitions).max();
     let recorded = recorded.filter(|partitions| *partitions > 0);
-    let topic_done = topic::migrate(&args.topic, &broker, state, recorded, args.dry_run).await?;
+    let topic_done = topic::migrate(&args.topic, &kafka, state, recorded, args.dry_run).await?;
     if let Some(state) = &topic_done.state {
-        clocks::warn(&broker, state, &shards).await?;
+        clocks::warn(&kafka, state, &cluster).await?;
     }
     let wish = Wish {
         topic_id: topic_done.state.map(|state| state.id),
@@ -147,8 +147,8 @@ async fn migrate(args: &Args) -> anyhow::Result<()> {
     };
     let mut done = topic_done.made | filled;
     for (found, todo) in all.iter().zip(&plans) {
-        head(found.store);
-        done |= found.migrate(&broker, todo, wish, args.dry_run).await?;
+        head(found.shard);
+        done |= found.migrate(&kafka, todo, wish, args.dry_run).await?;
     }
     if !done {
         say(format_args!("nothing to do: schema version {VERSION}"));
@@ -158,33 +158,33 @@ async fn migrate(args: &Args) -> anyhow::Result<()> {
 
 /// What a shard has already.
 struct Found<'a> {
-    store: &'a Store,
+    shard: &'a Shard,
     /// The recorded migrations; `None` while there is no database.
     applied: Option<Vec<Applied>>,
     /// What is recorded of the topic; nothing while the schema is older than that, or not there.
-    facts: Option<TopicFacts>,
+    facts: Option<TopicRecord>,
     /// The tables.
     there: There,
 }
 
 impl<'a> Found<'a> {
-    async fn look(store: &'a Store, broker: &Broker) -> anyhow::Result<Found<'a>> {
+    async fn look(shard: &'a Shard, kafka: &Kafka) -> anyhow::Result<Found<'a>> {
         let mut found = Found {
-            store,
+            shard,
             applied: None,
             facts: None,
             there: There::default(),
         };
-        let connection = match store.connect().await {
-            Err(err) if err.class() == clickhouse::Class::SchemaMissing => return Ok(found),
+        let connection = match shard.connect().await {
+            Err(err) if err.action() == clickhouse::Action::SchemaMissing => return Ok(found),
             other => other?,
         };
         connection.verify_visibility_of_all().await?;
         let applied = connection.applied().await?;
-        found.there = tables::check(store).await?;
+        found.there = tables::check(shard).await?;
         let is_lost = found.there.lost.iter().any(|lost| lost.name == "topics");
         if misfit(&applied).is_none() && !is_lost {
-            found.facts = connection.topic_facts(broker.topic().as_str()).await?;
+            found.facts = connection.topic_facts(kafka.topic().as_str()).await?;
         }
         found.applied = Some(applied);
         Ok(found)
@@ -193,31 +193,31 @@ impl<'a> Found<'a> {
     fn plan(&self) -> anyhow::Result<Vec<Migration>> {
         let todo = plan(FILES, self.applied.as_deref().unwrap_or_default())?;
         let is_work = !todo.is_empty() || !self.there.lost.is_empty();
-        if is_work && self.there.is_replicated && !self.store.is_cluster() {
+        if is_work && self.there.is_replicated && !self.shard.is_cluster() {
             bail!(
                 "the tables of clickhouse at {} are the same on several replicas; give --clickhouse-cluster, as when they were made",
-                self.store.addresses()
+                self.shard.addresses()
             );
         }
         Ok(todo)
     }
 
-    fn wanted(&self, broker: &Broker, wish: Wish) -> anyhow::Result<Option<TopicFacts>> {
+    fn wanted(&self, kafka: &Kafka, wish: Wish) -> anyhow::Result<Option<TopicRecord>> {
         let wish = self.placed(wish);
-        topic_record::wanted(broker.topic().as_str(), self.facts.as_ref(), wish)
-            .with_context(|| format!("clickhouse at {}", self.store.addresses()))
+        topic_record::wanted(kafka.topic().as_str(), self.facts.as_ref(), wish)
+            .with_context(|| format!("clickhouse at {}", self.shard.addresses()))
     }
 
     fn placed(&self, wish: Wish) -> Wish {
         Wish {
-            shard: self.store.shard(),
+            shard: self.shard.id(),
             ..wish
         }
     }
 
     /// Makes the schema and records the topic, or shows it; whether there was anything to do.
-    async fn migrate(&self, broker: &Broker, todo: &[Migration], wish: Wish, dry_run: bool) -> anyhow::Result<bool> {
-        let (store, database_missing) = (self.store, self.applied.is_none());
+    async fn migrate(&self, kafka: &Kafka, todo: &[Migration], wish: Wish, dry_run: bool) -> anyhow::Result<bool> {
+        let (shard, database_missing) = (self.shard, self.applied.is_none());
         let is_planned = !todo.is_empty() || !self.there.lost.is_empty();
         let mut done = database_missing || is_planned;
         if dry_run {
@@ -225,27 +225,27 @@ impl<'a> Found<'a> {
                 let why = self.there.why(lost);
                 say(format_args!("would make {} again: {why}", lost.name));
             }
-            show_plan(store, database_missing, todo).await?;
+            show_plan(shard, database_missing, todo).await?;
         } else {
-            done = schema::migrate(store, database_missing, is_planned).await?;
+            done = schema::migrate(shard, database_missing, is_planned).await?;
         }
         // Before the first run there is nothing to look into.
         if !dry_run || !is_planned {
-            done |= self.record(broker, wish, dry_run).await?;
+            done |= self.record(kafka, wish, dry_run).await?;
         }
         Ok(done)
     }
 
-    async fn record(&self, broker: &Broker, wish: Wish, dry_run: bool) -> anyhow::Result<bool> {
-        let connection = self.store.connect().await?;
-        let topic = broker.topic().as_str();
+    async fn record(&self, kafka: &Kafka, wish: Wish, dry_run: bool) -> anyhow::Result<bool> {
+        let connection = self.shard.connect().await?;
+        let topic = kafka.topic().as_str();
         topic_record::record(topic, &connection, self.placed(wish), dry_run).await
     }
 }
 
 /// Before anything is looked up: a question may come to such a replica. Whether there was one.
-async fn fill_empty_replicas(store: &Store, dry_run: bool) -> anyhow::Result<bool> {
-    let empty = store.fill_empty_replicas(dry_run).await?;
+async fn fill_empty_replicas(shard: &Shard, dry_run: bool) -> anyhow::Result<bool> {
+    let empty = shard.fill_empty_replicas(dry_run).await?;
     for Empty { address, like } in &empty {
         match dry_run {
             true => say(format_args!("would make the tables of {address} as {like} has them")),
@@ -258,12 +258,12 @@ async fn fill_empty_replicas(store: &Store, dry_run: bool) -> anyhow::Result<boo
     Ok(!empty.is_empty())
 }
 
-async fn retire(broker: &Broker, all: &[Found<'_>]) -> anyhow::Result<()> {
+async fn retire(kafka: &Kafka, all: &[Found<'_>]) -> anyhow::Result<()> {
     for found in all {
-        found.store.connect_to_schema().await?;
-        head(found.store);
-        if !found.record(broker, Wish::default(), false).await? {
-            say(format_args!("topic {} is retired already", broker.topic()));
+        found.shard.connect_to_schema().await?;
+        head(found.shard);
+        if !found.record(kafka, Wish::default(), false).await? {
+            say(format_args!("topic {} is retired already", kafka.topic()));
         }
     }
     Ok(())
@@ -285,14 +285,14 @@ fn show_status(applied: &[Applied]) {
     }
 }
 
-async fn show_plan(store: &Store, database_missing: bool, todo: &[Migration]) -> anyhow::Result<()> {
+async fn show_plan(shard: &Shard, database_missing: bool, todo: &[Migration]) -> anyhow::Result<()> {
     if database_missing {
-        say(format_args!("would make database {}", store.database()));
+        say(format_args!("would make database {}", shard.database()));
     }
     for migration in todo {
         say(format_args!("would apply {}", migration.name));
         if let Some(table) = migration.rewrites.as_ref().filter(|_| !database_missing) {
-            let bytes = store.connect().await?.table_bytes(table).await?;
+            let bytes = shard.connect().await?.table_bytes(table).await?;
             say(format_args!("  {}", schema::rewriting(table, bytes)));
         }
     }
@@ -306,10 +306,10 @@ fn version(applied: &[Applied]) -> u32 {
 }
 
 /// Says which shard comes now, where there are several.
-fn head(store: &Store) {
-    match store.shard() {
-        Shard { of: 1, .. } => {}
-        shard => say(format_args!("{shard}, {}:", store.addresses())),
+fn head(shard: &Shard) {
+    match shard.id() {
+        ShardId { of: 1, .. } => {}
+        id => say(format_args!("{id}, {}:", shard.addresses())),
     }
 }
 

@@ -10,7 +10,7 @@ use super::plan::{Migration, plan};
 use super::{say, tables, version};
 use crate::clickhouse::lock::{Lock, Step};
 use crate::clickhouse::schema::{CREATE_HISTORY, FILES, MEND_HISTORY};
-use crate::clickhouse::{Connection, Store};
+use crate::clickhouse::{Connection, Shard};
 
 /// Between looks at mutations, and how long one may go without getting on.
 const MUTATION_LOOK: Duration = Duration::from_secs(1);
@@ -20,33 +20,33 @@ const MUTATION_STANDSTILL_MAX: Duration = Duration::from_secs(600);
 ///
 /// # Errors
 /// The server is away or refuses a statement, or what is applied does not fit the files.
-pub async fn migrate(store: &Store, database_missing: bool, is_planned: bool) -> anyhow::Result<bool> {
+pub async fn migrate(shard: &Shard, database_missing: bool, is_planned: bool) -> anyhow::Result<bool> {
     if database_missing {
-        store
+        shard
             .create_database()
             .await
-            .with_context(|| format!("cannot make database {}", store.database()))?;
-        say(format_args!("made database {}", store.database()));
+            .with_context(|| format!("cannot make database {}", shard.database()))?;
+        say(format_args!("made database {}", shard.database()));
     }
-    let connection = store.connect().await?;
+    let connection = shard.connect().await?;
     if is_planned {
-        under_lock(store, &connection, async |lock| {
-            apply_each(store, &connection, lock).await
+        under_lock(shard, &connection, async |lock| {
+            apply_each(shard, &connection, lock).await
         })
         .await?;
     }
     Ok(database_missing || is_planned)
 }
 
-async fn apply_each(store: &Store, connection: &Connection, lock: &Lock) -> anyhow::Result<()> {
-    store.define(connection, CREATE_HISTORY).await?;
-    store.define(connection, MEND_HISTORY).await?;
+async fn apply_each(shard: &Shard, connection: &Connection, lock: &Lock) -> anyhow::Result<()> {
+    shard.define(connection, CREATE_HISTORY).await?;
+    shard.define(connection, MEND_HISTORY).await?;
     // Whoever had the lock before may have done some of it.
     let applied = connection.applied().await?;
-    let there = tables::check(store).await?;
-    there.make_again(store, connection, version(&applied)).await?;
+    let there = tables::check(shard).await?;
+    there.make_again(shard, connection, version(&applied)).await?;
     for migration in plan(FILES, &applied)? {
-        apply(store, connection, lock, &migration)
+        apply(shard, connection, lock, &migration)
             .await
             .with_context(|| format!("cannot apply {}", migration.name))?;
         say(format_args!("applied {}", migration.name));
@@ -55,17 +55,17 @@ async fn apply_each(store: &Store, connection: &Connection, lock: &Lock) -> anyh
 }
 
 /// Killed anywhere in here, the next one does the same again: a statement can run twice, and is recorded once.
-async fn apply(store: &Store, connection: &Connection, lock: &Lock, migration: &Migration) -> anyhow::Result<()> {
+async fn apply(shard: &Shard, connection: &Connection, lock: &Lock, migration: &Migration) -> anyhow::Result<()> {
     await_mutations(connection).await?;
     if let Some(table) = &migration.rewrites {
         let bytes = connection.table_bytes(table).await?;
         say(format_args!("{}: {}", migration.name, rewriting(table, bytes)));
     }
     lock.note(connection, &Step::Begin(&migration.name)).await?;
-    store.define(connection, &migration.sql).await?;
+    shard.define(connection, &migration.sql).await?;
     await_mutations(connection).await?;
     // Recorded is only what is there: `IF NOT EXISTS` leaves what somebody else made meanwhile.
-    tables::check_at(store, migration.version).await?;
+    tables::check_at(shard, migration.version).await?;
     connection
         .record_migration(
             migration.version,

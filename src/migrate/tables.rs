@@ -4,7 +4,7 @@ use anyhow::bail;
 
 use super::{say, version};
 use crate::clickhouse::schema::{FILES, NEEDED, VERSION};
-use crate::clickhouse::{Connection, Declared, Store, Table, Tables, declared};
+use crate::clickhouse::{Connection, Declared, Shard, Table, Tables, declared};
 
 /// Differences that a line has of one table.
 const DIFFERENCES_MAX: usize = 4;
@@ -25,38 +25,38 @@ pub struct There {
 ///
 /// # Errors
 /// No answer, such a table, or a lost one that held what nobody can make again.
-pub async fn check(store: &Store) -> anyhow::Result<There> {
-    let all = store.tables().await?;
+pub async fn check(shard: &Shard) -> anyhow::Result<There> {
+    let all = shard.tables().await?;
     // First those of migrate itself, which say what to expect of the others.
     for here in &all {
-        refuse_foreign(store, here, None)?;
+        refuse_foreign(shard, here, None)?;
     }
     let recorded = all.iter().find(|here| here.get("migrations").is_some());
     let version = match recorded {
-        Some(here) => version(&store.connect_at(&here.address).await?.applied().await?),
+        Some(here) => version(&shard.connect_at(&here.address).await?.applied().await?),
         None => 0,
     };
     if version > VERSION {
         // A newer captcha knows what they are, and the plan says so.
         return Ok(There::default());
     }
-    check_all(store, &all, version)
+    check_all(shard, &all, version)
 }
 
 /// The same, after the migrations up to a version were run.
 ///
 /// # Errors
 /// As [`check`].
-pub async fn check_at(store: &Store, version: u32) -> anyhow::Result<There> {
-    check_all(store, &store.tables().await?, version)
+pub async fn check_at(shard: &Shard, version: u32) -> anyhow::Result<There> {
+    check_all(shard, &shard.tables().await?, version)
 }
 
-fn check_all(store: &Store, all: &[Tables], version: u32) -> anyhow::Result<There> {
+fn check_all(shard: &Shard, all: &[Tables], version: u32) -> anyhow::Result<There> {
     // A replica without any of them is one that is to be filled.
     let filled: Vec<&Tables> = all.iter().filter(|here| !here.tables.is_empty()).collect();
     let mut lost = Vec::new();
     for here in &filled {
-        refuse_foreign(store, here, Some(version))?;
+        refuse_foreign(shard, here, Some(version))?;
         let is_lost = |known: &&Declared| {
             let is_made = known.versions.first().is_some_and(|made| *made <= version);
             is_made && here.get(known.name).is_none()
@@ -69,8 +69,8 @@ fn check_all(store: &Store, all: &[Tables], version: u32) -> anyhow::Result<Ther
         bail!(
             "database {} of clickhouse at {} has lost {}, which migrations made; restore them from a backup, or drop the \
              database to begin anew",
-            store.database(),
-            store.addresses(),
+            shard.database(),
+            shard.addresses(),
             held.join(", ")
         );
     }
@@ -94,8 +94,8 @@ fn is_unused(filled: &[&Tables], version: u32) -> bool {
 }
 
 /// Of all tables, or of those of migrate itself while no version is known.
-fn refuse_foreign(store: &Store, here: &Tables, version: Option<u32>) -> anyhow::Result<()> {
-    let database = store.database().to_string();
+fn refuse_foreign(shard: &Shard, here: &Tables, version: Option<u32>) -> anyhow::Result<()> {
+    let database = shard.database().to_string();
     let mut foreign = Vec::new();
     let own = |known: &&Declared| version.is_some() || known.versions.is_empty();
     for known in declared().iter().filter(own) {
@@ -103,7 +103,7 @@ fn refuse_foreign(store: &Store, here: &Tables, version: Option<u32>) -> anyhow:
             continue;
         };
         let mut differences = known.differences(found, &database, version.unwrap_or(0));
-        if store.is_cluster() && found.engine.ends_with("MergeTree") && !found.is_replicated() {
+        if shard.is_cluster() && found.engine.ends_with("MergeTree") && !found.is_replicated() {
             differences.push("it is not replicated, and --clickhouse-cluster is given".to_string());
         }
         if !differences.is_empty() {
@@ -135,11 +135,11 @@ impl There {
     ///
     /// # Errors
     /// No answer, or the server refuses.
-    pub async fn make_again(&self, store: &Store, connection: &Connection, version: u32) -> anyhow::Result<()> {
+    pub async fn make_again(&self, shard: &Shard, connection: &Connection, version: u32) -> anyhow::Result<()> {
         for known in &self.lost {
             let applied = FILES.iter().take(version as usize);
             for (file, _) in applied.zip(1..).filter(|(_, number)| known.versions.contains(number)) {
-                store.define(connection, file.sql).await?;
+                shard.define(connection, file.sql).await?;
             }
             say(format_args!("made {} again: {}", known.name, self.why(known)));
         }

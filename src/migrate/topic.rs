@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use super::say;
-use crate::kafka::{Broker, Retention, TimestampType, TopicSpec, TopicState, Transient, min_insync_replicas};
+use crate::kafka::{Kafka, Retention, TimestampType, TopicSpec, TopicState, Transient, min_insync_replicas};
 
 /// Partitions of a new topic: enough to use a few cores and consumers, few enough for a laptop.
 const PARTITIONS: i32 = 4;
@@ -43,7 +43,7 @@ pub struct Done {
 /// No broker answers, it refuses, or the topic that is there is not fit; then every reason is named.
 pub async fn migrate(
     args: &TopicArgs,
-    broker: &Broker,
+    kafka: &Kafka,
     mut state: Option<TopicState>,
     recorded_partitions: Option<i32>,
     dry_run: bool,
@@ -60,7 +60,7 @@ pub async fn migrate(
         if dry_run {
             say(format_args!(
                 "would make topic {} with {} partitions",
-                broker.topic(),
+                kafka.topic(),
                 spec.partitions
             ));
             return Ok(Done {
@@ -69,13 +69,13 @@ pub async fn migrate(
                 state: None,
             });
         }
-        broker.create_topic(spec).await?;
-        state = broker.topic_state_once_known().await?;
+        kafka.create_topic(spec).await?;
+        state = kafka.topic_state_once_known().await?;
     }
     let Some(state) = state else {
         return Err(Transient::new(format!(
             "kafka made topic {} but does not know it yet; run `captcha migrate` again",
-            broker.topic()
+            kafka.topic()
         ))
         .into());
     };
@@ -83,12 +83,12 @@ pub async fn migrate(
     if !faults.is_empty() {
         bail!(
             "topic {} is not fit and is left as it is: {}; alter it with Kafka's own tools (other partitions may count an event twice that is sent again) or name another with --kafka-topic",
-            broker.topic(),
+            kafka.topic(),
             faults.join(", ")
         );
     }
     if made {
-        say(format_args!("made topic {}: {}", broker.topic(), described(&state)));
+        say(format_args!("made topic {}: {}", kafka.topic(), described(&state)));
     }
     Ok(Done {
         made,
@@ -98,13 +98,13 @@ pub async fn migrate(
 }
 
 /// Says what the topic is, or why that is not known.
-pub async fn show(broker: &Broker) {
-    let is = match broker.topic_state().await {
+pub async fn show(kafka: &Kafka) {
+    let is = match kafka.topic_state().await {
         Ok(Some(state)) => described(&state),
         Ok(None) => "not made".to_string(),
         Err(err) => format!("not known: {err:#}"),
     };
-    say(format_args!("topic {}  {is}", broker.topic()));
+    say(format_args!("topic {}  {is}", kafka.topic()));
 }
 
 fn described(state: &TopicState) -> String {

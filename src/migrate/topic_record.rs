@@ -4,7 +4,8 @@ use anyhow::bail;
 use uuid::Uuid;
 
 use super::say;
-use crate::clickhouse::{Connection, Shard, TopicFacts};
+use crate::clickhouse::{Connection, ShardId, TopicRecord};
+use crate::topic_partition::LogName;
 
 /// N unless it is said otherwise: at 100 events a second for each partition, the last 2 h 46 min.
 const REPEAT_WINDOW_RECORDS: i64 = 1_000_000;
@@ -21,7 +22,7 @@ pub struct Wish {
     /// Whether it was said that the topic is another one of the same name.
     pub made_anew: bool,
     /// Which shard the server is to be.
-    pub shard: Shard,
+    pub shard: ShardId,
 }
 
 /// Records it unless it is recorded already, or says what would be recorded; whether there is anything.
@@ -52,7 +53,7 @@ pub async fn record(topic: &str, connection: &Connection, wish: Wish, dry_run: b
 ///
 /// # Errors
 /// What is wished contradicts what is known.
-pub fn wanted(topic: &str, known: Option<&TopicFacts>, wish: Wish) -> anyhow::Result<Option<TopicFacts>> {
+pub fn wanted(topic: &str, known: Option<&TopicRecord>, wish: Wish) -> anyhow::Result<Option<TopicRecord>> {
     let window = wish.repeat_window_records;
     let Some(known) = known else {
         if wish.made_anew {
@@ -61,9 +62,9 @@ pub fn wanted(topic: &str, known: Option<&TopicFacts>, wish: Wish) -> anyhow::Re
         if wish.partitions == 0 {
             bail!("topic {topic} is not recorded; see --kafka-topic");
         }
-        return Ok(Some(TopicFacts {
+        return Ok(Some(TopicRecord {
             revision: 1,
-            log: topic.to_string(),
+            log: LogName::new(topic),
             topic_id: wish.topic_id.unwrap_or_default(),
             partitions: wish.partitions,
             repeat_window_records: window.unwrap_or(REPEAT_WINDOW_RECORDS),
@@ -99,11 +100,11 @@ pub fn wanted(topic: &str, known: Option<&TopicFacts>, wish: Wish) -> anyhow::Re
         _ => {}
     }
     let revision = known.revision + 1;
-    let wanted = TopicFacts {
+    let wanted = TopicRecord {
         revision,
         log: match is_another {
             // No topic has a name with this sign.
-            true => format!("{topic}@{revision}"),
+            true => LogName::new(&format!("{topic}@{revision}")),
             false => known.log.clone(),
         },
         topic_id: wish.topic_id.unwrap_or(known.topic_id),
@@ -111,14 +112,14 @@ pub fn wanted(topic: &str, known: Option<&TopicFacts>, wish: Wish) -> anyhow::Re
         repeat_window_records: known.repeat_window_records,
         shard: known.shard,
     };
-    let is_new = TopicFacts {
+    let is_new = TopicRecord {
         revision: known.revision,
         ..wanted.clone()
     } != *known;
     Ok(is_new.then_some(wanted))
 }
 
-fn tell(topic: &str, known: Option<&TopicFacts>, now: &TopicFacts) {
+fn tell(topic: &str, known: Option<&TopicRecord>, now: &TopicRecord) {
     if now.partitions == 0 {
         return say(format_args!(
             "retired topic {topic}: complete_through does not wait for it any more"
@@ -130,7 +131,7 @@ fn tell(topic: &str, known: Option<&TopicFacts>, now: &TopicFacts) {
             now.log, known.log
         ));
     }
-    let grown = |known: &&TopicFacts| known.partitions != now.partitions && known.partitions > 0;
+    let grown = |known: &&TopicRecord| known.partitions != now.partitions && known.partitions > 0;
     if let Some(known) = known.filter(grown) {
         say(format_args!(
             "warning: topic {topic} went from {} to {} partitions; an event that was sent before and is sent again may be counted twice",
@@ -150,14 +151,14 @@ mod tests {
     const ONE: Uuid = Uuid::from_u128(1);
     const TWO: Uuid = Uuid::from_u128(2);
 
-    fn known() -> TopicFacts {
-        TopicFacts {
+    fn known() -> TopicRecord {
+        TopicRecord {
             revision: 3,
-            log: "t".to_string(),
+            log: LogName::new("t"),
             topic_id: ONE,
             partitions: 4,
             repeat_window_records: 20,
-            shard: Shard::default(),
+            shard: ShardId::default(),
         }
     }
 
@@ -178,7 +179,7 @@ mod tests {
         let grown = wanted("t", Some(&known()), wish(ONE, 6)).unwrap().unwrap();
         assert_eq!((grown.revision, grown.partitions), (4, 6));
         assert_eq!((grown.repeat_window_records, grown.topic_id), (20, ONE));
-        let nameless = TopicFacts {
+        let nameless = TopicRecord {
             topic_id: Uuid::nil(),
             ..known()
         };
@@ -216,15 +217,15 @@ mod tests {
             ..anew(ONE)
         };
         let other = wanted("t", Some(&known()), away).unwrap().unwrap();
-        assert_eq!(other.log, "t@4", "still to be made");
+        assert_eq!(other.log.as_str(), "t@4", "still to be made");
         let other = wanted("t", Some(&known()), anew(TWO)).unwrap().unwrap();
         assert_eq!((other.log.as_str(), other.topic_id), ("t@4", TWO));
-        assert!(other.log.parse::<crate::kafka::TopicName>().is_err());
+        assert!(other.log.as_str().parse::<crate::kafka::TopicName>().is_err());
     }
 
     #[test]
     fn a_shard_stays_what_it_is() {
-        let second = Shard { index: 1, of: 2 };
+        let second = ShardId { index: 1, of: 2 };
         let wish = Wish {
             shard: second,
             ..wish(ONE, 4)

@@ -5,9 +5,10 @@ use std::fmt;
 use serde::Serialize;
 
 use super::table;
-use crate::clickhouse::{self, Connection, Held, Place, Row, Shards, Span, Store, TopicFacts};
-use crate::kafka::{self, Broker, Log, Record};
+use crate::clickhouse::{self, Cluster, Connection, Held, Row, Shard, Span, TopicRecord};
+use crate::kafka::{self, Kafka, PartitionConsumer, Record};
 use crate::terminal::{print, progress};
+use crate::topic_partition::{LogName, TopicPartition};
 
 /// Bytes of one fetch.
 const FETCH_BYTES_MAX: i32 = 4 << 20;
@@ -30,10 +31,10 @@ pub struct Args {
     format: Format,
 
     #[command(flatten)]
-    broker: kafka::Args,
+    kafka: kafka::Args,
 
     #[command(flatten)]
-    store: clickhouse::Args,
+    clickhouse: clickhouse::Args,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -62,7 +63,7 @@ impl std::error::Error for Damage {}
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 struct Line {
     /// The topic, or the name under which it is stored since it was made anew.
-    log: String,
+    log: LogName,
     partition: i32,
     /// Kafka's log; nothing if Kafka has no such partition.
     kafka_first: Option<i64>,
@@ -96,9 +97,9 @@ struct Report {
 }
 
 impl Line {
-    fn of(log: &str, held: &Held) -> Line {
+    fn of(log: &LogName, held: &Held) -> Line {
         Line {
-            log: log.to_string(),
+            log: log.clone(),
             partition: held.partition,
             head: held.next,
             events: held.events,
@@ -131,9 +132,9 @@ impl Line {
 /// # Errors
 /// A server is away, the schema is not there, or [`Damage`].
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let broker = Broker::new(args.broker)?;
-    let shards = Shards::new(args.store)?;
-    let report = audit(&broker, &shards, &args.span).await?;
+    let kafka = Kafka::new(args.kafka)?;
+    let cluster = Cluster::new(args.clickhouse)?;
+    let report = audit(&kafka, &cluster, &args.span).await?;
     let page = match args.format {
         Format::Json => serde_json::to_string(&report)?,
         Format::Table => lines(&report),
@@ -145,24 +146,24 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
-async fn audit(broker: &Broker, shards: &Shards, span: &Span) -> anyhow::Result<Report> {
+async fn audit(kafka: &Kafka, cluster: &Cluster, span: &Span) -> anyhow::Result<Report> {
     let mut partitions = Vec::new();
-    for shard in shards.iter() {
-        partitions.extend(audit_shard(broker, shard, span).await?);
+    for shard in cluster.iter() {
+        partitions.extend(audit_shard(kafka, shard, span).await?);
     }
     Ok(Report {
         damage: partitions.iter().map(Line::damage).sum(),
-        topic: broker.topic().to_string(),
+        topic: kafka.topic().to_string(),
         partitions,
     })
 }
 
-async fn audit_shard(broker: &Broker, store: &Store, span: &Span) -> anyhow::Result<Vec<Line>> {
-    let topic = broker.topic().as_str();
-    let (connection, facts) = store.connect_for(topic).await?;
+async fn audit_shard(kafka: &Kafka, shard: &Shard, span: &Span) -> anyhow::Result<Vec<Line>> {
+    let topic = kafka.topic().as_str();
+    let (connection, facts) = shard.connect_for(topic).await?;
     progress("reading what ClickHouse stores ...");
     let held = connection.audit(&facts.log, facts.repeat_window_records, span).await?;
-    let count = broker.partitions().await?;
+    let count = kafka.partitions().await?;
     let stored = held.last().map_or(0, |last| last.partition + 1);
     let mut partitions = Vec::new();
     for number in 0..count.max(stored) {
@@ -172,7 +173,7 @@ async fn audit_shard(broker: &Broker, store: &Store, span: &Span) -> anyhow::Res
             ..Held::default()
         });
         let mut line = Line::of(&facts.log, &found);
-        if !store.shard().holds(number) {
+        if !shard.id().holds(number) {
             // What does not belong here stands in its own shard too.
             line.overlaps += line.events + line.repeats + line.dead_letters + line.gaps;
             partitions.extend((line.overlaps > 0).then_some(line));
@@ -180,7 +181,7 @@ async fn audit_shard(broker: &Broker, store: &Store, span: &Span) -> anyhow::Res
         }
         if number < count {
             progress(&format!("comparing partition {number} of {count} ..."));
-            compare(broker, &connection, &facts, &found, &mut line).await?;
+            compare(kafka, &connection, &facts, &found, &mut line).await?;
         } else {
             line.beyond_log = line.head.max(0) as u64;
         }
@@ -196,30 +197,30 @@ async fn audit_shard(broker: &Broker, store: &Store, span: &Span) -> anyhow::Res
 
 /// Compares each record that Kafka still holds with its row.
 async fn compare(
-    broker: &Broker,
+    kafka: &Kafka,
     connection: &Connection,
-    facts: &TopicFacts,
+    facts: &TopicRecord,
     held: &Held,
     line: &mut Line,
 ) -> anyhow::Result<()> {
-    let mut log = broker.log(held.partition, held.first).await?;
+    let mut log = kafka.log(held.partition, held.first).await?;
     anyhow::ensure!(
         facts.is_of(log.topic_id()),
         "topic {} was deleted and made again, so there is nothing to compare; see `captcha migrate --topic-made-anew`",
-        broker.topic()
+        kafka.topic()
     );
     let (first, next) = log.range().await?;
     line.set_log(first, next);
     log.skip_to(first);
-    let place = Place {
-        topic: facts.log.clone(),
+    let topic_partition = TopicPartition {
+        log: facts.log.clone(),
         partition: held.partition,
     };
     let end = held.next.min(next);
     while log.next() < end {
         let from = log.next();
         let records = fetch_some(&mut log, end).await?;
-        let rows = connection.stored_rows(&place, from, log.next()).await?;
+        let rows = connection.stored_rows(&topic_partition, from, log.next()).await?;
         for record in records.iter().filter(|record| record.offset < end) {
             // One without a row is a hole, which is counted already, or was dropped on purpose.
             if let Some(row) = rows.get(&record.offset) {
@@ -236,7 +237,7 @@ fn is_origin(record: &Record, row: &Row) -> bool {
 }
 
 /// Fetches until there is enough to be compared, or all.
-async fn fetch_some(log: &mut Log, end: i64) -> anyhow::Result<Vec<Record>> {
+async fn fetch_some(log: &mut PartitionConsumer, end: i64) -> anyhow::Result<Vec<Record>> {
     let mut records = Vec::new();
     let mut in_vain = 0;
     while log.next() < end && records.len() < COMPARED_AT_ONCE {
@@ -276,7 +277,7 @@ fn lines(report: &Report) -> String {
             Some((first, next)) => format!("{first}..{next}"),
             None => "none".to_string(),
         };
-        let mut cells = vec![line.log.clone(), line.partition.to_string(), kafka];
+        let mut cells = vec![line.log.to_string(), line.partition.to_string(), kafka];
         let counts = [
             line.events,
             line.repeats,
@@ -307,7 +308,7 @@ mod tests {
             next: 10,
             ..Held::default()
         };
-        let mut line = Line::of("t", &held);
+        let mut line = Line::of(&LogName::new("t"), &held);
         line.set_log(0, 15);
         assert_eq!((line.lag, line.damage()), (5, 0));
         line.set_log(12, 15);

@@ -5,7 +5,7 @@ use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 
 use super::table;
-use crate::clickhouse::{self, DeadLetter, Shards, Span};
+use crate::clickhouse::{self, Cluster, DeadLetter, Span};
 use crate::kafka::TopicArgs;
 use crate::terminal::print;
 
@@ -35,7 +35,7 @@ pub struct Args {
     topic: TopicArgs,
 
     #[command(flatten)]
-    store: clickhouse::Args,
+    clickhouse: clickhouse::Args,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -77,7 +77,7 @@ impl<'a> Line<'a> {
 /// # Errors
 /// ClickHouse is away, or the schema is not there.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let shards = Shards::new(args.store)?;
+    let cluster = Cluster::new(args.clickhouse)?;
     let limit = args.limit.unwrap_or(match args.format {
         Format::Table => TABLE_ROWS,
         Format::Ndjson => i64::MAX as u64,
@@ -100,7 +100,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         left > 0 && is_read
     };
     let topic = args.topic.name().as_str();
-    for shard in shards.iter() {
+    for shard in cluster.iter() {
         let connection = shard.connect_to_schema().await?;
         let more = connection.dead_letters(topic, &args.span, limit, &mut take);
         if !more.await? {

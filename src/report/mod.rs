@@ -11,7 +11,7 @@ use clap::error::ErrorKind;
 use comfy_table::{CellAlignment, Table, presets};
 use uuid::Uuid;
 
-use crate::clickhouse::{self, Counters, Filter, Freshness, Shards};
+use crate::clickhouse::{self, Cluster, Filter, Freshness, Report};
 use crate::terminal;
 use crate::terminal::escape;
 
@@ -40,7 +40,7 @@ pub struct Args {
     format: Format,
 
     #[command(flatten)]
-    store: clickhouse::Args,
+    clickhouse: clickhouse::Args,
 }
 
 /// Other things that can be reported.
@@ -75,7 +75,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn run_counters(args: Args) -> anyhow::Result<()> {
-    let shards = Shards::new(args.store)?;
+    let cluster = Cluster::new(args.clickhouse)?;
     let filter = Filter {
         site_ids: args.site_id,
         from: args.from,
@@ -85,7 +85,7 @@ async fn run_counters(args: Args) -> anyhow::Result<()> {
         let reason = format!("--from and --to: {}\n", Filter::OUT_OF_ORDER);
         terminal::exit_with(&clap::Error::raw(ErrorKind::ValueValidation, reason));
     }
-    let counters = shards.counters(&filter, &|_| true).await?;
+    let counters = cluster.counters(&filter, &|_| true).await?;
     let page = page(&counters, args.format).context("cannot write the report")?;
     terminal::print(&page);
     if counters.counters.is_empty() && args.format == Format::Table {
@@ -94,7 +94,7 @@ async fn run_counters(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn page(counters: &Counters, format: Format) -> anyhow::Result<String> {
+fn page(counters: &Report, format: Format) -> anyhow::Result<String> {
     Ok(match format {
         Format::Json => serde_json::to_string(counters)? + "\n",
         Format::Csv => {
@@ -156,10 +156,10 @@ fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>, numbers: Rang
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clickhouse::Counter;
+    use crate::clickhouse::ReportRow;
 
-    fn page(counters: Vec<Counter>, format: Format) -> String {
-        let counters = Counters {
+    fn page(counters: Vec<ReportRow>, format: Format) -> String {
+        let counters = Report {
             counters,
             freshness: Freshness {
                 complete_through: chrono::DateTime::from_timestamp_millis(978_307_200_000),
@@ -168,8 +168,8 @@ mod tests {
         super::page(&counters, format).unwrap()
     }
 
-    fn two() -> Vec<Counter> {
-        let counter = |date: &str, site_id, served, solved| Counter {
+    fn two() -> Vec<ReportRow> {
+        let counter = |date: &str, site_id, served, solved| ReportRow {
             date: date.parse().unwrap(),
             site_id,
             served,

@@ -13,7 +13,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::clickhouse::Shards;
+use crate::clickhouse::Cluster;
 use crate::http::admin_port::Health;
 use crate::kafka::{Requested, TimestampType};
 
@@ -103,10 +103,10 @@ impl Clock {
 
     /// Compares it and sets its check until the process is to stop. While ClickHouse is away nothing is compared, which
     /// changes nothing else.
-    pub async fn watch(self, store: Shards, health: Health, stop: CancellationToken) {
+    pub async fn watch(self, cluster: Cluster, health: Health, stop: CancellationToken) {
         let compare = async {
             loop {
-                if let Ok(ahead_millis) = store.clock_ahead_millis().await {
+                if let Ok(ahead_millis) = cluster.clock_ahead_millis().await {
                     self.ahead.set(ahead_millis as f64 / 1e3);
                     self.known().ahead_millis = Some(ahead_millis);
                 }

@@ -12,7 +12,7 @@ use super::request::body::{Bodies, Body};
 use super::request::content_type::Form;
 use super::retry_after::Outage;
 use crate::event::Event;
-use crate::kafka::{Outgoing, Producer, Receipt, SendError, TopicName};
+use crate::kafka::{Producer, ProducerRecord, Receipt, SendError, TopicName};
 use crate::resource_pool::Share;
 
 /// Takes events.
@@ -131,8 +131,8 @@ impl Acceptor {
 }
 
 /// What Kafka gets of events.
-fn records(events: &[Event]) -> Vec<Outgoing> {
-    let outgoing = |event: &Event| Outgoing {
+fn records(events: &[Event]) -> Vec<ProducerRecord> {
+    let outgoing = |event: &Event| ProducerRecord {
         key: event.key(),
         value: event.to_json(),
     };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use crate::http::{self, Patience};
+use crate::http::{self, Timeouts};
 
 /// What requests and connections may take.
 #[derive(Debug, Clone, clap::Args)]
@@ -82,7 +82,7 @@ impl Limits {
             connections_max: http::connections_within_limit(self.connections_max),
             address_connections_max: self.address_connections_max,
             head_bytes_max: self.head_bytes_max as usize,
-            patience: Patience {
+            patience: Timeouts {
                 head: seconds(self.head_seconds),
                 idle: seconds(self.idle_seconds),
             },

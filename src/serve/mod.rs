@@ -38,10 +38,10 @@ use self::report::Reports;
 use self::request::body::Bodies;
 use self::router::{Api, Pools};
 use self::websocket::session::Terms;
-use crate::clickhouse::{self, Shards};
+use crate::clickhouse::{self, Cluster};
 use crate::http::admin_port;
 use crate::http::trusted_proxies::{self, Proxies};
-use crate::kafka::{self, Broker, Producer, Status};
+use crate::kafka::{self, Kafka, Producer, Status};
 use crate::resource_pool::Pool;
 use crate::tls::file_watch::{Sightings, Watched};
 use crate::tls::server;
@@ -139,10 +139,10 @@ pub struct Args {
     limits: Limits,
 
     #[command(flatten)]
-    broker: kafka::Args,
+    kafka: kafka::Args,
 
     #[command(flatten)]
-    store: clickhouse::Args,
+    clickhouse: clickhouse::Args,
 }
 
 /// What is done about serving without serving.
@@ -181,16 +181,16 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         start_keys(file, args.rate_share, client_certificates, sightings, &stop)
     });
     let keys = keys.transpose()?;
-    let store = Shards::new(args.store)?;
-    let broker = Broker::new(args.broker)?;
+    let cluster = Cluster::new(args.clickhouse)?;
+    let kafka = Kafka::new(args.kafka)?;
     let listener = http::bind(args.listen, "--listen").await?;
     let admin_listener = http::bind(args.admin_listen, "--admin-listen").await?;
     let address = listener.local_addr().context("cannot tell the address of the API")?;
     let admin_address = admin_listener
         .local_addr()
         .context("cannot tell the address of the admin port")?;
-    tracing::info!(%address, %admin_address, kafka = broker.addresses(), topic = %broker.topic(),
-        clickhouse = store.addresses(), tls = tls.is_some(), client_certificates, keys = keys.is_some(), "serving");
+    tracing::info!(%address, %admin_address, kafka = kafka.addresses(), topic = %kafka.topic(),
+        clickhouse = cluster.addresses(), tls = tls.is_some(), client_certificates, keys = keys.is_some(), "serving");
     runtime::warn_of_root();
     if keys.is_none() && !client_certificates && !address.ip().is_loopback() {
         tracing::warn!(%address, "no --keys-file: whoever reaches this address may send events and read reports");
@@ -206,13 +206,13 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let counts = http::Counts::register(&mut registry);
     tokio::spawn(counts.clone().log_each_minute());
     let (keys_in_force, refusals) = (keys.clone(), KeyRefusals::register(&mut registry));
-    let topic = broker.topic().clone();
-    registry.register_collector(Box::new(broker.leaders().clone()));
+    let topic = kafka.topic().clone();
+    registry.register_collector(Box::new(kafka.leaders().clone()));
     let report = health.clone();
     let clock = Clock::register(&mut registry);
     let (observe, dated) = (metrics.of_produce(), clock.clone());
     let producer = Producer::start(
-        broker,
+        kafka,
         limits.waiting_bytes_max,
         move |status| match status {
             Status::Reached => report.set("kafka", Ok(())),
@@ -229,7 +229,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
             dated.requested(requested);
         },
     );
-    tokio::spawn(clock.watch(store.clone(), health.clone(), stop.clone()));
+    tokio::spawn(clock.watch(cluster.clone(), health.clone(), stop.clone()));
     let shared = http::Shared {
         memory: Pool::new(limits.memory_bytes_max as usize),
         proxies: Arc::new(Proxies::new(args.trusted_proxies, args.client_address_from)),
@@ -238,7 +238,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let bodies = Bodies::new(&limits, Arc::clone(&shared.memory), stop.clone());
     let api = Arc::new(Api::new(
         Acceptor::new(topic, producer, bodies, metrics.events_accepted.clone()),
-        Reports::new(store, &limits),
+        Reports::new(cluster, &limits),
         metrics,
         Gate::new(keys, client_certificates, args.cors_origins, args.host, refusals),
         AccessLog::new(args.access_log_share),
@@ -255,21 +255,21 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     }
     registry.register_collector(Box::new(watched));
     let (memory, reports) = (Arc::clone(&shared.memory), Arc::clone(&api));
-    http::Level::register(
+    http::GaugeFn::register(
         &mut registry,
         "http_requests_in_progress",
         "Requests that came whole and are not answered yet.",
         None,
         move || requests.taken(),
     );
-    http::Level::register(
+    http::GaugeFn::register(
         &mut registry,
         "clients",
         "What clients make this process hold: connections, heads, bodies, answers and reports.",
         Some(Unit::Bytes),
         move || memory.taken(),
     );
-    http::Level::register(
+    http::GaugeFn::register(
         &mut registry,
         "reports_waiting",
         "Readers who wait for their turn to ask for a report.",
@@ -292,7 +292,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         draining.cancelled().await;
         health.set("serving", Err("stopping".to_string()));
     });
-    http::Door::new(limits.of_connections(), shared, tls, counts, move |request, peer| {
+    http::Server::new(limits.of_connections(), shared, tls, counts, move |request, peer| {
         Arc::clone(&api).handle(request, peer)
     })
     .serve(listener, stop, limits.grace())

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use super::auth::keys::{Denied, RateLimited};
 use super::report::queue::Refusal;
-use crate::clickhouse::{Class, CountersError};
+use crate::clickhouse::{Action, ReportError};
 use crate::event::{FieldError, Rejection};
-use crate::http::{self, Answer};
+use crate::http::{self, Response};
 
 /// What there is, as a path that there is not is told.
 pub const PATHS: [&str; 8] = [
@@ -95,7 +95,7 @@ pub enum Problem {
     /// 503: Kafka did not confirm, but may do so; come back after so many seconds.
     Unconfirmed(u64),
     /// 503 or 422: no report; come back after so many seconds if it is ClickHouse's fault.
-    Report(CountersError, u64),
+    Report(ReportError, u64),
 }
 
 /// What is wrong with one parameter of a query.
@@ -130,7 +130,7 @@ enum Errors {
 
 impl Problem {
     /// The answer, without what a driver said. `pace` knows when what is in progress will be done, in seconds.
-    pub fn into_answer(self, pace: impl FnOnce() -> u64) -> Answer {
+    pub fn into_answer(self, pace: impl FnOnce() -> u64) -> Response {
         let mut headers = HeaderMap::new();
         if let Some(seconds) = self.retry_after(pace) {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -177,7 +177,7 @@ impl Problem {
             Problem::RequestsFull | Problem::MemoryFull | Problem::KafkaFull => Some(pace()),
             Problem::ReportRefused(_, seconds)
             | Problem::Unconfirmed(seconds)
-            | Problem::Report(CountersError::Store(_), seconds) => Some(*seconds),
+            | Problem::Report(ReportError::Shard(_), seconds) => Some(*seconds),
             Problem::RateLimited(RateLimited::Wait { seconds, .. }) => Some(u64::from(*seconds)),
             _ => None,
         }
@@ -326,16 +326,16 @@ impl Problem {
                     .to_string(),
             ),
             Problem::Report(
-                err @ (CountersError::TooManyRows | CountersError::TooManySites(_)),
+                err @ (ReportError::TooManyRows | ReportError::TooManySites(_)),
                 _,
             ) => (422, "report too large", err.to_string()),
-            Problem::Report(CountersError::Store(err), _) if err.class() == Class::SchemaMissing => (
+            Problem::Report(ReportError::Shard(err), _) if err.action() == Action::SchemaMissing => (
                 503,
                 "no report",
                 "the tables are not what this captcha needs; `captcha migrate` makes them, the log says what is lacking"
                     .to_string(),
             ),
-            Problem::Report(CountersError::Store(_) | CountersError::NoRoom, _) => (
+            Problem::Report(ReportError::Shard(_) | ReportError::NoRoom, _) => (
                 503,
                 "no report",
                 "the report cannot be read at the moment; try again".to_string(),
@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(answer.headers()[CONTENT_TYPE], "application/problem+json");
         assert_eq!(Problem::KafkaFull.into_answer(|| 9).headers()[RETRY_AFTER], "9");
 
-        let failed = || CountersError::from(clickhouse::Error::Connection("driver words".to_string()));
+        let failed = || ReportError::from(clickhouse::Error::Connection("driver words".to_string()));
         let document = Problem::Report(failed(), 1).document();
         assert!(!serde_json::to_string(&document).unwrap().contains("driver"));
 

@@ -28,7 +28,7 @@ use super::retry_after::Pace;
 use super::websocket::session::{Reply, Terms};
 use super::websocket::{self, Handshake};
 use crate::http::trusted_proxies::Proxies;
-use crate::http::{self, Answer, Peer};
+use crate::http::{self, Peer, Response};
 use crate::resource_pool::{Holder, Pool, Share};
 
 /// An answer that is a part of what each connection or stream takes. A longer one is counted for itself.
@@ -122,7 +122,7 @@ impl Api {
     }
 
     /// Answers one request.
-    pub async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: Arc<Peer>) -> Answer {
+    pub async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: Arc<Peer>) -> Response {
         let began = Instant::now();
         let (head, body) = request.into_parts();
         let mut unread = Unread::new(body, head.headers.contains_key(EXPECT));
@@ -182,7 +182,7 @@ impl Api {
     }
 
     /// Takes memory for an answer that does not hold what it needs.
-    fn charge(&self, route: Route, sender: &Sender, answer: &mut Answer) -> Result<(), Problem> {
+    fn charge(&self, route: Route, sender: &Sender, answer: &mut Response) -> Result<(), Problem> {
         let bytes = answer.body().bytes();
         if !sender.peer.may_be_sent(bytes, sender.holder) {
             return Err(Problem::MemoryFull);
@@ -198,7 +198,7 @@ impl Api {
     }
 
     /// The answer to a request that is refused; without the list of what is wrong where there is no memory for it.
-    fn refuse(&self, refused: Refused, sender: &Sender) -> Answer {
+    fn refuse(&self, refused: Refused, sender: &Sender) -> Response {
         let mut answer = refused.problem.into_answer(|| self.retry_after());
         match self.charge(Route::Unknown, sender, &mut answer) {
             Ok(()) => answer,
@@ -227,7 +227,7 @@ impl Api {
         body: (&mut Unread, &Deadline),
         sender: &Sender,
         id: &HeaderValue,
-    ) -> Result<Answer, Refused> {
+    ) -> Result<Response, Refused> {
         framing::check(request)?;
         self.gate.admit_host(request)?;
         match (route, request.method()) {
@@ -259,7 +259,7 @@ impl Api {
         }
     }
 
-    async fn report(&self, request: &Request<()>, sender: &Sender) -> Result<Answer, Problem> {
+    async fn report(&self, request: &Request<()>, sender: &Sender) -> Result<Response, Problem> {
         let caller = self.gate.caller(Role::Read, request.headers(), &sender.peer)?;
         let filter = parse_filter(query(request)).map_err(Problem::Query)?;
         let filter = caller.narrow(filter)?;
@@ -277,7 +277,7 @@ impl Api {
         request: &Request<()>,
         (unread, deadline): (&mut Unread, &Deadline),
         sender: &Sender,
-    ) -> Result<Answer, Refused> {
+    ) -> Result<Response, Refused> {
         let caller = self.gate.caller(Role::Write, request.headers(), &sender.peer)?;
         let dry_run = parse_dry_run(query(request))?;
         let form = Form::of(request.headers())?;
@@ -301,7 +301,7 @@ impl Api {
         request: &mut Request<()>,
         sender: &Sender,
         id: &HeaderValue,
-    ) -> Result<Answer, Problem> {
+    ) -> Result<Response, Problem> {
         let handshake = Handshake::of(request.version(), request.headers())?;
         self.gate.admit_page(request.headers())?;
         let terms = MessageTerms {
@@ -421,21 +421,21 @@ fn about() -> About {
     }
 }
 
-fn options(methods: &'static str) -> Answer {
-    let mut answer = Answer::default();
+fn options(methods: &'static str) -> Response {
+    let mut answer = Response::default();
     *answer.status_mut() = StatusCode::NO_CONTENT;
     let methods = HeaderValue::from_static(methods);
     answer.headers_mut().insert(ALLOW, methods);
     answer
 }
 
-fn with_rate(mut answer: Answer, rate: Option<RateState>) -> Answer {
+fn with_rate(mut answer: Response, rate: Option<RateState>) -> Response {
     if let Some(rate) = rate {
         rate.write_to(answer.headers_mut());
     }
     answer
 }
 
-fn json(value: &impl Serialize) -> Answer {
+fn json(value: &impl Serialize) -> Response {
     http::answer(StatusCode::OK, "application/json", http::json_line(value))
 }

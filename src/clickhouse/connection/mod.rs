@@ -21,7 +21,7 @@ use self::exception::Missing;
 use self::packets::Refusal;
 use self::server_version::Version;
 use super::Identifier;
-use super::error_codes::{self, Class, READONLY, SETTING_CONSTRAINT_VIOLATION};
+use super::error_codes::{self, Action, READONLY, SETTING_CONSTRAINT_VIOLATION};
 use super::replication::Turn;
 use crate::tls::{Mismatch, Tls, Wire};
 use crate::{address, tested_versions};
@@ -44,7 +44,7 @@ pub enum Error {
         /// ClickHouse's number for the error.
         code: i32,
         /// What captcha does about it.
-        class: Class,
+        action: Action,
         /// Who answered, the code, the first line of the server's message, and what to do.
         message: String,
     },
@@ -60,11 +60,11 @@ pub enum Error {
 
 impl Error {
     /// What captcha does about it.
-    pub fn class(&self) -> Class {
+    pub fn action(&self) -> Action {
         match self {
-            Error::Server { class, .. } => *class,
-            Error::Connection(_) | Error::Configuration(_) | Error::Hidden(_) => Class::Hold,
-            Error::Schema(_) => Class::SchemaMissing,
+            Error::Server { action, .. } => *action,
+            Error::Connection(_) | Error::Configuration(_) | Error::Hidden(_) => Action::Hold,
+            Error::Schema(_) => Action::SchemaMissing,
         }
     }
 }
@@ -257,25 +257,25 @@ impl Connection {
             format!("clickhouse at {address} {what} {title}: {words}; {advice}")
         };
         // A failure inside a view that others made is neither a head that moved nor a table that captcha lost.
-        let (class, message) = match (exception::view(message), exception::missing(code, message, database)) {
+        let (action, message) = match (exception::view(message), exception::missing(code, message, database)) {
             (Some(view), _) => {
                 let advice = format!("correct the view {view}, which is not captcha's, or drop it");
-                (Class::Hold, said(&advice))
+                (Action::Hold, said(&advice))
             }
-            (None, Some(Missing::Theirs)) => (Class::Hold, said(NOT_OURS)),
+            (None, Some(Missing::Theirs)) => (Action::Hold, said(NOT_OURS)),
             (None, Some(Missing::Table(table))) => (
-                meaning.class,
+                meaning.action,
                 format!(
                     "clickhouse at {address} has not all tables in database {database}: {table} is missing; {advice}"
                 ),
             ),
             (None, Some(Missing::Database)) => (
-                meaning.class,
+                meaning.action,
                 format!("clickhouse at {address} has no tables in database {database}; {advice}"),
             ),
-            (None, None) => (meaning.class, said(advice)),
+            (None, None) => (meaning.action, said(advice)),
         };
-        Error::Server { code, class, message }
+        Error::Server { code, action, message }
     }
 
     /// An answer that did not come, or not to its end.
@@ -376,7 +376,7 @@ fn refused(address: &str, user: &str, code: i32, message: &str) -> Error {
     );
     Error::Server {
         code,
-        class: meaning.class,
+        action: meaning.action,
         message,
     }
 }

@@ -9,7 +9,8 @@ use klickhouse::Value;
 use super::read::at;
 use super::retention::MARK_ARRIVAL;
 use crate::clickhouse::connection::{rows_of, unexpected};
-use crate::clickhouse::{Connection, Error, Filter, Place, Row, quote};
+use crate::clickhouse::{Connection, Error, Filter, Row, quote};
+use crate::topic_partition::{LogName, TopicPartition};
 
 /// For one question of an audit, which reads and sorts the whole table: 100 million rows take minutes.
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(1_800);
@@ -66,8 +67,8 @@ impl Span {
 
     /// The rows of a topic that are looked at. Arrivals are not in the order of offsets, so the days are made
     /// into offsets first: whatever lies between the first and the last of them must be whole.
-    fn rows(&self, topic: &str) -> String {
-        let topic = quote(topic);
+    fn rows(&self, log: &LogName) -> String {
+        let topic = quote(log.as_str());
         let condition = self.condition();
         format!(
             "(SELECT e.* FROM events AS e INNER JOIN (SELECT partition, min(offset - span + 1) AS low, \
@@ -83,15 +84,15 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, the tables are not there, or rows are hidden.
-    pub async fn audit(&self, topic: &str, repeat_window_records: i64, span: &Span) -> Result<Vec<Held>, Error> {
+    pub async fn audit(&self, log: &LogName, repeat_window_records: i64, span: &Span) -> Result<Vec<Held>, Error> {
         self.verify_visibility().await?;
-        let mut marks = self.marks(topic).await?;
+        let mut marks = self.marks(log).await?;
         let (mut all, repeats) = loop {
-            let held = self.audit_offsets(topic, &marks, span).await?;
-            let repeats = self.audit_repeats(topic, repeat_window_records, &marks, span);
+            let held = self.audit_offsets(log, &marks, span).await?;
+            let repeats = self.audit_repeats(log, repeat_window_records, &marks, span);
             let repeats = repeats.await?;
             // Months that are dropped meanwhile would look like holes.
-            let before = std::mem::replace(&mut marks, self.marks(topic).await?);
+            let before = std::mem::replace(&mut marks, self.marks(log).await?);
             if marks == before {
                 break (held, repeats);
             }
@@ -118,7 +119,7 @@ impl Connection {
         Ok(all)
     }
 
-    async fn audit_offsets(&self, topic: &str, marks: &Marks, span: &Span) -> Result<Vec<Held>, Error> {
+    async fn audit_offsets(&self, log: &LogName, marks: &Marks, span: &Span) -> Result<Vec<Held>, Error> {
         let expected = format!("greatest(reached, {})", marked_next(marks));
         // From a day on, nobody knows which offset is to be the first.
         let is_known = match span.from {
@@ -135,7 +136,7 @@ impl Connection {
              row_number() OVER log = 1 AS is_first, lagInFrame(offset + 1) OVER log AS reached \
              FROM {} WINDOW log AS (PARTITION BY partition ORDER BY offset \
              ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)) GROUP BY partition ORDER BY partition",
-            span.rows(topic)
+            span.rows(log)
         );
         let mut all = Vec::new();
         self.each_block(&sql, AUDIT_TIMEOUT, |block| {
@@ -152,7 +153,7 @@ impl Connection {
     /// latter only where the whole window before them is looked at.
     async fn audit_repeats(
         &self,
-        topic: &str,
+        log: &LogName,
         window: i64,
         marks: &Marks,
         span: &Span,
@@ -167,7 +168,7 @@ impl Connection {
              WINDOW same AS (PARTITION BY partition, site_id, type, correlation_id, time ORDER BY offset \
              ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)) GROUP BY partition",
             marked_next(marks),
-            span.rows(topic)
+            span.rows(log)
         );
         let mut all = HashMap::new();
         self.each_block(&sql, AUDIT_TIMEOUT, |block| {
@@ -183,11 +184,11 @@ impl Connection {
         Ok(all)
     }
 
-    async fn marks(&self, topic: &str) -> Result<Marks, Error> {
+    async fn marks(&self, log: &LogName) -> Result<Marks, Error> {
         let sql = format!(
             "SELECT partition, max(offset) + 1 FROM events \
              WHERE topic = {} AND arrival = {MARK_ARRIVAL} AND kind = 'mark' GROUP BY partition",
-            quote(topic)
+            quote(log.as_str())
         );
         let mark = |row: &Vec<Value>| match row[..] {
             [Value::Int32(partition), Value::Int64(next)] => Ok((partition, next)),
@@ -201,8 +202,13 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, or the tables are not there.
-    pub async fn stored_rows(&self, place: &Place, from: i64, to: i64) -> Result<HashMap<i64, Row>, Error> {
-        let condition = format!("{} AND offset >= {from} AND offset < {to}", at(place));
+    pub async fn stored_rows(
+        &self,
+        topic_partition: &TopicPartition,
+        from: i64,
+        to: i64,
+    ) -> Result<HashMap<i64, Row>, Error> {
+        let condition = format!("{} AND offset >= {from} AND offset < {to}", at(topic_partition));
         let mut rows = HashMap::new();
         self.each_stored(&condition, AUDIT_TIMEOUT, |row| {
             rows.insert(row.offset, row);

@@ -6,9 +6,10 @@ use klickhouse::block::{Block, BlockInfo};
 use klickhouse::{IndexMap, Type, Value};
 use uuid::Uuid;
 
-use super::insert::{Content, Row};
-use crate::clickhouse::{Place, quote};
-use crate::event::Kind;
+use super::insert::{Row, RowKind};
+use crate::clickhouse::quote;
+use crate::event::EventType;
+use crate::topic_partition::TopicPartition;
 
 /// Columns whose values have one size, and the types as which the server is to read them. Servers before 25.8
 /// cannot `reinterpret` a string as an array. The words of `type` and `kind` travel as their numbers here.
@@ -41,7 +42,7 @@ pub(crate) struct Packed {
 
 impl Packed {
     pub(crate) fn new(rows: Vec<Row>) -> Packed {
-        let is_event = |row: &Row| matches!(row.content, Content::Event { .. });
+        let is_event = |row: &Row| matches!(row.kind, RowKind::Event { .. });
         let mut packed = Packed {
             columns: Default::default(),
             texts: Default::default(),
@@ -57,23 +58,23 @@ impl Packed {
         let (mut repeat, mut span, mut texts) = (0, 1, [Vec::new(), Vec::new()]);
         let (mut site_id, mut correlation_id) = (Uuid::nil(), Uuid::nil());
         let (mut event_type, mut time) = (0, 0);
-        let kind = match row.content {
-            Content::Event { event, repeat: again } => {
+        let kind = match row.kind {
+            RowKind::Event { event, repeat: again } => {
                 repeat = u8::from(again);
                 site_id = event.site_id;
-                event_type = match event.kind {
-                    Kind::Serve => 1,
-                    Kind::Solve => 2,
+                event_type = match event.event_type {
+                    EventType::Serve => 1,
+                    EventType::Solve => 2,
                 };
                 correlation_id = event.correlation_id;
                 time = event.time.micros();
                 0
             }
-            Content::Bad { reason, raw } => {
+            RowKind::Bad { reason, raw } => {
                 texts = [reason.into_bytes(), raw];
                 1
             }
-            Content::Gap { span: missing } => {
+            RowKind::Gap { span: missing } => {
                 span = missing;
                 2
             }
@@ -107,9 +108,12 @@ impl Packed {
     }
 
     /// The columns of `events` that the insert names, and the query that makes their values of what travels.
-    pub(crate) fn sql(&self, place: &Place) -> (String, String) {
+    pub(crate) fn sql(&self, topic_partition: &TopicPartition) -> (String, String) {
         let mut names = vec!["topic", "partition"];
-        let mut values = vec![quote(&place.topic), place.partition.to_string()];
+        let mut values = vec![
+            quote(topic_partition.log.as_str()),
+            topic_partition.partition.to_string(),
+        ];
         let (mut structure, mut arrays) = (Vec::new(), Vec::new());
         for (name, value) in SAME_FOR_EVENTS.iter().filter(|_| self.only_events) {
             names.push(name);
@@ -178,23 +182,24 @@ fn uuid_bytes(uuid: Uuid) -> impl Iterator<Item = u8> {
 mod tests {
     use super::*;
     use crate::event::numbered;
+    use crate::topic_partition::LogName;
 
-    fn row(offset: i64, content: Content) -> Row {
+    fn row(offset: i64, kind: RowKind) -> Row {
         Row {
             offset,
             arrival_millis: 7,
-            content,
+            kind,
         }
     }
 
     fn event(offset: i64) -> Row {
         let event = numbered(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
-        row(offset, Content::Event { event, repeat: true })
+        row(offset, RowKind::Event { event, repeat: true })
     }
 
-    fn place() -> Place {
-        Place {
-            topic: "it's".to_string(),
+    fn topic_partition() -> TopicPartition {
+        TopicPartition {
+            log: LogName::new("it's"),
             partition: 3,
         }
     }
@@ -206,7 +211,7 @@ mod tests {
     #[test]
     fn events_alone_send_what_varies() {
         let packed = Packed::new(vec![event(5), event(6)]);
-        let (columns, query) = packed.sql(&place());
+        let (columns, query) = packed.sql(&topic_partition());
         assert_eq!(
             columns,
             "topic, partition, span, kind, reason, raw, offset, arrival, repeat, site_id, type, correlation_id, time"
@@ -245,14 +250,14 @@ mod tests {
     fn one_other_row_makes_a_batch_send_all_columns() {
         let bad = row(
             6,
-            Content::Bad {
+            RowKind::Bad {
                 reason: "no".to_string(),
                 raw: b"x".to_vec(),
             },
         );
-        let gap = row(9, Content::Gap { span: 3 });
+        let gap = row(9, RowKind::Gap { span: 3 });
         let packed = Packed::new(vec![event(5), bad, gap]);
-        let (columns, query) = packed.sql(&place());
+        let (columns, query) = packed.sql(&topic_partition());
         assert_eq!(columns.split(", ").count(), 13);
         assert!(query.starts_with(r"SELECT 'it\'s', 3, offset,"), "{query}");
         let block = packed.into_block();

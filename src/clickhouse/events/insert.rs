@@ -12,8 +12,9 @@ use super::read::at;
 use crate::clickhouse::connection::server_version::Version;
 use crate::clickhouse::connection::settings;
 use crate::clickhouse::replication::Turn;
-use crate::clickhouse::{Connection, Error, Place, quote};
+use crate::clickhouse::{Connection, Error, quote};
 use crate::event::{Event, parse_record};
+use crate::topic_partition::TopicPartition;
 
 /// For one insert. A slow disk may need seconds; after half a minute it is better to look at the head.
 const INSERT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -45,12 +46,12 @@ pub struct Row {
     /// The record's own timestamp, in milliseconds since 1970, within the years 1970 to 2200.
     pub arrival_millis: i64,
     /// What stood at the offset.
-    pub content: Content,
+    pub kind: RowKind,
 }
 
 /// What stood at an offset.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
+pub enum RowKind {
     /// A good record; `repeat` if the same event stands in the window before it.
     Event {
         /// The event.
@@ -76,13 +77,13 @@ impl Row {
     /// Whether this is what becomes of a record at its offset, which arrived at one of these times.
     pub fn is_made_of(&self, times_millis: [i64; 2], value: Option<&[u8]>) -> bool {
         let value = value.unwrap_or_default();
-        let same = match &self.content {
-            Content::Event { event, .. } => parse_record(value).as_ref() == Ok(event),
-            Content::Bad { raw, .. } => {
+        let same = match &self.kind {
+            RowKind::Event { event, .. } => parse_record(value).as_ref() == Ok(event),
+            RowKind::Bad { raw, .. } => {
                 let is_shortened = raw.len() == RAW_BYTES_LEAST && value.starts_with(raw);
                 raw == kept_raw(value) || is_shortened
             }
-            Content::Gap { .. } => false,
+            RowKind::Gap { .. } => false,
         };
         same && times_millis.map(arrival_millis).contains(&self.arrival_millis)
     }
@@ -92,7 +93,7 @@ impl Row {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Insert {
     /// Where the rows belong.
-    pub place: Place,
+    pub topic_partition: TopicPartition,
     /// The head that was read before; the server refuses the insert if it has moved.
     pub head: i64,
     /// 0, and one more for each token of this head that was burnt.
@@ -113,8 +114,7 @@ impl Insert {
     }
 
     fn first_token(&self) -> String {
-        let Place { topic, partition } = &self.place;
-        format!("{topic}:{partition}:{}", self.head)
+        format!("{}:{}", self.topic_partition, self.head)
     }
 
     /// The condition under which the server takes the rows: the head is where it was, and nobody is inserting at it
@@ -136,13 +136,13 @@ impl Insert {
         format!(
             "throwIf(if({others} > 0, -1, ifNull((SELECT max(offset) + 1 FROM events WHERE {} AND {others} = 0 \
              GROUP BY topic, partition), 0)) != {}, 'head moved') = 0",
-            at(&self.place),
+            at(&self.topic_partition),
             self.head,
         )
     }
 
     fn sql(&self, packed: &Packed, version: Version) -> String {
-        let (columns, query) = packed.sql(&self.place);
+        let (columns, query) = packed.sql(&self.topic_partition);
         format!(
             "INSERT INTO events ({columns}) {query} WHERE {} \
              SETTINGS {}, insert_deduplication_token = {} FORMAT Native",
@@ -158,7 +158,7 @@ impl Connection {
     /// read on this connection afterwards, says whether the rows are there.
     ///
     /// # Errors
-    /// The server refused, the head had moved ([`Class::HeadMoved`](crate::clickhouse::Class)), or no whole answer came.
+    /// The server refused, the head had moved ([`Action::HeadMoved`](crate::clickhouse::Class)), or no whole answer came.
     pub async fn insert(&self, mut insert: Insert) -> Result<(), Error> {
         let packed = Packed::new(std::mem::take(&mut insert.rows));
         let sql = insert.sql(&packed, self.version);
@@ -198,15 +198,16 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topic_partition::LogName;
 
     #[test]
     fn the_token_is_the_place_the_head_and_the_generation() {
-        let place = Place {
-            topic: "captcha".to_string(),
+        let topic_partition = TopicPartition {
+            log: LogName::new("captcha"),
             partition: 3,
         };
         let mut insert = Insert {
-            place,
+            topic_partition,
             head: 17,
             generation: 0,
             is_replicated: false,
@@ -221,12 +222,12 @@ mod tests {
     fn a_row_is_known_by_its_record() {
         let event = crate::event::numbered(1);
         let json = event.to_json();
-        let row = |content| Row {
+        let row = |kind| Row {
             offset: 5,
             arrival_millis: 1_000,
-            content,
+            kind,
         };
-        let good = row(Content::Event { event, repeat: false });
+        let good = row(RowKind::Event { event, repeat: false });
         for (times, is_made_of) in [([1_000; 2], true), ([9, 1_000], true), ([9, 1_001], false)] {
             assert_eq!(good.is_made_of(times, Some(json.as_bytes())), is_made_of);
         }
@@ -235,7 +236,7 @@ mod tests {
         assert!(!good.is_made_of([1_000; 2], None));
 
         let bad = |raw: &[u8]| {
-            row(Content::Bad {
+            row(RowKind::Bad {
                 reason: String::new(),
                 raw: raw.to_vec(),
             })
@@ -245,6 +246,6 @@ mod tests {
         assert!(bad(b"").is_made_of([1_000; 2], None));
         let huge = vec![b'x'; RAW_BYTES_MAX + 1];
         assert!(bad(&huge[1..]).is_made_of([1_000; 2], Some(&huge)));
-        assert!(!row(Content::Gap { span: 1 }).is_made_of([1_000; 2], Some(b"x")));
+        assert!(!row(RowKind::Gap { span: 1 }).is_made_of([1_000; 2], Some(b"x")));
     }
 }

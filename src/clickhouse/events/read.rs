@@ -6,8 +6,9 @@ use klickhouse::Value;
 
 use super::retention::MARK_ARRIVAL_MILLIS;
 use crate::clickhouse::connection::{rows_of, unexpected};
-use crate::clickhouse::{Connection, Content, Error, Row, quote};
-use crate::event::{Event, Kind, Timestamp};
+use crate::clickhouse::{Connection, Error, Row, RowKind, quote};
+use crate::event::{Event, EventType, Timestamp};
+use crate::topic_partition::TopicPartition;
 
 /// To read many rows: the identities of a repeat window take 1.3 s for 1 million on a small machine, to find
 /// one row among 10 million 0.04 s.
@@ -19,15 +20,6 @@ const STORED_BLOCK_ROWS: usize = 8_192;
 /// As many as servers send by themselves; a profile may want more than are taken of a block.
 const IDENTITIES_BLOCK_ROWS: usize = 65_409;
 
-/// A partition of a topic, as the columns `topic` and `partition` name it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
-    /// Kafka topic.
-    pub topic: String,
-    /// Kafka partition.
-    pub partition: i32,
-}
-
 /// How far the table has come in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
@@ -37,8 +29,12 @@ pub struct Head {
     pub arrival_millis: i64,
 }
 
-pub(crate) fn at(place: &Place) -> String {
-    format!("topic = {} AND partition = {}", quote(&place.topic), place.partition)
+pub(crate) fn at(topic_partition: &TopicPartition) -> String {
+    format!(
+        "topic = {} AND partition = {}",
+        quote(topic_partition.log.as_str()),
+        topic_partition.partition
+    )
 }
 
 impl Connection {
@@ -46,19 +42,19 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, or the tables are not there.
-    pub async fn head(&self, place: &Place) -> Result<Option<Head>, Error> {
+    pub async fn head(&self, topic_partition: &TopicPartition) -> Result<Option<Head>, Error> {
         // GROUP BY makes an empty table answer with no row; without it max() would answer 0.
         let sql = format!(
             "SELECT max(offset) + 1, argMax(toUnixTimestamp64Milli(arrival), offset) FROM events \
              WHERE {} GROUP BY topic, partition",
-            at(place)
+            at(topic_partition)
         );
         let rows = self.rows(&sql).await?;
         match rows.first().map(Vec::as_slice) {
             None => Ok(None),
             Some([Value::Int64(next), Value::Int64(MARK_ARRIVAL_MILLIS)]) => Ok(Some(Head {
                 next: *next,
-                arrival_millis: self.marked_arrival(place, next - 1).await?,
+                arrival_millis: self.marked_arrival(topic_partition, next - 1).await?,
             })),
             Some([Value::Int64(next), Value::Int64(arrival_millis)]) => Ok(Some(Head {
                 next: *next,
@@ -72,12 +68,12 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, or the tables are not there.
-    pub async fn last_row(&self, place: &Place, head: &Head) -> Result<Option<Row>, Error> {
+    pub async fn last_row(&self, topic_partition: &TopicPartition, head: &Head) -> Result<Option<Row>, Error> {
         let offset = head.next - 1;
         // The arrival prunes months and parts; within a part every row is looked at.
         let condition = format!(
             "{} AND offset = {offset} AND arrival = fromUnixTimestamp64Milli({})",
-            at(place),
+            at(topic_partition),
             head.arrival_millis
         );
         let mut last = None;
@@ -104,11 +100,11 @@ impl Connection {
                 let [Value::Int64(offset), Value::Int64(arrival_millis), rest @ ..] = &row[..] else {
                     return Err(unexpected("stored rows"));
                 };
-                if let Some(content) = stored_content(rest) {
+                if let Some(kind) = stored_kind(rest) {
                     take(Row {
                         offset: *offset,
                         arrival_millis: *arrival_millis,
-                        content,
+                        kind,
                     });
                 }
             }
@@ -139,7 +135,7 @@ impl Connection {
     /// No answer, or not all of it: then some events may have been handed over, each of them true.
     pub async fn identities(
         &self,
-        place: &Place,
+        topic_partition: &TopicPartition,
         from: i64,
         to: i64,
         mut take: impl FnMut(i64, Event),
@@ -147,7 +143,7 @@ impl Connection {
         let sql = format!(
             "SELECT offset, {EVENT_COLUMNS} FROM events WHERE {} AND kind = 'event' \
              AND offset >= {from} AND offset < {to} SETTINGS max_block_size = {IDENTITIES_BLOCK_ROWS}",
-            at(place)
+            at(topic_partition)
         );
         self.each_block(&sql, SCAN_TIMEOUT, |block| {
             for row in rows_of(block) {
@@ -167,7 +163,7 @@ impl Connection {
 const EVENT_COLUMNS: &str = "site_id, toString(type), correlation_id, toUnixTimestamp64Micro(time)";
 
 /// `None` for a kind that nothing makes of a record or of their lack.
-fn stored_content(row: &[Value]) -> Option<Content> {
+fn stored_kind(row: &[Value]) -> Option<RowKind> {
     let (event, rest) = row.split_at_checked(4)?;
     let [
         Value::String(kind),
@@ -179,15 +175,15 @@ fn stored_content(row: &[Value]) -> Option<Content> {
         return None;
     };
     match kind.as_slice() {
-        b"event" => Some(Content::Event {
+        b"event" => Some(RowKind::Event {
             event: stored_event(event)?,
             repeat: *repeat == 1,
         }),
-        b"bad" => Some(Content::Bad {
+        b"bad" => Some(RowKind::Bad {
             reason: String::new(),
             raw: raw.clone(),
         }),
-        b"gap" => Some(Content::Gap { span: *span }),
+        b"gap" => Some(RowKind::Gap { span: *span }),
         _ => None,
     }
 }
@@ -204,7 +200,7 @@ fn stored_event(row: &[Value]) -> Option<Event> {
     };
     Some(Event {
         site_id: *site_id,
-        kind: Kind::from_name(std::str::from_utf8(kind).ok()?)?,
+        event_type: EventType::from_name(std::str::from_utf8(kind).ok()?)?,
         correlation_id: *correlation_id,
         time: Timestamp::from_micros(*micros)?,
     })

@@ -15,7 +15,8 @@ use klickhouse::Value;
 use super::read::at;
 use crate::clickhouse::connection::{rows_of, text, unexpected};
 use crate::clickhouse::insert_if_absent::RowOnce;
-use crate::clickhouse::{Connection, Error, Place, quote};
+use crate::clickhouse::{Connection, Error, quote};
+use crate::topic_partition::{LogName, TopicPartition};
 
 /// For a question that looks at every row of a month.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(600);
@@ -89,9 +90,9 @@ pub struct StoredMonth {
 
 /// What would be missing of a partition without a month.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
+pub struct DroppedRange {
     /// Log and number.
-    pub place: Place,
+    pub topic_partition: TopicPartition,
     /// The largest offset that would go.
     pub last: i64,
     /// When its row arrived.
@@ -103,7 +104,7 @@ pub struct Missing {
     pub repeat_window_records: i64,
 }
 
-impl Missing {
+impl DroppedRange {
     /// The first offset of the repeat window, if something of it would go.
     pub fn window_begin(&self) -> Option<i64> {
         let begin = (self.next - self.repeat_window_records).max(0);
@@ -138,7 +139,7 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, or the tables are not there.
-    pub async fn missing_without(&self, month: Month) -> Result<Vec<Missing>, Error> {
+    pub async fn missing_without(&self, month: Month) -> Result<Vec<DroppedRange>, Error> {
         let sql = format!(
             "SELECT toString(topic), partition, toInt64(last), last_arrival, toInt64(next), toInt64(ifNull(records, 0)) FROM \
              (SELECT topic, partition, max(offset) AS last, argMax(toUnixTimestamp64Milli(arrival), offset) AS last_arrival \
@@ -165,36 +166,36 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, or no right to.
-    pub async fn mark(&self, missing: &Missing) -> Result<(), Error> {
-        let Missing {
-            place,
+    pub async fn mark(&self, missing: &DroppedRange) -> Result<(), Error> {
+        let DroppedRange {
+            topic_partition,
             last: offset,
             last_arrival_millis,
             ..
         } = missing;
-        let Place { topic, partition } = place;
+        let TopicPartition { log, partition } = topic_partition;
         self.insert_once(&RowOnce {
             table: "events (topic, partition, offset, arrival, kind, time)",
             values: format!(
                 "{}, {partition}, {offset}, {MARK_ARRIVAL}, 'mark', \
                  fromUnixTimestamp64Milli(toInt64({last_arrival_millis}), 'UTC')",
-                quote(topic)
+                quote(log.as_str())
             ),
             is_there: format!(
                 "FROM events WHERE {} AND arrival = {MARK_ARRIVAL} AND kind = 'mark' AND offset >= {offset}",
-                at(place)
+                at(topic_partition)
             ),
-            token: format!("mark:{topic}:{partition}:{offset}"),
+            token: format!("mark:{log}:{partition}:{offset}"),
         })
         .await
     }
 
     /// Arrival of the row before a head that arrived in 1970, or that a mark stands for.
-    pub(crate) async fn marked_arrival(&self, place: &Place, offset: i64) -> Result<i64, Error> {
+    pub(crate) async fn marked_arrival(&self, topic_partition: &TopicPartition, offset: i64) -> Result<i64, Error> {
         let sql = format!(
             "SELECT toUnixTimestamp64Milli(time) FROM events \
              WHERE {} AND arrival = {MARK_ARRIVAL} AND kind = 'mark' AND offset = {offset} LIMIT 1",
-            at(place)
+            at(topic_partition)
         );
         match self.rows(&sql).await?.first().map(Vec::as_slice) {
             None => Ok(MARK_ARRIVAL_MILLIS),
@@ -217,7 +218,7 @@ impl Connection {
     }
 }
 
-fn missing(row: &[Value]) -> Option<Missing> {
+fn missing(row: &[Value]) -> Option<DroppedRange> {
     let [
         topic,
         Value::Int32(partition),
@@ -229,9 +230,9 @@ fn missing(row: &[Value]) -> Option<Missing> {
     else {
         return None;
     };
-    Some(Missing {
-        place: Place {
-            topic: text(topic)?,
+    Some(DroppedRange {
+        topic_partition: TopicPartition {
+            log: LogName::new(&text(topic)?),
             partition: *partition,
         },
         last: *last,
@@ -270,9 +271,9 @@ mod tests {
 
     #[test]
     fn a_window_begins_so_many_records_before_the_head() {
-        let missing = |last, repeat_window_records| Missing {
-            place: Place {
-                topic: "t".to_string(),
+        let missing = |last, repeat_window_records| DroppedRange {
+            topic_partition: TopicPartition {
+                log: LogName::new("t"),
                 partition: 0,
             },
             last,

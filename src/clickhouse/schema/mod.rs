@@ -8,7 +8,7 @@ use klickhouse::Value;
 
 use super::connection::{text, unexpected};
 use super::insert_if_absent::RowOnce;
-use super::{Class, Connection, Error, quote};
+use super::{Action, Connection, Error, quote};
 
 /// A migration file that is built into the binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,7 +109,7 @@ impl Connection {
         let sql = "SELECT version, name, checksum, toString(applied_at), COLUMNS('^compatible_since$') \
              FROM migrations ORDER BY version";
         let rows = match self.rows(sql).await {
-            Err(err) if err.class() == Class::SchemaMissing => return Ok(Vec::new()),
+            Err(err) if err.action() == Action::SchemaMissing => return Ok(Vec::new()),
             other => other?,
         };
         rows.iter()

@@ -5,7 +5,7 @@ use klickhouse::Value;
 use super::declared::{Declared, DeclaredColumn, declared};
 use crate::clickhouse::connection::{text, unexpected};
 use crate::clickhouse::replication::remembered;
-use crate::clickhouse::{Connection, Error, Store, quote};
+use crate::clickhouse::{Connection, Error, Shard, quote};
 
 /// A table, a view, or anything else that has one of captcha's names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Tables {
     }
 }
 
-impl Store {
+impl Shard {
     /// What the server has, or each replica of a cluster that is named; those that are away are left out.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use std::ops::Range;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
 use super::index::Seen;
-use crate::event::{Event, Kind};
+use crate::event::{Event, EventType};
 
 /// 128 bits that stand for an event. Keyed anew in each process, so that nobody can choose two events
 /// with one fingerprint; by chance a pair among 10^12 events has one with a probability below 10^-14.
@@ -86,9 +86,9 @@ impl Repeats {
         bytes[..16].copy_from_slice(event.site_id.as_bytes());
         bytes[16..32].copy_from_slice(event.correlation_id.as_bytes());
         bytes[32..40].copy_from_slice(&event.time.micros().to_le_bytes());
-        bytes[40] = match event.kind {
-            Kind::Serve => 0,
-            Kind::Solve => 1,
+        bytes[40] = match event.event_type {
+            EventType::Serve => 0,
+            EventType::Solve => 1,
         };
         let mut hasher = self.hasher;
         hasher.write(&bytes);
@@ -102,15 +102,15 @@ impl Repeats {
 
     /// The last known offset of an event, of the last N.
     pub fn last(&self, fingerprint: Fingerprint) -> Option<i64> {
-        let place = self.seen.last(fingerprint)?;
-        Some(self.base + place as i64)
+        let topic_partition = self.seen.last(fingerprint)?;
+        Some(self.base + topic_partition as i64)
     }
 
     /// Notes that an event stands at an offset. What is noted is a fact of the log and never wrong.
     pub fn note(&mut self, fingerprint: Fingerprint, offset: i64) {
         self.reach(offset + 1);
-        if let Ok(place) = u64::try_from(offset - self.base) {
-            self.seen.set(place, fingerprint);
+        if let Ok(topic_partition) = u64::try_from(offset - self.base) {
+            self.seen.set(topic_partition, fingerprint);
         }
     }
 
@@ -157,7 +157,7 @@ impl Repeats {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Kind, Timestamp, numbered as event};
+    use crate::event::{EventType, Timestamp, numbered as event};
     use uuid::Uuid;
 
     #[test]
@@ -170,7 +170,7 @@ mod tests {
                 ..base.clone()
             },
             Event {
-                kind: Kind::Solve,
+                event_type: EventType::Solve,
                 ..base.clone()
             },
             event(2),

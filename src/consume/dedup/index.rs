@@ -61,32 +61,32 @@ impl Seen {
     }
 
     /// Sets the fingerprint of a place; one that is forgotten stays so.
-    pub fn set(&mut self, place: u64, fingerprint: Fingerprint) {
-        if self.end - place > self.window as u64 {
+    pub fn set(&mut self, topic_partition: u64, fingerprint: Fingerprint) {
+        if self.end - topic_partition > self.window as u64 {
             return;
         }
-        let slot = self.slot(place);
+        let slot = self.slot(topic_partition);
         self.ring[slot] = Some(fingerprint);
-        let is_before = self.turn(place) != self.turn(self.end - 1);
+        let is_before = self.turn(topic_partition) != self.turn(self.end - 1);
         self.tables[usize::from(is_before)].set(fingerprint, slot, &self.ring);
     }
 
     /// The last place of a fingerprint.
     pub fn last(&self, fingerprint: Fingerprint) -> Option<u64> {
         let slots = self.tables.iter().map(|table| table.get(fingerprint, &self.ring));
-        slots.flatten().map(|slot| self.place(slot)).max()
+        slots.flatten().map(|slot| self.topic_partition(slot)).max()
     }
 
-    fn slot(&self, place: u64) -> usize {
-        (place % self.window as u64) as usize
+    fn slot(&self, topic_partition: u64) -> usize {
+        (topic_partition % self.window as u64) as usize
     }
 
-    fn turn(&self, place: u64) -> u64 {
-        place / self.window as u64
+    fn turn(&self, topic_partition: u64) -> u64 {
+        topic_partition / self.window as u64
     }
 
     /// The last place that has this slot.
-    fn place(&self, slot: usize) -> u64 {
+    fn topic_partition(&self, slot: usize) -> u64 {
         let last = self.end - 1;
         let back = (self.slot(last) + self.window - slot) % self.window;
         last - back as u64
@@ -205,15 +205,15 @@ mod tests {
     fn what_a_place_takes_is_bounded() {
         let window = 100_000;
         let mut seen = Seen::new(window);
-        for place in 0..3 * window as u64 + 17 {
-            seen.extend(place + 1);
-            seen.set(place, fingerprint(place));
+        for topic_partition in 0..3 * window as u64 + 17 {
+            seen.extend(topic_partition + 1);
+            seen.set(topic_partition, fingerprint(topic_partition));
         }
         let cells = seen.tables.iter().map(|table| table.cells.capacity());
         let bytes = seen.ring.capacity() * 16 + cells.sum::<usize>() * 4;
         assert!(bytes <= 27 * window, "{bytes}");
-        for place in 2 * window as u64 + 17..3 * window as u64 + 17 {
-            assert_eq!(seen.last(fingerprint(place)), Some(place));
+        for topic_partition in 2 * window as u64 + 17..3 * window as u64 + 17 {
+            assert_eq!(seen.last(fingerprint(topic_partition)), Some(topic_partition));
         }
         assert_eq!(seen.last(fingerprint(2 * window as u64 + 16)), None);
     }
@@ -231,9 +231,9 @@ mod tests {
                 seen.extend(seen.end() + more);
                 places.resize(seen.end() as usize, None);
                 for (back, number) in sets {
-                    let Some(place) = seen.end().checked_sub(back + 1) else { continue };
-                    let number = *places[place as usize].get_or_insert(number);
-                    seen.set(place, fingerprint(number));
+                    let Some(topic_partition) = seen.end().checked_sub(back + 1) else { continue };
+                    let number = *places[topic_partition as usize].get_or_insert(number);
+                    seen.set(topic_partition, fingerprint(number));
                 }
                 let oldest = places.len().saturating_sub(window);
                 for number in 0..30 {

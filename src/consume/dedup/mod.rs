@@ -47,7 +47,10 @@ impl Memory {
             repeats.note(fingerprint, offset);
         };
         let (from, to) = (missing.start, missing.end);
-        session.store.identities(&session.place, from, to, note).await?;
+        session
+            .clickhouse
+            .identities(&session.topic_partition, from, to, note)
+            .await?;
         self.repeats.complete_to(session.head);
         Ok(())
     }

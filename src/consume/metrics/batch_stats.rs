@@ -1,6 +1,6 @@
 //! What is counted of the rows of an insert, taken before they leave for ClickHouse. Pure.
 
-use crate::clickhouse::{Content, Row};
+use crate::clickhouse::{Row, RowKind};
 
 /// What stands at an offset, as the label of a metric has it.
 pub const KINDS: [&str; 4] = ["event", "repeat", "bad", "gap"];
@@ -8,12 +8,12 @@ pub const KINDS: [&str; 4] = ["event", "repeat", "bad", "gap"];
 const BAD: usize = 2;
 const GAP: usize = 3;
 
-fn kind(content: &Content) -> usize {
-    match content {
-        Content::Event { repeat: false, .. } => 0,
-        Content::Event { repeat: true, .. } => 1,
-        Content::Bad { .. } => BAD,
-        Content::Gap { .. } => GAP,
+fn kind(row: &RowKind) -> usize {
+    match row {
+        RowKind::Event { repeat: false, .. } => 0,
+        RowKind::Event { repeat: true, .. } => 1,
+        RowKind::Bad { .. } => BAD,
+        RowKind::Gap { .. } => GAP,
     }
 }
 
@@ -31,7 +31,7 @@ impl Tally {
     pub fn of(rows: &[Row]) -> Tally {
         let mut tally = Tally::default();
         for row in rows {
-            let kind = kind(&row.content);
+            let kind = kind(&row.kind);
             tally.counts[kind] += 1;
             // A record without a timestamp did not wait since 1970.
             if kind == GAP || row.arrival_millis == 0 {
@@ -76,28 +76,28 @@ mod tests {
     use super::*;
     use crate::event::numbered as event;
 
-    fn row(arrival_millis: i64, content: Content) -> Row {
+    fn row(arrival_millis: i64, kind: RowKind) -> Row {
         Row {
             offset: 0,
             arrival_millis,
-            content,
+            kind,
         }
     }
 
     #[test]
     fn records_wait_from_their_arrival_and_gaps_do_not() {
-        let some = |repeat| Content::Event {
+        let some = |repeat| RowKind::Event {
             event: event(1),
             repeat,
         };
-        let bad = Content::Bad {
+        let bad = RowKind::Bad {
             reason: String::new(),
             raw: Vec::new(),
         };
         let rows = [
             row(10, some(false)),
             row(10, some(true)),
-            row(10, Content::Gap { span: 5 }),
+            row(10, RowKind::Gap { span: 5 }),
             row(10, bad),
             row(17, some(false)),
             row(10, some(false)),

@@ -12,7 +12,7 @@ use prometheus_client::registry::Unit;
 use super::{Metrics, Owned};
 use crate::clickhouse::arrival_millis;
 use crate::consume::session::Session;
-use crate::kafka::Broker;
+use crate::kafka::Kafka;
 
 /// Tells the lag of one partition.
 pub struct Lag {
@@ -43,11 +43,11 @@ impl Lag {
     ///
     /// # Errors
     /// Kafka is away, or its log is another one.
-    pub async fn look(&self, broker: &Broker, head: i64) -> anyhow::Result<()> {
+    pub async fn look(&self, kafka: &Kafka, head: i64) -> anyhow::Result<()> {
         if !self.metrics.lags.knows(self.partition) {
             return Ok(());
         }
-        let (first, end) = broker.first_record(self.partition as i32, head).await?;
+        let (first, end) = kafka.first_record(self.partition as i32, head).await?;
         self.records_are((end - head).max(0));
         if let Some(first) = first {
             self.first_is(Some(arrival_millis(first.timestamp_millis)));

@@ -25,10 +25,10 @@ use tokio::time::{Instant, sleep, timeout_at};
 use self::partitioner::partition_for;
 use self::routing::{Lanes, Requested, Switch};
 use self::sender::{BATCH_BYTES_MAX, Job, Lane};
-use super::Broker;
+use super::Kafka;
 use super::leaders::Reach;
 use super::protocol::metadata::Described;
-use super::protocol::produce::{Arrived, Outgoing};
+use super::protocol::produce::{Arrived, ProducerRecord};
 
 /// Until [`Producer::send`] says that Kafka did not confirm. The contract promises an answer within 5 s.
 const CONFIRM_TIMEOUT: Duration = Duration::from_millis(4_500);
@@ -89,7 +89,7 @@ pub struct Producer {
 struct Chunk {
     partition: i32,
     indexes: Vec<usize>,
-    records: Vec<Outgoing>,
+    records: Vec<ProducerRecord>,
     bytes: usize,
 }
 
@@ -125,7 +125,7 @@ impl Producer {
     /// wait for Kafka may together cost
     /// `waiting_bytes_max`; past it senders are told to come back later.
     pub fn start(
-        broker: Broker,
+        broker: Kafka,
         waiting_bytes_max: u32,
         report: impl Fn(Status) + Send + 'static,
         observe: impl Fn(&Requested) + Send + Sync + 'static,
@@ -143,7 +143,7 @@ impl Producer {
     ///
     /// # Errors
     /// [`SendError`], after 4.5 seconds at most.
-    pub async fn send(&self, records: Vec<Outgoing>, arrival: DateTime<Utc>) -> Result<Vec<Receipt>, SendError> {
+    pub async fn send(&self, records: Vec<ProducerRecord>, arrival: DateTime<Utc>) -> Result<Vec<Receipt>, SendError> {
         let deadline = Instant::now() + CONFIRM_TIMEOUT;
         // Before anything is waited for, so that what waits for Kafka itself is bounded too.
         let mut share = self.share(&records)?;
@@ -168,7 +168,7 @@ impl Producer {
     }
 
     /// Takes the records' share of what may wait.
-    fn share(&self, records: &[Outgoing]) -> Result<OwnedSemaphorePermit, SendError> {
+    fn share(&self, records: &[ProducerRecord]) -> Result<OwnedSemaphorePermit, SendError> {
         let bytes = u32::try_from(records.iter().map(cost).sum::<usize>());
         let share = bytes
             .ok()
@@ -233,12 +233,12 @@ async fn receipts(waits: Vec<Wait>, count: usize) -> Result<Vec<Receipt>, SendEr
 }
 
 /// Memory and wire cost of a record, in bytes.
-fn cost(record: &Outgoing) -> usize {
+fn cost(record: &ProducerRecord) -> usize {
     record.key.len() + record.value.len() + RECORD_OVERHEAD_BYTES
 }
 
 /// Records by partition, cut so that each fits a request.
-fn chunks(records: Vec<Outgoing>, partitions: usize) -> Vec<Chunk> {
+fn chunks(records: Vec<ProducerRecord>, partitions: usize) -> Vec<Chunk> {
     // Most requests have one event.
     if let [only] = &records[..] {
         return vec![Chunk {
@@ -266,7 +266,7 @@ fn chunks(records: Vec<Outgoing>, partitions: usize) -> Vec<Chunk> {
 }
 
 /// Looks who leads which partition, once a second and when a lane asks, for as long as the producer lives.
-async fn probe(broker: Broker, switch: Arc<Switch>, report: impl Fn(Status) + Send) {
+async fn probe(broker: Kafka, switch: Arc<Switch>, report: impl Fn(Status) + Send) {
     let mut topic = broker.watch_topic();
     let mut fewer = 0;
     let mut first_looks = 0..FIRST_LOOKS;
@@ -309,7 +309,7 @@ async fn probe(broker: Broker, switch: Arc<Switch>, report: impl Fn(Status) + Se
 
 /// Leads each partition to its leader. Lanes that are there stay. `fewer` counts how often in a row there were fewer
 /// partitions than before.
-fn fit(switch: &Arc<Switch>, broker: &Broker, described: &Described, fewer: &mut u32) {
+fn fit(switch: &Arc<Switch>, broker: &Kafka, described: &Described, fewer: &mut u32) {
     let known = switch.lanes().unwrap_or_default();
     let (before, count) = (known.len(), described.partitions.len());
     *fewer = if before > count { *fewer + 1 } else { 0 };
@@ -358,8 +358,8 @@ mod tests {
     use super::*;
     use crate::kafka::protocol::metadata::DescribedPartition;
 
-    fn outgoing(number: usize, bytes: usize) -> Outgoing {
-        Outgoing {
+    fn outgoing(number: usize, bytes: usize) -> ProducerRecord {
+        ProducerRecord {
             key: format!("00000000-0000-4000-8000-{number:012}"),
             value: "v".repeat(bytes),
         }
@@ -433,7 +433,7 @@ mod tests {
             },
             security: Default::default(),
         };
-        let (broker, switch) = (Broker::new(args).unwrap(), Arc::new(Switch::new(Box::new(|_| {}))));
+        let (broker, switch) = (Kafka::new(args).unwrap(), Arc::new(Switch::new(Box::new(|_| {}))));
         let mut fewer = 0;
         let mut look = |leaders: &[i32]| {
             fit(&switch, &broker, &described(&[7, 8], leaders), &mut fewer);

@@ -15,7 +15,7 @@ use super::routing::{Requested, Switch};
 use crate::kafka::connect::{Wire, millis, raise_quota};
 use crate::kafka::error_codes::explain_code;
 use crate::kafka::protocol::produce::{Arrived, Produce, Produced};
-use crate::kafka::{Broker, silent};
+use crate::kafka::{Kafka, silent};
 
 /// For one request to Kafka, connecting included; shorter than senders wait, so that the reason of a failure
 /// reaches them.
@@ -79,7 +79,7 @@ pub(crate) struct Lane {
 impl Lane {
     /// Starts in the background; ends when its last handle is dropped and everything that was queued has been
     /// answered.
-    pub fn start(broker: &Broker, address: &str, switch: Weak<Switch>) -> Lane {
+    pub fn start(broker: &Kafka, address: &str, switch: Weak<Switch>) -> Lane {
         let (jobs, queue) = mpsc::unbounded_channel();
         let address: Arc<str> = address.into();
         let runner = Runner {
@@ -118,7 +118,7 @@ struct Failure {
 }
 
 struct Runner {
-    broker: Broker,
+    broker: Kafka,
     address: Arc<str>,
     /// Weak, because it has the handle of this lane.
     switch: Weak<Switch>,

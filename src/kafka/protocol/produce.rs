@@ -17,7 +17,7 @@ use crate::kafka::timestamp_type::TimestampType;
 
 /// A record to be written.
 #[derive(Debug)]
-pub struct Outgoing {
+pub struct ProducerRecord {
     /// Decides the partition.
     pub key: String,
     /// The value.
@@ -30,7 +30,7 @@ pub struct Arrived {
     /// When, in milliseconds since 1970.
     pub millis: i64,
     /// The records.
-    pub records: Vec<Outgoing>,
+    pub records: Vec<ProducerRecord>,
 }
 
 /// Produce, version 7 (Kafka 2.1 and newer), with acks=all.
@@ -133,7 +133,7 @@ fn write_batch(out: &mut Vec<u8>, arrived: &[&Arrived]) {
     fill(out, length, bytes as u32);
 }
 
-fn write_record(out: &mut Vec<u8>, record: &Outgoing, delta_millis: i64, number: i64) {
+fn write_record(out: &mut Vec<u8>, record: &ProducerRecord, delta_millis: i64, number: i64) {
     let (key, value) = (record.key.as_bytes(), record.value.as_bytes());
     let numbers = [delta_millis, number, key.len() as i64, value.len() as i64].map(zigzag);
     let numbers_bytes: usize = numbers.iter().copied().map(varint_bytes).sum();
@@ -216,7 +216,7 @@ mod tests {
     const VERSION: ApiVersion = ApiVersion(Int16(7));
 
     fn arrived(millis: i64, values: &[&str]) -> Arrived {
-        let record = |value: &&str| Outgoing {
+        let record = |value: &&str| ProducerRecord {
             key: format!("key of {value}"),
             value: (*value).to_string(),
         };

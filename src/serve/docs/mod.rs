@@ -10,15 +10,15 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use hyper::StatusCode;
 use hyper::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap,
     HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
-use hyper::{Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 
 use self::{Source::Page, Source::SwaggerUi, Source::Text};
-use crate::http::{Answer, Body};
+use crate::http::{Body, Response};
 
 /// Nothing from elsewhere, nothing inline, no frames. Swagger UI's style sheet has its icons as `data:` images.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -72,7 +72,7 @@ impl Documents {
     }
 
     /// The answer to GET and HEAD: 200, or 304 if the client says that it has this very content.
-    pub fn answer(&self, name: Name, asked: &HeaderMap) -> Answer {
+    pub fn answer(&self, name: Name, asked: &HeaderMap) -> Response {
         let document = &self.0[name.0];
         let compress = accepts_gzip(asked);
         let tag = format!("\"{}{}\"", document.tag, if compress { "-gzip" } else { "" });

@@ -8,7 +8,7 @@ use std::vec::IntoIter;
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
 
-use crate::clickhouse::{Counter, Counters, Freshness};
+use crate::clickhouse::{Freshness, Report, ReportRow};
 
 /// Bytes that are made at once.
 const CHUNK_BYTES: usize = 32 << 10;
@@ -16,9 +16,9 @@ const CHUNK_BYTES: usize = 32 << 10;
 /// What the text of a row takes at most: a date, a UUID, two numbers and their names; and the end of a report.
 pub const ROW_TEXT_BYTES: usize = 160;
 
-/// The JSON of [`Counters`] and a line break, piece by piece.
+/// The JSON of [`Report`] and a line break, piece by piece.
 pub struct ReportBody {
-    rest: IntoIter<Counter>,
+    rest: IntoIter<ReportRow>,
     freshness: Freshness,
     stage: Stage,
 }
@@ -32,7 +32,7 @@ enum Stage {
 
 impl ReportBody {
     /// A body for a report.
-    pub fn new(report: Counters) -> ReportBody {
+    pub fn new(report: Report) -> ReportBody {
         ReportBody {
             rest: report.counters.into_iter(),
             freshness: report.freshness,
@@ -93,13 +93,13 @@ mod tests {
     #[tokio::test]
     async fn the_pieces_are_the_whole() {
         for rows in [0, 1, 2, 5_000] {
-            let counter = |number: u64| Counter {
+            let counter = |number: u64| ReportRow {
                 date: "2001-01-01".parse().unwrap(),
                 site_id: Uuid::from_u128(number.into()),
                 served: number,
                 solved: number * 1_000_000,
             };
-            let report = Counters {
+            let report = Report {
                 counters: (0..rows).map(counter).collect(),
                 freshness: Freshness::default(),
             };
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn no_row_has_a_longer_text_than_is_counted() {
-        let row = Counter {
+        let row = ReportRow {
             date: "2200-12-31".parse().unwrap(),
             site_id: Uuid::max(),
             served: u64::MAX,

@@ -8,7 +8,6 @@ pub mod reader;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use tokio::time::{Instant, timeout_at};
 
@@ -18,12 +17,12 @@ use self::reader::Reader;
 use super::limits::Limits;
 use super::problem::Problem;
 use super::retry_after::{Change, Outage};
-use crate::clickhouse::{self, Counter, CountersError, Filter, Shards};
-use crate::http::{Answer, Body};
+use crate::clickhouse::{self, Cluster, Filter, ReportError, ReportRow};
+use crate::http::{Body, Response};
 use crate::resource_pool::Share;
 
 /// What a row of a report takes until it is sent.
-const ROW_BYTES: usize = size_of::<Counter>();
+const ROW_BYTES: usize = size_of::<ReportRow>();
 
 /// Text of a report that is made and not sent: as much as is kept for a slow reader of one answer, and a piece that is made.
 const TEXT_BYTES_MAX: usize = 96 << 10;
@@ -33,16 +32,16 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// Reports of one database.
 pub struct Reports {
-    store: Shards,
+    cluster: Cluster,
     queue: Arc<ReportQueue>,
     outage: Outage,
 }
 
 impl Reports {
     /// Reports of one database.
-    pub fn new(store: Shards, limits: &Limits) -> Reports {
+    pub fn new(cluster: Cluster, limits: &Limits) -> Reports {
         Reports {
-            store,
+            cluster,
             queue: ReportQueue::new(limits.reports_waiting_max as usize, limits.report_wait()),
             outage: Outage::none(),
         }
@@ -64,19 +63,19 @@ impl Reports {
         reader: &Reader,
         share: Share,
         hung_up: impl Future<Output = ()>,
-    ) -> Result<Answer, Problem> {
+    ) -> Result<Response, Problem> {
         let deadline = Instant::now() + REPORT_TIMEOUT;
         let refused = |refusal| Problem::ReportRefused(refusal, self.queue.retry_after());
         let turn = self.queue.turn(reader, hung_up).await.map_err(refused)?;
         let asking_began = Instant::now();
         let share = Mutex::new(share);
         let room = |rows: usize| grow(&share, rows * ROW_BYTES);
-        let asked = timeout_at(deadline, self.store.counters(filter, &room)).await;
+        let asked = timeout_at(deadline, self.cluster.counters(filter, &room)).await;
         let counters = asked.unwrap_or_else(|_| Err(late(deadline - asking_began)));
         drop(turn);
         self.note(counters.as_ref().err());
         let counters = counters.map_err(|err| match err {
-            CountersError::NoRoom => refused(Refusal::Rows),
+            ReportError::NoRoom => refused(Refusal::Rows),
             err => Problem::Report(err, self.outage.retry_after()),
         })?;
         let text_bytes = (counters.counters.len() + 1) * ROW_TEXT_BYTES;
@@ -92,8 +91,8 @@ impl Reports {
     }
 
     /// Says once that reports fail, and once that they work again.
-    fn note(&self, failure: Option<&CountersError>) {
-        let failure = failure.filter(|failure| matches!(failure, CountersError::Store(_)));
+    fn note(&self, failure: Option<&ReportError>) {
+        let failure = failure.filter(|failure| matches!(failure, ReportError::Shard(_)));
         match (self.outage.note(failure.is_none()), failure) {
             (Some(Change::Began), Some(reason)) => tracing::warn!(%reason, "reports fail"),
             (Some(Change::Ended), _) => tracing::info!("reports work again"),
@@ -106,7 +105,7 @@ fn grow(share: &Mutex<Share>, bytes: usize) -> bool {
     share.lock().unwrap_or_else(PoisonError::into_inner).grow(bytes)
 }
 
-fn late(time: Duration) -> CountersError {
+fn late(time: Duration) -> ReportError {
     let seconds = time.as_secs_f64();
     let reason = format!("clickhouse did not answer within {seconds:.1} s");
     clickhouse::Error::Connection(reason).into()

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::content_type::{Form, Syntax};
 use super::decompress::{Coding, inflate};
-use crate::event::{Event, Kind, Rejection, Timestamp};
+use crate::event::{Event, EventType, Rejection, Timestamp};
 
 const EVENTS_MAX: usize = 12;
 const FIELDS: [&str; 4] = ["site_id", "type", "correlation_id", "time"];
@@ -71,7 +71,7 @@ fn event() -> impl Strategy<Value = Event> {
     ];
     (any::<[u128; 2]>(), any::<bool>(), micros).prop_map(|(ids, is_solve, micros)| Event {
         site_id: Uuid::from_u128(ids[0]),
-        kind: if is_solve { Kind::Solve } else { Kind::Serve },
+        event_type: if is_solve { EventType::Solve } else { EventType::Serve },
         correlation_id: Uuid::from_u128(ids[1]),
         time: Timestamp::from_micros(micros).unwrap(),
     })
@@ -117,7 +117,7 @@ fn write(
 ) -> Written {
     let texts = [
         spelt_uuid(event.site_id, spelling),
-        event.kind.to_string(),
+        event.event_type.to_string(),
         spelt_uuid(event.correlation_id, spelling / 5),
         spelt_time(event.time, spelling / 25),
     ];

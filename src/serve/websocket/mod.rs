@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use self::session::{Reply, Terms};
 use super::problem::Problem;
 use super::request::body::Body;
-use crate::http::{Answer, Peer};
+use crate::http::{Peer, Response};
 use crate::resource_pool::Share;
 
 /// A handshake that is to be answered.
@@ -52,8 +52,8 @@ impl Handshake {
     }
 
     /// 101.
-    pub fn answer(self) -> Answer {
-        let mut answer = Answer::default();
+    pub fn answer(self) -> Response {
+        let mut answer = Response::default();
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = answer.headers_mut();
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -130,7 +130,7 @@ mod tests {
         ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
     ];
 
-    fn read(version: Version, given: &[(&str, &str)]) -> Result<Answer, u16> {
+    fn read(version: Version, given: &[(&str, &str)]) -> Result<Response, u16> {
         let mut headers = HeaderMap::new();
         for (name, value) in given {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();

@@ -1,0 +1,50 @@
+//! What Kafka and ClickHouse both speak of: a partition of a log.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Serialize, Serializer};
+
+/// The name of a log, as the column `topic` has it: that of its Kafka topic, and `@` and a number behind it if the topic
+/// was deleted and made again (`captcha@2`). No topic can have such a name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogName(Arc<str>);
+
+impl LogName {
+    /// The name as it is stored.
+    pub fn new(name: &str) -> LogName {
+        LogName(name.into())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for LogName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for LogName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// A partition of a log, as the columns `topic` and `partition` name it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TopicPartition {
+    /// Which log.
+    pub log: LogName,
+    /// Kafka's number of the partition.
+    pub partition: i32,
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.log, self.partition)
+    }
+}
