@@ -257,7 +257,7 @@ def shares(w):
         for text in c.get("args", []) + [e["value"] for e in c.get("env", []) if "value" in e]:
             yield Fact("$(" not in expand(text, c), "every $(NAME) is a variable of the container", at, text)
         if d["kind"] == "StatefulSet":
-            yield Fact(f"--replica={{{POD_INDEX}}}/{d['spec'].get('replicas')}" in [expand(a, c) for a in c.get("args", [])],
+            yield Fact(f"--partition-share={{{POD_INDEX}}}/{d['spec'].get('replicas')}" in [expand(a, c) for a in c.get("args", [])],
                        "share is the pod's ordinal of as many shares as replicas", at, " ".join(c.get("args", [])))
         variables = {e["name"]: expand(e["value"], c) for e in c.get("env", []) if "value" in e}
         if "CAPTCHA_KEYS_FILE" in variables:

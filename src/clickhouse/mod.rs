@@ -279,7 +279,7 @@ impl Shard {
     /// As [`Shard::connect_to_schema`]; [`Error::Schema`] too if the topic is not recorded, or retired.
     pub async fn connect_for(&self, topic: &str) -> Result<(Connection, TopicRecord), Error> {
         let connection = self.connect_to_schema().await?;
-        match connection.topic_facts(topic).await? {
+        match connection.topic_record(topic).await? {
             Some(facts) if facts.partitions > 0 => Ok((connection, facts)),
             Some(_) => Err(Error::Schema(format!(
                 "topic {topic} is retired in clickhouse; run `captcha migrate` to take it up again"

@@ -37,7 +37,7 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, or the tables are not there.
-    pub async fn topic_facts(&self, topic: &str) -> Result<Option<TopicRecord>, Error> {
+    pub async fn topic_record(&self, topic: &str) -> Result<Option<TopicRecord>, Error> {
         let sql = format!(
             "SELECT revision, log, topic_id, partitions, repeat_window_records, shard, shards FROM topics WHERE topic = {} \
              ORDER BY revision DESC LIMIT 1",

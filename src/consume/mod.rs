@@ -52,8 +52,8 @@ pub struct Args {
 
     /// Share of the partitions: I of N, I from 0, takes those whose number modulo N is I. A partition
     /// that two consumers take by mistake costs work, not truth; one of a share that nobody takes stands still
-    #[arg(long, env = "CAPTCHA_REPLICA", value_name = "I/N", default_value = "0/1")]
-    replica: Share,
+    #[arg(long, env = "CAPTCHA_PARTITION_SHARE", value_name = "I/N", default_value = "0/1")]
+    partition_share: PartitionShare,
 
     /// Milliseconds between two inserts into one partition that is not behind, up to 60000. Each insert is a part
     /// that ClickHouse must merge
@@ -69,19 +69,19 @@ pub struct Args {
 
 /// A share of the partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Share {
+struct PartitionShare {
     index: i32,
     of: i32,
 }
 
-impl FromStr for Share {
+impl FromStr for PartitionShare {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let share = text
             .split_once('/')
             .and_then(|(index, of)| Some((index.parse().ok()?, of.parse().ok()?)))
-            .map(|(index, of)| Share { index, of });
+            .map(|(index, of)| PartitionShare { index, of });
         match share {
             Some(share) if (0..share.of).contains(&share.index) => Ok(share),
             _ => Err("expected I/N with I from 0 to N-1, such as 0/2".to_string()),
@@ -89,7 +89,7 @@ impl FromStr for Share {
     }
 }
 
-impl Share {
+impl PartitionShare {
     fn owns(self, partition: i32) -> bool {
         partition % self.of == self.index
     }
@@ -119,11 +119,14 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         .local_addr()
         .context("cannot tell the address of the admin port")?;
     tracing::info!(%admin_address, kafka = kafka.addresses(), topic = %kafka.topic(),
-        clickhouse = cluster.addresses(), replica = format!("{}/{}", args.replica.index, args.replica.of), "consuming");
+        clickhouse = cluster.addresses(), partition_share = format!("{}/{}", args.partition_share.index, args.partition_share.of), "consuming");
     admin_port::warn_if_exposed(admin_address);
     runtime::warn_of_root();
 
-    let consumed: Vec<&Shard> = cluster.iter().filter(|shard| args.replica.meets(shard.id())).collect();
+    let consumed: Vec<&Shard> = cluster
+        .iter()
+        .filter(|shard| args.partition_share.meets(shard.id()))
+        .collect();
     let checks = consumed
         .iter()
         .flat_map(|shard| [check("schema", shard), check("topic", shard)]);
@@ -164,7 +167,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
             bounds: bounds.clone(),
             claims: Watermarks::default(),
         };
-        work(args.replica, &shared).await
+        work(args.partition_share, &shared).await
     });
     let outcome = try_join_all(each).await;
     admin_stop.cancel();
@@ -183,7 +186,7 @@ fn check(name: &str, shard: &Shard) -> String {
 
 /// Keeps a worker for each partition of a share that is in one shard of ClickHouse, those that are added later too,
 /// until the process is to stop; then waits for them to end.
-async fn work(share: Share, shared: &Shared) -> anyhow::Result<()> {
+async fn work(share: PartitionShare, shared: &Shared) -> anyhow::Result<()> {
     let mut workers = JoinSet::new();
     let claiming = tokio::spawn(watermark::write(
         shared.claims.clone(),
@@ -227,7 +230,7 @@ async fn work(share: Share, shared: &Shared) -> anyhow::Result<()> {
 
 const WORKER_FAILED: &str = "a worker failed; this is a bug in captcha";
 
-fn start_workers(share: Share, added: Range<i32>, shared: &Shared, workers: &mut JoinSet<()>) {
+fn start_workers(share: PartitionShare, added: Range<i32>, shared: &Shared, workers: &mut JoinSet<()>) {
     if added.is_empty() {
         return;
     }
@@ -276,7 +279,7 @@ mod tests {
     #[test]
     fn shares_cover_every_partition_once() {
         for of in 1..7 {
-            let shares: Vec<Share> = (0..of).map(|index| format!("{index}/{of}").parse().unwrap()).collect();
+            let shares: Vec<PartitionShare> = (0..of).map(|index| format!("{index}/{of}").parse().unwrap()).collect();
             for partition in 0..50 {
                 assert_eq!(shares.iter().filter(|share| share.owns(partition)).count(), 1);
             }
@@ -287,7 +290,7 @@ mod tests {
     fn a_share_meets_the_shards_that_hold_some_of_its_partitions() {
         for (share_of, shard_of) in [(1, 1), (1, 3), (2, 2), (2, 3), (4, 6), (6, 4), (5, 1)] {
             for (index, at) in (0..share_of).flat_map(|index| (0..shard_of).map(move |at| (index, at))) {
-                let share = Share { index, of: share_of };
+                let share = PartitionShare { index, of: share_of };
                 let shard = ShardId {
                     index: at,
                     of: shard_of,
@@ -301,7 +304,7 @@ mod tests {
     #[test]
     fn wrong_shares_are_refused() {
         for bad in ["", "1", "1/1", "2/2", "-1/2", "0/0", "a/b", "0/2/3", "0/-1"] {
-            assert!(bad.parse::<Share>().is_err(), "{bad}");
+            assert!(bad.parse::<PartitionShare>().is_err(), "{bad}");
         }
     }
 }

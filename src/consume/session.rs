@@ -44,7 +44,7 @@ impl Session {
         let log = kafka.log(partition, 0).await?;
         if !facts.is_of(log.topic_id()) {
             bail!(
-                "topic {} was deleted and made again; `captcha migrate --topic-made-anew` consumes the new one from its beginning",
+                "topic {} was deleted and made again; `captcha migrate --topic-recreated` consumes the new one from its beginning",
                 kafka.topic()
             );
         }

@@ -91,11 +91,11 @@ pub struct Counts {
     pub(crate) streams_refused: Counter,
 }
 
-const TOO_MANY: Reason = reason("too many");
+const TOO_MANY: Reason = reason("too_many");
 const ADDRESS: Reason = reason("address");
 const MEMORY: Reason = reason("memory");
-const NO_TLS: Reason = reason("no tls");
-const NO_CLIENT: Reason = reason("no client");
+const NO_TLS: Reason = reason("no_tls");
+const NO_CLIENT: Reason = reason("no_client");
 
 const fn reason(reason: &'static str) -> Reason {
     Reason { reason }
@@ -103,10 +103,10 @@ const fn reason(reason: &'static str) -> Reason {
 
 fn reason_of(given_up: GivenUp) -> Reason {
     reason(match given_up {
-        GivenUp::HeadLate => "head late",
+        GivenUp::HeadLate => "head_late",
         GivenUp::Idle => "idle",
-        GivenUp::NotReading => "not reading",
-        GivenUp::AnswerUnread => "answer unread",
+        GivenUp::NotReading => "not_reading",
+        GivenUp::AnswerUnread => "response_unread",
         GivenUp::NoMemory => return MEMORY,
         GivenUp::Broken => "broken",
     })

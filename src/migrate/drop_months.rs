@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(long)]
     dry_run: bool,
 
-    /// Drop also what is among the last --repeat-window-records of a partition: an event of that time that is sent again
+    /// Drop also what is among the last --dedup-window-records of a partition: an event of that time that is sent again
     /// is counted again
     #[arg(long)]
     forget_repeats: bool,
@@ -107,7 +107,7 @@ fn refuse_windows(missing: &[DroppedRange], month: Month) -> anyhow::Result<()> 
         if let Some(begin) = missing.window_begin() {
             bail!(
                 "cannot drop {month}: events of {}:{} that are sent again are looked for from offset {begin} on \
-                 (--repeat-window-records {}), and up to {} would go; name an earlier month, or --forget-repeats",
+                 (--dedup-window-records {}), and up to {} would go; name an earlier month, or --forget-repeats",
                 missing.topic_partition.log,
                 missing.topic_partition.partition,
                 missing.repeat_window_records,

@@ -15,7 +15,7 @@ use anyhow::{Context as _, bail};
 use self::plan::{Migration, plan};
 use self::tables::There;
 use self::topic::TopicArgs;
-use self::topic_record::Wish;
+use self::topic_record::Desired;
 use self::wait::WaitArgs;
 use crate::clickhouse::schema::{Applied, FILES, VERSION, misfit};
 use crate::clickhouse::{self, Cluster, Empty, Identifier, Shard, ShardId, TopicRecord};
@@ -41,17 +41,17 @@ pub struct Args {
     /// The same event sent again within the next RECORDS records of its partition is counted once. Kept in
     /// ClickHouse and fixed from then on. Costs `captcha consume` up to 27 bytes of memory for each record and
     /// partition [default for a new topic: 1000000]
-    #[arg(long, env = "CAPTCHA_REPEAT_WINDOW_RECORDS", value_name = "RECORDS", value_parser = clap::value_parser!(i64).range(1..=100_000_000))]
-    repeat_window_records: Option<i64>,
+    #[arg(long, env = "CAPTCHA_DEDUP_WINDOW_RECORDS", value_name = "RECORDS", value_parser = clap::value_parser!(i64).range(1..=100_000_000))]
+    dedup_window_records: Option<i64>,
 
     /// The topic was deleted and made again: consume it from its beginning, beside what is stored of the old one.
     /// Refused unless Kafka's id of the topic is another one than before
     #[arg(long, conflicts_with = "status")]
-    topic_made_anew: bool,
+    topic_recreated: bool,
 
     /// Nobody consumes the topic any more: the report's complete_through does not wait for it. What is stored of it
     /// stays
-    #[arg(long, conflicts_with_all = ["topic_made_anew", "dry_run", "status"])]
+    #[arg(long, conflicts_with_all = ["topic_recreated", "dry_run", "status"])]
     retire_topic: bool,
 
     /// Make tables that are the same on all replicas of a ClickHouse cluster, each of which is in --clickhouse-addr, and
@@ -120,18 +120,18 @@ async fn migrate(args: &Args) -> anyhow::Result<()> {
     // Before anything is made: what is wished may contradict what is known.
     let state = kafka.topic_state().await?;
     let known = || all.iter().filter_map(|found| found.facts.as_ref());
-    let wish = Wish {
+    let desired = Desired {
         topic_id: state.as_ref().map(|state| state.id),
         partitions: state.as_ref().map_or(1, |state| state.partitions),
         // A shard that is new, or was forgotten by a migrate that was killed, follows the others.
-        repeat_window_records: args
-            .repeat_window_records
+        dedup_window_records: args
+            .dedup_window_records
             .or_else(|| known().map(|facts| facts.repeat_window_records).next()),
-        made_anew: args.topic_made_anew,
-        ..Wish::default()
+        recreated: args.topic_recreated,
+        ..Desired::default()
     };
     for found in &all {
-        found.wanted(&kafka, wish)?;
+        found.wanted(&kafka, desired)?;
     }
 
     let recorded = known().map(|facts| facts.partitions).max();
@@ -140,15 +140,15 @@ async fn migrate(args: &Args) -> anyhow::Result<()> {
     if let Some(state) = &topic_done.state {
         clocks::warn(&kafka, state, &cluster).await?;
     }
-    let wish = Wish {
+    let desired = Desired {
         topic_id: topic_done.state.map(|state| state.id),
         partitions: topic_done.partitions,
-        ..wish
+        ..desired
     };
     let mut done = topic_done.made | filled;
     for (found, todo) in all.iter().zip(&plans) {
         head(found.shard);
-        done |= found.migrate(&kafka, todo, wish, args.dry_run).await?;
+        done |= found.migrate(&kafka, todo, desired, args.dry_run).await?;
     }
     if !done {
         say(format_args!("nothing to do: schema version {VERSION}"));
@@ -184,7 +184,7 @@ impl<'a> Found<'a> {
         found.there = tables::check(shard).await?;
         let is_lost = found.there.lost.iter().any(|lost| lost.name == "topics");
         if misfit(&applied).is_none() && !is_lost {
-            found.facts = connection.topic_facts(kafka.topic().as_str()).await?;
+            found.facts = connection.topic_record(kafka.topic().as_str()).await?;
         }
         found.applied = Some(applied);
         Ok(found)
@@ -202,21 +202,27 @@ impl<'a> Found<'a> {
         Ok(todo)
     }
 
-    fn wanted(&self, kafka: &Kafka, wish: Wish) -> anyhow::Result<Option<TopicRecord>> {
-        let wish = self.placed(wish);
-        topic_record::wanted(kafka.topic().as_str(), self.facts.as_ref(), wish)
+    fn wanted(&self, kafka: &Kafka, desired: Desired) -> anyhow::Result<Option<TopicRecord>> {
+        let desired = self.placed(desired);
+        topic_record::wanted(kafka.topic().as_str(), self.facts.as_ref(), desired)
             .with_context(|| format!("clickhouse at {}", self.shard.addresses()))
     }
 
-    fn placed(&self, wish: Wish) -> Wish {
-        Wish {
+    fn placed(&self, desired: Desired) -> Desired {
+        Desired {
             shard: self.shard.id(),
-            ..wish
+            ..desired
         }
     }
 
     /// Makes the schema and records the topic, or shows it; whether there was anything to do.
-    async fn migrate(&self, kafka: &Kafka, todo: &[Migration], wish: Wish, dry_run: bool) -> anyhow::Result<bool> {
+    async fn migrate(
+        &self,
+        kafka: &Kafka,
+        todo: &[Migration],
+        desired: Desired,
+        dry_run: bool,
+    ) -> anyhow::Result<bool> {
         let (shard, database_missing) = (self.shard, self.applied.is_none());
         let is_planned = !todo.is_empty() || !self.there.lost.is_empty();
         let mut done = database_missing || is_planned;
@@ -231,15 +237,15 @@ impl<'a> Found<'a> {
         }
         // Before the first run there is nothing to look into.
         if !dry_run || !is_planned {
-            done |= self.record(kafka, wish, dry_run).await?;
+            done |= self.record(kafka, desired, dry_run).await?;
         }
         Ok(done)
     }
 
-    async fn record(&self, kafka: &Kafka, wish: Wish, dry_run: bool) -> anyhow::Result<bool> {
+    async fn record(&self, kafka: &Kafka, desired: Desired, dry_run: bool) -> anyhow::Result<bool> {
         let connection = self.shard.connect().await?;
         let topic = kafka.topic().as_str();
-        topic_record::record(topic, &connection, self.placed(wish), dry_run).await
+        topic_record::record(topic, &connection, self.placed(desired), dry_run).await
     }
 }
 
@@ -262,7 +268,7 @@ async fn retire(kafka: &Kafka, all: &[Found<'_>]) -> anyhow::Result<()> {
     for found in all {
         found.shard.connect_to_schema().await?;
         head(found.shard);
-        if !found.record(kafka, Wish::default(), false).await? {
+        if !found.record(kafka, Desired::default(), false).await? {
             say(format_args!("topic {} is retired already", kafka.topic()));
         }
     }

@@ -8,19 +8,19 @@ use crate::clickhouse::{Connection, ShardId, TopicRecord};
 use crate::topic_partition::LogName;
 
 /// N unless it is said otherwise: at 100 events a second for each partition, the last 2 h 46 min.
-const REPEAT_WINDOW_RECORDS: i64 = 1_000_000;
+const DEDUP_WINDOW_RECORDS: i64 = 1_000_000;
 
 /// What is to be recorded.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Wish {
+pub struct Desired {
     /// Kafka's id of the topic; `None` if there is none, or it does not matter.
     pub topic_id: Option<Uuid>,
     /// Partitions that the topic has; 0 if it is to be retired.
     pub partitions: i32,
     /// N, if it is said.
-    pub repeat_window_records: Option<i64>,
+    pub dedup_window_records: Option<i64>,
     /// Whether it was said that the topic is another one of the same name.
-    pub made_anew: bool,
+    pub recreated: bool,
     /// Which shard the server is to be.
     pub shard: ShardId,
 }
@@ -29,9 +29,9 @@ pub struct Wish {
 ///
 /// # Errors
 /// ClickHouse is away, or what is wished contradicts what is known.
-pub async fn record(topic: &str, connection: &Connection, wish: Wish, dry_run: bool) -> anyhow::Result<bool> {
-    let known = connection.topic_facts(topic).await?;
-    let Some(wanted) = wanted(topic, known.as_ref(), wish)? else {
+pub async fn record(topic: &str, connection: &Connection, desired: Desired, dry_run: bool) -> anyhow::Result<bool> {
+    let known = connection.topic_record(topic).await?;
+    let Some(wanted) = wanted(topic, known.as_ref(), desired)? else {
         return Ok(false);
     };
     if dry_run {
@@ -42,7 +42,7 @@ pub async fn record(topic: &str, connection: &Connection, wish: Wish, dry_run: b
         return Ok(true);
     }
     connection.record_topic(topic, &wanted).await?;
-    if connection.topic_facts(topic).await?.as_ref() != Some(&wanted) {
+    if connection.topic_record(topic).await?.as_ref() != Some(&wanted) {
         bail!("another migrate recorded topic {topic} differently at the same time; run `captcha migrate` again");
     }
     tell(topic, known.as_ref(), &wanted);
@@ -53,49 +53,49 @@ pub async fn record(topic: &str, connection: &Connection, wish: Wish, dry_run: b
 ///
 /// # Errors
 /// What is wished contradicts what is known.
-pub fn wanted(topic: &str, known: Option<&TopicRecord>, wish: Wish) -> anyhow::Result<Option<TopicRecord>> {
-    let window = wish.repeat_window_records;
+pub fn wanted(topic: &str, known: Option<&TopicRecord>, desired: Desired) -> anyhow::Result<Option<TopicRecord>> {
+    let window = desired.dedup_window_records;
     let Some(known) = known else {
-        if wish.made_anew {
-            bail!("topic {topic} was never consumed; leave --topic-made-anew out");
+        if desired.recreated {
+            bail!("topic {topic} was never consumed; leave --topic-recreated out");
         }
-        if wish.partitions == 0 {
+        if desired.partitions == 0 {
             bail!("topic {topic} is not recorded; see --kafka-topic");
         }
         return Ok(Some(TopicRecord {
             revision: 1,
             log: LogName::new(topic),
-            topic_id: wish.topic_id.unwrap_or_default(),
-            partitions: wish.partitions,
-            repeat_window_records: window.unwrap_or(REPEAT_WINDOW_RECORDS),
-            shard: wish.shard,
+            topic_id: desired.topic_id.unwrap_or_default(),
+            partitions: desired.partitions,
+            repeat_window_records: window.unwrap_or(DEDUP_WINDOW_RECORDS),
+            shard: desired.shard,
         }));
     };
     // A partition's head is where its rows are: elsewhere it would begin at 0 and count everything again.
-    if known.shard != wish.shard {
+    if known.shard != desired.shard {
         bail!(
             "it is {} for topic {topic} and cannot become {}; give all shards, in their order, `;` between them, and for \
              another number of shards begin with a new topic and a new database",
             known.shard,
-            wish.shard
+            desired.shard
         );
     }
     // A consumer that runs has the recorded one; with another, the table would be by two rules.
     if let Some(window) = window.filter(|window| *window != known.repeat_window_records) {
         bail!(
-            "the repeat window of topic {topic} is fixed at {} records and cannot become {window}; leave --repeat-window-records out",
+            "the repeat window of topic {topic} is fixed at {} records and cannot become {window}; leave --dedup-window-records out",
             known.repeat_window_records,
         );
     }
     // One that is still to be made is another one; one that is retired may be gone.
-    let is_another = wish.partitions > 0 && !known.is_of(wish.topic_id.unwrap_or_default());
+    let is_another = desired.partitions > 0 && !known.is_of(desired.topic_id.unwrap_or_default());
     // Whoever takes a topic for another one by mistake would have all its records counted twice.
-    match (is_another, wish.made_anew) {
+    match (is_another, desired.recreated) {
         (true, false) => bail!(
-            "topic {topic} was deleted since it was recorded; `captcha migrate --topic-made-anew` makes it again, unless it is there, and consumes it from its beginning"
+            "topic {topic} was deleted since it was recorded; `captcha migrate --topic-recreated` makes it again, unless it is there, and consumes it from its beginning"
         ),
         (false, true) => {
-            bail!("topic {topic} is the one that was recorded; leave --topic-made-anew out")
+            bail!("topic {topic} is the one that was recorded; leave --topic-recreated out")
         }
         _ => {}
     }
@@ -107,8 +107,8 @@ pub fn wanted(topic: &str, known: Option<&TopicRecord>, wish: Wish) -> anyhow::R
             true => LogName::new(&format!("{topic}@{revision}")),
             false => known.log.clone(),
         },
-        topic_id: wish.topic_id.unwrap_or(known.topic_id),
-        partitions: wish.partitions,
+        topic_id: desired.topic_id.unwrap_or(known.topic_id),
+        partitions: desired.partitions,
         repeat_window_records: known.repeat_window_records,
         shard: known.shard,
     };
@@ -162,57 +162,57 @@ mod tests {
         }
     }
 
-    fn wish(topic_id: Uuid, partitions: i32) -> Wish {
-        Wish {
+    fn desired(topic_id: Uuid, partitions: i32) -> Desired {
+        Desired {
             topic_id: Some(topic_id),
             partitions,
-            ..Wish::default()
+            ..Desired::default()
         }
     }
 
     #[test]
     fn only_what_is_new_is_recorded() {
-        let first = wanted("t", None, wish(ONE, 4)).unwrap().unwrap();
+        let first = wanted("t", None, desired(ONE, 4)).unwrap().unwrap();
         assert_eq!((first.revision, first.log.as_str()), (1, "t"));
-        assert_eq!(first.repeat_window_records, REPEAT_WINDOW_RECORDS);
-        assert_eq!(wanted("t", Some(&known()), wish(ONE, 4)).unwrap(), None);
-        let grown = wanted("t", Some(&known()), wish(ONE, 6)).unwrap().unwrap();
+        assert_eq!(first.repeat_window_records, DEDUP_WINDOW_RECORDS);
+        assert_eq!(wanted("t", Some(&known()), desired(ONE, 4)).unwrap(), None);
+        let grown = wanted("t", Some(&known()), desired(ONE, 6)).unwrap().unwrap();
         assert_eq!((grown.revision, grown.partitions), (4, 6));
         assert_eq!((grown.repeat_window_records, grown.topic_id), (20, ONE));
         let nameless = TopicRecord {
             topic_id: Uuid::nil(),
             ..known()
         };
-        let named = wanted("t", Some(&nameless), wish(TWO, 4)).unwrap().unwrap();
+        let named = wanted("t", Some(&nameless), desired(TWO, 4)).unwrap().unwrap();
         assert_eq!((named.topic_id, named.log.as_str()), (TWO, "t"));
     }
 
     #[test]
     fn the_window_stays() {
         for (window, fits) in [(20, true), (21, false)] {
-            let wish = Wish {
-                repeat_window_records: Some(window),
-                ..wish(ONE, 4)
+            let desired = Desired {
+                dedup_window_records: Some(window),
+                ..desired(ONE, 4)
             };
-            assert_eq!(wanted("t", Some(&known()), wish).is_ok(), fits);
+            assert_eq!(wanted("t", Some(&known()), desired).is_ok(), fits);
         }
     }
 
     #[test]
-    fn a_topic_made_anew_must_be_another_one_and_said_to_be() {
-        let anew = |topic_id| Wish {
-            made_anew: true,
-            ..wish(topic_id, 4)
+    fn a_topic_recreated_must_be_another_one_and_said_to_be() {
+        let anew = |topic_id| Desired {
+            recreated: true,
+            ..desired(topic_id, 4)
         };
-        for (wish, reason) in [
-            (wish(TWO, 4), "was deleted since"),
+        for (desired, reason) in [
+            (desired(TWO, 4), "was deleted since"),
             (anew(ONE), "is the one that was recorded"),
         ] {
-            let err = wanted("t", Some(&known()), wish).unwrap_err();
+            let err = wanted("t", Some(&known()), desired).unwrap_err();
             assert!(err.to_string().contains(reason), "{err}");
         }
         assert!(wanted("t", None, anew(ONE)).is_err());
-        let away = Wish {
+        let away = Desired {
             topic_id: None,
             ..anew(ONE)
         };
@@ -226,20 +226,20 @@ mod tests {
     #[test]
     fn a_shard_stays_what_it_is() {
         let second = ShardId { index: 1, of: 2 };
-        let wish = Wish {
+        let desired = Desired {
             shard: second,
-            ..wish(ONE, 4)
+            ..desired(ONE, 4)
         };
-        assert_eq!(wanted("t", None, wish).unwrap().unwrap().shard, second);
-        let err = wanted("t", Some(&known()), wish).unwrap_err().to_string();
+        assert_eq!(wanted("t", None, desired).unwrap().unwrap().shard, second);
+        let err = wanted("t", Some(&known()), desired).unwrap_err().to_string();
         let start = "it is shard 0 of 1 for topic t and cannot become shard 1 of 2; ";
         assert!(err.starts_with(start), "{err}");
     }
 
     #[test]
     fn only_what_is_recorded_can_be_retired() {
-        assert!(wanted("t", None, Wish::default()).is_err());
-        let retired = wanted("t", Some(&known()), Wish::default()).unwrap().unwrap();
+        assert!(wanted("t", None, Desired::default()).is_err());
+        let retired = wanted("t", Some(&known()), Desired::default()).unwrap().unwrap();
         assert_eq!((retired.partitions, retired.topic_id), (0, ONE));
     }
 }

@@ -206,7 +206,7 @@ async fn compare(
     let mut log = kafka.log(held.partition, held.first).await?;
     anyhow::ensure!(
         facts.is_of(log.topic_id()),
-        "topic {} was deleted and made again, so there is nothing to compare; see `captcha migrate --topic-made-anew`",
+        "topic {} was deleted and made again, so there is nothing to compare; see `captcha migrate --topic-recreated`",
         kafka.topic()
     );
     let (first, next) = log.range().await?;

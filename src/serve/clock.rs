@@ -79,7 +79,7 @@ impl Clock {
             clock.ahead.clone(),
         );
         registry.register(
-            "timestamps_refused",
+            "timestamps_rejected",
             "Events that Kafka refused for their timestamp, which is this process's clock",
             clock.refused.clone(),
         );

@@ -119,13 +119,13 @@ impl Metrics {
             metrics.events_accepted.clone(),
         );
         registry.register(
-            "events_refused",
+            "events_rejected",
             "Events that were not accepted, by reason: all of their body or message, which is one if nobody got to \
              count them. Dry runs are left out, and what its sender gave up",
             metrics.events_refused.clone(),
         );
         registry.register(
-            "reports_refused",
+            "reports_rejected",
             "Reports that were not given because too many wanted one, by reason",
             metrics.reports_refused.clone(),
         );

@@ -264,7 +264,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     );
     http::GaugeFn::register(
         &mut registry,
-        "clients",
+        "client_memory",
         "What clients make this process hold: connections, heads, bodies, answers and reports.",
         Some(Unit::Bytes),
         move || memory.taken(),

@@ -187,11 +187,11 @@ impl Problem {
     fn document(self) -> Document {
         let mut errors = None;
         let (status, title, detail) = match self {
-            Problem::Denied(denied) => (401, "no access", denied.to_string()),
+            Problem::Denied(denied) => (401, "unauthorized", denied.to_string()),
             Problem::WrongRole(role) => (403, "forbidden", format!("this key {role} and nothing else")),
             Problem::ForeignPage { origin, host } => (
                 403,
-                "not your page",
+                "forbidden origin",
                 format!(
                     "pages of {origin} may not call {host}; --cors-origins lists those that may, also of this server \
                      itself behind a proxy that changes the host header"
@@ -199,7 +199,7 @@ impl Problem {
             ),
             Problem::UnknownHost(host) => (
                 403,
-                "not your page",
+                "forbidden origin",
                 format!(
                     "whoever has the name {host} may have pointed it here, and no key is asked for; --host lists the names of \
                      this server, or --cors-origins the pages that may call"
@@ -213,32 +213,32 @@ impl Problem {
             Problem::ForeignEvents(fields) => {
                 let detail = format!("nothing was accepted: {}", described(fields.len()));
                 errors = Some(Errors::Fields(fields));
-                (403, "not your site", detail)
+                (403, "forbidden site", detail)
             }
             Problem::ForeignSites(parameters) => {
                 let detail = described(parameters.len());
                 errors = Some(Errors::Parameters(parameters));
-                (403, "not your site", detail)
+                (403, "forbidden site", detail)
             }
             Problem::RateLimited(limited @ RateLimited::Wait { .. }) => {
-                (429, "over the rate", limited.to_string())
+                (429, "rate limit exceeded", limited.to_string())
             }
             Problem::RateLimited(limited @ RateLimited::Never { .. }) => {
                 (413, "too many events", limited.to_string())
             }
             Problem::Host => (
                 400,
-                "not one host",
+                "invalid host header",
                 "HTTP/1.1 asks for exactly one host header, with a name or address and perhaps a port".to_string(),
             ),
             Problem::TransferCoding => (
                 501,
-                "unknown transfer coding",
+                "unsupported transfer coding",
                 "a body may be chunked, once; expected transfer-encoding chunked or content-length".to_string(),
             ),
             Problem::NotFound => (
                 404,
-                "no such path",
+                "not found",
                 format!("here are {}", PATHS.join(", ")),
             ),
             Problem::MethodNotAllowed(methods) => (
@@ -248,17 +248,17 @@ impl Problem {
             ),
             Problem::BodyBroken => (
                 400,
-                "broken body",
+                "malformed body",
                 "the body is not well formed, or ended before its end".to_string(),
             ),
             Problem::EncodingBroken(reason) => (
                 400,
-                "broken encoding",
+                "malformed encoding",
                 format!("the body is not what its content-encoding says: {reason}"),
             ),
             Problem::BodyLate(time) => (
                 408,
-                "slow body",
+                "request body timeout",
                 format!(
                     "the body did not come within {} seconds, or before this server stopped",
                     time.as_secs()
@@ -277,12 +277,12 @@ impl Problem {
             Problem::MediaType(detail) => (415, "unsupported media type", detail),
             Problem::Encoding(detail) => (415, "unsupported encoding", detail),
             Problem::Body(Rejection::NotJson(reason)) => {
-                (400, "not JSON", format!("the body is not JSON: {reason}"))
+                (400, "malformed JSON", format!("the body is not JSON: {reason}"))
             }
             Problem::Body(Rejection::Invalid { errors: fields, .. }) => {
                 let detail = format!("nothing was accepted: {}", described(fields.len()));
                 errors = Some(Errors::Fields(fields));
-                (422, "not an event", detail)
+                (422, "invalid event", detail)
             }
             Problem::Body(Rejection::TooMany(limit)) => (
                 413,
@@ -292,7 +292,7 @@ impl Problem {
             Problem::Query(parameters) => {
                 let detail = described(parameters.len());
                 errors = Some(Errors::Parameters(parameters));
-                (422, "wrong query", detail)
+                (422, "invalid query", detail)
             }
             Problem::NoUpgrade(reason) => (
                 426,
@@ -306,7 +306,7 @@ impl Problem {
             ),
             Problem::WebSocketKey => (
                 400,
-                "broken handshake",
+                "malformed handshake",
                 "sec-websocket-key is not 16 bytes in base64".to_string(),
             ),
             Problem::Bug => (
@@ -331,13 +331,13 @@ impl Problem {
             ) => (422, "report too large", err.to_string()),
             Problem::Report(ReportError::Shard(err), _) if err.action() == Action::SchemaMissing => (
                 503,
-                "no report",
+                "report unavailable",
                 "the tables are not what this captcha needs; `captcha migrate` makes them, the log says what is lacking"
                     .to_string(),
             ),
             Problem::Report(ReportError::Shard(_) | ReportError::NoRoom, _) => (
                 503,
-                "no report",
+                "report unavailable",
                 "the report cannot be read at the moment; try again".to_string(),
             ),
         };
@@ -403,7 +403,7 @@ mod tests {
         let document = Problem::Body(invalid).document();
         assert_eq!(
             serde_json::to_string(&document).unwrap(),
-            r#"{"type":"about:blank","title":"not an event","status":422,"detail":"nothing was accepted: one error","errors":[{"pointer":"/3/site_id","detail":"missing"}]}"#
+            r#"{"type":"about:blank","title":"invalid event","status":422,"detail":"nothing was accepted: one error","errors":[{"pointer":"/3/site_id","detail":"missing"}]}"#
         );
     }
 }

@@ -99,7 +99,7 @@ pub fn log_left_out() {
 /// Renders how many lines were left out.
 pub fn register(registry: &mut Registry) {
     registry.register(
-        "captcha_log_lines_left_out",
+        "captcha_log_lines_suppressed",
         "Warnings and errors that were counted and not logged, because there were many like them",
         LEFT_OUT.clone(),
     );

@@ -138,7 +138,7 @@ impl Collector for Watched {
             })
         };
         gauge(
-            "file_taken",
+            "file_loaded",
             "1 if what is in force is what the file holds.",
             None,
             |sightings| i64::from(sightings.is_taken()),

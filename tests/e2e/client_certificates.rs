@@ -249,7 +249,7 @@ async fn a_certificate_that_the_key_file_names_is_as_good_as_a_key() {
     }
     let refused = answer().await.unwrap();
     assert!(refused.contains("\"status\":401"), "{refused}");
-    let refused = "captcha_keys_refused_total{reason=\"certificate\"}";
+    let refused = "captcha_keys_rejected_total{reason=\"certificate\"}";
     assert!(serve.metric(refused).await >= 3.0);
     serve.await_said("\"certificate\":\"shop.example\"").await;
 }

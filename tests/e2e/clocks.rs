@@ -20,7 +20,7 @@ const LOG_APPEND_TIME: &str = "message.timestamp.type=LogAppendTime";
 const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
 
 const AHEAD: &str = "captcha_clock_ahead_seconds";
-const REFUSED: &str = "captcha_timestamps_refused_total";
+const REFUSED: &str = "captcha_timestamps_rejected_total";
 
 /// Whether a clock is ahead by about this much, as a process says.
 fn is_about(seconds: f64, wanted: i64) -> bool {
@@ -237,7 +237,7 @@ async fn arrival_is_what_kafka_says_also_where_the_type_of_a_topic_changes() {
     let few = [
         "--partitions",
         "1",
-        "--repeat-window-records",
+        "--dedup-window-records",
         "5",
         "--retention",
         "3650d",

@@ -71,16 +71,16 @@ async fn shares_divide_the_partitions() {
     let world = World::new("shares");
     world.migrate(&["--partitions", "5"]).await;
     let serve = world.serve().await;
-    let first = world.consume(&["--replica", "0/2"]).await;
+    let first = world.consume(&["--partition-share", "0/2"]).await;
     first.await_ready(200, "partition 4: ok").await;
     let ready = first.ready().await.text();
     assert!(
         ready.contains("partition 2:") && !ready.contains("partition 1:"),
         "{ready}"
     );
-    let idle = world.consume(&["--replica", "7/9"]).await;
+    let idle = world.consume(&["--partition-share", "7/9"]).await;
     idle.await_ready(200, "topic: ok").await;
-    let second = world.consume(&["--replica", "1/2"]).await;
+    let second = world.consume(&["--partition-share", "1/2"]).await;
     let sent = post_in_background(&serve.address, 10, 50).await.unwrap();
     world.await_counted(sent).await;
     world.await_log(sent as i64).await;
@@ -256,7 +256,7 @@ async fn repeats_are_a_function_of_the_log_even_with_restarts() {
     const WINDOW: usize = 7;
     let world = World::new("window");
     world
-        .migrate(&["--partitions", "1", "--repeat-window-records", "7"])
+        .migrate(&["--partitions", "1", "--dedup-window-records", "7"])
         .await;
     let known: Vec<Value> = (0..10).map(|_| served("2024-01-01T00:00:00")).collect();
     // A fixed walk through ten events that repeats them at all distances from 1 to more than the window.
@@ -319,13 +319,13 @@ async fn a_topic_that_was_made_anew_stops_until_it_is_said_so() {
     }
     let consume = world.consume(&[]).await;
     world.await_log(3).await;
-    let line = world.refused(&["migrate", "--topic-made-anew"]).await;
+    let line = world.refused(&["migrate", "--topic-recreated"]).await;
     assert!(line.contains("is the one that was recorded"), "{line}");
     let delete = ["--delete", "--topic", &world.name];
     kafka_tool(TOPICS, &world.kafka, &delete).await;
     let line = world.refused(&["migrate"]).await;
-    assert!(line.contains("captcha migrate --topic-made-anew"), "{line}");
-    let would = world.migrate(&["--topic-made-anew", "--dry-run"]).await;
+    assert!(line.contains("captcha migrate --topic-recreated"), "{line}");
+    let would = world.migrate(&["--topic-recreated", "--dry-run"]).await;
     assert!(
         would.contains("with 2 partitions\n") && would.contains("2 partitions, stored as anew_"),
         "as many as before, unless it is said: {would}"
@@ -343,9 +343,9 @@ async fn a_topic_that_was_made_anew_stops_until_it_is_said_so() {
     }
     world.await_log(3).await;
 
-    let would = world.migrate(&["--topic-made-anew", "--dry-run"]).await;
+    let would = world.migrate(&["--topic-recreated", "--dry-run"]).await;
     assert!(would.contains("3 partitions, stored as anew_"), "{would}");
-    let said = world.migrate(&["--topic-made-anew"]).await;
+    let said = world.migrate(&["--topic-recreated"]).await;
     assert!(said.contains("as made anew"), "{said}");
     consume.await_ready(200, "partition 2: ok").await;
     accept(&serve.address, &events(5)).await;
@@ -355,7 +355,7 @@ async fn a_topic_that_was_made_anew_stops_until_it_is_said_so() {
         .await;
     let log = format!("{}@2", world.name);
     assert_eq!(logs, [[&world.name, "3", "3"], [&log, "11", "11"]]);
-    let line = world.refused(&["migrate", "--topic-made-anew"]).await;
+    let line = world.refused(&["migrate", "--topic-recreated"]).await;
     assert!(line.contains("is the one that was recorded"), "{line}");
     let audit = world.ok(&["report", "audit"]).await;
     assert_eq!(audit.lines().count(), 1 + 3 + 1, "{audit}");

@@ -138,9 +138,9 @@ async fn wrong_usage_is_exit_2_and_names_the_flag() {
     let world = World::new("usage");
     for (args, named) in [
         (&["serve", "--listen", "8000"][..], "--listen"),
-        (&["serve", "--replica", "0/1"], "--replica"),
+        (&["serve", "--partition-share", "0/1"], "--partition-share"),
         (&["serve", "--body-bytes-max", "0"], "--body-bytes-max"),
-        (&["consume", "--replica", "2/2"], "--replica"),
+        (&["consume", "--partition-share", "2/2"], "--partition-share"),
         (&["consume", "--kafka-topic", "a b"], "--kafka-topic"),
         (&["consume", "--kafka-brokers", "localhost"], "--kafka-brokers"),
         (&["migrate", "--retention", "soon"], "--retention"),

@@ -106,11 +106,11 @@ async fn a_key_file_that_comes_back_is_taken_and_what_it_withdraws_is_refused() 
         remove(&path);
         make(&path);
         serve.await_said(said).await;
-        await_metric(&serve, "captcha_file_taken{file=\"keys\"}", 0.0).await;
+        await_metric(&serve, "captcha_file_loaded{file=\"keys\"}", 0.0).await;
         assert_eq!(send(&first).await, 200);
         remove(&path);
         fs::write(&path, &line_of_first).unwrap();
-        await_metric(&serve, "captcha_file_taken{file=\"keys\"}", 1.0).await;
+        await_metric(&serve, "captcha_file_loaded{file=\"keys\"}", 1.0).await;
     }
     let said = serve.said();
     assert_eq!(said.matches("but a pipe").count(), 1, "{said}");
@@ -143,7 +143,7 @@ async fn a_certificate_that_comes_back_is_taken() {
             text(&one.key),
         ])
         .await;
-    let taken = "captcha_file_taken{file=\"certificate\"}";
+    let taken = "captcha_file_loaded{file=\"certificate\"}";
     let in_force = || serve.logged("a new certificate is in force", "file").len();
     for (round, (make, said)) in OTHERS.into_iter().enumerate() {
         let place = [&one.certificate, &one.key][round % 2];

@@ -38,8 +38,8 @@ async fn a_paused_consumer_holds_it_back_and_quiet_partitions_do_not() {
     world.migrate(&["--partitions", "2"]).await;
     let serve = world.serve().await;
     assert_eq!(complete_through(&world).await, None);
-    let _first = world.consume(&["--replica", "0/2"]).await;
-    let second = world.consume(&["--replica", "1/2"]).await;
+    let _first = world.consume(&["--partition-share", "0/2"]).await;
+    let second = world.consume(&["--partition-share", "1/2"]).await;
     // Nobody ever sent anything.
     await_complete_through(&world, now(&world).await).await;
 
@@ -81,7 +81,7 @@ async fn a_paused_consumer_holds_it_back_and_quiet_partitions_do_not() {
 async fn a_partition_that_nobody_reads_leaves_it_open() {
     let world = World::new("fresh_grown");
     world.migrate(&["--partitions", "1"]).await;
-    let _first = world.consume(&["--replica", "0/2"]).await;
+    let _first = world.consume(&["--partition-share", "0/2"]).await;
     await_complete_through(&world, now(&world).await).await;
     let grow = ["--alter", "--topic", &world.name, "--partitions", "2"];
     kafka_tool(TOPICS, &world.kafka, &grow).await;
@@ -90,7 +90,7 @@ async fn a_partition_that_nobody_reads_leaves_it_open() {
         through.is_none().then_some(()).ok_or(format!("{through:?}"))
     })
     .await;
-    let _second = world.consume(&["--replica", "1/2"]).await;
+    let _second = world.consume(&["--partition-share", "1/2"]).await;
     await_complete_through(&world, now(&world).await).await;
 }
 

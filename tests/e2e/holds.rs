@@ -345,7 +345,7 @@ async fn a_topic_that_is_away() {
     kafka_tool(TOPICS, &world.kafka, &delete).await;
     let consume = world.consume(&[]).await;
     holds(&consume, &format!("has no topic {}; run `captcha migrate`", world.name)).await;
-    world.migrate(&["--partitions", "1", "--topic-made-anew"]).await;
+    world.migrate(&["--partitions", "1", "--topic-recreated"]).await;
     let event = served("2024-02-29T12:00:00").to_string().into_bytes();
     world.produce(0, &[Some(&event)]).await;
     goes_on(&world, &consume, 1).await;

@@ -156,12 +156,12 @@ async fn keys_come_and_go_without_a_restart() {
     let both = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, "nonsense\n").unwrap();
     serve.await_said("the key file cannot be taken").await;
-    assert_eq!(serve.metric("captcha_file_taken{file=\"keys\"}").await, 0.0);
+    assert_eq!(serve.metric("captcha_file_loaded{file=\"keys\"}").await, 0.0);
     assert_eq!(send(&serve, &first, &events(1)).await.status, 200);
     std::fs::write(&file, both.replace(&old, "")).unwrap();
     becomes(&first, 401).await;
     assert_eq!(send(&serve, &second, &events(1)).await.status, 200);
-    assert_eq!(serve.metric("captcha_file_taken{file=\"keys\"}").await, 1.0);
+    assert_eq!(serve.metric("captcha_file_loaded{file=\"keys\"}").await, 1.0);
 
     std::fs::write(&file, "nonsense\n").unwrap();
     let refused = world
@@ -291,7 +291,7 @@ async fn refused_keys_are_counted_and_logged_and_a_flood_is_a_few_lines() {
         ("role", 1, id(&key)),
         ("site", 2, id(&key)),
     ] {
-        let counter = format!("captcha_keys_refused_total{{reason=\"{reason}\"}}");
+        let counter = format!("captcha_keys_rejected_total{{reason=\"{reason}\"}}");
         assert_eq!(serve.metric(&counter).await, count as f64, "{reason}");
         let said = serve.said();
         let written = said

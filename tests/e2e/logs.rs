@@ -203,7 +203,7 @@ async fn a_flood_of_garbage_keeps_its_rows_and_little_more() {
     assert_eq!(kept[0][0], "84");
     let kept: usize = kept[0][1].parse().unwrap();
     assert!((60 * MEBIBYTE..70 * MEBIBYTE).contains(&kept), "{kept}");
-    let shortened = consume.metric("captcha_dead_letters_shortened_total").await;
+    let shortened = consume.metric("captcha_dead_letters_truncated_total").await;
     assert!((1.0..25.0).contains(&shortened), "{shortened}");
     world.ok(&["report", "audit"]).await;
 }

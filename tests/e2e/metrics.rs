@@ -125,7 +125,7 @@ async fn a_process_tells_what_it_takes_and_which_it_is() {
 }
 
 async fn refused(serve: &Process, reason: &str) -> f64 {
-    let series = format!("captcha_events_refused_total{{reason=\"{reason}\"}}");
+    let series = format!("captcha_events_rejected_total{{reason=\"{reason}\"}}");
     serve.metric(&series).await
 }
 
@@ -175,7 +175,7 @@ async fn refused_events_are_counted_by_reason() {
     let page = get(&serve.admin, "/metrics").await.text();
     let lines = page
         .lines()
-        .filter(|line| line.starts_with("captcha_events_refused_total"));
+        .filter(|line| line.starts_with("captcha_events_rejected_total"));
     let sum: f64 = lines
         .map(|line| line.rsplit_once(' ').unwrap().1.parse::<f64>().unwrap())
         .sum();

@@ -104,12 +104,12 @@ async fn a_topic_that_is_there_is_checked_and_never_altered() {
 #[tokio::test]
 async fn the_repeat_window_is_fixed() {
     let world = World::new("fixed");
-    let first = world.migrate(&["--repeat-window-records", "20"]).await;
+    let first = world.migrate(&["--dedup-window-records", "20"]).await;
     assert!(first.contains("repeat window 20 records"), "{first}");
-    for same in [&[][..], &["--repeat-window-records", "20"]] {
+    for same in [&[][..], &["--dedup-window-records", "20"]] {
         assert!(world.migrate(same).await.starts_with("nothing to do"));
     }
-    let line = world.refused(&["migrate", "--repeat-window-records", "30"]).await;
+    let line = world.refused(&["migrate", "--dedup-window-records", "30"]).await;
     assert!(line.contains("fixed at 20 records and cannot become 30"), "{line}");
 }
 

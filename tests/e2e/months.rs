@@ -87,7 +87,7 @@ async fn old_months_go_and_heads_stay() {
 pub async fn drop_old_months(world: &World, words: &[&str]) {
     let few = [
         ["--partitions", "3"],
-        ["--repeat-window-records", "2"],
+        ["--dedup-window-records", "2"],
         ["--retention", "3650d"],
     ];
     migrate(world, &[few.as_flattened(), words].concat()).await;
@@ -167,7 +167,7 @@ async fn an_empty_partition_with_a_mark_is_audited() {
         &[
             "--partitions",
             "1",
-            "--repeat-window-records",
+            "--dedup-window-records",
             "1",
             "--retention",
             "3650d",
@@ -206,7 +206,7 @@ async fn months_that_are_not_ripe_stay() {
         &[
             "--partitions",
             "2",
-            "--repeat-window-records",
+            "--dedup-window-records",
             "1",
             "--retention",
             "3650d",
@@ -222,11 +222,11 @@ async fn months_that_are_not_ripe_stay() {
     }
     // Partition 1 is consumed by nobody, so what it has is not known.
     arrive(&world, 0, &[3, 0, 0]).await;
-    let consume = world.consume(&["--replica", "0/2"]).await;
+    let consume = world.consume(&["--partition-share", "0/2"]).await;
     world.await_counted(3).await;
     let line = refusal(&world, &named(1)).await;
     assert!(line.contains("is complete through no moment that is known"), "{line}");
-    let other = world.consume(&["--replica", "1/2"]).await;
+    let other = world.consume(&["--partition-share", "1/2"]).await;
     await_complete(&world).await;
     drop_months(&world, &named(1), &[]).await;
     world.await_counted(2).await;
@@ -245,7 +245,7 @@ async fn killed_at_any_moment_the_next_one_goes_on() {
         &[
             "--partitions",
             "4",
-            "--repeat-window-records",
+            "--dedup-window-records",
             "1",
             "--retention",
             "3650d",

@@ -61,7 +61,7 @@ async fn kafka_away_is_503_from_the_first_request_on_and_recovers() {
     world.await_counted(1).await;
 
     kafka.kill();
-    let refused = "captcha_events_refused_total{reason=\"kafka\"}";
+    let refused = "captcha_events_rejected_total{reason=\"kafka\"}";
     let before = serve.metric(refused).await;
     assert!(before >= 1.0, "the first event was not confirmed");
     for _ in 0..3 {

@@ -28,7 +28,7 @@ async fn read_together(address: &str, readers: usize) -> Vec<Reply> {
 }
 
 async fn refused(serve: &Process, reason: &str) -> f64 {
-    let series = format!("captcha_reports_refused_total{{reason=\"{reason}\"}}");
+    let series = format!("captcha_reports_rejected_total{{reason=\"{reason}\"}}");
     serve.metric(&series).await
 }
 
@@ -96,7 +96,7 @@ async fn a_queue_of_readers_has_an_end() {
         assert!(refused(&serve, reason).await >= 1.0, "{reason}");
     }
     // They are no events.
-    let busy = "captcha_events_refused_total{reason=\"busy\"}";
+    let busy = "captcha_events_rejected_total{reason=\"busy\"}";
     assert_eq!(serve.metric(busy).await, 0.0);
     asking.shutdown().await;
     clickhouse.thaw();

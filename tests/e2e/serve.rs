@@ -301,7 +301,7 @@ async fn more_than_may_wait_for_kafka_is_503_and_stores_nothing() {
     let reply = post(&serve.address, &events(100)).await;
     reply.assert_away();
     assert_eq!(reply.json()["title"], "overloaded");
-    let refused = "captcha_events_refused_total{reason=\"busy\"}";
+    let refused = "captcha_events_rejected_total{reason=\"busy\"}";
     assert_eq!(serve.metric(refused).await, 100.0);
     assert_eq!(accept(&serve.address, &events(10)).await.len(), 10);
     let _consume = world.consume(&[]).await;

@@ -57,8 +57,8 @@ async fn shards_hold_their_own_partitions_and_are_counted_together() {
         world.produce(partition, &[Some(b"garbage")]).await;
     }
     // One consumer for the even partitions, one for the odd: with two shards each meets one of them.
-    let even = world.consume(&["--replica", "0/2"]).await;
-    let odd = world.consume(&["--replica", "1/2"]).await;
+    let even = world.consume(&["--partition-share", "0/2"]).await;
+    let odd = world.consume(&["--partition-share", "1/2"]).await;
     let total = ends.iter().sum::<i64>() as u64;
     world.await_counted(total).await;
     even.await_ready(200, "schema of shard 0 of 2: ok").await;
@@ -182,7 +182,7 @@ async fn a_shard_that_migrate_did_not_reach_follows_the_others() {
     assert!(line.contains("cannot connect to clickhouse"), "{line}");
     second.start();
     eventually("migrate to succeed", async || {
-        let output = world.run(&["migrate", "--repeat-window-records", "77"]).await;
+        let output = world.run(&["migrate", "--dedup-window-records", "77"]).await;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         output.status.success().then_some(()).ok_or(said)
     })
@@ -208,7 +208,7 @@ async fn months_go_from_all_shards_or_from_none() {
     }
     let drop_months = ["migrate", "drop-months", "--before", "2001-02"];
     // Of the partitions that the second shard holds nothing is known, because nobody consumes them.
-    let _even = world.consume(&["--replica", "0/2"]).await;
+    let _even = world.consume(&["--partition-share", "0/2"]).await;
     let second = format!("what clickhouse at {} has", sharded.servers[1].address());
     eventually("the second shard alone to be unripe", async || {
         let line = world.refused(&drop_months).await;
@@ -218,7 +218,7 @@ async fn months_go_from_all_shards_or_from_none() {
     for index in 0..2 {
         assert_eq!(sharded.shard(index).sql(has_old).await, [["1"]]);
     }
-    let _odd = world.consume(&["--replica", "1/2"]).await;
+    let _odd = world.consume(&["--partition-share", "1/2"]).await;
     let page = eventually("both shards to be ripe", async || {
         let output = world.run(&drop_months).await;
         let page = String::from_utf8(output.stdout).unwrap();

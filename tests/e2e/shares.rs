@@ -80,7 +80,7 @@ async fn an_address_may_be_given_fewer_and_a_trusted_proxy_has_all() {
     assert_eq!(reply.status, 200);
     await_metric(&serve, OPEN, 19.0).await;
     let _last = silent(9, &serve.address, 2).await;
-    await_metric(&serve, &refused("too many"), 1.0).await;
+    await_metric(&serve, &refused("too_many"), 1.0).await;
     drop(proxied);
     await_metric(&serve, OPEN, 4.0).await;
 }
@@ -112,10 +112,10 @@ async fn answers_that_nobody_reads_hold_no_place() {
 #[tokio::test]
 async fn unread_answers_hold_memory_until_they_are_gone() {
     let (_world, serve, unread) = with_unread_answers(&[]).await;
-    let held = serve.metric("captcha_clients_bytes").await;
+    let held = serve.metric("captcha_client_memory_bytes").await;
     assert!(held > 100.0 * 4096.0, "{held}");
     drop(unread);
-    await_metric(&serve, "captcha_clients_bytes", 0.0).await;
+    await_metric(&serve, "captcha_client_memory_bytes", 0.0).await;
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn heads_on_http2_count() {
         stream.write_all(&head).await.unwrap();
     }
     eventually("twenty heads of 15.5 kB", async || {
-        let held = serve.metric("captcha_clients_bytes").await;
+        let held = serve.metric("captcha_client_memory_bytes").await;
         (held > 20.0 * 3.0 * 15_500.0).then_some(()).ok_or(held.to_string())
     })
     .await;
@@ -304,7 +304,7 @@ async fn the_proxy_protocol_is_read_from_a_trusted_proxy_alone() {
         assert_eq!(&came[..begin.len().max(came.len().min(12))], begin, "{bytes}");
     }
     assert_eq!(clients(&serve), ["198.51.100.7", "127.0.0.2"]);
-    assert_eq!(serve.metric(&refused("no client")).await, 1.0);
+    assert_eq!(serve.metric(&refused("no_client")).await, 1.0);
     // What the client has counts as its own, not as the proxy's.
     let mut held = Vec::new();
     for _ in 0..15 {

@@ -154,7 +154,7 @@ async fn a_refused_message_says_why_and_the_stream_goes_on() {
     assert_eq!(serve.metric(refused).await, 2.0);
     // Of each three events, and four times a body that counts as one.
     for (reason, events) in [("malformed", 12.0), ("too_large", 2.0)] {
-        let refused = format!("captcha_events_refused_total{{reason=\"{reason}\"}}");
+        let refused = format!("captcha_events_rejected_total{{reason=\"{reason}\"}}");
         assert_eq!(serve.metric(&refused).await, events, "{reason}");
     }
 

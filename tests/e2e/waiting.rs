@@ -97,7 +97,7 @@ async fn what_no_wait_cures_ends_at_once() {
     .await;
     world.migrate(&[]).await;
     refused(&["--partitions", "9"], "the number of partitions is 4 and should be 9").await;
-    refused(&["--repeat-window-records", "9"], "cannot become 9").await;
+    refused(&["--dedup-window-records", "9"], "cannot become 9").await;
     world
         .sql("ALTER TABLE migrations UPDATE checksum = 'other' WHERE version = 2 SETTINGS mutations_sync = 2")
         .await;

@@ -96,7 +96,7 @@ def no_pre_stop(documents):
 
 def one_share(documents):
     args = consume(documents)["containers"][0]["args"]
-    args[args.index("--replica=$(POD_INDEX)/$(CONSUME_REPLICAS)")] = "--replica=0/$(CONSUME_REPLICAS)"
+    args[args.index("--partition-share=$(POD_INDEX)/$(CONSUME_REPLICAS)")] = "--partition-share=0/$(CONSUME_REPLICAS)"
 
 
 DAMAGES = {

@@ -105,7 +105,7 @@ impl Metrics {
             metrics.throttled.clone(),
         );
         registry.register(
-            "dead_letters_shortened",
+            "dead_letters_truncated",
             "Records that are no events of which only the first bytes were kept, because they were too many",
             metrics.shortened.clone(),
         );
@@ -126,7 +126,7 @@ impl Metrics {
         );
         registry.register_collector(Box::new(metrics.lags.clone()));
         registry.register_with_unit(
-            "repeat_window",
+            "dedup_window",
             "Time that the records of the repeat window took to arrive, as far back as this process has seen: an event \
              that is sent again within it is counted once",
             Unit::Seconds,

@@ -118,7 +118,7 @@ impl KeyRefusals {
             drop(counts.get_or_create(&OfReason { reason }));
         }
         let help = "Requests and stream messages that no key let in, by reason";
-        registry.register("keys_refused", help, counts.clone());
+        registry.register("keys_rejected", help, counts.clone());
         let lines = Default::default();
         KeyRefusals { counts, lines }
     }

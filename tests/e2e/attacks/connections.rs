@@ -27,7 +27,7 @@ async fn heads_that_come_byte_by_byte() {
     let siege = Siege::begin("5,000 heads, byte by byte", &["--head-seconds", "30"], true).await;
     let count = connections(5_000);
     let streams = open(&siege.serve.address, count, b"POST /v1/events HTTP/1.1\r\nx: ").await;
-    while siege.refused("head late").await < count as f64 {
+    while siege.refused("head_late").await < count as f64 {
         for stream in &streams {
             let _ = stream.try_write(b"y");
         }
@@ -46,7 +46,7 @@ async fn connections_that_say_nothing() {
     let count = connections(5_000);
     let streams = open(&siege.serve.address, count, b"").await;
     siege.await_bystander().await;
-    siege.await_refused("head late", count).await;
+    siege.await_refused("head_late", count).await;
     drop(streams);
     siege.end(60, "--head-seconds").await;
 }

@@ -439,7 +439,7 @@ async fn unread_answers_behind_busy_ones() {
         &field(":authority", b"captcha"),
     ]
     .concat();
-    let began = siege.refused("answer unread").await;
+    let began = siege.refused("response_unread").await;
     for number in 99.. {
         if read.is_finished() {
             break;
@@ -453,7 +453,7 @@ async fn unread_answers_behind_busy_ones() {
     }
     let bytes = read.await.unwrap();
     assert!(bytes > 10 << 20, "only {bytes} bytes were read beside them");
-    assert_eq!(siege.refused("answer unread").await, began + 1.0);
+    assert_eq!(siege.refused("response_unread").await, began + 1.0);
     siege.end(20, "10 KiB of each answer in 30 s").await;
 }
 
