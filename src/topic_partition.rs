@@ -5,6 +5,12 @@ use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
+/// Kafka's number of a partition within its topic, from 0.
+pub type Partition = i32;
+
+/// The number of a record within its partition, from 0.
+pub type Offset = i64;
+
 /// The name of a log, as the column `topic` has it: that of its Kafka topic, and `@` and a number behind it if the topic
 /// was deleted and made again (`captcha@2`). No topic can have such a name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,8 +45,8 @@ impl Serialize for LogName {
 pub struct TopicPartition {
     /// Which log.
     pub log: LogName,
-    /// Kafka's number of the partition.
-    pub partition: i32,
+    /// Which partition of it.
+    pub partition: Partition,
 }
 
 impl fmt::Display for TopicPartition {
