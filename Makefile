@@ -28,7 +28,7 @@ TOOLS = .dev/tools/bin
 SCHEMATHESIS = .dev/venv-schemathesis
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check k8s-check promtool k8s-run image release verify-release docs-check openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
+.PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check k8s-check promtool k8s-run image release verify-release docs-check architecture openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -113,6 +113,9 @@ verify-release: ## verify a release: DIR=FOLDER PUBLIC_KEY=FILE, or the key itse
 docs-check: ## look at the docs page in Chromium; [SCREENSHOTS=FOLDER]
 	cargo build --locked
 	@exec python3 tests/documents/page.py $(SCREENSHOTS:%=--screenshots %)
+
+architecture: ## draw the rooms of src/ into docs/architecture.md
+	UPDATE_ARCHITECTURE=1 cargo test --locked --test house the_picture_of_the_rooms
 
 openapi: ## make openapi.json of openapi.yaml
 	UPDATE_OPENAPI=1 cargo test --locked --lib openapi_json_is_openapi_yaml

@@ -7,4 +7,5 @@
     reason = "a test that fails is to say where and with what"
 )]
 
+mod imports;
 mod threat_model;
