@@ -19,6 +19,7 @@ CARGO_CYCLONEDX := 0.5.7
 CARGO_DENY := 0.20.2
 CARGO_MACHETE := 0.9.2
 
+ACTIONLINT := 1.7.12
 # Version of the Go module: of Prometheus 3.16.
 PROMETHEUS := 0.316.0
 
@@ -28,7 +29,7 @@ TOOLS = .dev/tools/bin
 SCHEMATHESIS = .dev/venv-schemathesis
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check k8s-check promtool k8s-run image release verify-release docs-check architecture openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
+.PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check k8s-check promtool actionlint k8s-run image release verify-release docs-check architecture openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -101,6 +102,9 @@ k8s-run: ## run the pods of overlays/prod as they are declared, without a cluste
 
 promtool: .dev/promtool/promtool-$(PROMETHEUS) ## build promtool with Go, so that make check tests the alerts; some minutes
 
+actionlint: $(TOOLS)/actionlint-$(ACTIONLINT) ## check the workflow files of .github/; builds actionlint with Go the first time
+	$<
+
 image: $(TOOLS)/cargo-cyclonedx-$(CARGO_CYCLONEDX) ## build the container image with buildah, without a daemon, and the list of what is in it
 	@dev/image.sh $<
 
@@ -142,6 +146,9 @@ clean-data: ## remove the data of make run and make up
 $(TOOLS)/cargo-cyclonedx-$(CARGO_CYCLONEDX): ; @$(call install,cargo-cyclonedx,$(CARGO_CYCLONEDX))
 $(TOOLS)/cargo-deny-$(CARGO_DENY): ; @$(call install,cargo-deny,$(CARGO_DENY))
 $(TOOLS)/cargo-machete-$(CARGO_MACHETE): ; @$(call install,cargo-machete,$(CARGO_MACHETE))
+$(TOOLS)/actionlint-$(ACTIONLINT):
+	GOBIN=$(abspath $(@D)) GOTOOLCHAIN=auto go install github.com/rhysd/actionlint/cmd/actionlint@v$(ACTIONLINT)
+	@mv $(@D)/actionlint $@
 
 # Without the discovery of clouds, which nobody asks it for, it compiles in less than half the time. Go fetches a newer Go of itself, where it must.
 .dev/promtool/promtool-$(PROMETHEUS):

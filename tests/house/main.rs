@@ -9,3 +9,4 @@
 
 mod imports;
 mod threat_model;
+mod versions;
