@@ -50,10 +50,16 @@ impl Sources {
             }
             if !["main", "lib"].contains(&module[0].as_str()) {
                 let text = fs::read_to_string(&path).unwrap();
-                files.insert(module, text.parse().unwrap_or_else(|err| panic!("{}: {err}", path.display())));
+                files.insert(
+                    module,
+                    text.parse().unwrap_or_else(|err| panic!("{}: {err}", path.display())),
+                );
             }
         }
-        let mut sources = Sources { files, handed_out: BTreeMap::new() };
+        let mut sources = Sources {
+            files,
+            handed_out: BTreeMap::new(),
+        };
         let mut handed_out = BTreeMap::new();
         for (module, tokens) in &sources.files {
             for path in sources.paths(module, tokens.clone(), true) {
@@ -67,7 +73,10 @@ impl Sources {
     fn imports(&self) -> Imports {
         let of = |(module, tokens): (&Module, &TokenStream)| {
             let paths = self.paths(module, tokens.clone(), false);
-            let imported = paths.iter().map(|path| self.home(path)).filter(|home| home != module && !home.is_empty());
+            let imported = paths
+                .iter()
+                .map(|path| self.home(path))
+                .filter(|home| home != module && !home.is_empty());
             (module.clone(), imported.collect())
         };
         self.files.iter().map(of).collect()
@@ -75,7 +84,10 @@ impl Sources {
 
     /// The module in which what a path names is defined.
     fn home(&self, path: &[String]) -> Module {
-        let known = (0..=path.len()).rev().find(|&length| self.files.contains_key(&path[..length])).unwrap_or(0);
+        let known = (0..=path.len())
+            .rev()
+            .find(|&length| self.files.contains_key(&path[..length]))
+            .unwrap_or(0);
         let (module, rest) = path.split_at(known);
         let name = rest.first().map(|name| (module.to_vec(), name.clone()));
         match name.and_then(|name| self.handed_out.get(&name)) {
@@ -102,7 +114,8 @@ impl Sources {
                     while let Some(skipped) = tokens.get(at) {
                         at += 1;
                         let is_end = matches!(skipped, TokenTree::Punct(punct) if punct.as_char() == ';');
-                        let is_block = matches!(skipped, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace);
+                        let is_block =
+                            matches!(skipped, TokenTree::Group(group) if group.delimiter() == Delimiter::Brace);
                         if is_end || is_block {
                             break;
                         }
@@ -112,7 +125,8 @@ impl Sources {
                 TokenTree::Ident(ident) if ident == "pub" => {
                     is_public = true;
                     // The parentheses of `pub(crate)` name no module.
-                    if matches!(tokens.get(at), Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis) {
+                    if matches!(tokens.get(at), Some(TokenTree::Group(group)) if group.delimiter() == Delimiter::Parenthesis)
+                    {
                         at += 1;
                     }
                     continue;
@@ -228,7 +242,10 @@ fn rooms(imports: &Imports) -> BTreeMap<&str, BTreeSet<&str>> {
     let mut rooms: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for (module, imported) in imports {
         let room = module[0].as_str();
-        let others = imported.iter().map(|other| other[0].as_str()).filter(|other| *other != room);
+        let others = imported
+            .iter()
+            .map(|other| other[0].as_str())
+            .filter(|other| *other != room);
         rooms.entry(room).or_default().extend(others);
     }
     rooms
@@ -262,7 +279,10 @@ fn a_room_imports_what_lies_below_it() {
     let imports = Sources::read().imports();
     for (room, imported) in rooms(&imports) {
         for other in imported {
-            assert!(layer(room) < layer(other), "{room} imports {other}, which does not lie below it");
+            assert!(
+                layer(room) < layer(other),
+                "{room} imports {other}, which does not lie below it"
+            );
         }
     }
 }
@@ -278,5 +298,8 @@ fn the_picture_of_the_rooms_is_the_code() {
     if std::env::var_os("UPDATE_ARCHITECTURE").is_some() {
         return fs::write(&page, [before, PICTURE_BEGINS, &picture, PICTURE_ENDS, after].concat()).unwrap();
     }
-    assert!(drawn == picture, "{PAGE} shows rooms that are not those of the code: run make architecture");
+    assert!(
+        drawn == picture,
+        "{PAGE} shows rooms that are not those of the code: run make architecture"
+    );
 }

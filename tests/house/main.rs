@@ -7,6 +7,7 @@
     reason = "a test that fails is to say where and with what"
 )]
 
+mod docs;
 mod imports;
 mod threat_model;
 mod versions;

@@ -17,7 +17,11 @@ fn after<'a>(text: &'a str, before: &str, end: &[char]) -> &'a str {
 fn rust_is_pinned_to_the_version_that_is_promised() {
     let promised = env!("CARGO_PKG_RUST_VERSION");
     let toolchain = read("rust-toolchain.toml");
-    assert_eq!(after(&toolchain, "channel = \"", &['"']), format!("{promised}.0"), "rust-toolchain.toml");
+    assert_eq!(
+        after(&toolchain, "channel = \"", &['"']),
+        format!("{promised}.0"),
+        "rust-toolchain.toml"
+    );
     let dockerfile = read("Dockerfile");
     assert_eq!(after(&dockerfile, "FROM rust:", &['-']), promised, "Dockerfile");
     let readme = read("README.md");
