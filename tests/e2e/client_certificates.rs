@@ -19,7 +19,7 @@ use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::authority::{Authority, Certified, Valid, text};
+use crate::certificates::{Authority, Certified, Valid, text};
 use crate::client::events;
 use crate::keys::new_key;
 use crate::process::{PATIENCE, Process, eventually};

@@ -6,8 +6,8 @@ use rskafka::record::Record;
 
 use crate::audit::{audit, damage};
 use crate::client::{accept, events, post, served};
-use crate::logs::commit;
-use crate::months::{await_complete, drop_months, month, named};
+use crate::drop_months::{await_complete, drop_months, month, named};
+use crate::kafka_logs::commit;
 use crate::process::{CREATE_TIME, Server, configure_topic, eventually, kafka_tool, shared};
 use crate::world::World;
 

@@ -225,7 +225,7 @@ async fn a_closed_pipe_stops_no_work() {
     let old = "INSERT INTO events (topic, partition, offset, arrival, kind) VALUES ('old', 0, 5, '2001-01-01 00:00:00', 'bad')";
     world.sql(old).await;
     let mut consume = world.consume(&[]).await;
-    crate::months::await_complete(&world).await;
+    crate::drop_months::await_complete(&world).await;
     assert!(consume.terminate().await.success());
     closed(&["migrate", "drop-months", "--before", "2001-02"], &["stdout"], 0).await;
     let left = world.sql("SELECT kind FROM events").await;

@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::client::{Reply, SITE, event, events, get, request};
 use crate::process::{Process, eventually};
-use crate::stream::Stream;
+use crate::websocket::Stream;
 use crate::world::{World, counters};
 
 const OTHER_SITE: &str = "00000000-0000-4000-8000-000000000001";

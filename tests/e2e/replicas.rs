@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::client::{accept, events, get};
-use crate::months::drop_old_months;
+use crate::drop_months::drop_old_months;
 use crate::process::{Process, Server, eventually, shared};
 use crate::world::{World, all_counted};
 

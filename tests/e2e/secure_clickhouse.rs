@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::authority::{Authority, Certified, Valid, silent_port, text, tls_in_front_of};
+use crate::certificates::{Authority, Certified, Valid, silent_port, text, tls_in_front_of};
 use crate::client::{accept, events, get};
 use crate::process::{Server, shared};
 use crate::world::World;

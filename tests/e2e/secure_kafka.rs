@@ -1,6 +1,6 @@
 //! Kafka with TLS, logins and rights: what works with the least of them, and what is said where something is wrong.
 
-use crate::authority::{Authority, Certified, Valid, silent_port, text, tls_in_front_of};
+use crate::certificates::{Authority, Certified, Valid, silent_port, text, tls_in_front_of};
 use crate::client::{events, try_post};
 use crate::process::{ACLS, Server, eventually, free_port, kafka_tool, shared};
 use crate::world::World;

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use crate::client::{Reply, SITE, accept, events, get, post, request};
 use crate::keys::new_key;
 use crate::process::{Process, Server, eventually, shared};
-use crate::stream::Stream;
+use crate::websocket::Stream;
 use crate::world::{World, counters};
 
 /// People who open the report together, as the first who met refusals were.

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::client::{self, accept, events};
-use crate::logs::open_transaction;
+use crate::kafka_logs::open_transaction;
 use crate::process::{TOPICS, eventually, kafka_tool};
 use crate::world::World;
 

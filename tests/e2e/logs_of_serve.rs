@@ -10,7 +10,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::authority::{Authority, text};
+use crate::certificates::{Authority, text};
 use crate::client::get;
 use crate::process::{Process, eventually};
 use crate::world::World;

@@ -2,9 +2,9 @@
 
 use std::io::Write as _;
 
-use crate::batch::{batch, field, plain, produce, record, varint};
 use crate::client::served;
 use crate::process::configure_topic;
+use crate::record_batches::{batch, field, plain, produce, record, varint};
 use crate::world::World;
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! Row policies that hide rows of `events`: nothing is stored twice, and no part is reported as the whole.
 
 use crate::client::{SITE, accept, event, events, get};
-use crate::fresh::{await_complete_through, now};
-use crate::holds::users;
+use crate::complete_through::{await_complete_through, now};
+use crate::consume_holds::users;
 use crate::process::{Server, eventually, shared};
 use crate::world::World;
 

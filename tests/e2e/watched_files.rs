@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use crate::authority::{Authority, Certified, text};
+use crate::certificates::{Authority, Certified, text};
 use crate::client::{events, request};
 use crate::keys::new_key;
 use crate::process::{PATIENCE, Process, eventually};
@@ -152,7 +152,7 @@ async fn a_certificate_that_comes_back_is_taken() {
         serve.await_said(said).await;
         await_metric(&serve, taken, 0.0).await;
         remove(place);
-        let next: Certified = authority.certify("next", &["localhost"], crate::authority::Valid::Now);
+        let next: Certified = authority.certify("next", &["localhost"], crate::certificates::Valid::Now);
         next.replace(&one);
         await_metric(&serve, taken, 1.0).await;
         assert_eq!(in_force(), round + 1, "{}", serve.said());

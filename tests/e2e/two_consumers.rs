@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::client::{accept, events};
-use crate::fresh::{await_complete_through, complete_through, now};
+use crate::complete_through::{await_complete_through, complete_through, now};
 use crate::process::eventually;
 use crate::world::World;
 
