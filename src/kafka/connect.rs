@@ -2,28 +2,31 @@
 
 use std::error::Error;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use rskafka::client::{Credentials, SaslConfig};
+use rskafka::client::Credentials;
 use rskafka::messenger::{Messenger, RequestError, SaslError};
 use rskafka::protocol::error::Error as ProtocolError;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::args::{Mechanism, SecurityArgs};
 use super::scram_limit::{self, Watched};
-use super::{CALL_TIMEOUT, Transient};
+use super::transient::Transient;
 use crate::address;
-use crate::tls::{self, Mismatch, Password, Secret, Tls};
+use crate::tls::{self, Mismatch, Password, Tls};
 
 /// A connection to a broker.
 pub type Wire = Watched<tls::Wire>;
 
 /// To reach one broker, each time it is tried.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// For one question about metadata or offsets.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 const CLIENT_ID: &str = concat!("captcha/", env!("CARGO_PKG_VERSION"));
 
@@ -35,104 +38,6 @@ pub fn raise_quota(name: &str) -> String {
 /// A duration as the protocol has it; none is negative.
 pub(crate) fn millis(millis: i32) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
-}
-
-/// How connections to Kafka are secured.
-#[derive(Debug, Clone, Default, clap::Args)]
-#[group(skip)]
-pub struct SecurityArgs {
-    /// Connect with TLS
-    #[arg(long, env = "CAPTCHA_KAFKA_TLS")]
-    kafka_tls: bool,
-
-    /// Authorities that may sign the brokers' certificates, PEM [default: the system's]
-    #[arg(long, env = "CAPTCHA_KAFKA_CA_FILE", value_name = "FILE", requires = "kafka_tls")]
-    kafka_ca_file: Option<PathBuf>,
-
-    /// Our own certificate chain for brokers that ask for one, PEM
-    #[arg(
-        long,
-        env = "CAPTCHA_KAFKA_CLIENT_CERTIFICATE_FILE",
-        value_name = "FILE",
-        requires_all = ["kafka_tls", "kafka_client_key_file"]
-    )]
-    kafka_client_certificate_file: Option<PathBuf>,
-
-    /// Its private key, PEM; read again for each connection, as the certificates are
-    #[arg(
-        long,
-        env = "CAPTCHA_KAFKA_CLIENT_KEY_FILE",
-        value_name = "FILE",
-        requires = "kafka_client_certificate_file"
-    )]
-    kafka_client_key_file: Option<PathBuf>,
-
-    /// Log in with SASL; `plain` sends the password itself and is refused without TLS
-    #[arg(
-        long,
-        env = "CAPTCHA_KAFKA_SASL_MECHANISM",
-        value_name = "MECHANISM",
-        requires = "kafka_user"
-    )]
-    kafka_sasl_mechanism: Option<Mechanism>,
-
-    /// User
-    #[arg(
-        long,
-        env = "CAPTCHA_KAFKA_USER",
-        value_name = "NAME",
-        requires = "kafka_sasl_mechanism",
-        value_parser = clap::builder::NonEmptyStringValueParser::new()
-    )]
-    kafka_user: Option<String>,
-
-    /// Password; better in a file
-    #[arg(
-        long,
-        env = "CAPTCHA_KAFKA_PASSWORD",
-        value_name = "PASSWORD",
-        hide_env_values = true,
-        requires = "kafka_user",
-        conflicts_with = "kafka_password_file"
-    )]
-    kafka_password: Option<Secret>,
-
-    /// File that holds the password, read again for each connection; a final line break is not part of it
-    #[arg(
-        long,
-        env = "CAPTCHA_KAFKA_PASSWORD_FILE",
-        value_name = "FILE",
-        requires = "kafka_user"
-    )]
-    kafka_password_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Mechanism {
-    Plain,
-    #[value(name = "scram-sha-256")]
-    ScramSha256,
-    #[value(name = "scram-sha-512")]
-    ScramSha512,
-}
-
-impl Mechanism {
-    /// Its name in the protocol.
-    fn name(self) -> &'static str {
-        match self {
-            Mechanism::Plain => "PLAIN",
-            Mechanism::ScramSha256 => "SCRAM-SHA-256",
-            Mechanism::ScramSha512 => "SCRAM-SHA-512",
-        }
-    }
-
-    fn with(self, credentials: Credentials) -> SaslConfig {
-        match self {
-            Mechanism::Plain => SaslConfig::Plain(credentials),
-            Mechanism::ScramSha256 => SaslConfig::ScramSha256(credentials),
-            Mechanism::ScramSha512 => SaslConfig::ScramSha512(credentials),
-        }
-    }
 }
 
 /// How to connect to any broker. Names are resolved and files are read anew for each connection.
@@ -217,7 +122,7 @@ impl Connector {
         };
         let greeted = timeout(CALL_TIMEOUT, greet).await;
         greeted.unwrap_or_else(|_| {
-            Err(Transient(format!(
+            Err(Transient::new(format!(
                 "cannot talk to kafka at {address}: no answer within {} s; check {}",
                 CALL_TIMEOUT.as_secs(),
                 self.origin(address)
@@ -239,7 +144,7 @@ impl Connector {
             );
             match err.is::<Mismatch>() {
                 true => anyhow::anyhow!(reason),
-                false => Transient(reason).into(),
+                false => Transient::new(reason).into(),
             }
         })
     }
@@ -254,7 +159,7 @@ impl Connector {
 
     /// A plain connection, whose error says what is wrong.
     async fn open(&self, address: &str) -> anyhow::Result<TcpStream> {
-        let failed = |reason: String| Transient(format!("cannot connect to kafka at {address}{reason}"));
+        let failed = |reason: String| Transient::new(format!("cannot connect to kafka at {address}{reason}"));
         let origin = self.origin(address);
         let found = address::resolve(address)
             .await
@@ -275,11 +180,11 @@ impl Connector {
         let hung_up = err.to_string().ends_with("early eof");
         match self.tls_trouble(&err) {
             Some(reason) => anyhow::anyhow!("cannot talk to kafka at {address}: {reason}"),
-            None if hung_up && self.login.is_none() => Transient(format!(
+            None if hung_up && self.login.is_none() => Transient::new(format!(
                 "kafka at {address} hung up at the first question; does it want --kafka-sasl-mechanism?"
             ))
             .into(),
-            None => Transient(format!("kafka at {address} did not answer: {err}; look at its log")).into(),
+            None => Transient::new(format!("kafka at {address} did not answer: {err}; look at its log")).into(),
         }
     }
 
@@ -310,7 +215,7 @@ impl Connector {
             Some(reason) => {
                 anyhow::anyhow!("cannot talk to kafka at {address}: {reason}; {advice}")
             }
-            None => Transient(format!("cannot talk to kafka at {address}: {err}; {advice}")).into(),
+            None => Transient::new(format!("cannot talk to kafka at {address}: {err}; {advice}")).into(),
         }
     }
 }
@@ -338,7 +243,7 @@ impl Login {
             SaslError::ApiError(ProtocolError::SaslAuthenticationFailed) | SaslError::SaslSessionError(_) => {
                 anyhow::anyhow!("{refused}: wrong user or password; check --kafka-user and its password")
             }
-            err => Transient(format!("{refused}: {err}; look at kafka's log")).into(),
+            err => Transient::new(format!("{refused}: {err}; look at kafka's log")).into(),
         })
     }
 }

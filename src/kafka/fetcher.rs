@@ -13,11 +13,11 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::connect::{Wire, millis};
+use super::client::{Kafka, TOPIC_BYTES_MAX};
+use super::connect::{CALL_TIMEOUT, Wire, millis};
 use super::error_codes::{Action, action, explain_code};
 use super::protocol::fetch::{Fetch, NO_REPLICA};
 use super::protocol::records::{Limits, Record};
-use super::{CALL_TIMEOUT, Kafka, TOPIC_BYTES_MAX};
 
 /// How long a broker may hold a fetch open while there is nothing new.
 const FETCH_WAIT_MS: i32 = 500;
@@ -87,23 +87,6 @@ impl Kafka {
             address,
             number,
         })
-    }
-
-    /// The topic's id, and the address of the broker that leads a partition.
-    async fn leader(&self, number: i32) -> anyhow::Result<(Uuid, String)> {
-        let topic = self.topic();
-        let described = self.describe(&self.messenger().await?).await?;
-        let described = described.ok_or_else(|| self.no_topic())?;
-        let mut partitions = described.partitions.iter();
-        let leader = partitions
-            .find(|partition| partition.number == number)
-            .with_context(|| format!("topic {topic} has no partition {number}"))?
-            .leader;
-        let mut brokers = described.brokers.into_iter();
-        match brokers.find(|(broker, _)| *broker == leader) {
-            Some((_, address)) => Ok((described.topic_id, address)),
-            None => bail!("{topic}:{number} has no leader at the moment"),
-        }
     }
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use anyhow::bail;
 use uuid::Uuid;
 
+use super::client::Kafka;
+use super::connect::raise_quota;
 use super::fetcher::{FetchError, Fetched, Reader};
 use super::protocol::records::Record;
-use super::{Kafka, raise_quota};
 
 /// What happened to a log that is not the one that was read before, though the topic is.
 const LOST_ITS_END: &str = "the log lost its end; docs/exactly-once.md says what that means";

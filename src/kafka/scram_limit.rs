@@ -132,7 +132,8 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::kafka::connect::{Connector, SecurityArgs};
+    use crate::kafka::args::SecurityArgs;
+    use crate::kafka::connect::Connector;
 
     #[test]
     fn rounds_are_read_in_whatever_pieces_they_come() {

@@ -13,12 +13,11 @@ use rskafka::protocol::primitives::{Boolean, Int16, Int32, NullableString, Strin
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::client::Kafka;
 use super::connect::Wire;
-use super::error_codes::{explain_code, is_transient};
 use super::protocol::describe_configs::DescribeTopicConfig;
-use super::protocol::metadata::{DescribeTopic, Described};
-use super::timestamp_type::TimestampType;
-use super::{CALL_TIMEOUT, Kafka, Transient};
+use super::protocol::timestamp_type::TimestampType;
+use super::transient::{Transient, said};
 
 /// For all requests of one look or one creation.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -141,14 +140,6 @@ impl Kafka {
             .map_err(|_| self.silent(ADMIN_TIMEOUT))?
     }
 
-    /// Keeps a connection on which the topic can be asked about again and again.
-    pub fn watch_topic(&self) -> TopicWatch {
-        TopicWatch {
-            broker: self.clone(),
-            messenger: None,
-        }
-    }
-
     async fn state(&self) -> anyhow::Result<Option<TopicState>> {
         let messenger = self.messenger().await?;
         let Some(described) = self.describe(&messenger).await? else {
@@ -162,29 +153,6 @@ impl Kafka {
             replication_factor: i16::try_from(copies.min().unwrap_or(0))?,
             config: self.describe_config(&messenger).await?,
         }))
-    }
-
-    /// The topic's id, its partitions and who leads them; `None` if there is no such topic.
-    pub(crate) async fn describe(&self, messenger: &Messenger<Wire>) -> anyhow::Result<Option<Described>> {
-        let described = messenger
-            .request(DescribeTopic(self.topic.to_string()))
-            .await
-            .map_err(|err| self.unanswered(err))?;
-        match described.error {
-            Some(ProtocolError::UnknownTopicOrPartition) => Ok(None),
-            Some(error) => Err(said(
-                error,
-                format!(
-                    "kafka does not tell about topic {}: {}",
-                    self.topic,
-                    explain_code(error, None)
-                ),
-            )),
-            None => {
-                self.leaders.keep(&described);
-                Ok(Some(described))
-            }
-        }
     }
 
     async fn describe_config(&self, messenger: &Messenger<Wire>) -> anyhow::Result<BTreeMap<String, String>> {
@@ -280,53 +248,11 @@ impl Kafka {
                     ProtocolError::ClusterAuthorizationFailed,
                 ];
                 Err(match comes.contains(&err) {
-                    true => Transient(reason).into(),
+                    true => Transient::new(reason).into(),
                     false => said(err, reason),
                 })
             }
         }
-    }
-}
-
-/// An answer that may pass by itself, or not.
-fn said(error: ProtocolError, reason: String) -> anyhow::Error {
-    match is_transient(error) {
-        true => Transient(reason).into(),
-        false => anyhow::anyhow!(reason),
-    }
-}
-
-/// A connection to ask about the topic.
-pub struct TopicWatch {
-    broker: Kafka,
-    messenger: Option<Messenger<Wire>>,
-}
-
-impl TopicWatch {
-    /// How many partitions the topic has now. Connects anew after a failure.
-    ///
-    /// # Errors
-    /// No broker answers in time, or there is no such topic.
-    pub async fn partitions(&mut self) -> anyhow::Result<i32> {
-        Ok(i32::try_from(self.described().await?.partitions.len())?)
-    }
-
-    /// All that a broker knows of the topic, in the same way.
-    pub(crate) async fn described(&mut self) -> anyhow::Result<Described> {
-        let kept = self.messenger.take();
-        let ask = async {
-            let messenger = match kept {
-                Some(messenger) => messenger,
-                None => self.broker.messenger().await?,
-            };
-            let described = self.broker.describe(&messenger).await?;
-            let described = described.ok_or_else(|| self.broker.no_topic())?;
-            anyhow::Ok((messenger, described))
-        };
-        let answer = timeout(CALL_TIMEOUT, ask).await;
-        let (messenger, described) = answer.map_err(|_| self.broker.silent(CALL_TIMEOUT))??;
-        self.messenger = Some(messenger);
-        Ok(described)
     }
 }
 

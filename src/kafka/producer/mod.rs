@@ -25,7 +25,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use self::partitioner::partition_for;
 use self::routing::{Lanes, Requested, Switch};
 use self::sender::{BATCH_BYTES_MAX, Job, Lane};
-use super::Kafka;
+use super::client::Kafka;
 use super::leaders::Reach;
 use super::protocol::metadata::Described;
 use super::protocol::produce::{Arrived, ProducerRecord};

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::sender::{Job, Lane};
-use crate::kafka::timestamp_type::TimestampType;
+use crate::kafka::protocol::timestamp_type::TimestampType;
 
 /// Between two log lines about one partition whose reasons for failing change.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);

@@ -12,10 +12,11 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::routing::{Requested, Switch};
+use crate::kafka::client::Kafka;
 use crate::kafka::connect::{Wire, millis, raise_quota};
 use crate::kafka::error_codes::explain_code;
 use crate::kafka::protocol::produce::{Arrived, Produce, Produced};
-use crate::kafka::{Kafka, silent};
+use crate::kafka::transient::silent;
 
 /// For one request to Kafka, connecting included; shorter than senders wait, so that the reason of a failure
 /// reaches them.

@@ -7,3 +7,4 @@ pub mod metadata;
 pub mod produce;
 pub mod record_batch;
 pub mod records;
+pub mod timestamp_type;

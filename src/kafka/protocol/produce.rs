@@ -13,7 +13,7 @@ use rskafka::protocol::messages::{
 use rskafka::protocol::primitives::{Int16, Int32, Int64, NullableString, String_};
 use rskafka::protocol::traits::{ReadType, WriteType};
 
-use crate::kafka::timestamp_type::TimestampType;
+use super::timestamp_type::TimestampType;
 
 /// A record to be written.
 #[derive(Debug)]
