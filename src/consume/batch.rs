@@ -168,7 +168,7 @@ const _: () = assert!(VALUE_BYTES_MAX as usize >= RAW_BYTES_MAX);
 /// What becomes of a record.
 fn row(record: Record) -> Row {
     let bytes = record.value_bytes;
-    let kind = match (record.unread, record.value) {
+    let kind = match (record.read_error, record.value) {
         (Some(reason), value) => bad(reason, &value.unwrap_or_default(), bytes),
         (None, None) => bad("no value".to_string(), &[], bytes),
         (None, Some(value)) => match parse_record(&value) {
@@ -221,7 +221,7 @@ mod tests {
         Record {
             offset,
             timestamp_millis,
-            created_millis: timestamp_millis,
+            create_time_millis: timestamp_millis,
             value: Some(value.as_bytes().to_vec()),
             value_bytes: value.len() as u64,
             ..Record::default()

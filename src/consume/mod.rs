@@ -206,7 +206,7 @@ async fn work(share: PartitionShare, shared: &Shared) -> anyhow::Result<()> {
         let look = async {
             sleep(wait).await;
             wait_for(&check("topic", &shared.shard), &shared.health, || {
-                shared.kafka.partitions()
+                shared.kafka.partition_count()
             })
             .await
         };

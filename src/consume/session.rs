@@ -41,7 +41,7 @@ impl Session {
             partition,
         };
         let head = clickhouse.head(&topic_partition).await?;
-        let log = kafka.log(partition, 0).await?;
+        let log = kafka.partition_consumer(partition, 0).await?;
         if !facts.is_of(log.topic_id()) {
             bail!(
                 "topic {} was deleted and made again; `captcha migrate --topic-recreated` consumes the new one from its beginning",
@@ -73,11 +73,11 @@ impl Session {
             return Ok(());
         };
         let row = self.clickhouse.last_row(&self.topic_partition, head).await?;
-        let (times_millis, value) = (record.times_millis(), record.value.as_deref());
+        let (times_millis, value) = (record.timestamps_millis(), record.value.as_deref());
         if row.is_none_or(|row| row.is_made_of(times_millis, value)) {
             return Ok(());
         }
-        Err(self.log.is_another(before))
+        Err(self.log.other_record_error(before))
     }
 
     /// Fetches once, about `bytes_max` bytes, and says whether that led on.
@@ -87,8 +87,8 @@ impl Session {
     pub async fn fetch(&mut self, bytes_max: i32) -> anyhow::Result<bool> {
         let records = self.log.fetch(bytes_max).await?;
         self.pending.add(records);
-        let led_on = self.log.next() > self.pending.reached;
-        self.pending.reached = self.log.next();
+        let led_on = self.log.position() > self.pending.reached;
+        self.pending.reached = self.log.position();
         Ok(led_on)
     }
 
@@ -120,11 +120,11 @@ impl Session {
 
     /// Whether Kafka has more than was fetched.
     pub fn is_behind(&self) -> bool {
-        self.pending.reached < self.log.end()
+        self.pending.reached < self.log.end_offset()
     }
 
     /// Records in Kafka that are not in ClickHouse yet.
     pub fn lag_records(&self) -> i64 {
-        (self.log.end() - self.head).max(0)
+        (self.log.end_offset() - self.head).max(0)
     }
 }

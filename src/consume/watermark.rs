@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::session::Session;
 use crate::clickhouse::{Connection, Shard, Watermark};
 use crate::http::admin_port::Health;
-use crate::kafka::{Kafka, TopicWatch};
+use crate::kafka::{Kafka, MetadataClient};
 use crate::topic_partition::TopicPartition;
 
 /// Between readings of the clock, of an end, and between writings.
@@ -166,7 +166,7 @@ pub async fn write(
     health.expect_turns(&check);
     let mut writer = Writer {
         claims,
-        topic: kafka.watch_topic(),
+        topic: kafka.metadata_client(),
         shard,
         connection: None,
     };
@@ -188,7 +188,7 @@ pub async fn write(
 
 struct Writer {
     claims: Watermarks,
-    topic: TopicWatch,
+    topic: MetadataClient,
     shard: Shard,
     connection: Option<Connection>,
 }
@@ -203,7 +203,7 @@ impl Writer {
         let due = self.claims.take(connection.now_millis().await?);
         if !due.is_empty() {
             // Asked after all that is claimed, so that no partition is older than a claim and yet not counted.
-            let partitions = self.topic.partitions().await?;
+            let partitions = self.topic.partition_count().await?;
             connection.claim(partitions, &due).await?;
         }
         self.connection = Some(connection);

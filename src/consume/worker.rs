@@ -24,7 +24,7 @@ use super::session::Session;
 use super::watermark::{WatermarkTracker, Watermarks};
 use crate::clickhouse::{Action, Insert, Shard, TopicRecord};
 use crate::http::admin_port::Health;
-use crate::kafka::{Kafka, raise_quota};
+use crate::kafka::{Kafka, quota_advice};
 use crate::topic_partition::TopicPartition;
 
 /// After which an insert that is not answered makes its partition unready. It is waited for all the same.
@@ -316,7 +316,7 @@ impl Worker {
             throttled.as_secs_f64(),
             session.lag_records(),
             self.name(),
-            raise_quota("consumer_byte_rate")
+            quota_advice("consumer_byte_rate")
         );
         if session.is_behind() {
             self.health.failed(&self.check, reason);

@@ -10,12 +10,11 @@ use rskafka::client::{Credentials, SaslConfig};
 use crate::address::parse_address;
 use crate::tls::Secret;
 
-/// Where Kafka is and which topic holds the events.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 #[command(next_help_heading = "Kafka")]
 pub struct Args {
-    /// Kafka brokers to begin with: host:port, comma separated
+    /// Kafka brokers for the first connection: host:port, comma separated
     #[arg(long, env = "CAPTCHA_KAFKA_BROKERS", value_name = "HOST:PORT,...", value_delimiter = ',', default_value = "127.0.0.1:9092", value_parser = parse_address)]
     pub(super) kafka_brokers: Vec<String>,
 
@@ -26,7 +25,6 @@ pub struct Args {
     pub(super) security: SecurityArgs,
 }
 
-/// Which topic holds the events.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub struct TopicArgs {
@@ -36,7 +34,6 @@ pub struct TopicArgs {
 }
 
 impl TopicArgs {
-    /// Its name.
     pub fn name(&self) -> &TopicName {
         &self.kafka_topic
     }
@@ -62,7 +59,6 @@ impl FromStr for TopicName {
 }
 
 impl TopicName {
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -74,7 +70,6 @@ impl fmt::Display for TopicName {
     }
 }
 
-/// How connections to Kafka are secured.
 #[derive(Debug, Clone, Default, clap::Args)]
 #[group(skip)]
 pub struct SecurityArgs {
@@ -82,11 +77,11 @@ pub struct SecurityArgs {
     #[arg(long, env = "CAPTCHA_KAFKA_TLS")]
     pub(super) kafka_tls: bool,
 
-    /// Authorities that may sign the brokers' certificates, PEM [default: the system's]
+    /// Certificate authorities that may sign the certificates of brokers, PEM [default: those of the system]
     #[arg(long, env = "CAPTCHA_KAFKA_CA_FILE", value_name = "FILE", requires = "kafka_tls")]
     pub(super) kafka_ca_file: Option<PathBuf>,
 
-    /// Our own certificate chain for brokers that ask for one, PEM
+    /// Client certificate chain, for brokers that ask for one, PEM
     #[arg(
         long,
         env = "CAPTCHA_KAFKA_CLIENT_CERTIFICATE_FILE",
@@ -95,7 +90,7 @@ pub struct SecurityArgs {
     )]
     pub(super) kafka_client_certificate_file: Option<PathBuf>,
 
-    /// Its private key, PEM; read again for each connection, as the certificates are
+    /// Private key of the client certificate, PEM; read for each connection, as the certificates are
     #[arg(
         long,
         env = "CAPTCHA_KAFKA_CLIENT_KEY_FILE",
@@ -104,7 +99,7 @@ pub struct SecurityArgs {
     )]
     pub(super) kafka_client_key_file: Option<PathBuf>,
 
-    /// Log in with SASL; `plain` sends the password itself and is refused without TLS
+    /// Mechanism of a login with SASL; `plain` sends the password itself and needs TLS
     #[arg(
         long,
         env = "CAPTCHA_KAFKA_SASL_MECHANISM",
@@ -113,7 +108,7 @@ pub struct SecurityArgs {
     )]
     pub(super) kafka_sasl_mechanism: Option<Mechanism>,
 
-    /// User
+    /// User of a login with SASL
     #[arg(
         long,
         env = "CAPTCHA_KAFKA_USER",
@@ -123,7 +118,7 @@ pub struct SecurityArgs {
     )]
     pub(super) kafka_user: Option<String>,
 
-    /// Password; better in a file
+    /// Password; safer in a file
     #[arg(
         long,
         env = "CAPTCHA_KAFKA_PASSWORD",
@@ -134,7 +129,7 @@ pub struct SecurityArgs {
     )]
     pub(super) kafka_password: Option<Secret>,
 
-    /// File that holds the password, read again for each connection; a final line break is not part of it
+    /// File with the password, read for each connection; a final line break is not part of it
     #[arg(
         long,
         env = "CAPTCHA_KAFKA_PASSWORD_FILE",
@@ -154,7 +149,7 @@ pub(super) enum Mechanism {
 }
 
 impl Mechanism {
-    /// Its name in the protocol.
+    /// In the protocol.
     pub fn name(self) -> &'static str {
         match self {
             Mechanism::Plain => "PLAIN",
@@ -163,7 +158,7 @@ impl Mechanism {
         }
     }
 
-    pub fn with(self, credentials: Credentials) -> SaslConfig {
+    pub fn sasl_config(self, credentials: Credentials) -> SaslConfig {
         match self {
             Mechanism::Plain => SaslConfig::Plain(credentials),
             Mechanism::ScramSha256 => SaslConfig::ScramSha256(credentials),

@@ -11,36 +11,36 @@ use tokio::time::timeout;
 use super::args::{Args, TopicName};
 use super::broker_version;
 use super::connect::{CALL_TIMEOUT, Connector, Wire};
-use super::leaders::Leaders;
-use super::transient::silent;
+use super::leader_reachability::LeaderReachability;
+use super::transient::no_response;
 
-/// Partitions that are connected to at once. A process with many would otherwise ask the same broker for
-/// all of them in the same moment, and time out on its own queue.
-const OPENING_MAX: usize = 4;
+/// Look-ups of leaders at once. A process with many partitions would otherwise send all of them to the same broker in
+/// the same moment, and time out on its own queue.
+const LEADER_LOOKUPS_MAX: usize = 4;
 
-/// Bytes of one answer about the topic: metadata and configuration are a few kilobytes, with ten thousand
-/// partitions a few hundred.
-pub(super) const TOPIC_BYTES_MAX: usize = 4 << 20;
+/// Of one response about the topic: metadata and configuration have a few kilobytes, with ten thousand partitions a few
+/// hundred.
+pub(super) const TOPIC_RESPONSE_BYTES_MAX: usize = 4 << 20;
 
-/// Kafka as configured; connects anew whenever it is asked to.
+/// The client of one cluster and one topic. Cheap to clone; each connection is made when it is needed.
 #[derive(Debug, Clone)]
 pub struct Kafka {
     addresses: Arc<[String]>,
     pub(super) topic: TopicName,
     pub(super) connector: Arc<Connector>,
-    /// The address that answered last: tried first, so that a dead one costs its second only once.
+    /// The index of the address that answered last. It is tried first, so that a dead address costs its timeout once.
     preferred: Arc<AtomicUsize>,
-    /// Whether a broker was asked how new it is; one is enough.
-    is_version_known: Arc<AtomicBool>,
-    pub(super) opening: Arc<Semaphore>,
-    pub(super) leaders: Leaders,
+    /// Asking one broker is enough.
+    was_version_checked: Arc<AtomicBool>,
+    pub(super) leader_lookups: Arc<Semaphore>,
+    pub(super) leaders: LeaderReachability,
 }
 
 impl Kafka {
-    /// Checks what can be checked without a connection.
+    /// Checks the arguments; does not connect.
     ///
     /// # Errors
-    /// A file of a password or of certificates cannot be read, or is not what it should be.
+    /// A file with a password or certificates cannot be read, or has something else in it.
     pub fn new(args: Args) -> anyhow::Result<Kafka> {
         let addresses: Arc<[String]> = args.kafka_brokers.into();
         Ok(Kafka {
@@ -48,71 +48,69 @@ impl Kafka {
             connector: Arc::new(Connector::new(args.security, Arc::clone(&addresses))?),
             addresses,
             preferred: Arc::default(),
-            is_version_known: Arc::default(),
-            opening: Arc::new(Semaphore::new(OPENING_MAX)),
-            leaders: Leaders::default(),
+            was_version_checked: Arc::default(),
+            leader_lookups: Arc::new(Semaphore::new(LEADER_LOOKUPS_MAX)),
+            leaders: LeaderReachability::default(),
         })
     }
 
-    /// The addresses as given, for messages.
+    /// As configured, for messages.
     pub fn addresses(&self) -> String {
         self.addresses.join(",")
     }
 
-    /// The topic of the events.
     pub fn topic(&self) -> &TopicName {
         &self.topic
     }
 
-    /// Which leaders can be reached.
-    pub fn leaders(&self) -> &Leaders {
+    pub fn leaders(&self) -> &LeaderReachability {
         &self.leaders
     }
 
-    /// A connection to ask about the topic, on the first address that answers.
+    /// A connection for requests about the topic, to the first address that answers.
     pub(super) async fn messenger(&self) -> anyhow::Result<Messenger<Wire>> {
         self.first_that_answers(async |address| {
-            let messenger = self.connector.messenger(address, TOPIC_BYTES_MAX).await?;
-            if !self.is_version_known.swap(true, Ordering::Relaxed) {
-                let question = broker_version::name_if_newer(address, &messenger);
-                // Only to be known: what is asked next has an error that says more.
-                let _ = timeout(CALL_TIMEOUT, question).await;
+            let messenger = self.connector.messenger(address, TOPIC_RESPONSE_BYTES_MAX).await?;
+            if !self.was_version_checked.swap(true, Ordering::Relaxed) {
+                let check = broker_version::log_if_newer(address, &messenger);
+                // Only for the log: if the broker does not answer, the next request has a better error.
+                let _ = timeout(CALL_TIMEOUT, check).await;
             }
             Ok(messenger)
         })
         .await
     }
 
-    pub(super) fn unanswered(&self, err: RequestError) -> anyhow::Error {
-        self.connector.unanswered(&self.addresses(), err)
+    pub(super) fn request_failed(&self, err: RequestError) -> anyhow::Error {
+        self.connector.request_failed(&self.addresses(), err)
     }
 
-    /// Begins with the address that answered last.
+    /// Tries the addresses in turn, beginning with the one that answered last.
     async fn first_that_answers<'a, T, F>(&'a self, connect: impl Fn(&'a str) -> F) -> anyhow::Result<T>
     where
         F: Future<Output = anyhow::Result<T>>,
     {
         let first = self.preferred.load(Ordering::Relaxed);
-        let mut last = None;
-        for step in 0..self.addresses.len() {
-            let index = (first + step) % self.addresses.len();
+        let mut last_error = None;
+        for attempt in 0..self.addresses.len() {
+            let index = (first + attempt) % self.addresses.len();
             match connect(&self.addresses[index]).await {
                 Ok(connected) => {
                     self.preferred.store(index, Ordering::Relaxed);
                     return Ok(connected);
                 }
-                Err(err) => last = Some(err),
+                Err(err) => last_error = Some(err),
             }
         }
-        Err(last.unwrap_or_else(|| anyhow::anyhow!("no kafka address")))
+        Err(last_error.unwrap_or_else(|| anyhow::anyhow!("no kafka address")))
     }
 
-    /// The address that answered last will be the last to be asked.
-    pub(super) fn prefer_another(&self) {
+    /// The address that answered last will be tried last.
+    pub(super) fn prefer_next_address(&self) {
         self.preferred.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn silent(&self, limit: Duration) -> anyhow::Error {
-        silent(&self.addresses(), limit)
+    pub(super) fn no_response(&self, limit: Duration) -> anyhow::Error {
+        no_response(&self.addresses(), limit)
     }
 }

@@ -1,4 +1,4 @@
-//! The one way to a broker: TCP, TLS where it is asked for, a greeting and a login, each in bounded time.
+//! Connects to a broker: TCP, TLS if configured, the versions of requests, and a login, each in bounded time.
 
 use std::error::Error;
 use std::io;
@@ -14,38 +14,37 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::args::{Mechanism, SecurityArgs};
-use super::scram_limit::{self, Watched};
+use super::scram_limit::{self, ScramLimited};
 use super::transient::Transient;
 use crate::address;
 use crate::tls::{self, Mismatch, Password, Tls};
 
-/// A connection to a broker.
-pub type Wire = Watched<tls::Wire>;
+pub type Wire = ScramLimited<tls::Wire>;
 
-/// To reach one broker, each time it is tried.
+/// For the TCP connection to one broker.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// For one question about metadata or offsets.
+/// For one request about metadata or offsets.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 const CLIENT_ID: &str = concat!("captcha/", env!("CARGO_PKG_VERSION"));
 
-/// What to do about a broker that throttles captcha, because a quota of that name is used up.
-pub fn raise_quota(name: &str) -> String {
+/// What to do about a broker that throttles captcha because the quota of this name is used up.
+pub fn quota_advice(name: &str) -> String {
     format!("raise the quota {name} of its user, or of the client id {CLIENT_ID}")
 }
 
-/// A duration as the protocol has it; none is negative.
+/// A duration of the protocol; a negative one is zero.
 pub(crate) fn millis(millis: i32) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 
-/// How to connect to any broker. Names are resolved and files are read anew for each connection.
+/// Connects to any broker. Names are resolved and files are read for each connection.
 #[derive(Debug)]
 pub(crate) struct Connector {
     tls: Option<Tls>,
     login: Option<Login>,
-    /// Those that were given. Kafka gives others.
+    /// As configured; Kafka advertises others.
     addresses: Arc<[String]>,
 }
 
@@ -57,10 +56,10 @@ struct Login {
 }
 
 impl Connector {
-    /// Checks what can be checked without a connection.
+    /// Checks the arguments; does not connect.
     ///
     /// # Errors
-    /// A file cannot be read or is not what it should be, or the password is missing or would be sent in the clear.
+    /// A file cannot be read or has something else in it, or the password is missing or would be sent in the clear.
     pub fn new(args: SecurityArgs, addresses: Arc<[String]>) -> anyhow::Result<Connector> {
         let client = args.kafka_client_certificate_file;
         let tls = args.kafka_tls.then(|| Tls {
@@ -89,39 +88,39 @@ impl Connector {
         Ok(Connector { tls, login, addresses })
     }
 
-    /// A connection that speaks Kafka's protocol and nothing more, for answers up to a size.
+    /// A connection for requests whose responses have `response_bytes_max` at most.
     ///
     /// # Errors
-    /// Nobody answers within a second, the greeting is not over within three more, or somebody is not who they should
-    /// be. The error says what is wrong and what to do.
-    pub async fn messenger(&self, address: &str, answer_bytes_max: usize) -> anyhow::Result<Messenger<Wire>> {
-        self.messenger_over(address, answer_bytes_max, |wire| wire).await
+    /// The broker does not accept within a second, or TLS, versions and login take more than three; a certificate or a
+    /// password is wrong. The error says what is wrong and what to do.
+    pub async fn messenger(&self, address: &str, response_bytes_max: usize) -> anyhow::Result<Messenger<Wire>> {
+        self.messenger_over(address, response_bytes_max, |wire| wire).await
     }
 
-    /// The same over what is made of the connection, such as a buffered one.
+    /// As [`Connector::messenger`], with a wrapper around the connection, such as a buffer.
     pub async fn messenger_over<S>(
         &self,
         address: &str,
-        answer_bytes_max: usize,
+        response_bytes_max: usize,
         wrap: impl FnOnce(Wire) -> S,
     ) -> anyhow::Result<Messenger<S>>
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
-        let tcp = self.open(address).await?;
-        let greet = async {
-            let (wire, login_is_over) = scram_limit::watch(self.secured(address, tcp).await?);
-            let mut messenger = Messenger::new(wrap(wire), answer_bytes_max, CLIENT_ID.into());
+        let tcp = self.connect_tcp(address).await?;
+        let handshake = async {
+            let (wire, login_is_over) = scram_limit::wrap(self.connect_tls(address, tcp).await?);
+            let mut messenger = Messenger::new(wrap(wire), response_bytes_max, CLIENT_ID.into());
             let versions = messenger.sync_versions().await;
-            versions.map_err(|err| self.not_greeted(address, &err))?;
+            versions.map_err(|err| self.handshake_failed(address, &err))?;
             if let Some(login) = &self.login {
-                login.enter(address, &messenger).await?;
+                login.authenticate(address, &messenger).await?;
             }
             login_is_over.set();
             Ok(messenger)
         };
-        let greeted = timeout(CALL_TIMEOUT, greet).await;
-        greeted.unwrap_or_else(|_| {
+        let connected = timeout(CALL_TIMEOUT, handshake).await;
+        connected.unwrap_or_else(|_| {
             Err(Transient::new(format!(
                 "cannot talk to kafka at {address}: no answer within {} s; check {}",
                 CALL_TIMEOUT.as_secs(),
@@ -131,13 +130,13 @@ impl Connector {
         })
     }
 
-    async fn secured(&self, address: &str, tcp: TcpStream) -> anyhow::Result<tls::Wire> {
+    async fn connect_tls(&self, address: &str, tcp: TcpStream) -> anyhow::Result<tls::Wire> {
         let Some(tls) = &self.tls else {
             return Ok(tls::Wire::Left(tcp));
         };
         let (host, _port) = address.rsplit_once(':').unwrap_or((address, ""));
-        let greeted = tls.greet(host, tcp).await;
-        greeted.map_err(|err| {
+        let connected = tls.greet(host, tcp).await;
+        connected.map_err(|err| {
             let reason = format!(
                 "cannot connect to kafka at {address} with tls: {err:#}; check {} and --kafka-ca-file",
                 self.origin(address)
@@ -149,23 +148,22 @@ impl Connector {
         })
     }
 
-    /// Where an address comes from, for people who are to look there.
+    /// Where an address is configured.
     fn origin(&self, address: &str) -> &'static str {
         match self.addresses.iter().any(|given| given == address) {
             true => "--kafka-brokers",
-            false => "advertised.listeners of kafka, which gives this address",
+            false => "advertised.listeners of kafka, which has this address",
         }
     }
 
-    /// A plain connection, whose error says what is wrong.
-    async fn open(&self, address: &str) -> anyhow::Result<TcpStream> {
+    async fn connect_tcp(&self, address: &str) -> anyhow::Result<TcpStream> {
         let failed = |reason: String| Transient::new(format!("cannot connect to kafka at {address}{reason}"));
         let origin = self.origin(address);
-        let found = address::resolve(address)
+        let addresses = address::resolve(address)
             .await
             .map_err(|reason| failed(format!(": {reason}; check {origin}, and the dns of this machine")))?;
         let advice = format!("check {origin}, and that kafka runs");
-        match timeout(CONNECT_TIMEOUT, TcpStream::connect(found.as_slice())).await {
+        match timeout(CONNECT_TIMEOUT, TcpStream::connect(addresses.as_slice())).await {
             Ok(Ok(stream)) => {
                 stream.set_nodelay(true)?;
                 Ok(stream)
@@ -175,43 +173,43 @@ impl Connector {
         }
     }
 
-    /// Why a first question got no answer, for people.
-    pub fn unanswered(&self, address: &str, err: RequestError) -> anyhow::Error {
-        let hung_up = err.to_string().ends_with("early eof");
-        match self.tls_trouble(&err) {
+    /// The error of the first request on a connection.
+    pub fn request_failed(&self, address: &str, err: RequestError) -> anyhow::Error {
+        let closed = err.to_string().ends_with("early eof");
+        match self.explain_tls_error(&err) {
             Some(reason) => anyhow::anyhow!("cannot talk to kafka at {address}: {reason}"),
-            None if hung_up && self.login.is_none() => Transient::new(format!(
-                "kafka at {address} hung up at the first question; does it want --kafka-sasl-mechanism?"
+            None if closed && self.login.is_none() => Transient::new(format!(
+                "kafka at {address} closed the connection at the first request; does it need --kafka-sasl-mechanism?"
             ))
             .into(),
             None => Transient::new(format!("kafka at {address} did not answer: {err}; look at its log")).into(),
         }
     }
 
-    /// What a failure of TLS means to people, wherever it stands among the causes of an error.
-    fn tls_trouble(&self, err: &(dyn Error + 'static)) -> Option<String> {
+    /// Searches the causes of an error for one of TLS, and explains it.
+    fn explain_tls_error(&self, err: &(dyn Error + 'static)) -> Option<String> {
         let tls = self.tls.as_ref()?;
         let mut cause = Some(err);
         while let Some(err) = cause {
             if let Some(RequestError::Poisoned(inner)) = err.downcast_ref() {
-                return self.tls_trouble(inner.as_ref());
+                return self.explain_tls_error(inner.as_ref());
             }
-            let words = err.downcast_ref::<io::Error>().and_then(|err| tls.in_words(err));
-            if words.is_some() {
-                return words;
+            let explained = err.downcast_ref::<io::Error>().and_then(|err| tls.in_words(err));
+            if explained.is_some() {
+                return explained;
             }
             cause = err.source();
         }
         None
     }
 
-    fn not_greeted(&self, address: &str, err: &(dyn Error + 'static)) -> anyhow::Error {
+    fn handshake_failed(&self, address: &str, err: &(dyn Error + 'static)) -> anyhow::Error {
         let origin = self.origin(address);
         let advice = match self.tls {
-            None => format!("check {origin}, and whether that port wants --kafka-tls"),
+            None => format!("check {origin}, and whether that port needs --kafka-tls"),
             Some(_) => format!("check {origin}"),
         };
-        match self.tls_trouble(err) {
+        match self.explain_tls_error(err) {
             Some(reason) => {
                 anyhow::anyhow!("cannot talk to kafka at {address}: {reason}; {advice}")
             }
@@ -221,17 +219,17 @@ impl Connector {
 }
 
 impl Login {
-    async fn enter<S>(&self, address: &str, messenger: &Messenger<S>) -> anyhow::Result<()>
+    async fn authenticate<S>(&self, address: &str, messenger: &Messenger<S>) -> anyhow::Result<()>
     where
         S: AsyncRead + AsyncWrite + Send + 'static,
     {
         let (user, mechanism) = (&self.user, self.mechanism.name());
         let file = self.password.clone();
-        // Away from the threads that answer: a disk may take its time.
+        // On a thread of its own: a disk may be slow.
         let password = tokio::task::spawn_blocking(move || file.read()).await?;
         let password = password.context("kafka")?;
         let credentials = Credentials::new(user.clone(), password.reveal().to_string());
-        let Err(err) = messenger.do_sasl(self.mechanism.with(credentials)).await else {
+        let Err(err) = messenger.do_sasl(self.mechanism.sasl_config(credentials)).await else {
             return Ok(());
         };
         let refused = format!("kafka at {address} refused the login of user {user} with {mechanism}");

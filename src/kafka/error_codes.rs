@@ -1,35 +1,33 @@
-//! What Kafka's error codes mean, and what is to be done: the one place that decides it.
+//! Kafka's error codes: the one place that decides what captcha does about each, and what a person should do.
 //!
-//! `docs/errors.md` is the same for people, and a test holds the two together. No code is ever the fault of a
-//! record that is read: whether it is an event is decided from its own bytes.
+//! `docs/errors.md` has the same table, and a test compares the two. A code never makes a record a bad one: that is
+//! decided from the bytes of the record alone.
 
 use rskafka::protocol::error::Error as ProtocolError;
 
 /// What captcha does about an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// The log does not have the offset that was asked for: see where it begins and ends.
+    /// The log does not have the offset: ask where it begins and ends.
     OutOfRange,
-    /// Anything else, unknown codes too: hold, and try again.
+    /// Hold, and try again. Unknown codes too.
     Hold,
 }
 
-/// What is known of an error.
 struct ErrorCode {
     /// Kafka's number for it (<https://kafka.apache.org/protocol#protocol_error_codes>).
     code: i16,
     error: ProtocolError,
     action: Action,
-    /// What a person is to do, for the end of a line.
+    /// What a person should do, for the end of an error line.
     advice: &'static str,
 }
 
-/// What is to be done about what a broker says.
 pub fn action(error: ProtocolError) -> Action {
-    meaning(error).map_or(Action::Hold, |known| known.action)
+    find(error).map_or(Action::Hold, |known| known.action)
 }
 
-/// Whether it may pass by itself: brokers start, stop, elect, or have too much to do.
+/// Errors that may pass by themselves, while brokers start, stop, elect leaders or are overloaded.
 pub fn is_transient(error: ProtocolError) -> bool {
     let passing = [
         ProtocolError::LeaderNotAvailable,
@@ -45,27 +43,27 @@ pub fn is_transient(error: ProtocolError) -> bool {
     passing.contains(&error)
 }
 
-/// What a broker says, in words for people, with its own words if it has any, and what they are to do.
+/// An error for people: its code, the message of the broker if it has one, and what to do.
 pub fn explain_code(error: ProtocolError, detail: Option<&str>) -> String {
     let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));
-    match meaning(error) {
+    match find(error) {
         Some(ErrorCode { code, advice, .. }) => {
             format!("error {code} ({error:?}){detail}; {advice}")
         }
-        None => format!("error {error:?}{detail}; {LOOK}"),
+        None => format!("error {error:?}{detail}; {LOOK_AT_LOG}"),
     }
 }
 
-fn meaning(error: ProtocolError) -> Option<&'static ErrorCode> {
+fn find(error: ProtocolError) -> Option<&'static ErrorCode> {
     KNOWN.iter().find(|known| known.error == error)
 }
 
-const LOOK: &str = "look at kafka's log";
+const LOOK_AT_LOG: &str = "look at kafka's log";
 const LEADER: &str = "wait until the partition has a leader; if it stays so, start the broker that is missing";
 const REPLICAS: &str = "start the brokers that are missing: fewer replicas than min.insync.replicas are in sync";
 const BATCH: &str = "set max.message.bytes of the topic to 1048588 or more";
 
-const fn hold(code: i16, error: ProtocolError, advice: &'static str) -> ErrorCode {
+const fn holding(code: i16, error: ProtocolError, advice: &'static str) -> ErrorCode {
     ErrorCode {
         code,
         error,
@@ -77,55 +75,55 @@ const fn hold(code: i16, error: ProtocolError, advice: &'static str) -> ErrorCod
 static KNOWN: [ErrorCode; 16] = [
     ErrorCode {
         action: Action::OutOfRange,
-        ..hold(
+        ..holding(
             1,
             ProtocolError::OffsetOutOfRange,
             "nothing, unless it says that the log lost its end",
         )
     },
-    hold(
+    holding(
         2,
         ProtocolError::CorruptMessage,
         "see the disks of kafka's brokers, and their logs",
     ),
-    hold(3, ProtocolError::UnknownTopicOrPartition, "run `captcha migrate`"),
-    hold(5, ProtocolError::LeaderNotAvailable, LEADER),
-    hold(6, ProtocolError::NotLeaderOrFollower, LEADER),
-    hold(
+    holding(3, ProtocolError::UnknownTopicOrPartition, "run `captcha migrate`"),
+    holding(5, ProtocolError::LeaderNotAvailable, LEADER),
+    holding(6, ProtocolError::NotLeaderOrFollower, LEADER),
+    holding(
         7,
         ProtocolError::RequestTimedOut,
         "see the load of kafka's brokers, and whether all of them run",
     ),
-    hold(9, ProtocolError::ReplicaNotAvailable, LEADER),
-    hold(10, ProtocolError::MessageTooLarge, BATCH),
-    hold(
+    holding(9, ProtocolError::ReplicaNotAvailable, LEADER),
+    holding(10, ProtocolError::MessageTooLarge, BATCH),
+    holding(
         18,
         ProtocolError::RecordListTooLarge,
         "set segment.bytes of the topic to its default",
     ),
-    hold(19, ProtocolError::NotEnoughReplicas, REPLICAS),
-    hold(20, ProtocolError::NotEnoughReplicasAfterAppend, REPLICAS),
-    hold(
+    holding(19, ProtocolError::NotEnoughReplicas, REPLICAS),
+    holding(20, ProtocolError::NotEnoughReplicasAfterAppend, REPLICAS),
+    holding(
         29,
         ProtocolError::TopicAuthorizationFailed,
         "allow captcha to describe, read and write the topic",
     ),
-    hold(
+    holding(
         32,
         ProtocolError::InvalidTimestamp,
         "set the clock of captcha or of kafka's brokers, or message.timestamp.type of the topic to LogAppendTime",
     ),
-    hold(
+    holding(
         44,
         ProtocolError::PolicyViolation,
         "see the policies of kafka's brokers",
     ),
-    hold(
+    holding(
         56,
         ProtocolError::KafkaStorageError,
         "see the disks of kafka's brokers, and their logs",
     ),
-    hold(89, ProtocolError::ThrottlingQuotaExceeded, "raise the quota of captcha"),
+    holding(89, ProtocolError::ThrottlingQuotaExceeded, "raise the quota of captcha"),
 ];
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! One partition to read: every call ends in bounded time, and a failed one asks for a new handle.
+//! Fetches from the leader of one partition. Every call ends in bounded time; after an error a new fetcher is needed.
 
 use std::time::Duration;
 
@@ -13,124 +13,118 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::client::{Kafka, TOPIC_BYTES_MAX};
+use super::client::{Kafka, TOPIC_RESPONSE_BYTES_MAX};
 use super::connect::{CALL_TIMEOUT, Wire, millis};
 use super::error_codes::{Action, action, explain_code};
-use super::protocol::fetch::{Fetch, NO_REPLICA};
-use super::protocol::records::{Limits, Record};
+use super::protocol::fetch::{CONSUMER_REPLICA_ID, FetchRequest};
+use super::protocol::record_reader::{ReadLimits, Record};
+use crate::topic_partition::{Offset, Partition};
 
-/// How long a broker may hold a fetch open while there is nothing new.
-const FETCH_WAIT_MS: i32 = 500;
+/// How long a broker may wait with its response while there are no new records.
+const FETCH_MAX_WAIT_MS: i32 = 500;
 
-/// For one fetch, its wait and its transfer.
+/// For one fetch: the wait and the transfer.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes of one answer. The first batch of a fetch comes whole, and a topic may allow large ones; Kafka's own limit
-/// for what it receives at once is 100 MiB (`socket.request.max.bytes`).
-const ANSWER_BYTES_MAX: usize = 128 << 20;
+/// Of one response. The first batch of a fetch comes whole, and a topic may allow large ones; Kafka receives 100 MiB at
+/// once by default (`socket.request.max.bytes`).
+const RESPONSE_BYTES_MAX: usize = 128 << 20;
 
-/// In the protocol, for the offset after the last record and for the first one.
-const LATEST: i64 = -1;
-const EARLIEST: i64 = -2;
+/// Timestamps of ListOffsets with a meaning of their own.
+const LATEST_TIMESTAMP: i64 = -1;
+const EARLIEST_TIMESTAMP: i64 = -2;
 
-/// What a fetch brought.
 #[derive(Debug)]
 pub struct Fetched {
-    /// Records in ascending order of offset, maybe none, maybe with holes.
+    /// In ascending order of offset, maybe none, maybe with holes.
     pub records: Vec<Record>,
-    /// The offset after everything that was looked at, which may be more than the records.
-    pub next: i64,
-    /// The offset after the last record that is on all in-sync replicas; a broker that throttles does not say.
-    pub end: Option<i64>,
-    /// How long the broker does not listen, and hands out nothing, because a quota is used up; 0 if none is.
+    /// To fetch from next: after the records, and after what a consumer does not see.
+    pub next_offset: Offset,
+    /// After the last record that is on all in-sync replicas; a broker that throttles does not say.
+    pub end_offset: Option<Offset>,
+    /// How long the broker does not read requests, because a quota is used up; else 0.
     pub throttled: Duration,
 }
 
-/// Why a fetch brought nothing.
 #[derive(Debug)]
 pub enum FetchError {
-    /// The log has no such offset: it begins later or ends earlier.
+    /// The log begins after the offset, or ends before it.
     OutOfRange,
-    /// Anything else; the handle is of no further use.
+    /// The fetcher cannot be used any more.
     Failed(anyhow::Error),
 }
 
-/// A connection to the leader of a partition, to read from it.
-pub struct Reader {
-    broker: Kafka,
+pub struct Fetcher {
+    kafka: Kafka,
     topic_id: Uuid,
     leader: Messenger<Wire>,
     /// Of the leader.
     address: String,
-    number: i32,
+    partition: Partition,
 }
 
 impl Kafka {
     /// Connects to the leader of a partition.
     ///
     /// # Errors
-    /// No broker answers, there is no such topic, or the partition has no leader; 8 seconds after its turn at
-    /// most.
-    pub async fn reader(&self, number: i32) -> anyhow::Result<Reader> {
-        let turn = self.opening.acquire().await?;
-        let found = timeout(CALL_TIMEOUT, self.leader(number)).await;
-        let (topic_id, address) = found.map_err(|_| self.silent(CALL_TIMEOUT))??;
-        // A leader that hangs takes its time now, and not from others.
-        drop(turn);
-        let leader = self.connector.messenger(&address, ANSWER_BYTES_MAX).await;
-        self.leaders.tried(&address, &leader);
-        let leader = leader.with_context(|| format!("cannot reach the leader of {}:{number}", self.topic()))?;
-        Ok(Reader {
-            broker: self.clone(),
+    /// No broker answers, there is no such topic, or the partition has no leader; after 8 seconds at most, and the wait
+    /// for other look-ups.
+    pub async fn fetcher(&self, partition: Partition) -> anyhow::Result<Fetcher> {
+        let permit = self.leader_lookups.acquire().await?;
+        let found = timeout(CALL_TIMEOUT, self.leader(partition)).await;
+        let (topic_id, address) = found.map_err(|_| self.no_response(CALL_TIMEOUT))??;
+        // A leader that hangs must not delay the look-ups of others.
+        drop(permit);
+        let leader = self.connector.messenger(&address, RESPONSE_BYTES_MAX).await;
+        self.leaders.record(&address, &leader);
+        let leader = leader.with_context(|| format!("cannot reach the leader of {}:{partition}", self.topic()))?;
+        Ok(Fetcher {
+            kafka: self.clone(),
             topic_id,
             leader,
             address,
-            number,
+            partition,
         })
     }
 }
 
-impl Reader {
-    /// Asks [`Reader::fetch`] for one batch.
+impl Fetcher {
+    /// As `max_bytes` of [`Fetcher::fetch`]: one batch.
     pub const ONE_BATCH: i32 = 1;
 
-    /// Which topic of its name is read.
     pub fn topic_id(&self) -> Uuid {
         self.topic_id
     }
 
-    /// Waits half a second at most for records from an offset on, at most about `bytes_max` bytes of
-    /// them; the first batch comes whole, however large.
-    ///
-    /// # Errors
-    /// [`FetchError`].
-    pub async fn fetch(&self, offset: i64, bytes_max: i32) -> Result<Fetched, FetchError> {
-        let fetch = self.leader.request(Fetch {
+    /// Waits half a second at most for records from an offset on, and returns about `max_bytes` of them at most. The
+    /// first batch comes whole, however large.
+    pub async fn fetch(&self, offset: Offset, max_bytes: i32) -> Result<Fetched, FetchError> {
+        let fetch = self.leader.request(FetchRequest {
             topic_id: self.topic_id,
-            partition: self.number,
+            partition: self.partition,
             offset,
-            bytes_max,
-            wait_ms: FETCH_WAIT_MS,
+            max_bytes,
+            max_wait_ms: FETCH_MAX_WAIT_MS,
         });
-        let answer = match timeout(FETCH_TIMEOUT, fetch).await {
-            Ok(Ok(answer)) => answer,
+        let response = match timeout(FETCH_TIMEOUT, fetch).await {
+            Ok(Ok(response)) => response,
             Ok(Err(err)) => return Err(FetchError::Failed(self.failed(err.into()))),
-            Err(_) => return Err(FetchError::Failed(self.broker.silent(FETCH_TIMEOUT))),
+            Err(_) => return Err(FetchError::Failed(self.kafka.no_response(FETCH_TIMEOUT))),
         };
-        match answer.error.map(|error| (error, action(error))) {
+        match response.error.map(|error| (error, action(error))) {
             None => {}
             Some((_, Action::OutOfRange)) => return Err(FetchError::OutOfRange),
             Some((error, Action::Hold)) => return Err(FetchError::Failed(self.refused(error))),
         }
-        let end = answer.high_watermark;
-        let throttled = millis(answer.throttle_ms);
-        // Away from the threads that answer: a batch may take seconds to inflate.
-        let reading = spawn_blocking(move || answer.records(offset, Limits::DEFAULT)).await;
-        match reading.map_err(anyhow::Error::from).flatten() {
-            Ok((records, next)) => Ok(Fetched {
+        let end_offset = response.high_watermark;
+        let throttled = millis(response.throttle_ms);
+        // On a thread of its own: a batch may take seconds to decompress.
+        let read = spawn_blocking(move || response.records(offset, ReadLimits::DEFAULT)).await;
+        match read.map_err(anyhow::Error::from).flatten() {
+            Ok((records, next_offset)) => Ok(Fetched {
                 records,
-                next,
-                end,
+                next_offset,
+                end_offset,
                 throttled,
             }),
             Err(err) => Err(FetchError::Failed(
@@ -143,49 +137,50 @@ impl Reader {
     ///
     /// # Errors
     /// No answer within 3 seconds.
-    pub async fn start(&self) -> anyhow::Result<i64> {
-        self.offset(&self.leader, EARLIEST).await
+    pub async fn earliest_offset(&self) -> anyhow::Result<Offset> {
+        self.list_offset(&self.leader, EARLIEST_TIMESTAMP).await
     }
 
-    /// The offset after the last record that was confirmed before this was called, even if an open transaction
-    /// keeps readers from it. A leader that is new in office refuses to answer until it knows what its predecessor
-    /// confirmed (KIP-207).
+    /// The offset after the last record that was confirmed before the call, even if an open transaction hides it from
+    /// consumers. A new leader refuses to answer until it knows what its predecessor confirmed (KIP-207).
     ///
     /// # Errors
     /// No answer within 3 seconds.
-    pub async fn end(&self) -> anyhow::Result<i64> {
-        self.offset(&self.leader, LATEST).await
+    pub async fn latest_offset(&self) -> anyhow::Result<Offset> {
+        self.list_offset(&self.leader, LATEST_TIMESTAMP).await
     }
 
-    /// The same on a connection of its own: on one that is throttled the leader does not listen.
+    /// [`Fetcher::latest_offset`] on a new connection: the leader does not read from one that it throttles.
     ///
     /// # Errors
     /// The leader cannot be reached, or does not answer within 3 seconds.
-    pub async fn end_meanwhile(&self) -> anyhow::Result<i64> {
-        let connector = &self.broker.connector;
-        let leader = connector.messenger(&self.address, TOPIC_BYTES_MAX).await?;
-        self.offset(&leader, LATEST).await
+    pub async fn latest_offset_if_throttled(&self) -> anyhow::Result<Offset> {
+        let connector = &self.kafka.connector;
+        let leader = connector.messenger(&self.address, TOPIC_RESPONSE_BYTES_MAX).await?;
+        self.list_offset(&leader, LATEST_TIMESTAMP).await
     }
 
-    async fn offset(&self, leader: &Messenger<Wire>, at: i64) -> anyhow::Result<i64> {
+    async fn list_offset(&self, leader: &Messenger<Wire>, timestamp: i64) -> anyhow::Result<Offset> {
         let request = ListOffsetsRequest {
-            replica_id: Int32(NO_REPLICA),
+            replica_id: Int32(CONSUMER_REPLICA_ID),
             isolation_level: Some(IsolationLevel::ReadUncommitted),
             topics: vec![ListOffsetsRequestTopic {
-                name: String_(self.broker.topic().to_string()),
+                name: String_(self.kafka.topic().to_string()),
                 partitions: vec![ListOffsetsRequestPartition {
-                    partition_index: Int32(self.number),
-                    timestamp: Int64(at),
+                    partition_index: Int32(self.partition),
+                    timestamp: Int64(timestamp),
                     max_num_offsets: Some(Int32(1)),
                 }],
             }],
         };
-        let answer = timeout(CALL_TIMEOUT, leader.request(request))
+        let response = timeout(CALL_TIMEOUT, leader.request(request))
             .await
-            .map_err(|_| self.broker.silent(CALL_TIMEOUT))?
+            .map_err(|_| self.kafka.no_response(CALL_TIMEOUT))?
             .map_err(|err| self.failed(err.into()))?;
-        let mut partitions = answer.topics.into_iter().flat_map(|topic| topic.partitions);
-        let partition = partitions.next().context("kafka told no offset")?;
+        let mut partitions = response.topics.into_iter().flat_map(|topic| topic.partitions);
+        let partition = partitions
+            .next()
+            .context("kafka answered without an offset; look at its log")?;
         match (partition.error_code, partition.offset) {
             (Some(error), _) => Err(self.refused(error)),
             (None, Some(offset)) => Ok(offset.0),
@@ -198,7 +193,7 @@ impl Reader {
     }
 
     fn failed(&self, err: anyhow::Error) -> anyhow::Error {
-        let (addresses, topic) = (self.broker.addresses(), self.broker.topic());
-        err.context(format!("kafka at {addresses} did not serve {topic}:{}", self.number))
+        let (addresses, topic) = (self.kafka.addresses(), self.kafka.topic());
+        err.context(format!("kafka at {addresses} did not serve {topic}:{}", self.partition))
     }
 }

@@ -1,4 +1,4 @@
-//! What brokers know of the topic: its id, its partitions, and who leads them.
+//! Metadata of the topic: its id, its partitions, and the broker that leads each of them.
 
 use anyhow::{Context as _, bail};
 use rskafka::messenger::Messenger;
@@ -9,16 +9,17 @@ use uuid::Uuid;
 use super::client::Kafka;
 use super::connect::{CALL_TIMEOUT, Wire};
 use super::error_codes::explain_code;
-use super::protocol::metadata::{DescribeTopic, Described};
-use super::transient::said;
+use super::protocol::metadata::{MetadataRequest, MetadataResponse};
+use super::transient::broker_error;
+use crate::topic_partition::Partition;
 
 impl Kafka {
-    /// Number of partitions of the topic.
+    /// The number of partitions of the topic.
     ///
     /// # Errors
     /// No broker answers in time, or there is no such topic.
-    pub async fn partitions(&self) -> anyhow::Result<i32> {
-        self.watch_topic().partitions().await
+    pub async fn partition_count(&self) -> anyhow::Result<i32> {
+        self.metadata_client().partition_count().await
     }
 
     fn no_topic(&self) -> anyhow::Error {
@@ -26,85 +27,85 @@ impl Kafka {
         anyhow::anyhow!("kafka at {addresses} has no topic {topic}; run `captcha migrate`")
     }
 
-    /// Keeps a connection on which the topic can be asked about again and again.
-    pub fn watch_topic(&self) -> TopicWatch {
-        TopicWatch {
-            broker: self.clone(),
+    /// Keeps its connection from one request to the next.
+    pub fn metadata_client(&self) -> MetadataClient {
+        MetadataClient {
+            kafka: self.clone(),
             messenger: None,
         }
     }
 
-    /// The topic's id, its partitions and who leads them; `None` if there is no such topic.
-    pub(super) async fn describe(&self, messenger: &Messenger<Wire>) -> anyhow::Result<Option<Described>> {
-        let described = messenger
-            .request(DescribeTopic(self.topic.to_string()))
+    /// `None` if there is no such topic.
+    pub(super) async fn topic_metadata(&self, messenger: &Messenger<Wire>) -> anyhow::Result<Option<MetadataResponse>> {
+        let metadata = messenger
+            .request(MetadataRequest(self.topic.to_string()))
             .await
-            .map_err(|err| self.unanswered(err))?;
-        match described.error {
+            .map_err(|err| self.request_failed(err))?;
+        match metadata.error {
             Some(ProtocolError::UnknownTopicOrPartition) => Ok(None),
-            Some(error) => Err(said(
+            Some(error) => Err(broker_error(
                 error,
                 format!(
-                    "kafka does not tell about topic {}: {}",
+                    "kafka did not describe topic {}: {}",
                     self.topic,
                     explain_code(error, None)
                 ),
             )),
             None => {
-                self.leaders.keep(&described);
-                Ok(Some(described))
+                self.leaders.retain_leaders(&metadata);
+                Ok(Some(metadata))
             }
         }
     }
 
-    /// The topic's id, and the address of the broker that leads a partition.
-    pub(super) async fn leader(&self, number: i32) -> anyhow::Result<(Uuid, String)> {
+    /// The id of the topic, and the address of the broker that leads a partition.
+    pub(super) async fn leader(&self, partition: Partition) -> anyhow::Result<(Uuid, String)> {
         let topic = self.topic();
-        let described = self.describe(&self.messenger().await?).await?;
-        let described = described.ok_or_else(|| self.no_topic())?;
-        let mut partitions = described.partitions.iter();
+        let metadata = self.topic_metadata(&self.messenger().await?).await?;
+        let metadata = metadata.ok_or_else(|| self.no_topic())?;
+        let mut partitions = metadata.partitions.iter();
         let leader = partitions
-            .find(|partition| partition.number == number)
-            .with_context(|| format!("topic {topic} has no partition {number}"))?
+            .find(|found| found.partition == partition)
+            .with_context(|| format!("topic {topic} has no partition {partition}"))?
             .leader;
-        let mut brokers = described.brokers.into_iter();
-        match brokers.find(|(broker, _)| *broker == leader) {
-            Some((_, address)) => Ok((described.topic_id, address)),
-            None => bail!("{topic}:{number} has no leader at the moment"),
+        let mut brokers = metadata.brokers.into_iter();
+        match brokers.find(|(id, _)| *id == leader) {
+            Some((_, address)) => Ok((metadata.topic_id, address)),
+            None => bail!("{topic}:{partition} has no leader at the moment"),
         }
     }
 }
 
-/// A connection to ask about the topic.
-pub struct TopicWatch {
-    broker: Kafka,
+/// Asks for the metadata of the topic again and again, on one connection while it lasts.
+pub struct MetadataClient {
+    kafka: Kafka,
     messenger: Option<Messenger<Wire>>,
 }
 
-impl TopicWatch {
-    /// How many partitions the topic has now. Connects anew after a failure.
+impl MetadataClient {
+    /// Connects again after a failure.
     ///
     /// # Errors
     /// No broker answers in time, or there is no such topic.
-    pub async fn partitions(&mut self) -> anyhow::Result<i32> {
-        Ok(i32::try_from(self.described().await?.partitions.len())?)
+    pub async fn partition_count(&mut self) -> anyhow::Result<i32> {
+        Ok(i32::try_from(self.metadata().await?.partitions.len())?)
     }
 
-    /// All that a broker knows of the topic, in the same way.
-    pub(super) async fn described(&mut self) -> anyhow::Result<Described> {
+    /// As [`MetadataClient::partition_count`].
+    pub(super) async fn metadata(&mut self) -> anyhow::Result<MetadataResponse> {
         let kept = self.messenger.take();
-        let ask = async {
+        let request = async {
             let messenger = match kept {
                 Some(messenger) => messenger,
-                None => self.broker.messenger().await?,
+                None => self.kafka.messenger().await?,
             };
-            let described = self.broker.describe(&messenger).await?;
-            let described = described.ok_or_else(|| self.broker.no_topic())?;
-            anyhow::Ok((messenger, described))
+            let metadata = self.kafka.topic_metadata(&messenger).await?;
+            let metadata = metadata.ok_or_else(|| self.kafka.no_topic())?;
+            anyhow::Ok((messenger, metadata))
         };
-        let answer = timeout(CALL_TIMEOUT, ask).await;
-        let (messenger, described) = answer.map_err(|_| self.broker.silent(CALL_TIMEOUT))??;
+        let response = timeout(CALL_TIMEOUT, request).await;
+        let (messenger, metadata) = response.map_err(|_| self.kafka.no_response(CALL_TIMEOUT))??;
         self.messenger = Some(messenger);
-        Ok(described)
+        Ok(metadata)
     }
 }

@@ -1,4 +1,4 @@
-//! The noun Kafka: clients that give up in bounded time, partitions to read, a producer that confirms.
+//! Kafka: connections that give up in bounded time, partitions to read, and a producer that waits for confirmation.
 
 mod args;
 mod broker_version;
@@ -6,7 +6,7 @@ mod client;
 mod connect;
 mod error_codes;
 mod fetcher;
-mod leaders;
+mod leader_reachability;
 mod metadata;
 mod partition;
 mod producer;
@@ -17,13 +17,12 @@ mod transient;
 
 pub use self::args::{Args, TopicArgs, TopicName};
 pub use self::client::Kafka;
-pub use self::connect::raise_quota;
-pub use self::metadata::TopicWatch;
+pub use self::connect::quota_advice;
+pub use self::metadata::MetadataClient;
 pub use self::partition::PartitionConsumer;
-pub use self::producer::routing::Requested;
-pub use self::producer::{Producer, Receipt, SendError, Status};
+pub use self::producer::{ProduceOutcome, Producer, ProducerStatus, Receipt, SendError};
 pub use self::protocol::produce::ProducerRecord;
-pub use self::protocol::records::{Record, VALUE_BYTES_MAX};
+pub use self::protocol::record_reader::{Record, VALUE_BYTES_MAX};
 pub use self::protocol::timestamp_type::TimestampType;
 pub use self::topic_admin::{Retention, TopicSpec, TopicState, min_insync_replicas};
 pub use self::transient::Transient;

@@ -1,4 +1,4 @@
-//! A partition read in order, also when its log begins later than expected or is another one.
+//! Reads one partition in order, also if its log begins later than expected, and not if it is another log.
 
 use std::time::Duration;
 
@@ -6,62 +6,73 @@ use anyhow::bail;
 use uuid::Uuid;
 
 use super::client::Kafka;
-use super::connect::raise_quota;
-use super::fetcher::{FetchError, Fetched, Reader};
-use super::protocol::records::Record;
+use super::connect::quota_advice;
+use super::fetcher::{FetchError, Fetched, Fetcher};
+use super::protocol::record_reader::Record;
+use crate::topic_partition::{Offset, Partition};
 
-/// What happened to a log that is not the one that was read before, though the topic is.
+/// For a log that is not the one that was read before, though the topic is.
 const LOST_ITS_END: &str = "the log lost its end; docs/exactly-once.md says what that means";
 
-/// A place in a partition's log.
+/// A position in the log of a partition.
 pub struct PartitionConsumer {
-    reader: Reader,
+    fetcher: Fetcher,
+    /// `topic:partition`, for messages.
     name: String,
-    /// The offset that comes next.
-    next: i64,
-    /// The end of the log when it was last heard of.
-    end: i64,
-    /// By the last fetch.
+    position: Offset,
+    /// As of the last fetch.
+    end_offset: Offset,
+    /// As of the last fetch.
     throttled: Duration,
 }
 
 impl Kafka {
-    /// The log of a partition, from an offset on.
+    /// Reads a partition from an offset on.
     ///
     /// # Errors
-    /// As [`Kafka::reader`].
-    pub async fn log(&self, number: i32, next: i64) -> anyhow::Result<PartitionConsumer> {
+    /// As [`Kafka::fetcher`].
+    pub async fn partition_consumer(
+        &self,
+        partition: Partition,
+        position: Offset,
+    ) -> anyhow::Result<PartitionConsumer> {
         Ok(PartitionConsumer {
-            reader: self.reader(number).await?,
-            name: format!("{}:{number}", self.topic()),
-            next,
-            end: 0,
+            fetcher: self.fetcher(partition).await?,
+            name: format!("{}:{partition}", self.topic()),
+            position,
+            end_offset: 0,
             throttled: Duration::ZERO,
         })
     }
 
-    /// The first record of a partition from an offset on that Kafka has, if there is one, and the offset after the last
-    /// one. Looks once, half a second at most, and connects for it.
+    /// The first record that Kafka has from an offset on, if there is one, and the end offset. Makes a connection of its
+    /// own and fetches once, half a second at most.
     ///
     /// # Errors
-    /// As [`Kafka::reader`], or the log ends before the offset.
-    pub async fn first_record(&self, number: i32, from: i64) -> anyhow::Result<(Option<Record>, i64)> {
-        let reader = self.reader(number).await?;
-        let mut fetched = reader.fetch(from, Reader::ONE_BATCH).await;
+    /// As [`Kafka::fetcher`], or the log ends before the offset.
+    pub async fn first_record_from(
+        &self,
+        partition: Partition,
+        from: Offset,
+    ) -> anyhow::Result<(Option<Record>, Offset)> {
+        let fetcher = self.fetcher(partition).await?;
+        let mut fetched = fetcher.fetch(from, Fetcher::ONE_BATCH).await;
         if matches!(fetched, Err(FetchError::OutOfRange)) {
-            let start = reader.start().await?;
-            fetched = reader.fetch(start.max(from), Reader::ONE_BATCH).await;
+            let log_start = fetcher.earliest_offset().await?;
+            fetched = fetcher.fetch(log_start.max(from), Fetcher::ONE_BATCH).await;
         }
         match fetched {
-            Ok(Fetched { records, end, .. }) => {
-                let end = match end {
-                    Some(end) => end,
-                    None => reader.end_meanwhile().await?,
+            Ok(Fetched {
+                records, end_offset, ..
+            }) => {
+                let end_offset = match end_offset {
+                    Some(end_offset) => end_offset,
+                    None => fetcher.latest_offset_if_throttled().await?,
                 };
-                Ok((records.into_iter().next(), end))
+                Ok((records.into_iter().next(), end_offset))
             }
             Err(FetchError::OutOfRange) => {
-                bail!("kafka has no {from} of {}:{number}", self.topic())
+                bail!("kafka has no {from} of {}:{partition}", self.topic())
             }
             Err(FetchError::Failed(err)) => Err(err),
         }
@@ -69,38 +80,38 @@ impl Kafka {
 }
 
 impl PartitionConsumer {
-    /// The offset that comes next: whatever lies before it was handed out, or Kafka does not have it.
-    pub fn next(&self) -> i64 {
-        self.next
+    /// The offset to read next. Everything before it was returned, or is not in Kafka.
+    pub fn position(&self) -> Offset {
+        self.position
     }
 
-    /// The offset after the last record, when it was last heard of.
-    pub fn end(&self) -> i64 {
-        self.end
+    /// The offset after the last record, as of the last fetch.
+    pub fn end_offset(&self) -> Offset {
+        self.end_offset
     }
 
-    /// How long the broker hands out nothing, as the last fetch heard, because a quota is used up; 0 if none is.
+    /// How long the broker returns nothing, as of the last fetch, because a quota is used up; else 0.
     pub fn throttled(&self) -> Duration {
         self.throttled
     }
 
-    /// Goes on at a later offset.
-    pub fn skip_to(&mut self, offset: i64) {
-        self.next = self.next.max(offset);
+    /// Moves the position to a later offset.
+    pub fn skip_to(&mut self, offset: Offset) {
+        self.position = self.position.max(offset);
     }
 
-    /// Fetches once, about `bytes_max` bytes. May bring nothing and yet lead on, as [`PartitionConsumer::next`] tells.
+    /// Fetches once, about `max_bytes`. May return no records and yet move [`PartitionConsumer::position`].
     ///
     /// # Errors
-    /// Kafka is away, or its log ends before the offset that comes next.
-    pub async fn fetch(&mut self, bytes_max: i32) -> anyhow::Result<Vec<Record>> {
-        match self.reader.fetch(self.next, bytes_max).await {
+    /// Kafka is away, or its log ends before the position.
+    pub async fn fetch(&mut self, max_bytes: i32) -> anyhow::Result<Vec<Record>> {
+        match self.fetcher.fetch(self.position, max_bytes).await {
             Ok(fetched) => {
-                self.next = fetched.next;
+                self.position = fetched.next_offset;
                 self.throttled = fetched.throttled;
-                self.end = match fetched.end {
-                    Some(end) => end,
-                    None => self.reader.end_meanwhile().await?,
+                self.end_offset = match fetched.end_offset {
+                    Some(end_offset) => end_offset,
+                    None => self.fetcher.latest_offset_if_throttled().await?,
                 };
                 Ok(fetched.records)
             }
@@ -112,54 +123,58 @@ impl PartitionConsumer {
         }
     }
 
-    /// The log does not have the offset that comes next. If it begins later, retention was faster than we;
-    /// if it ends earlier, it is another log than the one that was read before.
+    /// The log does not have the position. If it begins later, retention overtook the consumer; if it ends earlier, it is
+    /// another log than the one that was read before.
     async fn skip_to_start(&mut self) -> anyhow::Result<()> {
-        let (name, next) = (&self.name, self.next);
-        let (start, end) = self.range().await?;
-        if start == next {
-            bail!("kafka's log of {name} begins at {next} and does not have it");
+        let (name, position) = (&self.name, self.position);
+        let (log_start, end_offset) = self.offset_range().await?;
+        if log_start == position {
+            bail!("kafka's log of {name} begins at {position} and does not have it");
         }
-        if end < next || start < next {
-            bail!("kafka's log of {name} has the offsets {start} to {end}, but {next} comes next: {LOST_ITS_END}");
+        if end_offset < position || log_start < position {
+            bail!(
+                "kafka's log of {name} has the offsets {log_start} to {end_offset}, but {position} comes next: {LOST_ITS_END}"
+            );
         }
-        tracing::warn!(log = %name, from = next, to = start, "kafka dropped records before they were read");
-        self.next = start;
-        self.end = end;
+        tracing::warn!(log = %name, from = position, to = log_start, "kafka dropped records before they were read");
+        self.position = log_start;
+        self.end_offset = end_offset;
         Ok(())
     }
 
-    /// Which topic of its name is read.
     pub fn topic_id(&self) -> Uuid {
-        self.reader.topic_id()
+        self.fetcher.topic_id()
     }
 
-    /// The first offset that is still there and the one after the last.
+    /// The earliest offset, and the one after the last record.
     ///
     /// # Errors
     /// No answer within 3 seconds each.
-    pub async fn range(&self) -> anyhow::Result<(i64, i64)> {
-        Ok((self.reader.start().await?, self.reader.end().await?))
+    pub async fn offset_range(&self) -> anyhow::Result<(Offset, Offset)> {
+        Ok((
+            self.fetcher.earliest_offset().await?,
+            self.fetcher.latest_offset().await?,
+        ))
     }
 
-    /// The offset after the last record that was confirmed before this was called, readable or not.
+    /// The offset after the last record that was confirmed before the call, readable or not.
     ///
     /// # Errors
     /// No answer within 3 seconds.
-    pub async fn confirmed_end(&self) -> anyhow::Result<i64> {
-        self.reader.end().await
+    pub async fn confirmed_end(&self) -> anyhow::Result<Offset> {
+        self.fetcher.latest_offset().await
     }
 
     /// The record at an offset; `None` if Kafka does not have it.
     ///
     /// # Errors
     /// Kafka is away.
-    pub async fn record_at(&self, offset: i64) -> anyhow::Result<Option<Record>> {
-        match self.reader.fetch(offset, Reader::ONE_BATCH).await {
-            Ok(Fetched { end: None, .. }) => bail!(
+    pub async fn record_at(&self, offset: Offset) -> anyhow::Result<Option<Record>> {
+        match self.fetcher.fetch(offset, Fetcher::ONE_BATCH).await {
+            Ok(Fetched { end_offset: None, .. }) => bail!(
                 "kafka throttles captcha and does not say what lies at {offset} of {}; {}",
                 self.name,
-                raise_quota("consumer_byte_rate")
+                quota_advice("consumer_byte_rate")
             ),
             Ok(Fetched { records, .. }) => Ok(records.into_iter().find(|record| record.offset == offset)),
             Err(FetchError::OutOfRange) => Ok(None),
@@ -167,8 +182,8 @@ impl PartitionConsumer {
         }
     }
 
-    /// Another record stands at an offset than the one that was read there before.
-    pub fn is_another(&self, offset: i64) -> anyhow::Error {
+    /// The error for an offset whose record is not the one that was read there before.
+    pub fn other_record_error(&self, offset: Offset) -> anyhow::Error {
         anyhow::anyhow!(
             "kafka's log of {} has another record at {offset} than clickhouse: {LOST_ITS_END}",
             self.name

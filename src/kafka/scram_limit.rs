@@ -1,6 +1,8 @@
-//! How often a broker may have the password hashed. A login by SCRAM takes as many rounds as the broker says, up to 4 billion: an hour in
-//! which the driver lets nothing else happen on its thread, so no limit of time ends it. Until the login is over, what comes is
-//! looked at before the driver reads it.
+//! Limits the iterations of a login with SCRAM. A broker chooses how often the client hashes the password, up to 4 billion
+//! times: an hour in which the driver blocks its thread, so that no timeout ends it. Until the login is over, the bytes
+//! of the broker are scanned before the driver reads them.
+//!
+//! tokio-util's `InspectReader` sees the same bytes but cannot refuse them.
 
 use std::io;
 use std::pin::Pin;
@@ -10,94 +12,93 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Kafka's own passwords have 4,096 rounds, and it takes at most 16,384; these take a tenth of a second.
-const ROUNDS_MAX: u32 = 100_000;
+/// Kafka's own passwords have 4,096 iterations, and it allows 16,384 at most. This many take a tenth of a second.
+const ITERATIONS_MAX: u32 = 100_000;
 
-/// What stands before the rounds in a broker's first message (RFC 5802); no other part of it may have a comma.
-const BEFORE: &[u8] = b",i=";
+/// Before the iteration count in the first message of a broker (RFC 5802). No value in it may have a comma.
+const PREFIX: &[u8] = b",i=";
 
-/// A connection that ends where a broker asks for too many rounds.
+/// A connection whose read fails when the broker asks for too many iterations.
 #[derive(Debug)]
-pub struct Watched<S> {
+pub struct ScramLimited<S> {
     inner: S,
-    rounds: Rounds,
+    scanner: IterationScanner,
     is_over: LoginOver,
 }
 
-/// Says that a login is over: what comes from then on is none of it.
+/// Set when the login is over: later bytes are not scanned.
 #[derive(Debug, Clone, Default)]
 pub struct LoginOver(Arc<AtomicBool>);
 
 impl LoginOver {
-    /// Ends the look at what comes.
     pub fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
 /// Wraps a connection before its login.
-pub fn watch<S>(inner: S) -> (Watched<S>, LoginOver) {
+pub fn wrap<S>(inner: S) -> (ScramLimited<S>, LoginOver) {
     let is_over = LoginOver::default();
-    let watched = Watched {
+    let limited = ScramLimited {
         inner,
-        rounds: Rounds::default(),
+        scanner: IterationScanner::default(),
         is_over: is_over.clone(),
     };
-    (watched, is_over)
+    (limited, is_over)
 }
 
-/// Looks for a number of rounds, byte by byte, since a broker may send it in pieces.
+/// Scans for the iteration count byte by byte, since it may come in pieces.
 #[derive(Debug, Default)]
-struct Rounds {
-    /// Bytes of [`BEFORE`] that have come.
-    before: usize,
-    /// The number so far, of which more may come.
-    number: Option<u32>,
+struct IterationScanner {
+    /// Bytes of [`PREFIX`] that have come.
+    matched: usize,
+    /// The digits so far; more may come.
+    count: Option<u32>,
 }
 
-impl Rounds {
-    fn is_beyond(&mut self, bytes: &[u8]) -> bool {
-        bytes.iter().any(|byte| self.add(*byte) > ROUNDS_MAX)
+impl IterationScanner {
+    fn exceeds_limit(&mut self, bytes: &[u8]) -> bool {
+        bytes.iter().any(|byte| self.add(*byte) > ITERATIONS_MAX)
     }
 
     fn add(&mut self, byte: u8) -> u32 {
-        match (self.number, byte) {
-            (Some(number), b'0'..=b'9') => {
+        match (self.count, byte) {
+            (Some(count), b'0'..=b'9') => {
                 let digit = u32::from(byte - b'0');
-                let number = number.saturating_mul(10).saturating_add(digit);
-                self.number = Some(number);
-                return number;
+                let count = count.saturating_mul(10).saturating_add(digit);
+                self.count = Some(count);
+                return count;
             }
-            // The driver reads it as a part of the number.
+            // The driver accepts a sign before the number.
             (Some(0), b'+') => return 0,
-            _ => self.number = None,
+            _ => self.count = None,
         }
-        self.before = match byte == BEFORE[self.before] {
-            true => self.before + 1,
-            false => usize::from(byte == BEFORE[0]),
+        self.matched = match byte == PREFIX[self.matched] {
+            true => self.matched + 1,
+            false => usize::from(byte == PREFIX[0]),
         };
-        if self.before == BEFORE.len() {
-            self.before = 0;
-            self.number = Some(0);
+        if self.matched == PREFIX.len() {
+            self.matched = 0;
+            self.count = Some(0);
         }
         0
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ScramLimited<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
         let is_over = self.is_over.0.load(Ordering::Relaxed);
-        if !is_over && self.rounds.is_beyond(&buf.filled()[before..]) {
-            let reason = format!("it asks for more than {ROUNDS_MAX} rounds of scram");
+        if !is_over && self.scanner.exceeds_limit(&buf.filled()[before..]) {
+            let reason = format!("it asks for more than {ITERATIONS_MAX} iterations of scram");
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, reason)));
         }
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ScramLimited<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
@@ -136,8 +137,8 @@ mod tests {
     use crate::kafka::connect::Connector;
 
     #[test]
-    fn rounds_are_read_in_whatever_pieces_they_come() {
-        for (words, is_beyond) in [
+    fn iterations_are_read_in_whatever_pieces_they_come() {
+        for (words, exceeds_limit) in [
             ("r=nonce,s=c2FsdA==,i=4096", false),
             ("r=nonce,s=c2FsdA==,i=100000", false),
             ("r=nonce,s=c2FsdA==,i=100001", true),
@@ -147,11 +148,11 @@ mod tests {
             ("r=i=100001,s=c2FsdA==,i=4096,x=100001", false),
             ("i=100001", false),
         ] {
-            let mut whole = Rounds::default();
-            assert_eq!(whole.is_beyond(words.as_bytes()), is_beyond, "{words}");
-            let mut pieces = Rounds::default();
-            let found = words.bytes().any(|byte| pieces.is_beyond(&[byte]));
-            assert_eq!(found, is_beyond, "{words}");
+            let mut whole = IterationScanner::default();
+            assert_eq!(whole.exceeds_limit(words.as_bytes()), exceeds_limit, "{words}");
+            let mut pieces = IterationScanner::default();
+            let found = words.bytes().any(|byte| pieces.exceeds_limit(&[byte]));
+            assert_eq!(found, exceeds_limit, "{words}");
         }
     }
 
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_broker_that_asks_for_billions_of_rounds_is_refused() {
+    async fn a_broker_that_asks_for_billions_of_iterations_is_refused() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let broker = tokio::spawn(async move {
@@ -201,7 +202,7 @@ mod tests {
         ]);
         let connector = Connector::new(cli.security, Arc::new([address.clone()])).unwrap();
         let refused = connector.messenger(&address, 1 << 20).await.unwrap_err();
-        let words = "it asks for more than 100000 rounds of scram";
+        let words = "it asks for more than 100000 iterations of scram";
         assert!(refused.to_string().contains(words), "{refused}");
         broker.await.unwrap();
     }

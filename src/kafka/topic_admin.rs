@@ -1,5 +1,5 @@
-//! Making and checking the topic: the three requests of Kafka's protocol that the driver's own client
-//! does not offer, over its messenger (feature `unstable-fuzzing`, hence the exact version pin).
+//! Creates and describes the topic. The driver's client has no configuration in its requests, so they are sent through
+//! its messenger (feature `unstable-fuzzing`, hence the exact version in Cargo.toml).
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -15,17 +15,17 @@ use uuid::Uuid;
 
 use super::client::Kafka;
 use super::connect::Wire;
-use super::protocol::describe_configs::DescribeTopicConfig;
+use super::protocol::describe_configs::DescribeConfigsRequest;
 use super::protocol::timestamp_type::TimestampType;
-use super::transient::{Transient, said};
+use super::transient::{Transient, broker_error};
 
-/// For all requests of one look or one creation.
+/// For all requests of one description or one creation.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the controller may take to make a topic.
+/// How long the controller may take to create the topic.
 const CREATE_TIMEOUT_MS: i32 = 20_000;
 
-/// `-1` in the protocol: what the broker's configuration says.
+/// In the protocol: `default.replication.factor` of the broker.
 const BROKERS_DEFAULT: i16 = -1;
 
 /// How long Kafka keeps records.
@@ -46,41 +46,39 @@ impl FromStr for Retention {
 }
 
 impl Retention {
-    /// Seven days, Kafka's own default.
+    /// Kafka's default.
     pub const WEEK: Retention = Retention(Duration::from_secs(7 * 86_400));
 
-    /// In milliseconds, as `retention.ms` has it.
+    /// For `retention.ms`.
     pub fn millis(self) -> i64 {
         self.0.as_millis() as i64
     }
 }
 
-/// The topic to make.
+/// The topic to create.
 #[derive(Debug, Clone, Copy)]
 pub struct TopicSpec {
-    /// Number of partitions.
     pub partitions: i32,
-    /// Copies of each partition; `None` leaves it to the broker's `default.replication.factor`.
+    /// `None`: the broker's `default.replication.factor`.
     pub replication_factor: Option<i16>,
     /// `retention.ms`.
     pub retention: Retention,
 }
 
-/// The topic that is there.
+/// The topic as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicState {
-    /// Which topic of this name it is; another one when it was deleted and made again.
+    /// Another one if the topic is deleted and created again.
     pub id: Uuid,
-    /// Number of partitions.
     pub partitions: i32,
-    /// Copies of each partition; the fewest, where partitions differ.
+    /// The least, where partitions differ.
     pub replication_factor: i16,
-    /// Its configuration, defaults included.
+    /// Defaults included.
     pub config: BTreeMap<String, String>,
 }
 
 impl TopicState {
-    /// Who dates its records from now on; batches that it has keep the type that it had then.
+    /// Of new records; the batches that are in the log keep theirs.
     pub fn timestamp_type(&self) -> TimestampType {
         let appended = TimestampType::LogAppendTime;
         match self.config.get(TimestampType::KEY) {
@@ -89,106 +87,108 @@ impl TopicState {
         }
     }
 
-    /// How long it keeps records; `None` for ever.
+    /// `None`: it keeps records for ever.
     pub fn retention_millis(&self) -> Option<i64> {
         let millis: i64 = self.config.get("retention.ms")?.parse().ok()?;
         (millis >= 0).then_some(millis)
     }
 }
 
-/// What `min.insync.replicas` must be, so that one broker may be away and none may lie: one less than
-/// the copies, at least one.
+/// The `min.insync.replicas` with which one broker may be away and none may lie about records: one less than the
+/// replicas, at least one.
 pub fn min_insync_replicas(replication_factor: i16) -> i16 {
     (replication_factor - 1).max(1)
 }
 
 impl Kafka {
-    /// The topic as it is; `None` if there is none.
+    /// `None` if there is no such topic.
     ///
     /// # Errors
-    /// No broker answers, or it refuses to tell.
+    /// No broker answers, or it refuses.
     pub async fn topic_state(&self) -> anyhow::Result<Option<TopicState>> {
-        timeout(ADMIN_TIMEOUT, self.state())
+        timeout(ADMIN_TIMEOUT, self.fetch_topic_state())
             .await
-            .map_err(|_| self.silent(ADMIN_TIMEOUT))?
+            .map_err(|_| self.no_response(ADMIN_TIMEOUT))?
     }
 
-    /// The topic, once the broker that is asked knows of it: the controller makes it, and the news takes
-    /// a moment. `None` if that takes more than a few seconds.
+    /// Waits until the broker knows a topic that the controller has just created. `None` after a few seconds.
     ///
     /// # Errors
     /// As [`Kafka::topic_state`].
-    pub async fn topic_state_once_known(&self) -> anyhow::Result<Option<TopicState>> {
-        const LOOKS: u32 = 50;
-        const BETWEEN: Duration = Duration::from_millis(100);
-        for _ in 0..LOOKS {
-            if let Some(state) = self.topic_state().await? {
-                return Ok(Some(state));
+    pub async fn await_topic(&self) -> anyhow::Result<Option<TopicState>> {
+        const ATTEMPTS_MAX: u32 = 50;
+        const INTERVAL: Duration = Duration::from_millis(100);
+        for _ in 0..ATTEMPTS_MAX {
+            if let Some(fetch_topic_state) = self.topic_state().await? {
+                return Ok(Some(fetch_topic_state));
             }
-            tokio::time::sleep(BETWEEN).await;
+            tokio::time::sleep(INTERVAL).await;
         }
         Ok(None)
     }
 
-    /// Makes the topic. One that somebody else made meanwhile is left as it is.
+    /// Creates the topic, unless it exists.
     ///
     /// # Errors
-    /// No broker answers, or it refuses: too few brokers, no right to.
+    /// No broker answers, or it refuses: too few brokers, missing rights.
     pub async fn create_topic(&self, spec: TopicSpec) -> anyhow::Result<()> {
         timeout(ADMIN_TIMEOUT, self.create(spec))
             .await
-            .map_err(|_| self.silent(ADMIN_TIMEOUT))?
+            .map_err(|_| self.no_response(ADMIN_TIMEOUT))?
     }
 
-    async fn state(&self) -> anyhow::Result<Option<TopicState>> {
+    async fn fetch_topic_state(&self) -> anyhow::Result<Option<TopicState>> {
         let messenger = self.messenger().await?;
-        let Some(described) = self.describe(&messenger).await? else {
+        let Some(metadata) = self.topic_metadata(&messenger).await? else {
             return Ok(None);
         };
-        let partitions = described.partitions;
-        let copies = partitions.iter().map(|partition| partition.copies);
+        let partitions = metadata.partitions;
+        let replicas = partitions.iter().map(|partition| partition.replicas);
         Ok(Some(TopicState {
-            id: described.topic_id,
+            id: metadata.topic_id,
             partitions: i32::try_from(partitions.len())?,
-            replication_factor: i16::try_from(copies.min().unwrap_or(0))?,
-            config: self.describe_config(&messenger).await?,
+            replication_factor: i16::try_from(replicas.min().unwrap_or(0))?,
+            config: self.topic_config(&messenger).await?,
         }))
     }
 
-    async fn describe_config(&self, messenger: &Messenger<Wire>) -> anyhow::Result<BTreeMap<String, String>> {
-        let answer = messenger
-            .request(DescribeTopicConfig(self.topic.to_string()))
+    async fn topic_config(&self, messenger: &Messenger<Wire>) -> anyhow::Result<BTreeMap<String, String>> {
+        let response = messenger
+            .request(DescribeConfigsRequest(self.topic.to_string()))
             .await
-            .map_err(|err| self.unanswered(err))?;
-        if let Some(err) = answer.error {
-            return Err(said(
+            .map_err(|err| self.request_failed(err))?;
+        if let Some(err) = response.error {
+            return Err(broker_error(
                 err,
-                format!("kafka does not tell the configuration of topic {}: {err}", self.topic),
+                format!(
+                    "kafka did not describe the configuration of topic {}: {err}",
+                    self.topic
+                ),
             ));
         }
-        Ok(answer.config)
+        Ok(response.config)
     }
 
     async fn create(&self, spec: TopicSpec) -> anyhow::Result<()> {
         let messenger = self.messenger().await?;
-        let copies = match spec.replication_factor {
-            Some(copies) => copies,
-            // Asked for beforehand, because min.insync.replicas follows from it.
+        let replicas = match spec.replication_factor {
+            Some(replicas) => replicas,
+            // Validated first, because min.insync.replicas follows from the broker's default.
             None => {
-                let asked = self
+                let validated = self
                     .request_creation(&messenger, spec, BROKERS_DEFAULT, Vec::new(), true)
                     .await?;
-                match asked {
-                    Some(copies) => copies,
+                match validated {
+                    Some(replicas) => replicas,
                     None => return Ok(()),
                 }
             }
         };
         let config = [
             ("cleanup.policy", "delete".to_string()),
-            // Retention goes by the dates of records, and no clock but the broker's may decide it.
+            // Retention goes by the timestamps of records, and only the broker's clock may decide it.
             (TimestampType::KEY, TimestampType::LogAppendTime.to_string()),
-            ("min.insync.replicas", min_insync_replicas(copies).to_string()),
+            ("min.insync.replicas", min_insync_replicas(replicas).to_string()),
             ("retention.ms", spec.retention.millis().to_string()),
             ("unclean.leader.election.enable", "false".to_string()),
         ];
@@ -197,12 +197,12 @@ impl Kafka {
             value: NullableString(Some(value)),
             tagged_fields: None,
         });
-        self.request_creation(&messenger, spec, copies, config.into(), false)
+        self.request_creation(&messenger, spec, replicas, config.into(), false)
             .await
             .map(drop)
     }
 
-    /// Asks for the topic; the answer is its replication factor, `None` if the topic is there already.
+    /// Returns the replication factor of the topic; `None` if the topic exists already.
     async fn request_creation(
         &self,
         messenger: &Messenger<Wire>,
@@ -224,32 +224,36 @@ impl Kafka {
             validate_only: Some(Boolean(validate_only)),
             tagged_fields: None,
         };
-        let answer = messenger.request(request).await;
-        let answer = answer.map_err(|err| self.unanswered(err))?;
-        let topic = answer.topics.into_iter().next().context("kafka told of no topic")?;
+        let response = messenger.request(request).await;
+        let response = response.map_err(|err| self.request_failed(err))?;
+        let topic = response
+            .topics
+            .into_iter()
+            .next()
+            .context("kafka answered without a topic; look at its log")?;
         match topic.error {
-            // Told since version 5 of the request, which Kafka has had since 2.4.
+            // Since version 5 of the request, which Kafka has had since 2.4.
             None => {
-                let copies = topic.replication_factor.context("kafka is older than 2.4")?;
-                Ok(Some(copies.0))
+                let replicas = topic.replication_factor.context("kafka is older than 2.4")?;
+                Ok(Some(replicas.0))
             }
             Some(ProtocolError::TopicAlreadyExists) => Ok(None),
             Some(err) => {
                 let detail = topic.error_message.and_then(|text| text.0).unwrap_or_default();
                 let reason = format!(
-                    "kafka refuses to make topic {}: {err:?}: {}; look at kafka's rights and log, or make the topic by hand",
+                    "kafka refuses to create topic {}: {err:?}: {}; check the acls and the log of kafka, or create the topic by hand",
                     self.topic,
                     detail.trim_end_matches('.')
                 );
-                // Brokers may still be starting, and a topic that captcha may not make is made by somebody else.
-                let comes = [
+                // Brokers may still be starting, or somebody else creates the topic that captcha has no right to create.
+                let awaited = [
                     ProtocolError::InvalidReplicationFactor,
                     ProtocolError::TopicAuthorizationFailed,
                     ProtocolError::ClusterAuthorizationFailed,
                 ];
-                Err(match comes.contains(&err) {
+                Err(match awaited.contains(&err) {
                     true => Transient::new(reason).into(),
-                    false => said(err, reason),
+                    false => broker_error(err, reason),
                 })
             }
         }

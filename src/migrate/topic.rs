@@ -70,7 +70,7 @@ pub async fn migrate(
             });
         }
         kafka.create_topic(spec).await?;
-        state = kafka.topic_state_once_known().await?;
+        state = kafka.await_topic().await?;
     }
     let Some(state) = state else {
         return Err(Transient::new(format!(

@@ -163,7 +163,7 @@ async fn audit_shard(kafka: &Kafka, shard: &Shard, span: &Span) -> anyhow::Resul
     let (connection, facts) = shard.connect_for(topic).await?;
     progress("reading what ClickHouse stores ...");
     let held = connection.audit(&facts.log, facts.repeat_window_records, span).await?;
-    let count = kafka.partitions().await?;
+    let count = kafka.partition_count().await?;
     let stored = held.last().map_or(0, |last| last.partition + 1);
     let mut partitions = Vec::new();
     for number in 0..count.max(stored) {
@@ -203,13 +203,13 @@ async fn compare(
     held: &Held,
     line: &mut Line,
 ) -> anyhow::Result<()> {
-    let mut log = kafka.log(held.partition, held.first).await?;
+    let mut log = kafka.partition_consumer(held.partition, held.first).await?;
     anyhow::ensure!(
         facts.is_of(log.topic_id()),
         "topic {} was deleted and made again, so there is nothing to compare; see `captcha migrate --topic-recreated`",
         kafka.topic()
     );
-    let (first, next) = log.range().await?;
+    let (first, next) = log.offset_range().await?;
     line.set_log(first, next);
     log.skip_to(first);
     let topic_partition = TopicPartition {
@@ -217,10 +217,10 @@ async fn compare(
         partition: held.partition,
     };
     let end = held.next.min(next);
-    while log.next() < end {
-        let from = log.next();
+    while log.position() < end {
+        let from = log.position();
         let records = fetch_some(&mut log, end).await?;
-        let rows = connection.stored_rows(&topic_partition, from, log.next()).await?;
+        let rows = connection.stored_rows(&topic_partition, from, log.position()).await?;
         for record in records.iter().filter(|record| record.offset < end) {
             // One without a row is a hole, which is counted already, or was dropped on purpose.
             if let Some(row) = rows.get(&record.offset) {
@@ -233,17 +233,17 @@ async fn compare(
 }
 
 fn is_origin(record: &Record, row: &Row) -> bool {
-    row.is_made_of(record.times_millis(), record.value.as_deref())
+    row.is_made_of(record.timestamps_millis(), record.value.as_deref())
 }
 
 /// Fetches until there is enough to be compared, or all.
 async fn fetch_some(log: &mut PartitionConsumer, end: i64) -> anyhow::Result<Vec<Record>> {
     let mut records = Vec::new();
     let mut in_vain = 0;
-    while log.next() < end && records.len() < COMPARED_AT_ONCE {
-        let before = log.next();
+    while log.position() < end && records.len() < COMPARED_AT_ONCE {
+        let before = log.position();
         records.extend(log.fetch(FETCH_BYTES_MAX).await?);
-        in_vain = if log.next() > before { 0 } else { in_vain + 1 };
+        in_vain = if log.position() > before { 0 } else { in_vain + 1 };
         anyhow::ensure!(
             in_vain < FETCHES_IN_VAIN_MAX,
             "kafka has records beyond {before} and does not hand them out"

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::Cluster;
 use crate::http::admin_port::Health;
-use crate::kafka::{Requested, TimestampType};
+use crate::kafka::{ProduceOutcome, TimestampType};
 
 /// The name of its check in `/readyz`.
 pub const CHECK: &str = "clock";
@@ -87,7 +87,7 @@ impl Clock {
     }
 
     /// Takes what the answer to a request says of dates.
-    pub fn requested(&self, requested: &Requested) {
+    pub fn requested(&self, requested: &ProduceOutcome) {
         let mut known = self.known();
         if requested.timestamps_refused > 0 {
             self.refused.inc_by(requested.timestamps_refused as u64);
@@ -174,8 +174,8 @@ mod tests {
         Clock::register(&mut Registry::default())
     }
 
-    fn answer(timestamps_refused: usize, timestamp_type: Option<TimestampType>) -> Requested {
-        Requested {
+    fn answer(timestamps_refused: usize, timestamp_type: Option<TimestampType>) -> ProduceOutcome {
+        ProduceOutcome {
             elapsed: Duration::ZERO,
             is_confirmed: timestamps_refused == 0,
             timestamps_refused,

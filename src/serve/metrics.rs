@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::rejection::{Reason, Refused};
 use super::report::queue::Refusal;
 use super::request::Route;
-use crate::kafka::Requested;
+use crate::kafka::ProduceOutcome;
 
 /// Statuses that an answer may have.
 const STATUSES: [u16; 18] = [
@@ -157,7 +157,7 @@ impl Metrics {
     }
 
     /// Where a producer tells of its requests.
-    pub fn of_produce(&self) -> impl Fn(&Requested) + Send + Sync + 'static {
+    pub fn of_produce(&self) -> impl Fn(&ProduceOutcome) + Send + Sync + 'static {
         let of = |result| self.produce_seconds.get_or_create_owned(result);
         let (confirmed, failed) = (of(&CONFIRMED), of(&FAILED));
         move |requested| {

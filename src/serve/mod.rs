@@ -41,7 +41,7 @@ use self::websocket::session::Terms;
 use crate::clickhouse::{self, Cluster};
 use crate::http::admin_port;
 use crate::http::trusted_proxies::{self, Proxies};
-use crate::kafka::{self, Kafka, Producer, Status};
+use crate::kafka::{self, Kafka, Producer, ProducerStatus};
 use crate::resource_pool::Pool;
 use crate::tls::file_watch::{Sightings, Watched};
 use crate::tls::server;
@@ -215,14 +215,14 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         kafka,
         limits.waiting_bytes_max,
         move |status| match status {
-            Status::Reached => report.set("kafka", Ok(())),
-            Status::PartlyReached(reason) => {
+            ProducerStatus::LeadersReachable => report.set("kafka", Ok(())),
+            ProducerStatus::SomeLeadersUnreachable(reason) => {
                 report.warn("kafka", format!("not all leaders can be reached: {reason}"));
             }
-            Status::Unreached(reason) => {
+            ProducerStatus::NoLeaderReachable(reason) => {
                 report.failed("kafka", format!("no leader can be reached: {reason}"));
             }
-            Status::Away(reason) => report.set("kafka", Err(reason)),
+            ProducerStatus::NoMetadata(reason) => report.set("kafka", Err(reason)),
         },
         move |requested| {
             observe(requested);

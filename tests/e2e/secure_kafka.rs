@@ -424,20 +424,20 @@ async fn a_topic_that_somebody_else_makes_is_waited_for_and_a_right_is_not() {
     let args = [wait.clone(), as_looker].concat();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let mut first = world.start("migrate", &args);
-    let topic = format!("kafka refuses to make topic {}: ", world.name);
+    let topic = format!("kafka refuses to create topic {}: ", world.name);
     first.await_said(&format!("waiting up to 3600 s: {topic}")).await;
     // Somebody who may makes it. Who looks may not read its configuration, and no wait grants that.
     world.migrate(&[]).await;
     assert_eq!(first.ended().await.code(), Some(1));
     first
-        .await_said("captcha: kafka does not tell the configuration of topic")
+        .await_said("captcha: kafka did not describe the configuration of topic")
         .await;
 
     let again = kafka.world("waited_for_again");
     kafka.allow(LOOKER, &["DescribeConfigs"]).await;
     let mut second = again.start("migrate", &args);
     second
-        .await_said("waiting up to 3600 s: kafka refuses to make topic ")
+        .await_said("waiting up to 3600 s: kafka refuses to create topic ")
         .await;
     again.migrate(&[]).await;
     assert!(second.ended().await.success());

@@ -113,7 +113,7 @@ DAMAGES = {
     "right-read": Damage(right("captcha-consume", "Read"), "did not serve captcha:0: error 29"),
     "right-describe-configs": Damage(
         right("captcha-migrate", "DescribeConfigs"),
-        "does not tell the configuration of topic captcha: TopicAuthorizationFailed",
+        "did not describe the configuration of topic captcha: TopicAuthorizationFailed",
     ),
     "grant-report": Damage(grant("captcha_serve", "GRANT SELECT ON captcha.*"), "captcha_serve: Not enough privileges"),
     "grant-claims": Damage(grant("captcha_consume", "GRANT INSERT ON captcha.claims"), "cannot write claims"),

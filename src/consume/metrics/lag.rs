@@ -47,7 +47,7 @@ impl Lag {
         if !self.metrics.lags.knows(self.partition) {
             return Ok(());
         }
-        let (first, end) = kafka.first_record(self.partition as i32, head).await?;
+        let (first, end) = kafka.first_record_from(self.partition as i32, head).await?;
         self.records_are((end - head).max(0));
         if let Some(first) = first {
             self.first_is(Some(arrival_millis(first.timestamp_millis)));

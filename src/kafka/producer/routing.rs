@@ -1,149 +1,79 @@
-//! Which way leads to which partition, and which partitions fail.
+//! Routes: the sender to the leader of each partition.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
+use tokio::sync::{Notify, mpsc, watch};
 
-use super::sender::{Job, Lane};
-use crate::kafka::protocol::timestamp_type::TimestampType;
+use super::failing::FailingPartitions;
+use super::job::ProduceJob;
+use super::outcome::ProduceOutcome;
 
-/// Between two log lines about one partition whose reasons for failing change.
-const TELL_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Without a failure for so long, and without a success because nothing was sent, the next failure is a new one.
-const FORGET_AFTER: Duration = Duration::from_secs(30);
-
-/// The way to the leader of each partition, by number, once they are known; until then why they are not.
-pub(crate) type Lanes = Result<Arc<[Lane]>, Arc<str>>;
-
-/// Is told of each request how it went.
-pub(crate) type Observe = Box<dyn Fn(&Requested) + Send + Sync>;
-
-/// How a request with records of many senders went.
-#[derive(Debug, Clone, Copy)]
-pub struct Requested {
-    /// Until it was answered or given up.
-    pub elapsed: Duration,
-    /// Whether all of it was confirmed.
-    pub is_confirmed: bool,
-    /// Records that were refused for their timestamp.
-    pub timestamps_refused: usize,
-    /// Who dated what was confirmed; `None` if nothing was.
-    pub timestamp_type: Option<TimestampType>,
+/// The queue of a `BrokerSender`. The sender ends when its last handle is dropped and its queue is empty.
+#[derive(Clone)]
+pub(super) struct SenderHandle {
+    /// Of the broker.
+    pub address: Arc<str>,
+    pub jobs: mpsc::UnboundedSender<ProduceJob>,
 }
 
-/// What the lanes share with who looks for the leaders.
-pub(crate) struct Switch {
-    observe: Observe,
-    lanes: watch::Sender<Lanes>,
-    look: Notify,
-    troubles: Mutex<HashMap<i32, Trouble>>,
+/// The sender for each partition, by its number; until they are known, the reason.
+pub(super) type Senders = Result<Arc<[SenderHandle]>, Arc<str>>;
+
+/// What senders share with each other and with `MetadataRefresh`.
+pub(super) struct Routes {
+    senders: watch::Sender<Senders>,
+    refresh: Notify,
+    observe: Box<dyn Fn(&ProduceOutcome) + Send + Sync>,
+    pub failing: FailingPartitions,
 }
 
-/// A partition that fails: since when, and what was said of it when.
-struct Trouble {
-    since: Instant,
-    last: Instant,
-    said: Option<(Arc<str>, Instant)>,
-}
-
-impl Switch {
-    /// Without any way yet.
-    pub fn new(observe: Observe) -> Switch {
-        Switch {
+impl Routes {
+    /// Without senders. `observe` gets the outcome of each produce request.
+    pub fn new(observe: Box<dyn Fn(&ProduceOutcome) + Send + Sync>) -> Routes {
+        Routes {
+            senders: watch::Sender::new(Err("not connected to kafka yet".into())),
+            refresh: Notify::new(),
             observe,
-            lanes: watch::Sender::new(Err("not connected to kafka yet".into())),
-            look: Notify::new(),
-            troubles: Mutex::default(),
+            failing: FailingPartitions::default(),
         }
     }
 
-    /// The ways as they are and become.
-    pub fn watch(&self) -> watch::Receiver<Lanes> {
-        self.lanes.subscribe()
+    /// The senders, now and after each change.
+    pub fn subscribe(&self) -> watch::Receiver<Senders> {
+        self.senders.subscribe()
     }
 
-    /// The ways as they are.
-    pub fn lanes(&self) -> Lanes {
-        self.lanes.borrow().clone()
+    pub fn senders(&self) -> Senders {
+        self.senders.borrow().clone()
     }
 
-    /// Changes the ways.
-    pub fn set(&self, lanes: Lanes) {
-        drop(self.lanes.send_replace(lanes));
+    pub fn set_senders(&self, senders: Senders) {
+        drop(self.senders.send_replace(senders));
     }
 
-    /// Sends a job on its way; gives it back if there is none.
-    pub fn send(&self, job: Job) -> Result<(), Job> {
-        let lane = match self.lanes().ok().as_deref() {
-            Some(lanes) => lanes.get(job.partition as usize).cloned(),
+    /// Hands a job to the sender of its partition; returns it if there is none.
+    pub fn dispatch(&self, job: ProduceJob) -> Result<(), ProduceJob> {
+        let sender = match self.senders().ok().as_deref() {
+            Some(senders) => senders.get(job.partition as usize).cloned(),
             None => None,
         };
-        match lane {
-            Some(lane) => lane.jobs.send(job).map_err(|refused| refused.0),
+        match sender {
+            Some(sender) => sender.jobs.send(job).map_err(|refused| refused.0),
             None => Err(job),
         }
     }
 
-    /// A request was answered, or given up.
-    pub fn requested(&self, requested: &Requested) {
-        (self.observe)(requested);
+    pub fn observe(&self, outcome: &ProduceOutcome) {
+        (self.observe)(outcome);
     }
 
     /// Asks for the leaders to be looked up now.
-    pub fn look_again(&self) {
-        self.look.notify_one();
+    pub fn request_refresh(&self) {
+        self.refresh.notify_one();
     }
 
-    /// Waits until that was asked.
-    pub async fn asked_to_look(&self) {
-        self.look.notified().await;
-    }
-
-    fn troubles(&self) -> MutexGuard<'_, HashMap<i32, Trouble>> {
-        // Each change of the map is whole.
-        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Since when a partition fails; from now on, if it did not before.
-    pub fn failing_since(&self, partition: i32) -> Instant {
-        let now = Instant::now();
-        let mut troubles = self.troubles();
-        let trouble = troubles.entry(partition).or_insert(Trouble {
-            since: now,
-            last: now,
-            said: None,
-        });
-        if now - trouble.last > FORGET_AFTER {
-            trouble.since = now;
-        }
-        trouble.last = now;
-        trouble.since
-    }
-
-    /// Says once that a partition fails, and now and then if for another reason. The readiness of a process does not
-    /// depend on it: without requests it would never get better.
-    pub fn tell(&self, partition: i32, reason: &Arc<str>) {
-        let mut troubles = self.troubles();
-        let Some(trouble) = troubles.get_mut(&partition) else {
-            return;
-        };
-        let said = trouble.said.as_ref();
-        let is_news = said.is_none_or(|(before, when)| before != reason && when.elapsed() >= TELL_INTERVAL);
-        if is_news {
-            tracing::warn!(partition, %reason, "kafka does not confirm");
-            trouble.said = Some((Arc::clone(reason), Instant::now()));
-        }
-    }
-
-    /// Says once that a partition works again.
-    pub fn confirmed(&self, partition: i32) {
-        let trouble = self.troubles().remove(&partition);
-        if trouble.is_some_and(|trouble| trouble.said.is_some()) {
-            tracing::info!(partition, "kafka confirms again");
-        }
+    /// Waits for [`Routes::request_refresh`].
+    pub async fn refresh_requested(&self) {
+        self.refresh.notified().await;
     }
 }

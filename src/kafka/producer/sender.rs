@@ -1,4 +1,5 @@
-//! The way to one broker, for all partitions that it leads: one request in flight, and what gathers meanwhile is the next.
+//! The sender to one broker, for all partitions that it leads: one request in flight, and what gathers meanwhile is the
+//! next one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
@@ -8,433 +9,261 @@ use anyhow::Context as _;
 use rskafka::messenger::Messenger;
 use rskafka::protocol::error::Error as ProtocolError;
 use tokio::io::BufStream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::routing::{Requested, Switch};
+use super::accumulator::{Batch, drain};
+use super::job::ProduceJob;
+use super::outcome::ProduceOutcome;
+use super::routing::{Routes, SenderHandle};
 use crate::kafka::client::Kafka;
-use crate::kafka::connect::{Wire, millis, raise_quota};
+use crate::kafka::connect::{Wire, millis, quota_advice};
 use crate::kafka::error_codes::explain_code;
-use crate::kafka::protocol::produce::{Arrived, Produce, Produced};
-use crate::kafka::transient::silent;
+use crate::kafka::protocol::produce::{ProduceRequest, ProduceResponse};
+use crate::kafka::transient::no_response;
+use crate::topic_partition::{Offset, Partition};
 
-/// For one request to Kafka, connecting included; shorter than senders wait, so that the reason of a failure
-/// reaches them.
+/// For one request, connecting included; shorter than callers wait, so that the reason of a failure reaches them.
 const PRODUCE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How long the leader may wait for in-sync replicas, in milliseconds. Shorter still: a partition whose replicas
-/// hang is told apart, and the others of the same request are confirmed.
+/// How long the leader may wait for in-sync replicas, in milliseconds. Shorter still: then a partition whose replicas
+/// hang fails alone, and the others of the same request are confirmed.
 const REPLICAS_WAIT_MS: i32 = 3_500;
 
-/// Bytes of one partition in a request. Kafka's default limit for a batch is 1,048,588 bytes.
-pub(crate) const BATCH_BYTES_MAX: usize = 900_000;
+/// Of one response: some dozens for each partition.
+const RESPONSE_BYTES_MAX: usize = 4 << 20;
 
-/// Bytes of one request. Kafka's default limit is 100 MiB; this is what one partition may get and some more, so that
-/// none has to wait long for the others.
-const REQUEST_BYTES_MAX: usize = 4 << 20;
+/// A request of up to this size leaves in one write, with its length before it.
+const WRITE_BUFFER_BYTES: usize = 64 << 10;
+const READ_BUFFER_BYTES: usize = 4 << 10;
 
-/// Bytes of an answer: some dozens for each partition.
-const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Records are retried while their partition has failed for less than this, since its leader may be moving. After that
+/// callers get the reason at once.
+const RETRY_WINDOW: Duration = Duration::from_secs(3);
 
-/// So large a request leaves in one piece, with its length before it.
-const WRITE_BYTES: usize = 64 << 10;
-const READ_BYTES: usize = 4 << 10;
+/// Before a retry: the first time, and at most.
+const RETRY_BACKOFF: Duration = Duration::from_millis(50);
+const RETRY_BACKOFF_MAX: Duration = Duration::from_millis(500);
 
-/// Since when a partition may have been failing for its records to be sent again, while its leader moves. After that
-/// senders are told at once.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Between attempts to connect while nobody sends.
+const RECONNECT_BACKOFF: Duration = Duration::from_secs(1);
 
-/// Before records are sent again: the first time, and at most.
-const AGAIN_AFTER: Duration = Duration::from_millis(50);
-const AGAIN_AFTER_MAX: Duration = Duration::from_millis(500);
-
-/// Between tries to connect while nobody sends anything.
-const RECONNECT_AFTER: Duration = Duration::from_secs(1);
-
-/// Less time than this until a sender gives up is not worth another try: it would not get to know the reason.
-const LAST_WORD: Duration = Duration::from_millis(500);
-
-/// Records of one sender for one partition.
-pub(crate) struct Job {
-    pub partition: i32,
-    pub arrived: Arrived,
-    /// Memory and wire cost.
-    pub bytes: usize,
-    pub deadline: Instant,
-    /// How often they were sent.
-    pub tries: u32,
-    /// For the offset of the first record, or the reason why there is none.
-    pub reply: oneshot::Sender<Result<i64, Arc<str>>>,
-    /// The bytes' share of what may wait; free again when the job is answered or dropped.
-    pub _permit: OwnedSemaphorePermit,
-}
-
-/// Where jobs for the partitions of one broker go.
-#[derive(Clone)]
-pub(crate) struct Lane {
-    /// Of the broker.
-    pub address: Arc<str>,
-    pub jobs: mpsc::UnboundedSender<Job>,
-}
-
-impl Lane {
-    /// Starts in the background; ends when its last handle is dropped and everything that was queued has been
-    /// answered.
-    pub fn start(broker: &Kafka, address: &str, switch: Weak<Switch>) -> Lane {
-        let (jobs, queue) = mpsc::unbounded_channel();
-        let address: Arc<str> = address.into();
-        let runner = Runner {
-            broker: broker.clone(),
-            address: Arc::clone(&address),
-            switch,
-        };
-        tokio::spawn(runner.run(queue));
-        Lane { address, jobs }
-    }
-}
+/// A job with less time than this to its deadline is not retried: its caller would time out before it got the reason.
+const RETRY_TIME_MIN: Duration = Duration::from_millis(500);
 
 type Connection = Messenger<BufStream<Wire>>;
 
-/// Jobs of one partition in one request.
-#[derive(Default)]
-struct Batch {
-    jobs: Vec<Job>,
-    bytes: usize,
-}
-
-impl Batch {
-    fn arrived(&self) -> Vec<&Arrived> {
-        self.jobs.iter().map(|job| &job.arrived).collect()
-    }
-
-    fn records(&self) -> usize {
-        self.jobs.iter().map(|job| job.arrived.records.len()).sum()
-    }
-}
-
-/// Why records were not taken, and whether another try may help.
+/// Why records were not written.
 struct Failure {
     reason: String,
-    may_pass: bool,
+    is_retriable: bool,
 }
 
-struct Runner {
-    broker: Kafka,
+pub(super) struct BrokerSender {
+    kafka: Kafka,
     address: Arc<str>,
-    /// Weak, because it has the handle of this lane.
-    switch: Weak<Switch>,
+    /// Weak, because the routes have the handle of this sender.
+    routes: Weak<Routes>,
 }
 
-impl Runner {
-    async fn run(self, mut jobs: mpsc::UnboundedReceiver<Job>) {
-        // Before there is anything to send, so that the first who sends need not wait for it.
+impl BrokerSender {
+    /// Ends when its last handle is dropped and every job in the queue has its reply.
+    pub fn spawn(kafka: &Kafka, address: &str, routes: Weak<Routes>) -> SenderHandle {
+        let (jobs, queue) = mpsc::unbounded_channel();
+        let address: Arc<str> = address.into();
+        let sender = BrokerSender {
+            kafka: kafka.clone(),
+            address: Arc::clone(&address),
+            routes,
+        };
+        tokio::spawn(sender.run(queue));
+        SenderHandle { address, jobs }
+    }
+
+    async fn run(self, mut queue: mpsc::UnboundedReceiver<ProduceJob>) {
+        // Before the first job, so that it need not wait for a connection.
         let mut connection = self.connect().await.ok();
         let mut next = None;
         let mut throttled_until = Instant::now();
         loop {
             let first = match next.take() {
                 Some(job) => Some(job),
-                None => self.next_job(&mut jobs, &mut connection).await,
+                None => self.next_job(&mut queue, &mut connection).await,
             };
             let Some(first) = first else {
                 return;
             };
-            let batches = gather(first, &mut jobs, &mut next);
+            let batches = drain(first, &mut queue, &mut next);
             if batches.is_empty() {
                 continue;
             }
             let began = Instant::now();
-            let producing = self.produce(&mut connection, &batches);
-            let produced = timeout(PRODUCE_TIMEOUT, producing).await;
-            let produced = produced.unwrap_or_else(|_| Err(self.unanswered(began < throttled_until)));
-            if let Ok(Produced { throttle_ms, .. }) = &produced {
+            let request = self.produce(&mut connection, &batches);
+            let response = timeout(PRODUCE_TIMEOUT, request).await;
+            let response = response.unwrap_or_else(|_| Err(self.timed_out(began < throttled_until)));
+            if let Ok(ProduceResponse { throttle_ms, .. }) = &response {
                 throttled_until = Instant::now() + millis(*throttle_ms);
             }
-            if let Some(switch) = self.switch.upgrade() {
-                switch.requested(&requested(began.elapsed(), &batches, &produced));
+            if let Some(routes) = self.routes.upgrade() {
+                routes.observe(&ProduceOutcome::new(began.elapsed(), &batches, &response));
             }
-            self.settle(batches, produced);
+            self.complete(batches, response);
         }
     }
 
-    /// Why no answer came in time: a broker that throttles a writer takes what is sent, and answers, and then does not
-    /// listen for a while.
-    fn unanswered(&self, is_throttled: bool) -> anyhow::Error {
+    /// Why no response came in time. A broker that throttles a producer accepts a request and answers it, and then
+    /// reads nothing for a while.
+    fn timed_out(&self, is_throttled: bool) -> anyhow::Error {
         match is_throttled {
             true => anyhow::anyhow!(
-                "kafka at {} throttles captcha and did not listen for {} s; {}",
+                "kafka at {} throttles captcha and did not read for {} s; {}",
                 self.address,
                 PRODUCE_TIMEOUT.as_secs(),
-                raise_quota("producer_byte_rate")
+                quota_advice("producer_byte_rate")
             ),
-            false => silent(&self.address, PRODUCE_TIMEOUT),
+            false => no_response(&self.address, PRODUCE_TIMEOUT),
         }
     }
 
-    /// Waits for a job, and connects meanwhile if it is not connected, so that it is known whether the leader can be
-    /// reached before somebody wants to send.
+    /// Waits for a job. Meanwhile connects if there is no connection, so that it is known whether the leader can be
+    /// reached before there is anything to send.
     async fn next_job(
         &self,
-        jobs: &mut mpsc::UnboundedReceiver<Job>,
+        queue: &mut mpsc::UnboundedReceiver<ProduceJob>,
         connection: &mut Option<Connection>,
-    ) -> Option<Job> {
+    ) -> Option<ProduceJob> {
         while connection.is_none() {
             let connect = async {
-                sleep(RECONNECT_AFTER).await;
+                sleep(RECONNECT_BACKOFF).await;
                 self.connect().await.ok()
             };
             tokio::select! {
                 biased;
-                job = jobs.recv() => return job,
+                job = queue.recv() => return job,
                 connected = connect => *connection = connected,
             }
         }
-        jobs.recv().await
+        queue.recv().await
     }
 
     async fn connect(&self) -> anyhow::Result<Connection> {
-        let buffered = |wire| BufStream::with_capacity(READ_BYTES, WRITE_BYTES, wire);
-        let connector = &self.broker.connector;
+        let buffered = |wire| BufStream::with_capacity(READ_BUFFER_BYTES, WRITE_BUFFER_BYTES, wire);
+        let connector = &self.kafka.connector;
         let connected = connector
-            .messenger_over(&self.address, ANSWER_BYTES_MAX, buffered)
+            .messenger_over(&self.address, RESPONSE_BYTES_MAX, buffered)
             .await;
-        self.broker.leaders.tried(&self.address, &connected);
+        self.kafka.leaders.record(&self.address, &connected);
         connected
     }
 
     async fn produce(
         &self,
         connection: &mut Option<Connection>,
-        batches: &BTreeMap<i32, Batch>,
-    ) -> anyhow::Result<Produced> {
-        // Taken out, so that a cancelled or failed call leaves none behind and the next one connects anew.
+        batches: &BTreeMap<Partition, Batch>,
+    ) -> anyhow::Result<ProduceResponse> {
+        // Taken out, so that a call that is cancelled or fails leaves none behind and the next one connects again.
         let connected = match connection.take() {
             Some(connected) => connected,
             None => self.connect().await?,
         };
-        let produce = Produce {
-            topic: self.broker.topic().as_str(),
-            batches: batches.iter().map(|(at, batch)| (*at, batch.arrived())).collect(),
-            wait_ms: REPLICAS_WAIT_MS,
-            bytes: batches.values().map(|batch| batch.bytes).sum(),
+        let request = ProduceRequest {
+            topic: self.kafka.topic().as_str(),
+            batches: batches
+                .iter()
+                .map(|(partition, batch)| (*partition, batch.record_groups()))
+                .collect(),
+            timeout_ms: REPLICAS_WAIT_MS,
+            size_hint: batches.values().map(|batch| batch.cost_bytes).sum(),
         };
-        let produced = connected.request(produce).await;
-        let produced =
-            produced.with_context(|| format!("kafka at {} did not confirm; look at its log", self.address))?;
+        let response = connected.request(request).await;
+        let response =
+            response.with_context(|| format!("kafka at {} did not confirm; look at its log", self.address))?;
         *connection = Some(connected);
-        Ok(produced)
+        Ok(response)
     }
 
-    /// Answers the jobs of each partition, or sends them again.
-    fn settle(&self, batches: BTreeMap<i32, Batch>, produced: anyhow::Result<Produced>) {
-        let (produced, failed) = match produced {
-            Ok(Produced { partitions, .. }) => (partitions.into_iter().collect(), None),
+    /// Replies to the jobs of each partition, or retries them.
+    fn complete(&self, batches: BTreeMap<Partition, Batch>, response: anyhow::Result<ProduceResponse>) {
+        let (mut results, failed) = match response {
+            Ok(ProduceResponse { partitions, .. }) => (partitions.into_iter().collect(), None),
             Err(err) => (BTreeMap::new(), Some(format!("{err:#}"))),
         };
         for (partition, Batch { jobs, .. }) in batches {
-            match (produced.get(&partition), &failed) {
-                (Some(Ok(taken)), _) => self.confirm(partition, jobs, taken.offset),
-                (Some(Err(error)), _) => self.fail(partition, jobs, self.refused(partition, *error)),
-                (None, failed) => {
+            match results.remove(&partition) {
+                Some(Ok(appended)) => self.confirm(partition, jobs, appended.base_offset),
+                Some(Err(error)) => self.fail(partition, jobs, self.refused(partition, error)),
+                None => {
                     let reason = failed
                         .clone()
-                        .unwrap_or_else(|| format!("kafka at {} says nothing of a partition", self.address));
-                    let may_pass = true;
-                    self.fail(partition, jobs, Failure { reason, may_pass });
+                        .unwrap_or_else(|| format!("kafka at {} left a partition out of its response", self.address));
+                    let is_retriable = true;
+                    self.fail(partition, jobs, Failure { reason, is_retriable });
                 }
             }
         }
     }
 
-    fn refused(&self, partition: i32, error: ProtocolError) -> Failure {
-        let (address, topic) = (&self.address, self.broker.topic());
+    fn refused(&self, partition: Partition, error: ProtocolError) -> Failure {
+        let (address, topic) = (&self.address, self.kafka.topic());
         let why = explain_code(error, None);
         Failure {
             reason: format!("kafka at {address} did not take records of {topic}:{partition}: {why}"),
-            may_pass: matches!(
+            is_retriable: matches!(
                 error,
                 ProtocolError::NotLeaderOrFollower | ProtocolError::LeaderNotAvailable
             ),
         }
     }
 
-    /// Gives each job the offset of its first record. Whoever stopped waiting does not mind.
-    fn confirm(&self, partition: i32, jobs: Vec<Job>, mut offset: i64) {
-        if let Some(switch) = self.switch.upgrade() {
-            switch.confirmed(partition);
+    /// Gives each job the offset of its first record. A caller that stopped waiting gets nothing.
+    fn confirm(&self, partition: Partition, jobs: Vec<ProduceJob>, base_offset: Offset) {
+        if let Some(routes) = self.routes.upgrade() {
+            routes.failing.record_success(partition);
         }
+        let mut offset = base_offset;
         for job in jobs {
-            let count = job.arrived.records.len() as i64;
+            let count = job.records.len() as i64;
             let _ = job.reply.send(Ok(offset));
             offset += count;
         }
     }
 
-    fn fail(&self, partition: i32, jobs: Vec<Job>, failure: Failure) {
-        let Some(switch) = self.switch.upgrade() else {
+    fn fail(&self, partition: Partition, jobs: Vec<ProduceJob>, failure: Failure) {
+        let Some(routes) = self.routes.upgrade() else {
             return;
         };
         let now = Instant::now();
-        let since = switch.failing_since(partition);
-        let pause = AGAIN_AFTER * 2_u32.pow(jobs.iter().map(|job| job.tries).max().unwrap_or(0).min(8));
-        let pause = pause.min(AGAIN_AFTER_MAX);
-        let is_early = failure.may_pass && now - since < PATIENCE;
-        let (again, over): (Vec<_>, Vec<_>) = jobs
+        let since = routes.failing.record_failure(partition);
+        let backoff = RETRY_BACKOFF * 2_u32.pow(jobs.iter().map(|job| job.retries).max().unwrap_or(0).min(8));
+        let backoff = backoff.min(RETRY_BACKOFF_MAX);
+        let may_retry = failure.is_retriable && now - since < RETRY_WINDOW;
+        let (retried, failed): (Vec<_>, Vec<_>) = jobs
             .into_iter()
-            .partition(|job| is_early && now + pause + LAST_WORD < job.deadline);
+            .partition(|job| may_retry && now + backoff + RETRY_TIME_MIN < job.deadline);
         let reason: Arc<str> = failure.reason.into();
-        if !over.is_empty() {
-            switch.tell(partition, &reason);
+        if !failed.is_empty() {
+            routes.failing.log_once(partition, &reason);
         }
-        for job in over {
+        for job in failed {
             let _ = job.reply.send(Err(Arc::clone(&reason)));
         }
-        if !again.is_empty() {
-            switch.look_again();
-            tokio::spawn(send_again(again, reason, pause, self.switch.clone()));
+        if !retried.is_empty() {
+            routes.request_refresh();
+            tokio::spawn(retry(retried, reason, backoff, self.routes.clone()));
         }
     }
 }
 
-/// How it went.
-fn requested(elapsed: Duration, batches: &BTreeMap<i32, Batch>, produced: &anyhow::Result<Produced>) -> Requested {
-    let mut requested = Requested {
-        elapsed,
-        is_confirmed: false,
-        timestamps_refused: 0,
-        timestamp_type: None,
-    };
-    let Ok(Produced { partitions, .. }) = produced else {
-        return requested;
-    };
-    let mut confirmed = 0;
-    for (at, answer) in partitions {
-        match (answer, batches.get(at)) {
-            (Ok(taken), Some(_)) => {
-                confirmed += 1;
-                requested.timestamp_type = Some(taken.timestamp_type);
-            }
-            (Err(ProtocolError::InvalidTimestamp), Some(batch)) => {
-                requested.timestamps_refused += batch.records();
-            }
-            _ => {}
-        }
-    }
-    requested.is_confirmed = confirmed == batches.len();
-    requested
-}
-
-/// By the way that leads to the partition's leader then.
-async fn send_again(jobs: Vec<Job>, reason: Arc<str>, pause: Duration, switch: Weak<Switch>) {
-    sleep(pause).await;
-    let Some(switch) = switch.upgrade() else {
+/// By the route that the partition has after the backoff.
+async fn retry(jobs: Vec<ProduceJob>, reason: Arc<str>, backoff: Duration, routes: Weak<Routes>) {
+    sleep(backoff).await;
+    let Some(routes) = routes.upgrade() else {
         return;
     };
     for mut job in jobs {
-        job.tries += 1;
-        if let Err(job) = switch.send(job) {
+        job.retries += 1;
+        if let Err(job) = routes.dispatch(job) {
             let _ = job.reply.send(Err(Arc::clone(&reason)));
         }
-    }
-}
-
-/// The first job and what has gathered behind it, as far as somebody still waits for it, up to one request.
-fn gather(first: Job, jobs: &mut mpsc::UnboundedReceiver<Job>, next: &mut Option<Job>) -> BTreeMap<i32, Batch> {
-    let now = Instant::now();
-    let mut batches = BTreeMap::<i32, Batch>::new();
-    let mut bytes = 0;
-    let mut candidate = Some(first);
-    while let Some(job) = candidate.take() {
-        if job.deadline > now && !job.reply.is_closed() {
-            let batch = batches.entry(job.partition).or_default();
-            let fits = batch.bytes + job.bytes <= BATCH_BYTES_MAX || batch.jobs.is_empty();
-            if !fits || bytes + job.bytes > REQUEST_BYTES_MAX.max(job.bytes) {
-                *next = Some(job);
-                break;
-            }
-            bytes += job.bytes;
-            batch.bytes += job.bytes;
-            batch.jobs.push(job);
-        }
-        candidate = jobs.try_recv().ok();
-    }
-    batches.retain(|_, batch| !batch.jobs.is_empty());
-    batches
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::sync::Semaphore;
-
-    type Reply = oneshot::Receiver<Result<i64, Arc<str>>>;
-
-    fn job(partition: i32, bytes: usize) -> (Job, Reply) {
-        let (reply, wait) = oneshot::channel();
-        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        let job = Job {
-            partition,
-            arrived: Arrived {
-                millis: 0,
-                records: Vec::new(),
-            },
-            bytes,
-            deadline: Instant::now() + Duration::from_secs(9),
-            tries: 0,
-            reply,
-            _permit: permit,
-        };
-        (job, wait)
-    }
-
-    /// Partitions and bytes of each request that is made of these.
-    fn requests(wanted: &[(i32, usize)]) -> Vec<Vec<(i32, usize)>> {
-        let (sender, mut jobs) = mpsc::unbounded_channel();
-        let mut replies = Vec::new();
-        for (partition, bytes) in wanted {
-            let (job, reply) = job(*partition, *bytes);
-            assert!(sender.send(job).is_ok());
-            replies.push(reply);
-        }
-        let mut requests = Vec::new();
-        let mut next = None;
-        while let Some(first) = next.take().or_else(|| jobs.try_recv().ok()) {
-            let batches = gather(first, &mut jobs, &mut next);
-            let bytes = batches.iter().map(|(at, batch)| (*at, batch.bytes));
-            requests.push(bytes.collect());
-        }
-        requests
-    }
-
-    #[test]
-    fn what_gathers_is_one_request_with_one_batch_for_each_partition() {
-        let jobs = [(2, 10), (0, 20), (2, 30), (1, 1)];
-        assert_eq!(requests(&jobs), [vec![(0, 20), (1, 1), (2, 40)]]);
-    }
-
-    #[test]
-    fn a_batch_and_a_request_stay_below_their_limits() {
-        let half = BATCH_BYTES_MAX / 2;
-        let full = [(0, half), (1, 5), (0, half), (0, 1), (1, 5)];
-        let wanted = [vec![(0, 2 * half), (1, 5)], vec![(0, 1), (1, 5)]];
-        assert_eq!(requests(&full), wanted);
-        let many: Vec<_> = (0..6).map(|at| (at, BATCH_BYTES_MAX)).collect();
-        let sizes: Vec<_> = requests(&many).iter().map(Vec::len).collect();
-        assert_eq!(sizes, [4, 2]);
-        let large = [(0, 2 * REQUEST_BYTES_MAX), (0, 1)];
-        assert_eq!(requests(&large).len(), 2, "too large for any request");
-    }
-
-    #[test]
-    fn who_does_not_wait_any_more_is_left_out() {
-        let (sender, mut jobs) = mpsc::unbounded_channel();
-        let (first, gone) = job(0, 1);
-        drop(gone);
-        let (mut late, _reply) = job(1, 1);
-        late.deadline = Instant::now();
-        let (kept, _reply) = job(2, 1);
-        assert!(sender.send(late).is_ok() && sender.send(kept).is_ok());
-        let batches = gather(first, &mut jobs, &mut None);
-        assert_eq!(batches.keys().collect::<Vec<_>>(), [&2]);
     }
 }

@@ -1,40 +1,35 @@
-//! Codecs of record batches, as Kafka's own clients write them and as the others do.
+//! Compression codecs of record batches, as all Kafka clients write them.
 
 use std::io::{self, Read};
 
 use bytes::Buf as _;
 
-/// Bytes of one block of Snappy, which is inflated as a whole: what Java writes has 32 KiB, librdkafka puts a batch into
-/// one.
+/// Of one block of Snappy, which is decompressed as a whole. Java writes blocks of 32 KiB, librdkafka one for a batch.
 const SNAPPY_BLOCK_BYTES_MAX: usize = 64 << 20;
 
-/// A byte of Snappy stands for at most 21: a block that says more lies, and gets no memory.
+/// A byte of Snappy decompresses to at most 21. A block that claims more is refused before memory is allocated.
 const SNAPPY_RATIO_MAX: usize = 22;
 
-/// What Java's Snappy writes before its blocks, with two versions behind it.
+/// The header before the blocks of Java's Snappy, without the two versions behind it.
 const JAVA_SNAPPY: &[u8] = b"\x82SNAPPY\0";
 const JAVA_SNAPPY_BYTES: usize = JAVA_SNAPPY.len() + 8;
 
-/// How the records of a batch are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
-    /// Not at all.
-    Plain,
-    /// Gzip.
+    None,
     Gzip,
-    /// Snappy, in blocks with Java's header or in one without.
+    /// Blocks with Java's header, or one block without.
     Snappy,
-    /// LZ4's frame format.
+    /// The frame format.
     Lz4,
-    /// Zstandard.
     Zstd,
 }
 
 impl Codec {
-    /// By the attributes of a batch; `None` for one that came after this was written.
-    pub fn of(attributes: i16) -> Option<Codec> {
+    /// From the attributes of a batch; `None` if the codec is not known yet.
+    pub fn from_attributes(attributes: i16) -> Option<Codec> {
         match attributes & 7 {
-            0 => Some(Codec::Plain),
+            0 => Some(Codec::None),
             1 => Some(Codec::Gzip),
             2 => Some(Codec::Snappy),
             3 => Some(Codec::Lz4),
@@ -43,13 +38,13 @@ impl Codec {
         }
     }
 
-    /// Inflates as it is read, in bounded memory, without a bound on how much comes out.
+    /// A reader that decompresses in bounded memory. How much comes out has no bound.
     ///
     /// # Errors
-    /// There is no memory for it. What is wrong with the bytes is said when they are read.
-    pub fn inflate(self, bytes: &[u8]) -> io::Result<Box<dyn Read + '_>> {
+    /// The decoder gets no memory. Wrong bytes are an error of the reader.
+    pub fn decompress(self, bytes: &[u8]) -> io::Result<Box<dyn Read + '_>> {
         Ok(match self {
-            Codec::Plain => Box::new(bytes),
+            Codec::None => Box::new(bytes),
             Codec::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(bytes)),
             Codec::Snappy => Box::new(Snappy::new(bytes)),
             Codec::Lz4 => Box::new(lz4::Decoder::new(bytes)?),
@@ -58,7 +53,6 @@ impl Codec {
     }
 }
 
-/// Reads Snappy block by block.
 struct Snappy<'a> {
     rest: &'a [u8],
     is_framed: bool,
@@ -76,7 +70,7 @@ impl Snappy<'_> {
 
     /// The bytes of the next block; `None` at the end.
     fn next_block(&mut self) -> io::Result<Option<&[u8]>> {
-        // Streams may follow each other, each with its own header.
+        // A batch may have several streams, each with its own header.
         while self.is_framed && self.rest.starts_with(JAVA_SNAPPY) {
             self.rest = self.rest.get(JAVA_SNAPPY_BYTES..).ok_or_else(cut_off)?;
         }
@@ -108,8 +102,8 @@ impl Read for Snappy<'_> {
                 let reason = format!("a block of Snappy that says it has {length} bytes");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
             }
-            let inflated = snap::raw::Decoder::new().decompress_vec(block)?;
-            self.block = io::Cursor::new(inflated);
+            let decompressed = snap::raw::Decoder::new().decompress_vec(block)?;
+            self.block = io::Cursor::new(decompressed);
         }
     }
 }
@@ -122,9 +116,9 @@ fn cut_off() -> io::Error {
 mod tests {
     use super::*;
 
-    fn inflated(codec: Codec, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    fn decompressed(codec: Codec, bytes: &[u8]) -> io::Result<Vec<u8>> {
         let mut out = Vec::new();
-        codec.inflate(bytes)?.read_to_end(&mut out)?;
+        codec.decompress(bytes)?.read_to_end(&mut out)?;
         Ok(out)
     }
 
@@ -140,7 +134,7 @@ mod tests {
             }
             bytes
         };
-        let read = |bytes: &[u8]| inflated(Codec::Snappy, bytes).unwrap();
+        let read = |bytes: &[u8]| decompressed(Codec::Snappy, bytes).unwrap();
         assert_eq!(read(&block(b"one")), b"one");
         assert_eq!(read(&framed(&[b"one", b"", b"two"])), b"onetwo");
         let two = [framed(&[b"one"]), framed(&[b"two"])].concat();
@@ -149,20 +143,20 @@ mod tests {
     }
 
     #[test]
-    fn snappy_that_lies_of_its_length_gets_no_memory() {
+    fn snappy_with_a_false_length_gets_no_memory() {
         // 4 GiB, 60 MiB and 2 MiB, of a few bytes each.
         for bytes in [
             &b"\xff\xff\xff\xff\x0f\0a"[..],
             b"\x80\x80\x80\x1d\0a",
             b"\x80\x80\x80\x01\0a",
         ] {
-            let reason = inflated(Codec::Snappy, bytes).unwrap_err().to_string();
+            let reason = decompressed(Codec::Snappy, bytes).unwrap_err().to_string();
             assert!(reason.contains("says it has"), "{reason}");
         }
         let cut = [JAVA_SNAPPY, b"\0\0\0\x01\0\0\0\x01\0\0\0\x09abc"].concat();
         for end in JAVA_SNAPPY.len()..cut.len() {
             let whole = end == JAVA_SNAPPY_BYTES;
-            assert_eq!(inflated(Codec::Snappy, &cut[..end]).is_ok(), whole, "{end}");
+            assert_eq!(decompressed(Codec::Snappy, &cut[..end]).is_ok(), whole, "{end}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! DescribeConfigs, the one request of Kafka's protocol that the driver has no type for.
+//! DescribeConfigs, which the driver has no type for.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -12,28 +12,27 @@ use rskafka::protocol::messages::{
 use rskafka::protocol::primitives::{Array, Boolean, Int8, Int16, Int32, NullableString, String_};
 use rskafka::protocol::traits::{ReadType, WriteType};
 
-/// DescribeConfigs, version 1, for one topic and all its keys (<https://kafka.apache.org/protocol>).
-pub struct DescribeTopicConfig(pub String);
+/// DescribeConfigs, version 1, for all keys of one topic (<https://kafka.apache.org/protocol>).
+pub struct DescribeConfigsRequest(pub String);
 
-/// The answer.
-pub struct TopicConfig {
-    /// Why there is none.
+pub struct DescribeConfigsResponse {
+    /// Why there is no configuration.
     pub error: Option<ProtocolError>,
     /// All keys, defaults included.
     pub config: BTreeMap<String, String>,
 }
 
-/// The protocol's number for "this resource is a topic".
+/// The resource type "topic".
 const RESOURCE_TOPIC: i8 = 2;
 
-impl RequestBody for DescribeTopicConfig {
-    type ResponseBody = TopicConfig;
+impl RequestBody for DescribeConfigsRequest {
+    type ResponseBody = DescribeConfigsResponse;
     const API_KEY: ApiKey = ApiKey::DescribeConfigs;
     const API_VERSION_RANGE: ApiVersionRange = ApiVersionRange::new(ApiVersion(Int16(1)), ApiVersion(Int16(1)));
     const FIRST_TAGGED_FIELD_IN_REQUEST_VERSION: ApiVersion = ApiVersion(Int16(4));
 }
 
-impl<W: Write> WriteVersionedType<W> for DescribeTopicConfig {
+impl<W: Write> WriteVersionedType<W> for DescribeConfigsRequest {
     fn write_versioned(&self, writer: &mut W, _: ApiVersion) -> Result<(), WriteVersionedError> {
         Int32(1).write(writer)?;
         Int8(RESOURCE_TOPIC).write(writer)?;
@@ -44,15 +43,15 @@ impl<W: Write> WriteVersionedType<W> for DescribeTopicConfig {
     }
 }
 
-impl<R: Read> ReadVersionedType<R> for TopicConfig {
+impl<R: Read> ReadVersionedType<R> for DescribeConfigsResponse {
     fn read_versioned(reader: &mut R, _: ApiVersion) -> Result<Self, ReadVersionedError> {
-        let mut answer = TopicConfig {
+        let mut response = DescribeConfigsResponse {
             error: None,
             config: BTreeMap::new(),
         };
         Int32::read(reader)?; // throttle time
         for _ in 0..Int32::read(reader)?.0 {
-            answer.error = ProtocolError::new(Int16::read(reader)?.0);
+            response.error = ProtocolError::new(Int16::read(reader)?.0);
             NullableString::read(reader)?; // the error in words
             Int8::read(reader)?; // resource type
             String_::read(reader)?; // resource name
@@ -67,10 +66,10 @@ impl<R: Read> ReadVersionedType<R> for TopicConfig {
                     NullableString::read(reader)?;
                     Int8::read(reader)?;
                 }
-                answer.config.insert(name, value.unwrap_or_default());
+                response.config.insert(name, value.unwrap_or_default());
             }
         }
-        Ok(answer)
+        Ok(response)
     }
 }
 
@@ -89,9 +88,9 @@ mod tests {
         ] {
             bytes.extend_from_slice(part);
         }
-        let answer = TopicConfig::read_versioned(&mut Cursor::new(bytes), ApiVersion(Int16(1))).unwrap();
-        assert_eq!(answer.error, None);
-        let config: Vec<_> = answer.config.into_iter().collect();
+        let response = DescribeConfigsResponse::read_versioned(&mut Cursor::new(bytes), ApiVersion(Int16(1))).unwrap();
+        assert_eq!(response.error, None);
+        let config: Vec<_> = response.config.into_iter().collect();
         assert_eq!(
             config,
             [("a".to_string(), "1".to_string()), ("b".to_string(), String::new())]

@@ -1,6 +1,6 @@
-//! Metadata of one topic with its id, which the driver's older version of the request does not have.
+//! Metadata of one topic with its id. The driver has an older version of the request, without the id.
 //!
-//! A topic that is deleted and made again has its name and another id, so the id is what tells the two apart.
+//! A topic that is deleted and created again has the same name and another id, so the id tells the two apart.
 
 use std::io::{Read, Write};
 
@@ -11,64 +11,62 @@ use rskafka::protocol::messages::{
     ReadVersionedError, ReadVersionedType, RequestBody, WriteVersionedError, WriteVersionedType,
 };
 use rskafka::protocol::primitives::{
-    Boolean, CompactArray, CompactNullableString, CompactString, Int16, Int32, TaggedFields, UnsignedVarint,
+    Boolean, CompactArray, CompactNullableString, CompactString, Int16, Int32, TaggedFields,
 };
-use rskafka::protocol::traits::{ReadError, ReadType, WriteType};
+use rskafka::protocol::traits::{ReadType, WriteType};
 use uuid::Uuid;
 
-/// Metadata, version 12 (Kafka 3.1 and newer), for one topic, which is not made by asking.
-pub struct DescribeTopic(pub String);
+use super::primitives::{read_length, read_uuid, write_length, write_uuid};
+use crate::topic_partition::Partition;
 
-/// The answer.
+/// Metadata, version 12 (Kafka 3.1 and newer), for one topic by its name. Does not create the topic.
+pub struct MetadataRequest(pub String);
+
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Described {
-    /// Why the topic is not described.
+pub struct MetadataResponse {
+    /// Why nothing is known of the topic.
     pub error: Option<ProtocolError>,
-    /// Which topic of this name it is.
     pub topic_id: Uuid,
-    /// All brokers: number and `host:port`.
+    /// Id and `host:port` of each broker of the cluster.
     pub brokers: Vec<(i32, String)>,
-    /// All partitions.
-    pub partitions: Vec<DescribedPartition>,
+    pub partitions: Vec<PartitionMetadata>,
 }
 
-/// One partition.
 #[derive(Debug, PartialEq, Eq)]
-pub struct DescribedPartition {
-    /// Its number.
-    pub number: i32,
-    /// The broker that leads it; -1 if none does.
+pub struct PartitionMetadata {
+    pub partition: Partition,
+    /// The id of the broker that leads it; -1 if none does.
     pub leader: i32,
-    /// Copies, in sync or not.
-    pub copies: usize,
+    /// In sync or not.
+    pub replicas: usize,
 }
 
-impl RequestBody for DescribeTopic {
-    type ResponseBody = Described;
+impl RequestBody for MetadataRequest {
+    type ResponseBody = MetadataResponse;
     const API_KEY: ApiKey = ApiKey::Metadata;
     const API_VERSION_RANGE: ApiVersionRange = ApiVersionRange::new(ApiVersion(Int16(12)), ApiVersion(Int16(12)));
     const FIRST_TAGGED_FIELD_IN_REQUEST_VERSION: ApiVersion = ApiVersion(Int16(9));
 }
 
-impl<W: Write> WriteVersionedType<W> for DescribeTopic {
+impl<W: Write> WriteVersionedType<W> for MetadataRequest {
     fn write_versioned(&self, writer: &mut W, _: ApiVersion) -> Result<(), WriteVersionedError> {
         write_length(writer, 1)?; // topics
         write_uuid(writer, Uuid::nil())?; // none, so the name counts
         CompactNullableString(Some(self.0.clone())).write(writer)?;
         TaggedFields::default().write(writer)?;
-        Boolean(false).write(writer)?; // make it
-        Boolean(false).write(writer)?; // tell what is allowed
+        Boolean(false).write(writer)?; // create it
+        Boolean(false).write(writer)?; // authorized operations
         TaggedFields::default().write(writer)?;
         Ok(())
     }
 }
 
-impl<R: Read> ReadVersionedType<R> for Described {
+impl<R: Read> ReadVersionedType<R> for MetadataResponse {
     fn read_versioned(reader: &mut R, _: ApiVersion) -> Result<Self, ReadVersionedError> {
-        let mut answer = Described::default();
+        let mut response = MetadataResponse::default();
         Int32::read(reader)?; // throttle time
         for _ in 0..read_length(reader)? {
-            let number = Int32::read(reader)?.0;
+            let id = Int32::read(reader)?.0;
             let host = CompactString::read(reader)?.0;
             let port = Int32::read(reader)?.0;
             CompactNullableString::read(reader)?; // rack
@@ -77,60 +75,36 @@ impl<R: Read> ReadVersionedType<R> for Described {
                 true => format!("[{host}]:{port}"),
                 false => format!("{host}:{port}"),
             };
-            answer.brokers.push((number, address));
+            response.brokers.push((id, address));
         }
         CompactNullableString::read(reader)?; // cluster
         Int32::read(reader)?; // controller
         for _ in 0..read_length(reader)? {
-            answer.error = ProtocolError::new(Int16::read(reader)?.0);
+            response.error = ProtocolError::new(Int16::read(reader)?.0);
             CompactNullableString::read(reader)?; // name
-            answer.topic_id = read_uuid(reader)?;
+            response.topic_id = read_uuid(reader)?;
             Boolean::read(reader)?; // internal
             for _ in 0..read_length(reader)? {
                 Int16::read(reader)?; // error
-                let number = Int32::read(reader)?.0;
+                let partition = Int32::read(reader)?.0;
                 let leader = Int32::read(reader)?.0;
                 Int32::read(reader)?; // epoch of the leader
-                let copies = CompactArray::<Int32>::read(reader)?.0;
+                let replicas = CompactArray::<Int32>::read(reader)?.0;
                 CompactArray::<Int32>::read(reader)?; // in sync
                 CompactArray::<Int32>::read(reader)?; // away
                 TaggedFields::read(reader)?;
-                answer.partitions.push(DescribedPartition {
-                    number,
+                response.partitions.push(PartitionMetadata {
+                    partition,
                     leader,
-                    copies: copies.map_or(0, |copies| copies.len()),
+                    replicas: replicas.map_or(0, |replicas| replicas.len()),
                 });
             }
-            Int32::read(reader)?; // what is allowed
+            Int32::read(reader)?; // authorized operations
             TaggedFields::read(reader)?;
         }
         TaggedFields::read(reader)?;
-        Ok(answer)
+        Ok(response)
     }
-}
-
-/// The length of a compact array or of compact bytes, as the protocol has it: one more, and 0 for none.
-pub(crate) fn read_length<R: Read>(reader: &mut R) -> Result<u64, ReadError> {
-    Ok(UnsignedVarint::read(reader)?.0.saturating_sub(1))
-}
-
-/// Writes the length of a compact array.
-pub(crate) fn write_length<W: Write>(writer: &mut W, length: u64) -> Result<(), WriteVersionedError> {
-    Ok(UnsignedVarint(length + 1).write(writer)?)
-}
-
-/// Reads 16 bytes.
-pub(crate) fn read_uuid<R: Read>(reader: &mut R) -> Result<Uuid, ReadError> {
-    let mut bytes = [0; 16];
-    reader.read_exact(&mut bytes)?;
-    Ok(Uuid::from_bytes(bytes))
-}
-
-/// Writes 16 bytes.
-pub(crate) fn write_uuid<W: Write>(writer: &mut W, id: Uuid) -> Result<(), WriteVersionedError> {
-    writer
-        .write_all(id.as_bytes())
-        .map_err(|err| WriteVersionedError::WriteError(rskafka::protocol::traits::WriteError::IO(err)))
 }
 
 #[cfg(test)]
@@ -154,18 +128,18 @@ mod tests {
             bytes.extend_from_slice(part);
         }
         let mut cursor = Cursor::new(bytes);
-        let answer = Described::read_versioned(&mut cursor, ApiVersion(Int16(12))).unwrap();
-        let wanted = Described {
+        let response = MetadataResponse::read_versioned(&mut cursor, ApiVersion(Int16(12))).unwrap();
+        let wanted = MetadataResponse {
             error: None,
             topic_id: Uuid::from_bytes([5; 16]),
             brokers: vec![(7, "h:9092".to_string())],
-            partitions: vec![DescribedPartition {
-                number: 3,
+            partitions: vec![PartitionMetadata {
+                partition: 3,
                 leader: 7,
-                copies: 2,
+                replicas: 2,
             }],
         };
-        assert_eq!(answer, wanted);
+        assert_eq!(response, wanted);
         assert_eq!(cursor.position(), cursor.get_ref().len() as u64);
     }
 }

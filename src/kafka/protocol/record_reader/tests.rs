@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use super::*;
-use crate::kafka::protocol::record_batch::Entry;
+use crate::kafka::protocol::record_batch::LogEntry;
 
 const FIRST_MILLIS: i64 = 1_700_000_000_000;
 
@@ -49,29 +49,29 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The records of some batches from an offset on, and where to go on.
-fn read(mut bytes: &[u8], from: i64, limits: Limits) -> (Vec<Record>, i64) {
-    let mut taken = Taken::new(limits);
+fn read(mut bytes: &[u8], from: i64, limits: ReadLimits) -> (Vec<Record>, i64) {
+    let mut buffer = RecordBuffer::new(limits);
     let mut next = from;
-    while let Some(entry) = Entry::split(&mut bytes).unwrap() {
+    while let Some(entry) = LogEntry::split(&mut bytes).unwrap() {
         match entry {
-            Entry::Batch(batch) if batch.is_marker() => next = batch.last + 1,
-            Entry::Batch(batch) => next = batch.take(from, &mut taken).unwrap(),
-            Entry::Old(message) => message.take(from, &mut taken),
+            LogEntry::Batch(batch) if batch.is_control() => next = batch.last_offset + 1,
+            LogEntry::Batch(batch) => next = batch.read_records(from, &mut buffer).unwrap(),
+            LogEntry::Legacy(message) => message.read_record(from, &mut buffer),
         }
     }
-    (taken.records, next)
+    (buffer.records, next)
 }
 
 fn all(bytes: &[u8]) -> Vec<Record> {
-    read(bytes, 0, Limits::DEFAULT).0
+    read(bytes, 0, ReadLimits::DEFAULT).0
 }
 
 /// Offset and value, or why there is none.
-fn told(records: &[Record]) -> Vec<(i64, String)> {
+fn offsets_and_texts(records: &[Record]) -> Vec<(i64, String)> {
     let text = |record: &Record| {
         let value = record.value.as_deref().map(String::from_utf8_lossy);
         let value = value.map_or("none".into(), String::from);
-        record.unread.clone().unwrap_or(value)
+        record.read_error.clone().unwrap_or(value)
     };
     records.iter().map(|record| (record.offset, text(record))).collect()
 }
@@ -98,7 +98,7 @@ fn what_real_clients_write_is_read() {
             _ => (0..).zip(five).collect(),
         };
         let wanted: Vec<_> = wanted.into_iter().map(|(at, text)| (at, text.to_string())).collect();
-        assert_eq!(told(&records), wanted, "{name}");
+        assert_eq!(offsets_and_texts(&records), wanted, "{name}");
         let times: Vec<_> = records.iter().map(|record| record.timestamp_millis).collect();
         let first = times[0];
         assert!(
@@ -112,7 +112,7 @@ fn what_real_clients_write_is_read() {
             let mut rest = damaged.as_slice();
             let mut whole = true;
             while whole && !rest.is_empty() {
-                whole = matches!(Entry::split(&mut rest), Ok(Some(_)));
+                whole = matches!(LogEntry::split(&mut rest), Ok(Some(_)));
             }
             assert!(!whole || name == "java-transactions", "{name}: {at}");
         }
@@ -120,22 +120,25 @@ fn what_real_clients_write_is_read() {
 }
 
 #[test]
-fn records_are_where_the_broker_counted_them() {
+fn records_have_the_offsets_that_the_broker_counted() {
     let wrong = [record(7, b"a"), record(-7, b"b"), record(0, b"c")].concat();
     let wanted = [(100, "a"), (101, "b"), (102, "c")].map(|(at, text)| (at, text.to_string()));
-    assert_eq!(told(&all(&batch(0, 2, 3, &wrong))), wanted);
+    assert_eq!(offsets_and_texts(&all(&batch(0, 2, 3, &wrong))), wanted);
 }
 
 #[test]
 fn what_was_compacted_away_is_a_hole() {
     let kept = [record(1, b"b"), record(4, b"e")].concat();
-    let (records, next) = read(&batch(0, 5, 2, &kept), 0, Limits::DEFAULT);
-    assert_eq!(told(&records), [(101, "b".to_string()), (104, "e".to_string())]);
+    let (records, next) = read(&batch(0, 5, 2, &kept), 0, ReadLimits::DEFAULT);
+    assert_eq!(
+        offsets_and_texts(&records),
+        [(101, "b".to_string()), (104, "e".to_string())]
+    );
     assert_eq!(records[1].timestamp_millis, FIRST_MILLIS + 4);
     assert_eq!(next, 106);
-    assert_eq!(read(&batch(0, 5, 0, b""), 0, Limits::DEFAULT), (Vec::new(), 106));
+    assert_eq!(read(&batch(0, 5, 0, b""), 0, ReadLimits::DEFAULT), (Vec::new(), 106));
     // More than there are offsets.
-    assert_eq!(told(&all(&batch(0, 1, 3, &record(1, b"b")))).len(), 1);
+    assert_eq!(offsets_and_texts(&all(&batch(0, 1, 3, &record(1, b"b")))).len(), 1);
     // Which offsets the rest has is not known.
     for (last_delta, wrong) in [
         (5, [record(4, b"e"), record(1, b"b")]),
@@ -144,13 +147,13 @@ fn what_was_compacted_away_is_a_hole() {
         let records = all(&batch(0, last_delta, 2, &wrong.concat()));
         assert_eq!(records.len(), 2);
         assert_eq!(records[1].offset, 100 + i64::from(last_delta));
-        let reason = records[1].unread.as_ref().unwrap();
+        let reason = records[1].read_error.as_ref().unwrap();
         assert!(reason.contains("a record that says it is at"), "{reason}");
     }
 }
 
 #[test]
-fn what_cannot_be_read_is_handed_out_as_that() {
+fn an_unreadable_record_is_returned_with_its_error() {
     let good = record(0, b"good");
     let cases = [
         (0, [&good[..], b"\x0a"].concat(), "ends in the middle"),
@@ -172,7 +175,7 @@ fn what_cannot_be_read_is_handed_out_as_that() {
         let records = all(&batch(codec, 2, 3, &records));
         let offsets: Vec<_> = records.iter().map(|record| record.offset).collect();
         assert_eq!(offsets, [100, 101, 102], "{codec} {why}");
-        let last = records[2].unread.as_ref().unwrap();
+        let last = records[2].read_error.as_ref().unwrap();
         assert!(
             last.starts_with("the batch of 100 to 102 cannot be read from here on: "),
             "{last}"
@@ -181,17 +184,19 @@ fn what_cannot_be_read_is_handed_out_as_that() {
         assert_eq!((&records[2].value, records[2].timestamp_millis), (&None, FIRST_MILLIS));
     }
     let negative = all(&batch(0, 5, -1, &good));
-    assert_eq!(told(&negative)[0].0, 105);
+    assert_eq!(offsets_and_texts(&negative)[0].0, 105);
     assert_eq!(negative.len(), 1);
 }
 
 #[test]
-fn a_codec_to_come_is_no_records_fault() {
+fn an_unknown_codec_is_an_error_of_the_batch() {
     let bytes = batch(5, 0, 1, &record(0, b"a"));
-    let Some(Entry::Batch(batch)) = Entry::split(&mut bytes.as_slice()).unwrap() else {
+    let Some(LogEntry::Batch(batch)) = LogEntry::split(&mut bytes.as_slice()).unwrap() else {
         panic!("no batch");
     };
-    let reason = batch.take(0, &mut Taken::new(Limits::DEFAULT)).unwrap_err();
+    let reason = batch
+        .read_records(0, &mut RecordBuffer::new(ReadLimits::DEFAULT))
+        .unwrap_err();
     assert!(reason.to_string().contains("the codec 5"), "{reason}");
 }
 
@@ -199,9 +204,9 @@ fn a_codec_to_come_is_no_records_fault() {
 fn a_large_batch_comes_in_pieces() {
     let records: Vec<_> = (0..50).flat_map(|number| record(number, &[b'x'; 100])).collect();
     let bytes = batch(1, 49, 50, &gzip(&records));
-    let limits = Limits {
-        records: 1_000,
-        ..Limits::DEFAULT
+    let limits = ReadLimits {
+        record_bytes: 1_000,
+        ..ReadLimits::DEFAULT
     };
     let (mut next, mut pieces, mut seen) = (100, 0, Vec::new());
     while next < 150 {
@@ -217,20 +222,20 @@ fn a_large_batch_comes_in_pieces() {
 }
 
 #[test]
-fn what_inflates_without_end_is_read_up_to_a_limit() {
+fn a_batch_that_decompresses_without_end_is_read_up_to_a_limit() {
     let records: Vec<_> = (0..3).flat_map(|number| record(number, &[b'x'; 100_000])).collect();
     let bytes = batch(1, 2, 3, &gzip(&records));
-    let limits = Limits {
-        inflated: 150_000,
-        ..Limits::DEFAULT
+    let limits = ReadLimits {
+        decompressed_bytes: 150_000,
+        ..ReadLimits::DEFAULT
     };
-    // Whoever begins later finds the same.
+    // A reader that begins later finds the same.
     for from in 0..3 {
         let (records, next) = read(&bytes, 100 + from, limits);
-        let unread: Vec<_> = records.iter().map(|record| record.unread.is_some()).collect();
-        assert_eq!(unread, [false, true, true][from as usize..]);
+        let read_error: Vec<_> = records.iter().map(|record| record.read_error.is_some()).collect();
+        assert_eq!(read_error, [false, true, true][from as usize..]);
         assert!(
-            told(&records)[2 - from as usize]
+            offsets_and_texts(&records)[2 - from as usize]
                 .1
                 .ends_with("it inflates to more than is read")
         );
@@ -239,19 +244,19 @@ fn what_inflates_without_end_is_read_up_to_a_limit() {
 }
 
 #[test]
-fn of_a_long_value_the_beginning_is_read() {
+fn the_beginning_of_a_long_value_is_read() {
     let most = VALUE_BYTES_MAX as usize;
     for (length, is_whole) in [(most, true), (most + 1, false)] {
         let records = [record(0, &vec![b'x'; length]), record(1, b"after")].concat();
         let records = all(&batch(0, 1, 2, &records));
         assert_eq!(records[0].value.as_ref().map(Vec::len), Some(most));
-        assert_eq!(records[0].unread.is_none(), is_whole, "{:?}", records[0].unread);
-        assert_eq!(told(&records)[1], (101, "after".to_string()));
+        assert_eq!(records[0].read_error.is_none(), is_whole, "{:?}", records[0].read_error);
+        assert_eq!(offsets_and_texts(&records)[1], (101, "after".to_string()));
     }
 }
 
 #[test]
-fn a_message_of_another_time_is_one_record() {
+fn a_legacy_message_is_one_record() {
     for magic in [0_u8, 1] {
         let mut body = vec![magic, 0];
         if magic == 1 {
@@ -266,13 +271,13 @@ fn a_message_of_another_time_is_one_record() {
         message.extend(body);
         let records = all(&message);
         assert_eq!(
-            told(&records),
+            offsets_and_texts(&records),
             [(7, "a message in a format from before Kafka 0.11".to_string())]
         );
         assert_eq!(records[0].timestamp_millis, i64::from(magic) * FIRST_MILLIS);
         assert_eq!(records[0].value.as_ref(), Some(&message));
-        assert!(read(&message, 8, Limits::DEFAULT).0.is_empty());
+        assert!(read(&message, 8, ReadLimits::DEFAULT).0.is_empty());
         *message.last_mut().unwrap() ^= 1;
-        assert!(Entry::split(&mut message.as_slice()).is_err(), "damage");
+        assert!(LogEntry::split(&mut message.as_slice()).is_err(), "damage");
     }
 }
