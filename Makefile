@@ -35,8 +35,8 @@ help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
-run: ## build captcha and run it with Kafka and ClickHouse until Ctrl-C; the data is kept
-	@exec python3 dev/stack.py run $(SERVER_PORTS) $(CAPTCHA_PORTS)
+run: ## build captcha and run it with Kafka and ClickHouse until Ctrl-C; the data is kept; [PROFILE=release] as it is shipped, for measuring
+	@exec python3 dev/stack.py run $(SERVER_PORTS) $(CAPTCHA_PORTS) $(PROFILE:%=--profile %)
 
 up: ## start Kafka and ClickHouse in the background: eval "$(make -s up)"
 	@exec python3 dev/stack.py up $(SERVER_PORTS)
@@ -127,7 +127,7 @@ openapi: ## make openapi.json of openapi.yaml
 fmt: ## format the Rust code
 	cargo fmt
 
-bench-visible: ## measure receipt to visible on a running make run; adds 200 events
+bench-visible: ## measure receipt to visible on a running make run PROFILE=release; adds 200 events
 	@exec python3 bench/visible.py 127.0.0.1:$(HTTP_PORT)
 
 bench-consume: ## measure draining a backlog against ClickHouse's Kafka engine; [ROUNDS=3] [EVENTS=2000000] [PROGRAM=FILE]

@@ -16,6 +16,16 @@ COMMAND_LOCK = STATE / "command.lock"
 OWNER = STATE / "owner.json"
 LEFTOVER_SECONDS = 25
 
+# Names of make variables, and the ports without them.
+USUAL_PORTS = {
+    "HTTP_PORT": 8000,
+    "ADMIN_PORT": 9090,
+    "CONSUME_ADMIN_PORT": 9091,
+    "KAFKA_PORT": 9092,
+    "CLICKHOUSE_PORT": 9000,
+}
+SERVER_PORTS = ("KAFKA_PORT", "CLICKHOUSE_PORT")
+
 
 def claim_data(command):
     """Takes .dev/data for this command and the servers it starts.
@@ -84,13 +94,13 @@ def up(options, signals):
             say("they keep the ports that they have; for others: make down, then make up again")
         print(exports(record["kafka_port"], record["clickhouse_port"]))
         return 0
-    fetch.fetch()
+    fetch.fetch(fetch.SERVERS)
     if children:
         say("one of the two servers is gone; starting both again")
         supervise.stop([children], signals)
         signals.listen()
     lock = claim_data(None)
-    supervise.need_free_ports("up", {"KAFKA_PORT": options.kafka_port, "CLICKHOUSE_PORT": options.clickhouse_port})
+    supervise.need_free_ports("up", options.ports, USUAL_PORTS)
     children = []
     try:
         supervise.start_servers(

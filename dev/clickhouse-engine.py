@@ -67,7 +67,7 @@ if __name__ == "__main__":
     code = 1
     try:
         code = main()
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         print(f"clickhouse-engine.py: the engine ended: {error}", file=sys.stderr)
     finally:
         sys.stderr.flush()

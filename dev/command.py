@@ -29,10 +29,11 @@ def say(text):
 
 
 def say_over(text):
-    """Rewrites the current line of a terminal; elsewhere nothing."""
+    """Rewrites the current line of a terminal, as much as fits in it; elsewhere nothing."""
     try:
         if sys.stderr.isatty():
-            print("\r\033[K" + text, end="", file=sys.stderr, flush=True)
+            columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+            print("\r\033[K" + text[: columns - 1], end="", file=sys.stderr, flush=True)
     except OSError:
         pass
 
@@ -46,14 +47,16 @@ def shown(path):
     return relative if len(relative) < len(str(path)) else str(path)
 
 
-def step(what, argv, log, **options):
-    """Runs a command with its output in the file `log`, and shows that and how long it runs."""
+def step(what, argv, log, progress=None, **options):
+    """Runs a command with its output in the file `log`, and shows that and how long it runs, or what progress() says."""
     say(f"{what} ...") if not sys.stderr.isatty() else None
     begin = time.monotonic()
     with open(log, "wb") as output:
         child = start(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, **options)
         try:
             while True:
+                if progress:
+                    say(progress())
                 say_over(f"{what} ... {time.monotonic() - begin:.0f} s")
                 try:
                     code = child.wait(0.5)
@@ -75,7 +78,8 @@ def start(argv, **options):
     """A child process that ends with this one, where the system can do that."""
     me = os.getpid()
     try:
-        return subprocess.Popen([str(word) for word in argv], preexec_fn=lambda: process.die_with_parent(me), **options)
+        words = [str(word) for word in argv]
+        return subprocess.Popen(words, preexec_fn=lambda: process.die_with_parent(me), **options)  # noqa: PLW1509
     except FileNotFoundError:
         raise Failure(f"cannot run {argv[0]}: it is not installed, or not on the PATH") from None
     except OSError as error:
@@ -112,6 +116,18 @@ def last_words(log):
     lines = list(dict.fromkeys(line for line in lines if line))
     telling = [line for line in lines if re.search("error|exception|cannot", line, re.IGNORECASE)]
     return "; ".join(telling[:2] or lines[-1:] or ["it printed nothing"])
+
+
+def write(path, text):
+    """Replaces the file in one step: a kill leaves the old or the new one."""
+    new = path.with_name(path.name + ".new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)
+
+
+def utf8_environment():
+    """The environment for Java, which reads the names of files as UTF-8 only where the locale says so."""
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
 
 
 def captcha_environment(**settings):

@@ -3,17 +3,15 @@ launcher. DEV_KAFKA=4.0 and DEV_CLICKHOUSE=25.8 choose other versions than the u
 
 import hashlib
 import os
-import platform
-import re
 import shutil
-import subprocess
 import sys
-import tarfile
-import zipfile
 from collections import namedtuple
+from pathlib import Path
 
+import disk
+import jobs
 import process
-from command import DEV, STATE, Failure, run, say, shown, step
+from command import DEV, STATE, Failure, run, say, shown, tail
 
 Kafka = namedtuple("Kafka", "version sha256")
 # The sha256 is of the sorted "sha256 name" lines of the jars. The oldest is README's floor, and so its first release;
@@ -66,7 +64,6 @@ CLICKHOUSES = {
 KAFKA = "4.3"
 CLICKHOUSE = "26.7"
 
-DISK_BYTES = 2 * 10**9
 TOOLS = STATE / "tools"
 LAUNCHER_SOURCES = [DEV / "clickhouse-server.c", DEV / "interserver.c", DEV / "interserver.h"]
 
@@ -79,6 +76,19 @@ GET = {
 }
 
 Tools = namedtuple("Tools", "kafka zookeeper engine launcher")
+
+# Bytes that come over the network, with what Maven fetches for itself; bytes that stay in .dev/tools; and the programs
+# that are needed for it.
+Need = namedtuple("Need", "download stay programs")
+NEEDS = Tools(
+    Need(76 * 10**6, 57 * 10**6, ("java", "mvn")),
+    Need(8 * 10**6, 8 * 10**6, ("java", "mvn")),
+    Need(180 * 10**6, 566 * 10**6, ("npm", "node")),
+    Need(0, 0, ("cc",)),
+)
+# Those that may be fetched at the same time; Maven wants its cache for itself.
+GROUPS = (("launcher", "engine"), ("kafka", "zookeeper"))
+SERVERS = ("kafka", "engine", "launcher")  # all but what tests of replicas need besides
 
 
 def chosen(variable, versions, default):
@@ -108,12 +118,25 @@ def places():
     )
 
 
-def fetch():
-    """Returns the tools; fetches only what is missing."""
-    tools = places()
-    missing = [place for place in tools if not place.exists()]
-    if not missing:
-        return tools
+def missing(names=Tools._fields):
+    """Those of these tools that have to be fetched."""
+    return [name for name in names if not getattr(places(), name).exists()]
+
+
+def download_bytes(names):
+    return sum(getattr(NEEDS, name).download for name in names)
+
+
+def disk_bytes(names):
+    """What the tools take while they are fetched: packed and unpacked."""
+    return sum(getattr(NEEDS, name).download + getattr(NEEDS, name).stay for name in names)
+
+
+def fetch(names=Tools._fields, also=()):
+    """Returns the tools; fetches those of `names` that are missing, while the jobs of `also` run."""
+    if not missing(names):
+        jobs.together(also)
+        return places()
     lock = process.lock(STATE / "fetch.lock")
     if lock is None:
         say("waiting for another fetch in this checkout to end")
@@ -121,190 +144,52 @@ def fetch():
         if lock is None:
             raise Failure("another fetch in this checkout has not ended in 30 minutes; stop it and try again")
     try:
-        fetch_missing(tools)
+        jobs.together([*downloads(missing(names), lock), *also])
     finally:
+        shutil.rmtree(FETCHING, ignore_errors=True)
         os.close(lock)
-    return tools
+    return places()
 
 
-def fetch_missing(tools):
-    """Makes each missing tool in a temporary folder and renames it into place, so that a kill leaves nothing half."""
-    temporary = STATE / "fetching"  # ours alone: fetch holds the lock
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+FETCHING = STATE / "fetching"  # of who holds the lock alone
+
+
+def downloads(names, lock):
+    """The jobs that fetch these tools. They hold the lock too: what they write is theirs until they have ended."""
+    programs = {program for name in names for program in getattr(NEEDS, name).programs}
+    if clickhouse().source == "pip":
+        programs -= {"npm", "node"}
+    need(*sorted(programs))
+    disk.need(STATE, disk_bytes(names), "the fetch of " + " and ".join(names))
+    shutil.rmtree(FETCHING, ignore_errors=True)
+    FETCHING.mkdir(parents=True)
     TOOLS.mkdir(parents=True, exist_ok=True)
-    try:
-        wanted = [
-            (place, make)
-            for place, make in zip(tools, (fetch_kafka, fetch_zookeeper, fetch_engine, build_launcher))
-            if not place.exists()
-        ]
-        if any(make is not build_launcher for _, make in wanted):
-            need_disk()
-        for place, make in wanted:
-            make(temporary).rename(place)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    for group in GROUPS:
+        wanted = [name for name in group if name in names]
+        if wanted:
+            argv = [sys.executable, DEV / "download.py", *wanted]
+            yield Download(argv, FETCHING / f"{wanted[0]}.log", pass_fds=(lock,))
 
 
-def need_disk():
-    free = shutil.disk_usage(STATE).free
-    if free < DISK_BYTES:
-        wanted = f"{DISK_BYTES / 1e9:.0f} GB"
-        raise Failure(
-            f"cannot fetch into {shown(STATE)}: {free / 1e9:.1f} GB of disk are free, {wanted} are needed; make room"
-        )
+class Download(jobs.Job):
+    """A run of download.py."""
+
+    def done(self):
+        return "; ".join(line for line in tail(self.log, 400) if " fetched" in line and " of " not in line)
+
+    def failure(self, code):
+        folder = disk.fullest(STATE, Path.home())  # npm and maven have a cache there
+        if disk.ran_out(self.log, folder):
+            return disk.no_space(folder, disk_bytes(missing()), "the fetch of what is missing")
+        return super().failure(code)
 
 
 def need(*programs):
-    for program in programs:
-        if shutil.which(program) is None:
-            raise Failure(f"{program} is not installed or not on the PATH; install {GET[program]} and try again")
-
-
-def need_java():
-    need("java")
-    answer = subprocess.run(["java", "-version"], capture_output=True, text=True)
-    found = re.search(r'version "(\d+)', answer.stderr)
-    if not found:
-        raise Failure(f"java -version does not say which version it is; install {GET['java']} and try again")
-    if int(found[1]) < JAVA_AT_LEAST:
-        raise Failure(f"java is version {found[1]}, Kafka needs {JAVA_AT_LEAST}; install {GET['java']} and try again")
-
-
-def fetch_kafka(temporary):
-    wanted = kafka()
-    return fetch_jars(temporary, "kafka", wanted.version, wanted.sha256, "55 MB")
-
-
-def fetch_zookeeper(temporary):
-    return fetch_jars(temporary, "zookeeper", ZOOKEEPER_VERSION, ZOOKEEPER_SHA256, "7 MB")
-
-
-def fetch_jars(temporary, name, version, expected, size):
-    need_java()
-    need("mvn")
-    jars = temporary / name
-    step(
-        f"fetch {name} {version} with maven ({size})",
-        [
-            "mvn",
-            "-q",
-            "-B",
-            "-C",
-            "-f",
-            DEV / f"{name}-pom.xml",
-            f"-D{name}.version={version}",
-            "dependency:copy-dependencies",
-            f"-DoutputDirectory={jars}",
-        ],
-        temporary / "mvn.log",
-    )
-    sums = sorted(f"{sha256(jar)} {jar.name}" for jar in jars.glob("*.jar"))
-    verify(f"{name} {version} ({len(sums)} jars)", hashlib.sha256("\n".join(sums).encode()).hexdigest(), expected)
-    return jars
-
-
-def fetch_engine(temporary):
-    wanted = clickhouse()
-    machine = (platform.system(), platform.machine())
-    if machine not in wanted.packages:
-        raise Failure(
-            f"there is no ClickHouse {wanted.version} for {' '.join(machine)}; use a ClickHouse server of your own"
-        )
-    package, expected = wanted.packages[machine]
-    folder = temporary / "engine"
-    folder.mkdir()
-    fetch_from = {"npm": fetch_from_npm, "pip": fetch_from_pip}[wanted.source]
-    fetch_from(temporary, folder, package, wanted.release, expected)
-    return folder
-
-
-def fetch_from_npm(temporary, folder, package, release, expected):
-    need("node", "npm")
-    step(
-        f"fetch the clickhouse engine with npm ({package} {release}, 178 MB)",
-        ["npm", "pack", "--loglevel=error", "--pack-destination", temporary, f"{package}@{release}"],
-        temporary / "npm.log",
-        cwd=temporary,
-    )
-    unpack_library(next(temporary.glob("*.tgz")), folder / "libchdb")
-    verify(f"{package} {release}", sha256(folder / "libchdb"), expected)
-
-
-def fetch_from_pip(temporary, folder, package, release, expected):
-    venv = temporary / "venv"  # some systems have pip nowhere else
-    step("make a place for pip", [sys.executable, "-m", "venv", venv], temporary / "venv.log")
-    step(
-        f"fetch the clickhouse engine with pip ({package} {release}, 180 MB)",
-        [
-            venv / "bin" / "pip",
-            "download",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-deps",
-            "--only-binary=:all:",
-            "--dest",
-            temporary,
-            f"{package}=={release}",
-        ],
-        temporary / "pip.log",
-    )
-    wheel = next(temporary.glob("*.whl"))
-    verify(f"{package} {release}", sha256(wheel), expected)
-    say(f"unpack {wheel.name}")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder, [name for name in archive.namelist() if name.endswith(".so")])
-
-
-def unpack_library(archive, target):
-    """Takes the one file that is needed out of the package, whatever the package calls its folder."""
-    say(f"unpack {archive.name} (566 MB)")
-    with tarfile.open(archive) as package:
-        for member in package:
-            if member.isfile() and os.path.basename(member.name) in ("libchdb.so", "libchdb.dylib"):
-                with package.extractfile(member) as source, open(target, "wb") as copy:
-                    shutil.copyfileobj(source, copy, 1 << 20)
-                return
-    raise Failure(f"{archive.name} holds no libchdb; choose another release in dev/fetch.py")
-
-
-def build_launcher(temporary):
-    need("cc")
-    program = temporary / "clickhouse-server"
-    step(
-        "compile the clickhouse launcher with cc",
-        [
-            "cc",
-            "-std=c11",
-            "-O1",
-            "-Wall",
-            "-Wextra",
-            "-pthread",
-            "-rdynamic",  # the library is to find our abort()
-            "-o",
-            program,
-            *(file for file in LAUNCHER_SOURCES if file.suffix == ".c"),
-            *(["-ldl"] if sys.platform.startswith("linux") else []),
-        ],
-        temporary / "cc.log",
-    )
-    return program
-
-
-def sha256(path):
-    total = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            total.update(block)
-    return total.hexdigest()
-
-
-def verify(what, found, expected):
-    if expected is None:
-        say(f"{what}: not verified, nobody has pinned its sha256 for this platform yet (it is {found})")
-    elif found != expected:
-        raise Failure(f"{what} has sha256 {found}, expected {expected}: not used; see the constants in dev/fetch.py")
+    """Fails if a program is not installed, and names all of those at once."""
+    away = [program for program in programs if shutil.which(program) is None]
+    if away:
+        what = f"{', '.join(away)} {'is' if len(away) == 1 else 'are'} not installed or not on the PATH"
+        raise Failure(f"{what}; install {', '.join(GET[program] for program in away)} and try again")
 
 
 def main():

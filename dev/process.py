@@ -36,9 +36,20 @@ def born(pid):
         except OSError:
             return None
         return None if fields[0] in "ZX" else fields[19]
-    answer = subprocess.run(["ps", "-o", "state=,lstart=", "-p", str(pid)], capture_output=True, text=True)
+    answer = subprocess.run(["ps", "-o", "state=,lstart=", "-p", str(pid)], check=False, capture_output=True, text=True)
     state, _, when = answer.stdout.strip().partition(" ")
     return when.strip() if when and not state.startswith("Z") else None
+
+
+def catches(pid, number):
+    """Whether the process has a handler for the signal, where /proc tells it. GNU make has none for SIGINT any more once it
+    got one: it assumes that its children got it too, and waits for them."""
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            caught = next(line for line in file if line.startswith("SigCgt:"))
+    except (OSError, StopIteration):
+        return False
+    return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
 
 
 def children():

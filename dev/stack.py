@@ -2,13 +2,14 @@
 
 import argparse
 import os
+import shlex
 import shutil
 import signal
-import sys
 import time
-from pathlib import Path
 
 import background
+import build
+import disk
 import fetch
 import process
 import ready
@@ -31,39 +32,30 @@ def arguments():
     commands.add_parser("clean-data", help="remove the data of `run` and `up`")
     around = commands.add_parser("with", help="run a command with servers on empty data that go when it ends")
     around.add_argument("words", nargs=argparse.REMAINDER, metavar="-- COMMAND...")
-    for options in (run_all, up):
-        options.add_argument("--kafka-port", default="9092")
-        options.add_argument("--clickhouse-port", default="9000")
-    run_all.add_argument("--http-port", default="8000", help="port of captcha's API")
-    run_all.add_argument("--admin-port", default="9090", help="admin port of captcha serve")
-    run_all.add_argument("--consume-admin-port", default="9091", help="admin port of captcha consume")
+    for options, names in ((run_all, background.USUAL_PORTS), (up, background.SERVER_PORTS)):
+        for name in names:
+            flag = f"--{name.lower().replace('_', '-')}"
+            options.add_argument(flag, default=str(background.USUAL_PORTS[name]), help=f"{name} of make")
+    run_all.add_argument("--profile", default=build.PROFILE, help="cargo's profile for captcha: dev or release")
     return with_ports(parser.parse_args())
 
 
 def with_ports(options):
     """Makes numbers of the ports, and calls a wrong one by the name that make gave it."""
-    for name, value in vars(options).items():
+    options.ports = {}
+    for name, value in list(vars(options).items()):
         if name.endswith("_port"):
             if not value.isdecimal() or not 1 <= int(value) <= 65535:
                 raise Failure(f"{name.upper()}={value} is no port; choose one from 1 to 65535")
             setattr(options, name, int(value))
+            options.ports[name.upper()] = int(value)
     return options
 
 
 def run_all(options, signals):
     lock = background.claim_data("make run")
-    supervise.need_free_ports(
-        "run",
-        {
-            "HTTP_PORT": options.http_port,
-            "ADMIN_PORT": options.admin_port,
-            "CONSUME_ADMIN_PORT": options.consume_admin_port,
-            "KAFKA_PORT": options.kafka_port,
-            "CLICKHOUSE_PORT": options.clickhouse_port,
-        },
-    )
-    fetch.fetch()
-    program = build()
+    supervise.need_free_ports("run", options.ports, background.USUAL_PORTS)
+    program = prepare(options.profile)
     environ = environment(options)
     servers, processes = [], []
     try:
@@ -84,6 +76,24 @@ def run_all(options, signals):
         supervise.stop([[child] for child in processes] + [servers], signals)
 
 
+def prepare(profile):
+    """Fetches and builds what is missing, at the same time. Only the first time has much to do, and says so before."""
+    names = fetch.missing(fetch.SERVERS)
+    program = build.program(profile)
+    need = fetch.disk_bytes(names) + (0 if program.exists() else build.DISK_BYTES)
+    if not program.exists():
+        fetched = f"fetches {disk.size(fetch.download_bytes(names))} for {shown(fetch.TOOLS)}, " if names else ""
+        say(
+            f"the first run {fetched}gets crates for cargo, and compiles for {shown(program.parent)}: two to three"
+            f" minutes on two cores, most of them the compiler's; {disk.size(need)} on disk"
+        )
+    elif names:
+        say(f"fetches {disk.size(fetch.download_bytes(names))} for {shown(fetch.TOOLS)}, {disk.size(need)} on disk")
+    disk.need(ROOT, need, "what is fetched and built")
+    fetch.fetch(fetch.SERVERS, also=[build.Build(profile)])
+    return program
+
+
 def environment(options):
     return {
         **os.environ,
@@ -91,25 +101,6 @@ def environment(options):
         "CAPTCHA_CLICKHOUSE_ADDR": f"127.0.0.1:{options.clickhouse_port}",
         "CAPTCHA_LISTEN": f"127.0.0.1:{options.http_port}",
     }
-
-
-def build():
-    """Builds captcha with cargo's own progress on the terminal."""
-    if shutil.which("cargo") is None:
-        raise Failure("cargo is not installed or not on the PATH; install Rust with rustup and try again")
-    say("build captcha")
-    cargo = supervise.start(
-        ["cargo", "build", "--release", "--locked", "--manifest-path", ROOT / "Cargo.toml"], stdout=sys.stderr
-    )
-    try:
-        code = cargo.wait()
-    except supervise.Stopped:
-        cargo.terminate()
-        cargo.wait()
-        raise
-    if code != 0:
-        raise Failure("captcha does not build; cargo says why above")
-    return Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve() / "release" / "captcha"
 
 
 def migrate(program, environ):
@@ -121,6 +112,7 @@ def migrate(program, environ):
         child.send(signal.SIGKILL)
         raise
     if code != 0:
+        supervise.need_room(child)
         supervise.show_log(child)
         raise Failure(
             f"captcha migrate failed ({child.how_it_ended()}); its last lines are above, its log is {shown(log)}"
@@ -149,11 +141,8 @@ def wait_captcha(child, admin_port):
 
 def watch(children):
     """Returns never: ends with Stopped, or with Failure when a child ends by itself."""
-    parent = os.getppid()
     while True:
         supervise.need_alive(children)
-        if os.getppid() != parent:  # where the kernel does not tell us that make was killed
-            raise supervise.Stopped(signal.SIGTERM)
         time.sleep(0.2)
 
 
@@ -162,16 +151,32 @@ def greeting(options, program):
     clickhouse = f"127.0.0.1:{options.clickhouse_port}"
     inherited = os.environ.get("CAPTCHA_CLICKHOUSE_ADDR", "127.0.0.1:9000")
     setting = "" if clickhouse == inherited else f"CAPTCHA_CLICKHOUSE_ADDR={clickhouse} "
+    command = shlex.quote(shown(program))
+    write, read, keys = keys_wanted(command)
     return f"""
 captcha is up: {address}
 
-  post an event:   curl -sS {address}/v1/events -H 'Content-Type: application/json' -d '{EVENT}'
-  read the report: curl -sS {address}/v1/report
-                   {setting}{shown(program)} report
-  logs:            {shown(background.LOGS)}/ serve.log, consume.log, kafka.log, clickhouse.log
+  post an event:   curl -sS {address}/v1/events{write} -H 'Content-Type: application/json' -d '{EVENT}'
+  read the report: curl -sS {address}/v1/report{read}
+                   {setting}{command} report
+{keys}  logs:            {shown(background.LOGS)}/ serve.log, consume.log, kafka.log, clickhouse.log
   health:          http://127.0.0.1:{options.admin_port}/readyz and http://127.0.0.1:{options.consume_admin_port}/readyz
   stop:            Ctrl-C; the data in {shown(background.DATA)} is kept
 """
+
+
+def keys_wanted(command):
+    """The headers with a key to write and one to read, and where the keys come from, if captcha asks for keys."""
+    file = os.environ.get("CAPTCHA_KEYS_FILE")
+    if not file:
+        return "", "", ""
+    header = " -H 'Authorization: Bearer {}_KEY'"
+    new = f"{command} serve new-key --sites '*' --role"
+    where = f"""  keys:            {file} holds only hashes; make keys for the curls above, which are taken at once:
+                   {new} write >> {shlex.quote(file)}
+                   {new} read >> {shlex.quote(file)}
+"""
+    return header.format("WRITE"), header.format("READ"), where
 
 
 def clean_data():
@@ -191,6 +196,7 @@ def main():
     try:
         if options.command in ("run", "with"):
             process.die_with_parent(os.getppid())
+            signals.watch_parent()
         if options.command == "run":
             return run_all(options, signals)
         if options.command == "with":

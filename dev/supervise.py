@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import disk
 import ports
 import process
 import ready
@@ -16,6 +17,7 @@ START_SECONDS = 60
 STOP_SECONDS = 15
 HURRIED_SECONDS = 1
 LOG_LINES = 20
+PARENT_SECONDS = 0.5
 
 
 class Stopped(BaseException):
@@ -50,6 +52,20 @@ class Signals:
     @property
     def hurried(self):
         return self.count > 1
+
+    def watch_parent(self):
+        """Ends with make: when it is gone, and when it alone got a SIGINT, which it keeps from its children."""
+        parent = os.getppid()
+        catches = process.catches(parent, signal.SIGINT)
+
+        def look(number, frame):
+            gone = os.getppid() != parent
+            if gone or (catches and not process.catches(parent, signal.SIGINT)):
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                self.take(signal.SIGTERM, frame)
+
+        signal.signal(signal.SIGALRM, look)
+        signal.setitimer(signal.ITIMER_REAL, PARENT_SECONDS, PARENT_SECONDS)
 
 
 def to_the_end(work):
@@ -117,6 +133,7 @@ def wait_ready(child, ask, seconds=START_SECONDS):
             return
         need_alive([child])
         if lasted > seconds:
+            need_room(child)
             show_log(child)
             why = " ".join(reason.split())
             raise Failure(f"{child.name} was not ready in {seconds:.0f} s: {why}; its log is {shown(child.log)}")
@@ -126,9 +143,17 @@ def wait_ready(child, ask, seconds=START_SECONDS):
 def need_alive(children):
     for child in children:
         if not child.alive():
+            need_room(child)
             show_log(child)
             what = f"{child.name} ended by itself ({child.how_it_ended()})"
             raise Failure(f"{what}; its last lines are above, its log is {shown(child.log)}")
+
+
+def need_room(child):
+    """Fails in one line if it was for want of room that the child ended."""
+    folder = child.log.parent
+    if disk.ran_out(child.log, folder, child.position):
+        raise disk.no_space(folder, disk.SERVERS_BYTES, child.name)
 
 
 def show_log(child, count=LOG_LINES):
@@ -160,6 +185,7 @@ def stop(groups, signals, seconds=STOP_SECONDS):
 
 def start_servers(data, logs, lock, kafka_port, clickhouse_port, children, background=False):
     """Starts both servers at the same time and waits for both; adds them to `children` as soon as they exist."""
+    disk.need(data, disk.SERVERS_BYTES, "the start of kafka and clickhouse")
     http_port = ports.kept(data / "clickhouse" / "http.port")
     kafka = launch_server("kafka", data / "kafka", logs / "kafka.log", lock, background, port=kafka_port)
     children.append(kafka)
@@ -177,12 +203,23 @@ def start_servers(data, logs, lock, kafka_port, clickhouse_port, children, backg
     wait_ready(kafka, lambda: ready.kafka(kafka_port))
 
 
-def need_free_ports(target, wanted):
-    """Fails if a port is taken; `wanted` maps the names of make variables to the ports of this make target."""
-    for variable, port in wanted.items():
-        if not ports.is_free(port):
-            make = f"{variable}={ports.pick()[0]}"
-            other = f'eval "$(make -s up {make})"' if target == "up" else f"make {target} {make}"
-            raise Failure(f"cannot listen on 127.0.0.1:{port}: the port is in use; choose another, as in: {other}")
-    if len(set(wanted.values())) < len(wanted):
-        raise Failure(f"the ports must differ: {', '.join(f'{name}={port}' for name, port in wanted.items())}")
+def need_free_ports(target, wanted, usual):
+    """Fails if ports are taken, and names all of them; `wanted` maps the names of make variables to the ports of this
+    make target, `usual` to those without a choice."""
+    taken = [name for name, port in wanted.items() if not ports.is_free(port)]
+    twice = {name for name, port in wanted.items() if list(wanted.values()).count(port) > 1}
+    if not taken and not twice:
+        return
+    given = [name for name in wanted if wanted[name] != usual[name] and name not in taken]
+    chosen = {name: wanted[name] for name in given if name not in twice}
+    others = [name for name in wanted if name in taken or name in twice]
+    free = [port for port in ports.pick(len(wanted) + len(others)) if port not in wanted.values()]
+    chosen |= dict(zip(others, free))
+    make = " ".join(f"{name}={chosen[name]}" for name in wanted if name in chosen)
+    other = f'eval "$(make -s up {make})"' if target == "up" else f"make {target} {make}"
+    if taken:
+        numbers = ", ".join(str(port) for port in dict.fromkeys(wanted[name] for name in taken))
+        what = f"the port is in use: {numbers}" if len(taken) == 1 else f"the ports are in use: {numbers}"
+        raise Failure(f"cannot listen on 127.0.0.1, {what}; choose others, as in: {other}")
+    same = ", ".join(f"{name}={wanted[name]}" for name in wanted if name in twice)
+    raise Failure(f"the ports must differ: {same}; choose others, as in: {other}")
