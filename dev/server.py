@@ -13,10 +13,13 @@ import sys
 import uuid
 from pathlib import Path
 
+import disk
 import fetch
+import java
 import ports
 import process
-from command import DEV, Failure, ending, last_words, open_log, run, shown, start
+from clickhouse_config import replica_config, whole_config
+from command import DEV, Failure, ending, last_words, open_log, run, shown, start, utf8_environment, write
 
 
 def arguments():
@@ -87,16 +90,10 @@ def need_free(port, remedy):
         raise Failure(f"cannot listen on 127.0.0.1:{port}: the port is in use; choose another with {remedy}")
 
 
-def write(path, text):
-    """Replaces the file in one step: a kill leaves the old or the new one."""
-    new = path.with_name(path.name + ".new")
-    new.write_text(text)
-    new.replace(path)
-
-
 def kafka(options, log):
     fetch.need("java")
-    jars = fetch.fetch().kafka
+    jars = fetch.fetch(fetch.SERVERS).kafka
+    java.need_path(jars)
     need_free(options.port, "--port PORT")
     controller = kept_port(options.dir / "controller.port", options.controller_port, "--controller-port")
     properties = broker_properties(options, controller)
@@ -151,8 +148,7 @@ def broker_properties(options, controller):
 
 
 def write_properties(path, properties, data):
-    lines = [f"{key}={value}" for key, value in {**properties, "log.dirs": data}.items()]
-    write(path, "\n".join(lines) + "\n")
+    write(path, java.properties({**properties, "log.dirs": data}))
 
 
 def format_data(options, jars, properties, data, log):
@@ -181,9 +177,12 @@ def format_data(options, jars, properties, data, log):
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,
+        env=utf8_environment(),
     )
     code = child.wait()
     if code != 0:
+        if disk.ran_out(log_path(options), options.dir):
+            raise disk.no_space(options.dir, disk.SERVERS_BYTES, "kafka")
         raise Failure(
             f"cannot format {shown(data)}: the storage tool failed ({ending(code)}): {last_words(log_path(options))}"
         )
@@ -200,7 +199,7 @@ def new_cluster_id():
 
 
 def clickhouse(options, log):
-    tools = fetch.fetch()
+    tools = fetch.fetch(fetch.SERVERS)
     need_free(options.port, "--port PORT")
     http = kept_port(options.dir / "http.port", options.http_port, "--http-port")
     data = options.dir / "data"
@@ -228,57 +227,10 @@ def clickhouse(options, log):
     ]
 
 
-def replica_config(options, config):
-    """The configuration with what a replica has besides. Every engine has the same server id, nought, so that sessions
-    in ZooKeeper need a path for each: two of one id end each other's."""
-    if not options.zookeeper:
-        raise Failure("--replica needs --zookeeper HOST:PORT")
-    host, _, port = options.zookeeper.rpartition(":")
-    sessions = f"/clickhouse/sessions/{options.shard}-{options.replica}"
-    more = (
-        f"<zookeeper><node><host>{host}</host><port>{port}</port></node>"
-        f"<sessions_path>{sessions}</sessions_path></zookeeper>"
-        f"<macros><shard>{options.shard}</shard><replica>{options.replica}</replica></macros>"
-    )
-    path = options.dir / "replica.xml"
-    write(path, config.read_text().replace("</clickhouse>", f"  {more}\n</clickhouse>"))
-    return path
-
-
-# As a server has it without users of anybody's own; clickhouse-local alone takes `1` for a query.
-USERS = """<clickhouse>
-  <profiles><default><implicit_select>0</implicit_select></default></profiles>
-  <quotas><default/></quotas>
-  <users><default>
-    <password></password><profile>default</profile><quota>default</quota>
-    <networks><ip>::/0</ip></networks><access_management>1</access_management>
-  </default></users>
-</clickhouse>
-"""
-
-
-def whole_config(options, config, http):
-    """The configuration with what the launcher gives to the usual engine as arguments, in a folder of its own."""
-    folder = options.dir / "config"
-    folder.mkdir(exist_ok=True)
-    text = config.read_text()
-    more = (
-        f"<path>{options.dir / 'data'}/</path>"
-        f"<tcp_port>{options.port}</tcp_port><http_port>{http}</http_port><listen_host>127.0.0.1</listen_host>"
-        # The server's word for it, and clickhouse-local's.
-        "<logger><console>1</console><level>warning</level></logger><log-level>warning</log-level>"
-    )
-    if "<users_config>" not in text:
-        write(folder / "users.xml", USERS)
-        more += f"<users_config>{folder / 'users.xml'}</users_config>"
-    path = folder / "config.xml"
-    write(path, text.replace("</clickhouse>", f"  {more}\n</clickhouse>"))
-    return path
-
-
 def zookeeper(options, log):
     fetch.need("java")
     jars = fetch.fetch().zookeeper
+    java.need_path(jars)
     need_free(options.port, "--port PORT")
     properties = {
         "dataDir": options.dir / "data",
@@ -290,7 +242,7 @@ def zookeeper(options, log):
         "admin.enableServer": "false",
     }
     file = options.dir / "zookeeper.properties"
-    write(file, "".join(f"{key}={value}\n" for key, value in properties.items()))
+    write(file, java.properties(properties))
     return [
         "java",
         "-Xmx128m",
@@ -327,7 +279,7 @@ def main():
     for target, source in ((0, nothing), (1, log), (2, log)):
         os.dup2(source, target)
     try:
-        os.execvp(command[0], command)
+        os.execvpe(command[0], command, utf8_environment())
     except OSError as error:
         raise Failure(f"cannot run {command[0]}: {error.strerror}") from None
 
