@@ -99,11 +99,18 @@ def from_npm(temporary, folder, package, wanted, expected):
     )
     growing = Path(cache.stdout.strip() or temporary) / "_cacache" / "tmp"
     before = folder_size(growing)
+    most = 0
+
+    def progress():
+        nonlocal most
+        most = max(most, folder_size(growing) - before)  # npm takes the file away once it is whole
+        return f"{what}: {so_far(most, fetch.NEEDS.engine.download)}"
+
     step(
         f"{what}: fetching with npm",
         ["npm", "pack", "--loglevel=error", "--pack-destination", temporary, f"{package}@{wanted.release}"],
         temporary / "npm.log",
-        progress=lambda: f"{what}: {so_far(folder_size(growing) - before, fetch.NEEDS.engine.download)}",
+        progress=progress,
         cwd=temporary,
     )
     unpack_library(what, next(temporary.glob("*.tgz")), folder / "libchdb")
