@@ -86,8 +86,8 @@ settings: ## try every setting of ClickHouse as a profile, and write tests/setti
 	@exec python3 dev/stack.py with -- python3 tests/settings/survey.py $(ONLY:%=--only '%') $(AGAIN:%=--again '%')
 
 check: $(TOOLS)/cargo-deny-$(CARGO_DENY) $(TOOLS)/cargo-machete-$(CARGO_MACHETE) ## format, lints, docs, dependencies and Kubernetes files; [ADVISORY_DB=FOLDER], a clone of the RustSec database
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo fmt --check --all
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	$(TOOLS)/cargo-deny-$(CARGO_DENY) --locked check bans licenses sources
 	@dev/advisories.sh $(TOOLS)/cargo-deny-$(CARGO_DENY) $(ADVISORY_DB)
@@ -126,7 +126,7 @@ openapi: ## make openapi.json of openapi.yaml
 	UPDATE_OPENAPI=1 cargo test --locked --lib openapi_json_is_openapi_yaml
 
 fmt: ## format the Rust code
-	cargo fmt
+	cargo fmt --all
 
 bench-visible: ## measure receipt to visible on a running make run PROFILE=release; adds 200 events
 	@exec python3 bench/visible.py 127.0.0.1:$(HTTP_PORT)

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bytes::Bytes;
+pub use captcha_corpus::SITE;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
 use hyper::{Request, StatusCode};
@@ -143,8 +144,6 @@ pub async fn accept(address: &str, body: &Value) -> Vec<String> {
         .map(|receipt| receipt.as_str().unwrap().to_string())
         .collect()
 }
-
-pub const SITE: &str = "7a6f0a3e-9d3c-4b0e-8a55-0a4f5b1c2d3e";
 
 /// An event with a correlation id of its own.
 pub fn event(site: &str, kind: &str, time: &str) -> Value {

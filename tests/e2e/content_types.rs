@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::client::{Reply, events, request};
-use crate::coding::gzip;
 use crate::world::World;
+use captcha_corpus::gzip;
 
 async fn send(address: &str, path: &str, form: (&str, &str), body: Vec<u8>) -> Reply {
     let headers = [("content-type", form.0), ("content-encoding", form.1)];

@@ -1,15 +1,14 @@
 //! Requests that are wrong, or odd and right, byte by byte: each has the answer that it must have, and what is refused
 //! leaves nothing behind.
 
-mod bodies;
-mod encodings;
-mod script;
 mod wire;
 
 use std::collections::BTreeMap;
 
+use captcha_corpus::script::Case;
+use captcha_corpus::{bodies, encodings, script};
+
 use crate::world::World;
-use script::Case;
 
 /// Plays cases against a server of their own, and reads the topic after all: what must be stored is there once, and
 /// nothing else.

@@ -2,9 +2,11 @@
 
 use std::io::Write as _;
 
+use captcha_corpus::record_batch::{field, record, varint};
+
 use crate::client::served;
 use crate::process::configure_topic;
-use crate::record_batches::{batch, field, plain, produce, record, varint};
+use crate::record_batches::{batch, plain, produce};
 use crate::world::World;
 
 #[tokio::test]

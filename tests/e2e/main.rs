@@ -18,7 +18,6 @@ mod client;
 mod client_certificates;
 #[cfg(target_os = "linux")]
 mod clocks;
-mod coding;
 mod complete_through;
 mod connections;
 mod consume;

@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::{Siege, connections, pour, status, to_the_end};
-use crate::coding::gzip;
+use captcha_corpus::gzip;
 
 const HEAD: &str = "POST /v1/events HTTP/1.1\r\nhost: captcha\r\ncontent-type: application/json\r\n";
 

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::{GET, Siege, connections, http2};
 use crate::client::connect_from;
-use crate::coding::gzip;
+use captcha_corpus::gzip;
 
 /// The limit of a pod of serve in k8s/base.
 const POD_BYTES: u64 = 512 << 20;

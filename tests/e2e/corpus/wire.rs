@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use captcha_corpus::script::{Case, Expected, Step};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::script::{Case, Expected, Step};
 use crate::client::Reply;
 
 /// After which a connection counts as hung. Far above every limit that the server is started with.

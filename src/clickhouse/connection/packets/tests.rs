@@ -1,6 +1,7 @@
 use std::io::{self, Cursor};
 use std::time::Duration;
 
+use captcha_corpus::recordings;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -126,21 +127,14 @@ async fn an_answer_without_end_ends() {
 
 #[tokio::test]
 async fn what_a_server_sends_is_handed_over_as_it_came() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/answers");
-    let mut streams = 0;
-    for file in std::fs::read_dir(folder).unwrap() {
-        let path = file.unwrap().path();
-        if path.extension().is_none_or(|kind| kind != "stream") {
-            continue;
-        }
-        let stream = std::fs::read(&path).unwrap();
+    let streams = recordings::clickhouse_streams();
+    assert_eq!(streams.len(), 9);
+    for (name, stream) in streams {
         let (mut checked, refusal) = super::check(Cursor::new(stream.clone()));
         let mut passed = Vec::new();
         let end = checked.read_to_end(&mut passed).await;
         assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-        assert_eq!(refusal.reason(), None, "{path:?}");
-        assert!(passed == stream, "{path:?}: {} bytes", passed.len());
-        streams += 1;
+        assert_eq!(refusal.reason(), None, "{name}");
+        assert!(passed == stream, "{name}: {} bytes", passed.len());
     }
-    assert_eq!(streams, 9);
 }

@@ -1,51 +1,28 @@
-use std::collections::BTreeMap;
-use std::io::Write as _;
+use captcha_corpus::record_batch::{self, Header, field, varint};
+use captcha_corpus::{gzip, recordings};
 
 use super::*;
 use crate::kafka::protocol::record_batch::LogEntry;
 
 const FIRST_MILLIS: i64 = 1_700_000_000_000;
 
-/// A batch at offset 100 with a checksum that fits.
-fn batch(attributes: i16, last_delta: i32, count: i32, records: &[u8]) -> Vec<u8> {
-    let mut body = attributes.to_be_bytes().to_vec();
-    body.extend(last_delta.to_be_bytes());
-    body.extend(FIRST_MILLIS.to_be_bytes());
-    body.extend((FIRST_MILLIS + 9).to_be_bytes());
-    body.extend([0xff; 14]); // no producer
-    body.extend(count.to_be_bytes());
-    body.extend(records);
-    let mut batch = 100_i64.to_be_bytes().to_vec();
-    batch.extend((body.len() as i32 + 9).to_be_bytes());
-    batch.extend([0, 0, 0, 0, 2]);
-    batch.extend(crc32c::crc32c(&body).to_be_bytes());
-    batch.extend(body);
-    batch
-}
-
-fn varint(number: i64) -> Vec<u8> {
-    let mut number = ((number << 1) ^ (number >> 63)) as u64;
-    let mut bytes = Vec::new();
-    while number > 0x7f {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-    bytes
+/// A batch at offset 100.
+fn batch(attributes: i16, last_offset_delta: i32, records_count: i32, records: &[u8]) -> Vec<u8> {
+    let header = Header {
+        base_offset: 100,
+        attributes,
+        last_offset_delta,
+        base_timestamp_millis: FIRST_MILLIS,
+        max_timestamp_millis: FIRST_MILLIS + 9,
+        records_count,
+    };
+    header.batch(records)
 }
 
 /// A record without a key and headers, its time as far from the first as its place.
 fn record(delta: i64, value: &[u8]) -> Vec<u8> {
-    let length = varint(value.len() as i64);
-    let numbers = [varint(delta), varint(delta), varint(-1), length].concat();
-    let fields = [&[0], &numbers[..], value, &[0]].concat();
-    [varint(fields.len() as i64), fields].concat()
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
+    let delta = varint(delta);
+    record_batch::record(&[&delta, &delta, &field(None), &field(Some(value)), &varint(0)])
 }
 
 /// The records of some batches from an offset on, and where to go on.
@@ -80,15 +57,7 @@ fn offsets_and_texts(records: &[Record]) -> Vec<(i64, String)> {
 fn what_real_clients_write_is_read() {
     let long = "v".repeat(2000);
     let five = ["plain", "no key", "none", "", &long];
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/batches");
-    let mut files = BTreeMap::new();
-    for file in std::fs::read_dir(folder).unwrap() {
-        let path = file.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "batches") {
-            let name = path.file_stem().unwrap().to_str().unwrap().to_string();
-            files.insert(name, std::fs::read(&path).unwrap());
-        }
-    }
+    let files = recordings::record_batches();
     assert_eq!(files.len(), 20);
     for (name, bytes) in files {
         let records = all(&bytes);

@@ -1,8 +1,6 @@
-//! What is done to the bytes of a body.
-
 use std::io::Write as _;
 
-/// RFC 1952.
+/// Compresses bytes as one member of RFC 1952.
 pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     encoder.write_all(bytes).unwrap();

@@ -26,7 +26,7 @@
 
 use uuid::Uuid;
 
-pub const SITE: &str = crate::client::SITE;
+use crate::SITE;
 
 /// What a client does next.
 #[derive(Debug)]
@@ -79,13 +79,13 @@ pub fn cases(file: &str) -> Vec<Case> {
 /// The text of a file of the corpus.
 pub fn read(file: &str) -> &'static str {
     match file {
-        "chunks.http" => include_str!("chunks.http"),
-        "heads.http" => include_str!("heads.http"),
-        "lengths.http" => include_str!("lengths.http"),
-        "targets.http" => include_str!("targets.http"),
-        "json.txt" => include_str!("json.txt"),
-        "lines.txt" => include_str!("lines.txt"),
-        "members.txt" => include_str!("members.txt"),
+        "chunks.http" => include_str!("../cases/chunks.http"),
+        "heads.http" => include_str!("../cases/heads.http"),
+        "lengths.http" => include_str!("../cases/lengths.http"),
+        "targets.http" => include_str!("../cases/targets.http"),
+        "json.txt" => include_str!("../cases/json.txt"),
+        "lines.txt" => include_str!("../cases/lines.txt"),
+        "members.txt" => include_str!("../cases/members.txt"),
         _ => panic!("{file} is not in the corpus"),
     }
 }

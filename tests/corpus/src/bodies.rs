@@ -1,6 +1,6 @@
 //! The files of which a line is a body, or a member of one.
 
-use super::script::{Case, body_case, read};
+use crate::script::{Case, body_case, read};
 
 fn lines(file: &str) -> impl Iterator<Item = &'static str> {
     let lines = read(file).lines();

@@ -2,8 +2,8 @@
 
 use std::io::Write as _;
 
-use super::script::{Case, Step, body_case, event};
-use crate::coding::gzip;
+use crate::gzip;
+use crate::script::{Case, Step, body_case, event};
 
 const JSON: &str = "application/json";
 
