@@ -13,7 +13,7 @@ FAULTS ?= 100
 BROKERS ?= 1
 
 RUNS ?= 1000000
-FUZZED := decode websocket answers packets
+FUZZERS := events websocket_frames kafka_responses clickhouse_packets
 
 CARGO_CYCLONEDX := 0.5.7
 CARGO_DENY := 0.20.2
@@ -73,13 +73,13 @@ chaos: ## kill, freeze and cut off everything under load, then count: FAULTS=200
 rolls: ## kill a leader of three brokers, roll all, freeze one, leave one down; count, and time the answers: SEED=7; four minutes
 	@exec python3 chaos/chaos.py --rolls $(if $(SEED),--seed $(SEED))
 
-fuzz: ## feed what reads bodies, frames and answers of Kafka and ClickHouse with what coverage finds: RUNS=1000000 inputs each, or [SECONDS=60] each; [ONLY=NAME]
-	@cd fuzz && target=$$(rustc --print host-tuple) && \
-	cargo build --locked --release --target $$target && bin=../target/fuzz/$$target/release && \
-	$$bin/seeds ../target/fuzz/seeds && for name in $(or $(ONLY),$(FUZZED)); do \
-	mkdir -p ../target/fuzz/found/$$name && echo "fuzz: $$name" && \
+fuzz: ## feed what reads bodies, frames, responses of Kafka and packets of ClickHouse with what coverage finds: RUNS=1000000 inputs each, or [SECONDS=60] each; [ONLY=NAME]
+	@cd dev/fuzz && target=$$(rustc --print host-tuple) && \
+	cargo build --locked --release --target $$target && bin=../../target/fuzz/$$target/release && \
+	$$bin/seeds ../../target/fuzz/seeds && for name in $(or $(ONLY),$(FUZZERS)); do \
+	mkdir -p ../../target/fuzz/found/$$name && echo "fuzz: $$name" && \
 	$$bin/$$name $(if $(SECONDS),-max_total_time=$(SECONDS),-runs=$(RUNS)) -max_len=8192 -timeout=10 -rss_limit_mb=1024 -dict=events.dict \
-		-artifact_prefix=../target/fuzz/ -print_final_stats=1 ../target/fuzz/found/$$name ../target/fuzz/seeds/$$name || exit; done
+		-artifact_prefix=../../target/fuzz/ -print_final_stats=1 ../../target/fuzz/found/$$name ../../target/fuzz/seeds/$$name || exit; done
 
 settings: ## try every setting of ClickHouse as a profile, and write tests/settings/found.tsv; 35 minutes; [ONLY=PATTERN] [AGAIN=PATTERN]
 	cargo build --locked
@@ -87,6 +87,8 @@ settings: ## try every setting of ClickHouse as a profile, and write tests/setti
 
 check: $(TOOLS)/cargo-deny-$(CARGO_DENY) $(TOOLS)/cargo-machete-$(CARGO_MACHETE) ## format, lints, docs, dependencies and Kubernetes files; [ADVISORY_DB=FOLDER], a clone of the RustSec database
 	cargo fmt --check --all
+	cargo fmt --check --manifest-path dev/fuzz/Cargo.toml
+	cargo metadata --locked --format-version 1 --manifest-path dev/fuzz/Cargo.toml >/dev/null
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	$(TOOLS)/cargo-deny-$(CARGO_DENY) --locked check bans licenses sources
@@ -127,6 +129,7 @@ openapi: ## make openapi.json of openapi.yaml
 
 fmt: ## format the Rust code
 	cargo fmt --all
+	cargo fmt --manifest-path dev/fuzz/Cargo.toml
 
 bench-visible: ## measure receipt to visible on a running make run PROFILE=release; adds 200 events
 	@exec python3 bench/visible.py 127.0.0.1:$(HTTP_PORT)

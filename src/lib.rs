@@ -25,3 +25,16 @@ mod terminal;
 mod tested_versions;
 mod tls;
 mod topic_partition;
+
+/// What reads bytes from outside: the only items that `dev/fuzz` reaches.
+pub mod parsers {
+    pub use crate::clickhouse::connection::packets::check as check_packets;
+    pub use crate::event::{Event, Rejection, parse_body, parse_lines, parse_record};
+    pub use crate::http::websocket::{CloseCode, Decoder, Ending, Item};
+    pub use crate::kafka::protocol::describe_configs::DescribeConfigsResponse;
+    pub use crate::kafka::protocol::fetch::FetchResponse;
+    pub use crate::kafka::protocol::metadata::MetadataResponse;
+    pub use crate::kafka::protocol::produce::ProduceResponse;
+    pub use crate::kafka::protocol::record_reader::{ReadLimits, Record, VALUE_BYTES_MAX};
+    pub use crate::serve::request::decompress::{Coding, InflateError, inflate};
+}

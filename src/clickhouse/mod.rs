@@ -1,7 +1,7 @@
 //! The noun ClickHouse: connections that end in bounded time, and everything that is asked of the tables.
 
 mod cluster;
-mod connection;
+pub mod connection;
 mod error_codes;
 pub mod events;
 mod insert_if_absent;

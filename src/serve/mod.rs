@@ -10,7 +10,7 @@ mod metrics;
 mod problem;
 mod rejection;
 mod report;
-mod request;
+pub mod request;
 mod retry_after;
 mod router;
 mod websocket;

@@ -16,7 +16,6 @@ const HEADER_BYTES: usize = 25;
 const METHOD: u8 = 0x82;
 
 /// The stream that segments say.
-#[allow(dead_code, reason = "seeds are made the other way")]
 pub fn join(mut segments: &[u8]) -> Vec<u8> {
     let mut stream = Vec::new();
     while let [kind, high, low, rest @ ..] = segments {
@@ -32,7 +31,6 @@ pub fn join(mut segments: &[u8]) -> Vec<u8> {
 }
 
 /// The segments of a stream.
-#[allow(dead_code, reason = "fuzzers read them the other way")]
 pub fn split(stream: &[u8]) -> Vec<u8> {
     let (mut segments, mut raw, mut at) = (Vec::new(), 0, 0);
     while at < stream.len() {

@@ -1,28 +1,15 @@
-//! Writes what fuzzers begin with as files: for `decode` the bodies of the corpus of bad requests, for `answers` the
-//! record batches of real clients, for `packets` what a real ClickHouse sent, for `websocket` frames of each kind.
+//! Writes the files that fuzzers begin with: for `events` the bodies of the corpus of requests, for `kafka_responses` the
+//! record batches of real clients, for `clickhouse_packets` what a real ClickHouse sent, for `websocket_frames` frames of
+//! each kind.
 //!
 //! usage: seeds FOLDER
 
-mod client {
-    pub const SITE: &str = "7a6f0a3e-9d3c-4b0e-8a55-0a4f5b1c2d3e";
-}
-
-mod answer;
-#[allow(dead_code, reason = "the tests' own modules, which have answers too")]
-#[path = "../../tests/e2e/corpus/bodies.rs"]
-mod bodies;
-#[path = "../../tests/e2e/coding.rs"]
-mod coding;
-#[path = "../../tests/e2e/corpus/encodings.rs"]
-mod encodings;
-#[allow(dead_code, reason = "the tests' own modules, which have answers too")]
-#[path = "../../tests/e2e/corpus/script.rs"]
-mod script;
-mod segments;
-
+use captcha_corpus::script::{self, Case, Step};
+use captcha_corpus::{bodies, encodings, recordings};
+use captcha_fuzz::fetch_response::{self, Form};
+use captcha_fuzz::segments;
 // It counts for nothing here, but what is compiled to be counted links to it.
 use libfuzzer_sys as _;
-use script::{Case, Step};
 
 /// Larger ones make every run slow and find nothing more.
 const BYTES_MAX: usize = 8 << 10;
@@ -37,10 +24,14 @@ fn main() -> std::io::Result<()> {
         std::fs::create_dir_all(&folder)?;
         Ok(folder)
     };
-    write_answers(&seeds("answers")?)?;
-    write_packets(&seeds("packets")?)?;
-    write_frames(&seeds("websocket")?)?;
-    let decode = seeds("decode")?;
+    write_bodies(&seeds("events")?)?;
+    write_responses(&seeds("kafka_responses")?)?;
+    write_packets(&seeds("clickhouse_packets")?)?;
+    write_frames(&seeds("websocket_frames")?)
+}
+
+/// The bodies of all requests of the corpus.
+fn write_bodies(folder: &str) -> std::io::Result<()> {
     let mut cases = encodings::cases();
     cases.extend(bodies::members());
     for file in ["json.txt", "lines.txt"] {
@@ -52,7 +43,7 @@ fn main() -> std::io::Result<()> {
     for (number, case) in cases.iter().enumerate() {
         let body = body(case);
         if body.len() <= BYTES_MAX {
-            std::fs::write(format!("{decode}/seed-{number:04}"), body)?;
+            std::fs::write(format!("{folder}/seed-{number:04}"), body)?;
         }
     }
     Ok(())
@@ -69,19 +60,17 @@ fn body(case: &Case) -> Vec<u8> {
     end.map_or(Vec::new(), |end| sent[end + 4..].to_vec())
 }
 
-/// Each file of batches in each of the ways in which the target takes it.
-fn write_answers(folder: &str) -> std::io::Result<()> {
-    let batches = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/batches");
-    for file in std::fs::read_dir(batches)? {
-        let path = file?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if !name.ends_with(".batches") {
-            continue;
-        }
-        let batches = std::fs::read(&path)?;
-        let answer = answer::WITH_BATCHES.around(&batches);
-        for (kind, bytes) in [(0, &answer), (1, &batches), (2, &batches)] {
-            std::fs::write(format!("{folder}/{name}-{kind}"), [&[kind], &bytes[..]].concat())?;
+/// The batches of each client in each of the forms that the fuzzer takes.
+fn write_responses(folder: &str) -> std::io::Result<()> {
+    for (name, batches) in recordings::record_batches() {
+        let response = fetch_response::around(&batches);
+        for (form, bytes) in [
+            (Form::Response, &response),
+            (Form::Batches, &batches),
+            (Form::BatchesWithoutChecksums, &batches),
+        ] {
+            let form = form as u8;
+            std::fs::write(format!("{folder}/{name}-{form}"), [&[form], &bytes[..]].concat())?;
         }
     }
     Ok(())
@@ -89,14 +78,8 @@ fn write_answers(folder: &str) -> std::io::Result<()> {
 
 /// What a server sent on each connection that was recorded, from its greeting on.
 fn write_packets(folder: &str) -> std::io::Result<()> {
-    let answers = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/answers");
-    for file in std::fs::read_dir(answers)? {
-        let path = file?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.ends_with(".stream") {
-            let segments = segments::split(&std::fs::read(&path)?);
-            std::fs::write(format!("{folder}/{name}"), segments)?;
-        }
+    for (name, stream) in recordings::clickhouse_streams() {
+        std::fs::write(format!("{folder}/{name}"), segments::split(&stream))?;
     }
     Ok(())
 }

@@ -3,18 +3,7 @@
 
 #![no_main]
 
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the product's own module, of which not all is fuzzed"
-)]
-#[path = "../../src/event/mod.rs"]
-mod event;
-#[path = "../../src/serve/request/decompress.rs"]
-mod inflate;
-
-use event::{Event, Rejection, parse_body, parse_lines, parse_record};
-use inflate::{Coding, InflateError, inflate};
+use captcha::parsers::{Coding, Event, InflateError, Rejection, inflate, parse_body, parse_lines, parse_record};
 use libfuzzer_sys::fuzz_target;
 
 const EVENTS_MAX: usize = 50;

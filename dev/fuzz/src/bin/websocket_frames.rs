@@ -3,15 +3,11 @@
 
 #![no_main]
 
-#[allow(dead_code, reason = "the product's own module, of which not all is fuzzed")]
-#[path = "../../src/http/websocket.rs"]
-mod websocket;
-
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use captcha::parsers::{CloseCode, Decoder, Ending, Item};
 use libfuzzer_sys::fuzz_target;
-use websocket::{CloseCode, Decoder, Ending, Item};
 
 /// Small, so that the limit is met often.
 const MESSAGE_BYTES_MAX: usize = 1_000;

@@ -4,24 +4,16 @@
 
 #![no_main]
 
-/// The product's own module, of which not all is fuzzed.
-#[allow(dead_code, reason = "the product's own module")]
-#[path = "../../src/store"]
-mod store {
-    pub mod packets;
-}
-#[path = "segments.rs"]
-mod segments;
-
 use std::cell::RefCell;
 use std::io::Cursor;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use captcha::parsers::check_packets;
+use captcha_fuzz::segments;
 use futures_util::StreamExt as _;
 use klickhouse::{Client, ClientOptions, KlickhouseError};
 use libfuzzer_sys::fuzz_target;
-use store::packets;
 use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 use tokio::runtime::{Builder, Runtime};
 
@@ -61,7 +53,7 @@ impl AsyncRead for InPieces {
 
 /// What is handed over of a stream, and why it ended.
 async fn passed(stream: impl AsyncRead + Unpin + Send + Sync + 'static) -> (Vec<u8>, Option<String>) {
-    let (mut checked, refusal) = packets::check(stream);
+    let (mut checked, refusal) = check_packets(stream);
     let mut passed = Vec::new();
     let _ = checked.read_to_end(&mut passed).await;
     (passed, refusal.reason().map(str::to_string))
@@ -69,7 +61,7 @@ async fn passed(stream: impl AsyncRead + Unpin + Send + Sync + 'static) -> (Vec<
 
 /// As the product asks and reads.
 async fn driver(stream: Vec<u8>) -> Result<(), KlickhouseError> {
-    let (checked, _) = packets::check(Cursor::new(stream));
+    let (checked, _) = check_packets(Cursor::new(stream));
     let client = Client::connect_stream(checked, tokio::io::sink(), ClientOptions::default());
     let client = client.await?;
     for _ in 0..QUESTIONS {

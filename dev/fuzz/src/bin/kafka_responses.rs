@@ -1,34 +1,12 @@
-//! Feeds the readers of Kafka's answers with whatever libFuzzer comes up with. None may panic, and a log that is read in
+//! Feeds the readers of Kafka's responses with whatever libFuzzer comes up with. None may panic, and a log that is read in
 //! pieces must be the same log.
 
 #![no_main]
 
-/// The product's own modules.
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the product's own modules, of which not all is fuzzed"
-)]
-#[path = "../../src/broker"]
-mod broker {
-    pub mod decompress;
-    pub mod describe;
-    pub mod fetch;
-    pub mod metadata;
-    pub mod produce;
-    pub mod record_batch;
-    pub mod records;
-    pub mod timestamps;
-}
-#[path = "answer.rs"]
-mod answer;
-
-use answer::{Kind, WITH_BATCHES};
-use broker::describe::TopicConfig;
-use broker::fetch::FetchAnswer;
-use broker::metadata::Described;
-use broker::produce::Produced;
-use broker::records::{Limits, Record, VALUE_BYTES_MAX};
+use captcha::parsers::{
+    DescribeConfigsResponse, FetchResponse, MetadataResponse, ProduceResponse, ReadLimits, Record, VALUE_BYTES_MAX,
+};
+use captcha_fuzz::fetch_response::{self, Form};
 use libfuzzer_sys::fuzz_target;
 use rskafka::protocol::api_version::ApiVersion;
 use rskafka::protocol::messages::{
@@ -38,24 +16,24 @@ use rskafka::protocol::messages::{
 use rskafka::protocol::primitives::Int16;
 
 /// Small, so that the limits are met often.
-const WHOLE: Limits = Limits {
-    records: 1 << 20,
-    inflated: 256 << 10,
+const WHOLE: ReadLimits = ReadLimits {
+    record_bytes: 1 << 20,
+    decompressed_bytes: 256 << 10,
 };
-const PIECES: Limits = Limits {
-    records: 1_000,
+const PIECES: ReadLimits = ReadLimits {
+    record_bytes: 1_000,
     ..WHOLE
 };
 
 fuzz_target!(|bytes: &[u8]| {
-    let Some((kind, bytes)) = bytes.split_first() else {
+    let Some((form, bytes)) = bytes.split_first() else {
         return;
     };
-    match Kind::of(*kind) {
-        Kind::Answer => {
-            read::<Described>(bytes, 12);
-            read::<Produced>(bytes, 7);
-            read::<TopicConfig>(bytes, 1);
+    match Form::from(*form) {
+        Form::Response => {
+            read::<MetadataResponse>(bytes, 12);
+            read::<ProduceResponse>(bytes, 7);
+            read::<DescribeConfigsResponse>(bytes, 1);
             // The driver's own.
             read::<ApiVersionsResponse>(bytes, 3);
             read::<ListOffsetsResponse>(bytes, 3);
@@ -64,8 +42,10 @@ fuzz_target!(|bytes: &[u8]| {
             read::<SaslAuthenticateResponse>(bytes, 1);
             records(bytes);
         }
-        Kind::Batches => records(&WITH_BATCHES.around(bytes)),
-        Kind::BatchesMadeWhole => records(&WITH_BATCHES.around(&answer::made_whole(bytes))),
+        Form::Batches => records(&fetch_response::around(bytes)),
+        Form::BatchesWithoutChecksums => {
+            records(&fetch_response::around(&fetch_response::with_checksums(bytes)));
+        }
     }
 });
 
@@ -74,10 +54,10 @@ fn read<T: for<'a> ReadVersionedType<&'a [u8]>>(bytes: &[u8], version: i16) -> O
     T::read_versioned(&mut rest, ApiVersion(Int16(version))).ok()
 }
 
-fn records(answer: &[u8]) {
+fn records(response: &[u8]) {
     let take = |from, limits| {
-        let answer = read::<FetchAnswer>(answer, 13)?;
-        answer.records(from, limits).ok()
+        let response = read::<FetchResponse>(response, 13)?;
+        response.records(from, limits).ok()
     };
     let Some((whole, end)) = take(0, WHOLE) else {
         return;
@@ -103,7 +83,7 @@ fn records(answer: &[u8]) {
 }
 
 /// What holds for all that is read.
-fn check(records: &[Record], from: i64, next: i64, limits: Limits) {
+fn check(records: &[Record], from: i64, next: i64, limits: ReadLimits) {
     let offsets: Vec<_> = records.iter().map(|record| record.offset).collect();
     assert!(offsets.is_sorted_by(|one, other| one < other), "{offsets:?}");
     assert!(offsets.first().is_none_or(|first| *first >= from));
@@ -111,5 +91,5 @@ fn check(records: &[Record], from: i64, next: i64, limits: Limits) {
     let bytes = |record: &Record| record.value.as_ref().map_or(0, Vec::len);
     let all: usize = records.iter().map(bytes).sum();
     let last = records.last().map_or(0, bytes);
-    assert!(last as u64 <= VALUE_BYTES_MAX && all - last <= limits.records);
+    assert!(last as u64 <= VALUE_BYTES_MAX && all - last <= limits.record_bytes);
 }
