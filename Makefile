@@ -45,8 +45,8 @@ down: ## stop what make up started
 	@exec python3 dev/stack.py down
 
 test: $(SCHEMATHESIS)/stamp ## run every test against servers that are started for it
-	cargo test --locked --no-run
-	python3 dev/stack.py with -- env RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked
+	cargo test --locked --all-targets --no-run
+	python3 dev/stack.py with -- env RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked --all-targets
 	python3 tests/launcher/test_launcher.py
 	python3 dev/stack.py with -- $(SCHEMATHESIS)/bin/python tests/documents/contract.py
 	python3 dev/stack.py with -- python3 k8s/scraped.py

@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::client::{self, Reply};
@@ -15,9 +16,25 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 /// Lines of each log that a failed test prints.
 const LOG_LINES: usize = 40;
 
-/// What `make test` says of the servers that all tests share.
+/// The value of a variable of the servers that all tests share. Without it no test here can run: the process ends with
+/// one line.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "libtest keeps what the macros print until the test has ended"
+)]
 pub fn shared(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: these tests need servers, run `make test`"))
+    static SAYS: Once = Once::new();
+    std::env::var(name).unwrap_or_else(|_| {
+        SAYS.call_once(|| {
+            let line = format!(
+                "\ne2e: {name} is not set: these tests need Kafka and ClickHouse; run `make test`, or \
+                 `python3 dev/stack.py with -- cargo test --locked --test e2e -- NAME`\n"
+            );
+            let _ = std::io::stderr().write_all(line.as_bytes());
+            std::process::exit(1);
+        });
+        unreachable!("the process has ended");
+    })
 }
 
 /// Asks again and again until the answer is Ok.

@@ -11,3 +11,10 @@ mod docs;
 mod imports;
 mod threat_model;
 mod versions;
+
+/// Says in plain `cargo test`, which leaves the end-to-end tests out, what they need.
+#[test]
+#[ignore = "tests/e2e needs Kafka and ClickHouse: run `make test`"]
+fn end_to_end() {
+    panic!("the end-to-end tests are in tests/e2e, and need Kafka and ClickHouse: run `make test`");
+}
