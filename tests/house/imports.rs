@@ -136,14 +136,14 @@ impl Sources {
                     if is_public == of_reexports {
                         let mut trees = Vec::new();
                         flatten(&tokens[at..at + length], &[], &mut trees);
-                        found.extend(trees.iter().filter_map(|path| self.from_root(module, path)));
+                        found.extend(trees.iter().filter_map(|path| self.rooted(module, path)));
                     }
                     at += length;
                 }
                 TokenTree::Ident(_) if !of_reexports && !follows_path(&tokens, at - 1) => {
                     let path = path_at(&tokens, at - 1);
                     at += 3 * (path.len() - 1);
-                    found.extend(self.from_root(module, &path));
+                    found.extend(self.rooted(module, &path));
                 }
                 _ => {}
             }
@@ -152,7 +152,7 @@ impl Sources {
     }
 
     /// A path of this crate from its root; `None` for those of other crates.
-    fn from_root(&self, module: &Module, path: &[String]) -> Option<Module> {
+    fn rooted(&self, module: &Module, path: &[String]) -> Option<Module> {
         let (first, rest) = path.split_first()?;
         match first.as_str() {
             "crate" => Some(rest.to_vec()),
