@@ -207,6 +207,8 @@ def main():
     except supervise.Stopped as stopped:
         say("stack.py: interrupted")
         return 128 + stopped.number
+    finally:
+        signals.leave_parent()
 
 
 if __name__ == "__main__":

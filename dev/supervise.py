@@ -61,11 +61,15 @@ class Signals:
         def look(number, frame):
             gone = os.getppid() != parent
             if gone or (catches and not process.catches(parent, signal.SIGINT)):
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                self.leave_parent()
                 self.take(signal.SIGTERM, frame)
 
         signal.signal(signal.SIGALRM, look)
         signal.setitimer(signal.ITIMER_REAL, PARENT_SECONDS, PARENT_SECONDS)
+
+    def leave_parent(self):
+        """To be called before the end: Python gives up its handlers then, and the timer would kill it."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def to_the_end(work):

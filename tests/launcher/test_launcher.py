@@ -129,6 +129,7 @@ class Launcher(unittest.TestCase):
             rest = make.stdout.read()
             self.assertIn("kafka: stopping", rest)
             self.assertEqual(make.wait(STOP_SECONDS), -signal.SIGINT, rest)
+            self.assertNotIn("***", rest)  # with which make reports a launcher that failed
             self.assertEqual(processes_below(checkout.root), [])
         finally:
             make.terminate()
