@@ -79,7 +79,7 @@ class Build(Job):
 
     def failure(self, code):
         if disk.ran_out(self.log, target()):
-            return disk.no_space(target(), DISK_BYTES, "the build of captcha")
+            return disk.no_space(target(), DISK_BYTES, "the build of captcha", LOG)
         bars = re.compile(r"^\s*(Building|Downloading|Updating) .*\]|^\s*$")
         for line in re.split(r"[\r\n]+", self.written()):
             if not bars.search(re.sub(r"\x1b\[[0-9;]*m", "", line)):

@@ -32,11 +32,12 @@ def need(folder, wanted, purpose):
         raise no_space(folder, wanted, purpose)
 
 
-def no_space(folder, wanted, purpose):
-    """The failure of work that found no room in the folder."""
+def no_space(folder, wanted, purpose, log=None):
+    """The failure of work that found no room in the folder; `log` has the rest."""
+    where = f"; its log is {shown(log)}" if log else ""
     return Failure(
         f"no space left on the disk of {shown(folder)}: {purpose} needs {size(wanted)}, {size(free(folder))} are free;"
-        " make room and try again"
+        f" make room and try again{where}"
     )
 
 

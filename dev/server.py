@@ -182,7 +182,7 @@ def format_data(options, jars, properties, data, log):
     code = child.wait()
     if code != 0:
         if disk.ran_out(log_path(options), options.dir):
-            raise disk.no_space(options.dir, disk.SERVERS_BYTES, "kafka")
+            raise disk.no_space(options.dir, disk.SERVERS_BYTES, "kafka", log_path(options))
         raise Failure(
             f"cannot format {shown(data)}: the storage tool failed ({ending(code)}): {last_words(log_path(options))}"
         )

@@ -157,7 +157,7 @@ def need_room(child):
     """Fails in one line if it was for want of room that the child ended."""
     folder = child.log.parent
     if disk.ran_out(child.log, folder, child.position):
-        raise disk.no_space(folder, disk.SERVERS_BYTES, child.name)
+        raise disk.no_space(folder, disk.SERVERS_BYTES, child.name, child.log)
 
 
 def show_log(child, count=LOG_LINES):
