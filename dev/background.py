@@ -3,10 +3,8 @@
 import json
 import os
 
-import fetch
-import process
-import supervise
-from command import STATE, Failure, say, shown
+from dev import fetch, process, supervise
+from dev.command import STATE, Failure, say, shown
 
 DATA = STATE / "data"
 LOGS = STATE / "logs"

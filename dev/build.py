@@ -7,9 +7,9 @@ import shutil
 import sys
 from pathlib import Path
 
-import disk
-from command import ROOT, STATE, Failure, say, tail
-from jobs import Job
+from dev import disk
+from dev.command import ROOT, STATE, Failure, say, tail
+from dev.jobs import Job
 
 # The profile of `cargo run` and `cargo test`, which so find most of it compiled: captcha with its 220 dependencies takes
 # 205 s of processor time in it, twice that with optimisation.

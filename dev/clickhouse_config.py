@@ -2,7 +2,7 @@
 
 from xml.sax.saxutils import escape
 
-from command import Failure, write
+from dev.command import Failure, write
 
 
 def replica_config(options, config):

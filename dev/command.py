@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-import process
+from dev import process
 
 ROOT = Path(__file__).resolve().parent.parent
 DEV = ROOT / "dev"
@@ -136,9 +136,15 @@ def captcha_environment(**settings):
     return environ | {f"CAPTCHA_{name.upper()}": str(value) for name, value in settings.items()}
 
 
+def program_name():
+    """The name of this program, for what it says; a package that is run is called by its own name."""
+    path = Path(sys.argv[0])
+    return path.parent.name if path.name == "__main__.py" else path.name
+
+
 def run(main):
     """Ends the program with main's exit code, or with one line for foreseeable trouble."""
-    name = Path(sys.argv[0]).name
+    name = program_name()
     try:
         code = main()
     except Failure as failure:

@@ -4,7 +4,7 @@ import os
 import re
 import shutil
 
-from command import Failure, shown, tail
+from dev.command import Failure, shown, tail
 
 SERVERS_BYTES = 300 * 10**6  # of Kafka and ClickHouse with a topic and some events, their logs among it
 ALMOST_NOTHING = 4 * 10**6  # a server that ended with less than this left had no room, even if its log could not say so

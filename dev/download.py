@@ -12,11 +12,9 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-import disk
-import fetch
-import supervise
-from command import DEV, Failure, run, say, step, utf8_environment
-from fetch import FETCHING, LAUNCHER_SOURCES, ZOOKEEPER_SHA256, ZOOKEEPER_VERSION
+from dev import disk, fetch, supervise
+from dev.command import DEV, Failure, run, say, step, utf8_environment
+from dev.fetch import FETCHING, LAUNCHER_SOURCES, ZOOKEEPER_SHA256, ZOOKEEPER_VERSION
 
 MAVEN_UNITS = {"B": 1, "kB": 10**3, "MB": 10**6}
 

@@ -8,10 +8,8 @@ import sys
 from collections import namedtuple
 from pathlib import Path
 
-import disk
-import jobs
-import process
-from command import DEV, STATE, Failure, run, say, shown, tail
+from dev import disk, jobs, process
+from dev.command import DEV, STATE, Failure, run, say, shown, tail
 
 Kafka = namedtuple("Kafka", "version sha256")
 # The sha256 is of the sorted "sha256 name" lines of the jars. The oldest is README's floor, and so its first release;

@@ -1,6 +1,6 @@
 """What Java needs besides its arguments: paths that it can take, and files of properties in its own spelling."""
 
-from command import Failure
+from dev.command import Failure
 
 
 def need_path(path):

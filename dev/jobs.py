@@ -3,7 +3,7 @@
 import subprocess
 import time
 
-from command import Failure, ending, open_log, say, say_over, start, tail
+from dev.command import Failure, ending, open_log, say, say_over, start, tail
 
 STEP_SECONDS = 0.2
 

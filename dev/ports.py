@@ -3,7 +3,7 @@
 import random
 import socket
 
-from command import Failure
+from dev.command import Failure
 
 FIRST, LAST = 20000, 32000
 

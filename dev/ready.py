@@ -6,7 +6,7 @@ import socket
 import struct
 import time
 
-from command import Failure, run
+from dev.command import Failure, run
 
 METADATA, VERSION = 3, 1
 

@@ -13,13 +13,9 @@ import sys
 import uuid
 from pathlib import Path
 
-import disk
-import fetch
-import java
-import ports
-import process
-from clickhouse_config import replica_config, whole_config
-from command import DEV, Failure, ending, last_words, open_log, run, shown, start, utf8_environment, write
+from dev import disk, fetch, java, ports, process
+from dev.clickhouse_config import replica_config, whole_config
+from dev.command import DEV, Failure, ending, last_words, open_log, run, shown, start, utf8_environment, write
 
 
 def arguments():

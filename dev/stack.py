@@ -7,15 +7,8 @@ import shutil
 import signal
 import time
 
-import background
-import build
-import disk
-import fetch
-import process
-import ready
-import supervise
-import throwaway
-from command import ROOT, Failure, run, say, shown
+from dev import background, build, disk, fetch, process, ready, supervise, throwaway
+from dev.command import ROOT, Failure, run, say, shown
 
 EVENT = (
     '{"site_id": "6f1c1f2e-3d0b-4c5a-9b0e-2f4b8f3f7a01", "type": "serve",'

@@ -5,13 +5,9 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
-import disk
-import ports
-import process
-import ready
-from command import DEV, Failure, ending, open_log, say, shown, start, tail
+from dev import disk, ports, process, ready
+from dev.command import DEV, Failure, ending, open_log, program_name, say, shown, start, tail
 
 START_SECONDS = 60
 STOP_SECONDS = 15
@@ -79,7 +75,7 @@ def to_the_end(work):
         process.die_with_parent(os.getppid())
         return work(signals)
     except Stopped as stopped:
-        say(f"{Path(sys.argv[0]).name}: interrupted")
+        say(f"{program_name()}: interrupted")
         return 128 + stopped.number
 
 

@@ -9,9 +9,8 @@ import subprocess
 import sys
 import time
 
-import fetch
-import supervise
-from command import DEV, STATE, Failure, run, say, shown, start
+from dev import fetch, supervise
+from dev.command import DEV, STATE, Failure, run, say, shown, start
 
 # Beginnings of the names of tests in tests/e2e. Those of HTTP alone are left out, those of replicas, which only the usual
 # engine can be, and of each kind of trouble that a server may have all but a few.

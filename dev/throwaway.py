@@ -8,11 +8,8 @@ import sys
 import time
 import uuid
 
-import fetch
-import ports
-import process
-import supervise
-from command import DEV, STATE, Failure, ending, say, shown, start
+from dev import fetch, ports, process, supervise
+from dev.command import DEV, STATE, Failure, ending, say, shown, start
 
 FOLDERS = STATE / "with"
 LAST_FAILURE = STATE / "logs" / "last-failure"

@@ -1,0 +1,1 @@
+"""What starts servers, runs captcha beside them, measures it, and checks what is deployed."""
