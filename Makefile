@@ -47,31 +47,31 @@ down: ## stop what make up started
 test: $(SCHEMATHESIS)/stamp ## run every test against servers that are started for it
 	cargo test --locked --all-targets --no-run
 	python3 dev/stack.py with -- env RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked --all-targets
-	python3 tests/launcher/test_launcher.py
-	python3 dev/stack.py with -- $(SCHEMATHESIS)/bin/python tests/documents/contract.py
-	python3 dev/stack.py with -- python3 k8s/scraped.py
-	@exec python3 chaos/chaos.py --faults 20 --program target/debug/captcha
+	python3 -m tests.launcher.test_launcher
+	python3 dev/stack.py with -- $(SCHEMATHESIS)/bin/python -m tests.documents.contract
+	python3 dev/stack.py with -- python3 -m dev.manifests.scraped
+	@exec python3 -m tests.chaos --faults 20 --program target/debug/captcha
 
 test-servers: ## run the tests that depend on a server against old and new Kafka and ClickHouse; ENDS=1: the oldest and the newest alone
 	cargo test --locked --no-run --test e2e
-	@RUST_TEST_THREADS=$(TEST_THREADS) exec python3 dev/test_servers.py $(if $(ENDS),--ends)
+	@RUST_TEST_THREADS=$(TEST_THREADS) exec python3 -m dev.test_servers $(if $(ENDS),--ends)
 
 contract: $(SCHEMATHESIS)/stamp ## hold the API against openapi.yaml with schemathesis; [CASES=500] [SEED=6]
 	cargo build --locked
-	@exec python3 dev/stack.py with -- $(SCHEMATHESIS)/bin/python tests/documents/contract.py $(CASES:%=--cases %) $(SEED:%=--seed %)
+	@exec python3 dev/stack.py with -- $(SCHEMATHESIS)/bin/python -m tests.documents.contract $(CASES:%=--cases %) $(SEED:%=--seed %)
 
 attacks: ## attack the public port in every known way, and print what each takes in memory; some minutes
 	@python3 dev/stack.py with -- cargo test --locked --test e2e -- attacks:: --ignored --nocapture --test-threads 1
 
 proxies: ## send refused bodies through nginx and haproxy (Debian's), and look that every sender learns why; a minute
 	cargo build --locked
-	@exec python3 dev/stack.py with -- python3 tests/proxies/run.py
+	@exec python3 dev/stack.py with -- python3 -m tests.proxies
 
 chaos: ## kill, freeze and cut off everything under load, then count: FAULTS=200 SEED=7 BROKERS=3 DRY_RUN=1
-	@exec python3 chaos/chaos.py --faults $(FAULTS) --brokers $(BROKERS) $(if $(SEED),--seed $(SEED)) $(if $(DRY_RUN),--dry-run)
+	@exec python3 -m tests.chaos --faults $(FAULTS) --brokers $(BROKERS) $(if $(SEED),--seed $(SEED)) $(if $(DRY_RUN),--dry-run)
 
 rolls: ## kill a leader of three brokers, roll all, freeze one, leave one down; count, and time the answers: SEED=7; four minutes
-	@exec python3 chaos/chaos.py --rolls $(if $(SEED),--seed $(SEED))
+	@exec python3 -m tests.chaos --rolls $(if $(SEED),--seed $(SEED))
 
 fuzz: ## feed what reads bodies, frames, responses of Kafka and packets of ClickHouse with what coverage finds: RUNS=1000000 inputs each, or [SECONDS=60] each; [ONLY=NAME]
 	@cd dev/fuzz && target=$$(rustc --print host-tuple) && \
@@ -83,7 +83,7 @@ fuzz: ## feed what reads bodies, frames, responses of Kafka and packets of Click
 
 settings: ## try every setting of ClickHouse as a profile, and write tests/settings/found.tsv; 35 minutes; [ONLY=PATTERN] [AGAIN=PATTERN]
 	cargo build --locked
-	@exec python3 dev/stack.py with -- python3 tests/settings/survey.py $(ONLY:%=--only '%') $(AGAIN:%=--again '%')
+	@exec python3 dev/stack.py with -- python3 -m tests.settings.survey $(ONLY:%=--only '%') $(AGAIN:%=--again '%')
 
 check: $(TOOLS)/cargo-deny-$(CARGO_DENY) $(TOOLS)/cargo-machete-$(CARGO_MACHETE) ## format, lints, docs, dependencies and Kubernetes files; [ADVISORY_DB=FOLDER], a clone of the RustSec database
 	cargo fmt --check --all
@@ -98,10 +98,10 @@ check: $(TOOLS)/cargo-deny-$(CARGO_DENY) $(TOOLS)/cargo-machete-$(CARGO_MACHETE)
 
 k8s-check: ## check the Kubernetes files
 	cargo build --locked
-	python3 k8s/check.py
+	python3 -m dev.manifests
 
 k8s-run: ## run the pods of overlays/prod as they are declared, without a cluster: IMAGE=FILE of make image; [DAMAGE=NAME]
-	@exec python3 tests/pods/run.py $(IMAGE:%=--image %) $(DAMAGE:%=--damage %)
+	@exec python3 -m tests.pods $(IMAGE:%=--image %) $(DAMAGE:%=--damage %)
 
 promtool: .dev/promtool/promtool-$(PROMETHEUS) ## build promtool with Go, so that make check tests the alerts; some minutes
 
@@ -119,7 +119,7 @@ verify-release: ## verify a release: DIR=FOLDER PUBLIC_KEY=FILE, or the key itse
 
 docs-check: ## look at the docs page in Chromium; [SCREENSHOTS=FOLDER]
 	cargo build --locked
-	@exec python3 tests/documents/page.py $(SCREENSHOTS:%=--screenshots %)
+	@exec python3 -m tests.documents.page $(SCREENSHOTS:%=--screenshots %)
 
 architecture: ## draw the rooms of src/ into docs/architecture.md
 	UPDATE_ARCHITECTURE=1 cargo test --locked --test house the_picture_of_the_rooms
@@ -132,16 +132,16 @@ fmt: ## format the Rust code
 	cargo fmt --manifest-path dev/fuzz/Cargo.toml
 
 bench-visible: ## measure receipt to visible on a running make run PROFILE=release; adds 200 events
-	@exec python3 bench/visible.py 127.0.0.1:$(HTTP_PORT)
+	@exec python3 -m dev.bench.visible 127.0.0.1:$(HTTP_PORT)
 
 bench-consume: ## measure draining a backlog against ClickHouse's Kafka engine; [ROUNDS=3] [EVENTS=2000000] [PROGRAM=FILE]
-	@exec python3 bench/consume.py $(PROGRAM:%=--program %) $(EVENTS:%=--events %) $(ROUNDS:%=--rounds %)
+	@exec python3 -m dev.bench.consume $(PROGRAM:%=--program %) $(EVENTS:%=--events %) $(ROUNDS:%=--rounds %)
 
 bench-bytes: ## measure the bytes stored for each event, by column; [EVENTS=10000000] [PROGRAM=FILE]
-	@exec python3 bench/stored.py $(PROGRAM:%=--program %) $(EVENTS:%=--events %)
+	@exec python3 -m dev.bench.stored $(PROGRAM:%=--program %) $(EVENTS:%=--events %)
 
 bench-serve: ## measure POST /v1/events against FastAPI and against librdkafka; [ROUNDS=3] [SECONDS=8] [PROGRAM=FILE]
-	@exec python3 bench/serve.py $(PROGRAM:%=--program %) $(ROUNDS:%=--rounds %) $(SECONDS:%=--seconds %)
+	@exec python3 -m dev.bench.serve $(PROGRAM:%=--program %) $(ROUNDS:%=--rounds %) $(SECONDS:%=--seconds %)
 
 clean-data: ## remove the data of make run and make up
 	@exec python3 dev/stack.py clean-data

@@ -1,6 +1,6 @@
 """Writes the streams of this folder: all that a ClickHouse server sends on a connection of captcha, from its greeting on.
 
-usage: cargo build && python3 dev/stack.py with -- python3 tests/answers/collect.py FOLDER
+usage: cargo build && python3 dev/stack.py with -- python3 -m tests.answers.collect FOLDER
 
 It runs migrate, consume and reports through a proxy that keeps what passes, a file for each connection. The folder has some of them, named
 after what they answer."""

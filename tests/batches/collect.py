@@ -1,6 +1,6 @@
 """Writes the record batches of this folder: what real clients write, as a broker hands it out.
 
-usage: python3 dev/stack.py with -- python3 tests/batches/collect.py
+usage: python3 dev/stack.py with -- python3 -m tests.batches.collect
 
 The tests read the files and need none of this. It wants confluent_kafka from PyPI in this Python, and `go` and `npm` on the
 path; what those fetch goes into a temporary folder."""

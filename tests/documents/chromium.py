@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-from command import Failure
+from dev.command import Failure
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 ANSWER_SECONDS = 30

@@ -12,10 +12,9 @@ import sys
 import uuid
 from pathlib import Path
 
-import serving  # first: it makes the modules of dev/ found
-
-import supervise
-from command import Failure, captcha_environment, run, say, shown
+from dev import supervise
+from dev.command import Failure, captcha_environment, run, say, shown
+from tests.documents import serving
 
 HERE = Path(__file__).resolve().parent
 CASES = 500
@@ -23,7 +22,7 @@ SECONDS_MAX = 300  # for so many cases, which take about 15 s on a machine that 
 
 
 def arguments():
-    parser = argparse.ArgumentParser(prog="contract.py", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="python3 -m tests.documents.contract", description=__doc__.partition("\n")[0])
     serving.add_program(parser)
     parser.add_argument("--cases", type=int, default=CASES, help=f"most for each operation (default: {CASES})")
     parser.add_argument("--seed", type=int, default=6, help="(default: 6)")

@@ -7,13 +7,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import serving  # first: it makes the modules of dev/ found
-from chromium import Chromium
-from gateway import gateway
-
-import ready
-import supervise
-from command import Failure, run, say
+from dev import ready, supervise
+from dev.command import Failure, run, say
+from tests.documents import serving
+from tests.documents.chromium import Chromium
+from tests.documents.gateway import gateway
 
 NO_SERVERS = {"kafka_brokers": "127.0.0.1:1", "clickhouse_addr": "127.0.0.1:1"}
 PREFIX = "/some/prefix"
@@ -29,7 +27,7 @@ TRIED = "document.querySelector('.live-responses-table .response .response-col_s
 
 
 def arguments():
-    parser = argparse.ArgumentParser(prog="page.py", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python3 -m tests.documents.page", description=__doc__)
     serving.add_program(parser)
     parser.add_argument("--screenshots", type=Path, metavar="FOLDER", help="write what the page looks like")
     return parser.parse_args()

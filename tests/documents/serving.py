@@ -2,14 +2,11 @@
 
 import json
 import os
-import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "dev"))
-
-import supervise
-from command import ROOT, Failure, captcha_environment
+from dev import supervise
+from dev.command import ROOT, Failure, captcha_environment
 
 PROGRAM = ROOT / "target" / "debug" / "captcha"
 

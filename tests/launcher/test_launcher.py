@@ -17,14 +17,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "dev"))
-
-import build
-import disk
-import java
-import ports
-import process
+from dev import build, disk, java, ports, process
+from dev.command import ROOT
 
 EVENT = {
     "site_id": "6f1c1f2e-3d0b-4c5a-9b0e-2f4b8f3f7a01",

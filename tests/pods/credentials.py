@@ -6,7 +6,7 @@ import re
 import secrets
 import subprocess
 
-from command import DEV, Failure
+from dev.command import DEV, Failure
 
 KUBECTL = """#!/bin/sh
 # Stands in for kubectl where there is no cluster: nothing is there yet, and what is created is kept.

@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
-from command import DEV, Failure, shown
+from dev.command import DEV, Failure, shown
 
 
 class Image(NamedTuple):

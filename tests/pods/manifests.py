@@ -7,7 +7,7 @@ import base64
 import re
 from typing import NamedTuple
 
-from command import Failure
+from dev.command import Failure
 
 # Of pods and containers: what is carried out, then what means something to a cluster alone.
 POD_FIELDS = {"containers", "volumes", "securityContext", "terminationGracePeriodSeconds", "enableServiceLinks"}

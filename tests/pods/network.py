@@ -10,7 +10,7 @@ import struct
 import subprocess
 import threading
 
-from command import Failure
+from dev.command import Failure
 
 DEVICE = "pods"
 POD_DEVICE = "eth0"  # its name in a pod

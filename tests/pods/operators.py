@@ -8,13 +8,9 @@ import sys
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-import fetch
-import ports
-import ready
-import supervise
-from command import DEV, Failure, last_words, start
-
-import credentials
+from dev import fetch, ports, ready, supervise
+from dev.command import DEV, Failure, last_words, start
+from tests.pods import credentials
 
 CLUSTER = "Y2FwdGNoYS1wb2RzLTAwMA"
 START_SECONDS = 180

@@ -12,11 +12,10 @@ import threading
 import time
 from pathlib import Path
 
-import process
-from command import Failure, open_log, say, tail
-
-import network
-from problems import Over
+from dev import process
+from dev.command import Failure, open_log, say, tail
+from tests.pods import network
+from tests.pods.problems import Over
 
 CONTAINER = Path(__file__).resolve().parent / "container.py"
 NUMBERS = itertools.count()

@@ -9,8 +9,8 @@ import time
 import urllib.error
 import urllib.request
 
-import ports
-from command import STATE, Failure
+from dev import ports
+from dev.command import STATE, Failure
 
 EVENTS = 300
 # A report takes 0.1 s, consuming 2 s; captcha gives up a question after 6 s, and its audit never by itself.

@@ -10,8 +10,8 @@ import urllib.parse
 import urllib.request
 from xml.sax.saxutils import escape
 
-import ports
-from command import DEV, Failure
+from dev import ports
+from dev.command import DEV, Failure
 
 START_SECONDS = 120
 

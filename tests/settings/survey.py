@@ -8,23 +8,21 @@ changed something, each alone in the end.
 same: as without the profile. refused: one line that says why and what to do. raw: the server's words with a code that
 captcha does not know, and the advice to look at the profile. hang: nothing was said in time. WRONG and crash: faults.
 
-Run with servers of its own: python3 dev/stack.py with -- python3 tests/settings/survey.py
+Run with servers of its own: python3 dev/stack.py with -- python3 -m tests.settings.survey
 What is done is kept in .dev/settings, so it goes on where it was stopped; --again PATTERN forgets some of it."""
 
 import argparse
 import os
 import re
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "dev"))
-from attempt import LOGS, SAME, Attempts  # noqa: E402
-from command import ROOT, run, say  # noqa: E402
-from profiles import Server  # noqa: E402
-from trials import trials  # noqa: E402
+from dev.command import ROOT, run, say
+from tests.settings.attempt import LOGS, SAME, Attempts
+from tests.settings.profiles import Server
+from tests.settings.trials import trials
 
 FOUND = Path(__file__).with_name("found.tsv")
 
@@ -140,7 +138,8 @@ def write_found(log, names, invalid, version):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python3 -m tests.settings.survey", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", type=Path, default=ROOT / "target" / "debug" / "captcha")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", default="", metavar="PATTERN", help="only trials whose `setting=value` has this")

@@ -1,0 +1,59 @@
+"""Measures what an event costs on ClickHouse's disk: bytes for each, by column, with and without the projections.
+
+On servers of its own, which end with it: events (pairs of a serve and, within a minute, its solve; one day; 100 sites;
+random correlation ids; times with microseconds) are sent through `captcha serve` and stored by `captcha consume`.
+Measured twice: when ClickHouse has merged what it wants to, and merged into one part.
+
+Arrival is smaller here than in production: these events arrive within minutes and not within a day."""
+
+from dev.bench import rig as rigs
+from dev.command import run, say
+
+DATABASE = "bench_bytes"
+
+
+def main():
+    options = rigs.options(__doc__, events=10_000_000)
+    return rigs.with_servers(options.program, lambda rig: measure(rig, options.events))
+
+
+def measure(rig, events):
+    rig.migrate(DATABASE)
+    child = rig.start("consume", DATABASE)
+    rigs.preload(rig, DATABASE, events)
+    rig.wait_rows(f"{DATABASE}.events", events, child)
+    print(f"captcha consume had at most {rigs.peak_mb(child.pid):.0f} MB of memory (VmHWM)")
+    rig.stop(child)
+    rig.wait_merged(5)
+    print_bytes(rig, "as merged by itself")
+    say("merge into one part")
+    rig.ask(f"OPTIMIZE TABLE {DATABASE}.events FINAL SETTINGS optimize_throw_if_noop = 1, mutations_sync = 2")
+    rig.wait_merged()
+    print_bytes(rig, "as one part")
+    print(rigs.load())
+
+
+def print_bytes(rig, state):
+    """The columns from the largest, then what the parts and the projections need."""
+    sums = "count(), sum(rows), sum(data_compressed_bytes), sum(bytes_on_disk)"
+    parts, rows, data, disk = map(int, select(rig, f"{sums} FROM system.parts")[0])
+    columns = "column, sum(column_data_compressed_bytes), sum(column_data_uncompressed_bytes)"
+    table = select(rig, f"{columns} FROM system.parts_columns", "GROUP BY column ORDER BY 2 DESC")
+    print(f"\n{state}: {rows:,} rows in {parts} parts; bytes for each event")
+    for column, packed, unpacked in table:
+        print(f"  {column:16}{int(packed) / rows:8.2f}  of {int(unpacked) / rows:.2f}")
+    projections = select(rig, "name, sum(bytes_on_disk) FROM system.projection_parts", "GROUP BY name ORDER BY name")
+    for name, size in projections:
+        print(f"  {name:16}{int(size) / rows:8.2f}  projection, files")
+    print(f"  {'columns':16}{data / rows:8.2f}  without projections")
+    share = sum(int(size) for _, size in projections) / rows
+    print(f"  {'everything':16}{disk / rows:8.2f}  all files: columns, marks, indexes; {share:.2f} of it projections")
+
+
+def select(rig, what, rest=""):
+    text = rig.ask(f"SELECT {what} WHERE active AND database = '{DATABASE}' AND table = 'events' {rest}")
+    return [line.split("\t") for line in text.splitlines()]
+
+
+if __name__ == "__main__":
+    run(main)

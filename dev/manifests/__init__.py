@@ -1,0 +1,1 @@
+"""Checks of the Kubernetes manifests, the alerts and the dashboard."""

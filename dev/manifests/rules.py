@@ -1,0 +1,308 @@
+"""What no schema can say about the manifests: each rule looks at all documents and yields (ok, rule, where, detail)."""
+
+import re
+from typing import NamedTuple
+
+# Secrets that are made by hand, with the keys they must have.
+OUT_OF_BAND = {
+    "captcha-clickhouse": {"serve", "consume", "migrate", "report"},
+    "captcha-keys": {"keys.txt"},
+}
+RESTRICTED_VOLUMES = {
+    "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret",
+}
+# What must be there, by its component label.
+PARTS = [
+    ("Deployment", "serve"),
+    ("Service", "serve"),
+    ("PodDisruptionBudget", "serve"),
+    ("StatefulSet", "consume"),
+    ("Job", "migrate"),
+]
+POD_INDEX = "metadata.labels['apps.kubernetes.io/pod-index']"
+LEFT_AFTER_PRESTOP = 20  # seconds
+COMPONENT = "app.kubernetes.io/component"
+VERSION = "app.kubernetes.io/version"
+
+
+class Fact(NamedTuple):
+    ok: bool
+    rule: str
+    where: str
+    detail: str = ""
+
+
+class World(NamedTuple):
+    docs: list
+    version: str  # of Cargo.toml
+    known: dict  # subcommand -> (environment variables, flags) of the executable
+
+
+# -- looking at documents --
+
+def kind(docs, *kinds):
+    return [d for d in docs if d["kind"] in kinds]
+
+
+def name(doc):
+    return doc["metadata"]["name"]
+
+
+def where(doc):
+    return f"{doc['kind']}/{name(doc)}"
+
+
+def workloads(docs):
+    return kind(docs, "Deployment", "StatefulSet", "Job")
+
+
+def pod(doc):
+    return doc["spec"]["template"]["spec"]
+
+
+def pod_labels(doc):
+    return doc["spec"]["template"]["metadata"].get("labels", {})
+
+
+def containers(docs):
+    """Every container as (workload, pod spec, container, where)."""
+    for doc in workloads(docs):
+        for c in pod(doc)["containers"] + pod(doc).get("initContainers", []):
+            yield doc, pod(doc), c, f"{where(doc)} {c['name']}"
+
+
+def env(container):
+    return {e["name"]: e for e in container.get("env", [])}
+
+
+def hit(selector, docs):
+    """The workloads whose pods have all labels of a selector (bare, or with matchLabels); an empty one hits none."""
+    labels = (selector or {}).get("matchLabels", selector) or {}
+    return [d for d in workloads(docs) if labels and labels.items() <= pod_labels(d).items()]
+
+
+def one_component(selector, docs):
+    return len(hit(selector, docs)) == 1
+
+
+def expand(text, container):
+    """What Kubernetes makes of $(NAME): the value in env, here {field path} for a field; an unknown name stays as written."""
+    def value(match):
+        entry = env(container).get(match[1])
+        if entry is None:
+            return match[0]
+        if "value" in entry:
+            return entry["value"]
+        return "{" + entry.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath", "?") + "}"
+    return re.sub(r"\$\(([A-Za-z0-9_]+)\)", value, text)
+
+
+def dashboards(docs):
+    """The config maps that are for Grafana, and for no process of captcha."""
+    return [d for d in kind(docs, "ConfigMap") if "grafana_dashboard" in d["metadata"].get("labels", {})]
+
+
+def operated(docs):
+    """The secrets that operators make of the documents, with their keys."""
+    made = {name(d): {"password"} for d in kind(docs, "KafkaUser")}
+    made |= {f"{name(d)}-cluster-ca-cert": {"ca.crt"} for d in kind(docs, "Kafka")}
+    made |= {d["spec"]["secretName"]: {"ca.crt", "tls.crt", "tls.key"} for d in kind(docs, "Certificate")}
+    return made
+
+
+# -- the rules --
+
+def references(w):
+    accounts = {name(d) for d in kind(w.docs, "ServiceAccount")}
+    configs = {name(d) for d in kind(w.docs, "ConfigMap")}
+    secrets = {name(d): set(d.get("data", {})) | set(d.get("stringData", {})) for d in kind(w.docs, "Secret")} | OUT_OF_BAND
+    secrets |= operated(w.docs)
+    namespaces = {name(d) for d in kind(w.docs, "Namespace")}
+    for d in w.docs:
+        if d["kind"] != "Namespace":
+            yield Fact(d["metadata"].get("namespace") in namespaces, "namespace is one of the manifests", where(d))
+    for d in workloads(w.docs):
+        account = pod(d).get("serviceAccountName")
+        yield Fact(account in accounts, "service account exists", where(d), account)
+        for v in pod(d).get("volumes", []):
+            at = f"{where(d)} volume {v['name']}"
+            if "configMap" in v:
+                yield Fact(v["configMap"]["name"] in configs, "config map of a volume exists", at)
+            if "secret" in v:
+                secret, items = v["secret"]["secretName"], v["secret"].get("items", [])
+                yield Fact(secret in secrets, "secret of a volume exists or is listed as made by hand", at, secret)
+                for i in items:
+                    yield Fact(i["key"] in secrets.get(secret, ()), "secret has the key", at, i["key"])
+        mounted = {m["name"] for c in pod(d)["containers"] for m in c.get("volumeMounts", [])}
+        for v in pod(d).get("volumes", []):
+            yield Fact(v["name"] in mounted, "volume is used", where(d), v["name"])
+    data = {name(d): d.get("data", {}) for d in kind(w.docs, "ConfigMap")}
+    for _, spec, c, at in containers(w.docs):
+        volumes = {v["name"]: v for v in spec.get("volumes", [])}
+        files = set()
+        for m in c.get("volumeMounts", []):
+            yield Fact(m["name"] in volumes, "mounted volume exists", at, m["name"])
+            secret = volumes.get(m["name"], {}).get("secret")
+            if secret:
+                yield Fact(m.get("readOnly") is True, "secret is mounted read-only", at, m["name"])
+                files |= {f"{m['mountPath']}/{i['path']}" for i in secret.get("items", [])}
+        for e in c.get("envFrom", []):
+            config = e.get("configMapRef", {}).get("name")
+            yield Fact(config in configs, "environment comes from a config map that exists", at, config)
+            for key, value in data.get(config, {}).items():
+                if key.endswith("_FILE"):
+                    yield Fact(value in files, "file of the config is in a mounted secret", at, value)
+        for key, e in env(c).items():
+            if key.endswith("_FILE"):
+                yield Fact(e.get("value") in files, "file of a _FILE variable is in a mounted secret", at, e.get("value"))
+            yield Fact(not (key.startswith("CAPTCHA_") and "secretKeyRef" in e.get("valueFrom", {})),
+                       "secret comes by file, not by environment", at, key)
+    for d in kind(w.docs, "StatefulSet"):
+        headless = {name(s) for s in kind(w.docs, "Service") if s["spec"].get("clusterIP") == "None"}
+        yield Fact(d["spec"].get("serviceName") in headless, "headless service exists", where(d), d["spec"].get("serviceName"))
+    parts = {(d["kind"], d["metadata"].get("labels", {}).get(COMPONENT)) for d in w.docs}
+    for part in PARTS:
+        yield Fact(part in parts, "every part is there", "/".join(part))
+
+
+def selectors(w):
+    for d in kind(w.docs, "Deployment", "StatefulSet"):
+        yield Fact(hit(d["spec"]["selector"], w.docs) == [d], "workload selects its own pods and no others", where(d))
+        constraints = pod(d).get("topologySpreadConstraints", [])
+        yield Fact(bool(constraints), "pods are spread", where(d))
+        for t in constraints:
+            own = hit(t.get("labelSelector"), w.docs) == [d]
+            yield Fact(own, "spread constraint counts its own pods", where(d), t["topologyKey"])
+    for d in kind(w.docs, "PodDisruptionBudget"):
+        yield Fact(one_component(d["spec"].get("selector"), w.docs), "disruption budget selects one workload", where(d))
+    for d in kind(w.docs, "Service"):
+        pods = hit(d["spec"].get("selector"), w.docs)
+        yield Fact(len(pods) == 1, "service selects one workload", where(d))
+        declared = {p["name"]: p["containerPort"] for x in pods for c in pod(x)["containers"] for p in c.get("ports", [])}
+        for p in d["spec"].get("ports", []):
+            target = p.get("targetPort", p["port"])
+            yield Fact(target in declared, "service port goes to a named port of the pod", where(d), target)
+            public = target not in ("admin", declared.get("admin"))
+            yield Fact(public, "admin port stays out of services", where(d), target)
+
+
+def probes(w):
+    for d, _, c, at in containers(w.docs):
+        ports = {p["name"]: p["containerPort"] for p in c.get("ports", [])}
+        for probe, path in (("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
+            get = c.get(probe, {}).get("httpGet")
+            if d["kind"] == "Job":
+                continue
+            yield Fact(get is not None, "container has startup, liveness and readiness probes", at, probe)
+            if get:
+                yield Fact(get["port"] == "admin" and "admin" in ports, "probe asks a declared admin port", at, probe)
+                yield Fact(get["path"] == path, "liveness asks /livez, readiness /readyz", at, f"{probe} {get['path']}")
+        for key, port in (("CAPTCHA_LISTEN", "http"), ("CAPTCHA_ADMIN_LISTEN", "admin")):
+            address = env(c).get(key, {}).get("value")
+            wanted = f"0.0.0.0:{ports[port]}" if port in ports else None
+            yield Fact(address == wanted, "listen address and declared port agree", at, f"{key}={address}")
+
+
+def security(w):
+    for d in kind(w.docs, "Namespace"):
+        level = d["metadata"].get("labels", {}).get("pod-security.kubernetes.io/enforce")
+        yield Fact(level == "restricted", "namespace enforces pod security restricted", where(d), level)
+    for d in kind(w.docs, "ServiceAccount"):
+        yield Fact(d.get("automountServiceAccountToken") is False, "service account mounts no token", where(d))
+    for d in workloads(w.docs):
+        spec = pod(d)
+        yield Fact(spec.get("automountServiceAccountToken") is False, "pod mounts no token", where(d))
+        yield Fact(spec.get("enableServiceLinks") is False, "service links are off", where(d))
+        shared = [k for k in ("hostNetwork", "hostPID", "hostIPC") if spec.get(k)]
+        yield Fact(not shared, "pod stays out of the host's namespaces", where(d), shared)
+        for v in spec.get("volumes", []):
+            yield Fact(set(v) - {"name"} <= RESTRICTED_VOLUMES, "volume type is allowed", where(d), v["name"])
+    for _, spec, c, at in containers(w.docs):
+        own, shared = c.get("securityContext", {}), spec.get("securityContext", {})
+        both = shared | own
+        drop, add = (own.get("capabilities", {}).get(k, []) for k in ("drop", "add"))
+        yield Fact(both.get("runAsNonRoot") is True, "runs as non-root", at)
+        yield Fact(both.get("runAsUser") == 65532, "user is the image's 65532", at, both.get("runAsUser"))
+        yield Fact(both.get("seccompProfile", {}).get("type") == "RuntimeDefault", "seccomp profile is RuntimeDefault", at)
+        yield Fact(own.get("allowPrivilegeEscalation") is False, "no privilege escalation", at)
+        yield Fact(not own.get("privileged"), "not privileged", at)
+        yield Fact("ALL" in drop and set(add) <= {"NET_BIND_SERVICE"}, "capabilities are dropped", at)
+        yield Fact(own.get("readOnlyRootFilesystem") is True, "root file system is read-only", at)
+        yield Fact(not any(p.get("hostPort") for p in c.get("ports", [])), "no host port", at)
+
+
+def resources(w):
+    for _, spec, c, at in containers(w.docs):
+        asked, limits = (c.get("resources", {}).get(k, {}) for k in ("requests", "limits"))
+        yield Fact("memory" in limits, "memory has a limit", at)
+        yield Fact({"cpu", "memory"} <= set(asked), "cpu and memory are requested", at)
+    public = [x for s in kind(w.docs, "Service") if s["spec"].get("ports") for x in hit(s["spec"].get("selector"), w.docs)]
+    for d in workloads(w.docs):
+        grace = pod(d).get("terminationGracePeriodSeconds", 30)
+        sleep = max(c.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0) for c in pod(d)["containers"])
+        left = grace - sleep
+        yield Fact(left >= LEFT_AFTER_PRESTOP, "grace period leaves 20 s after preStop", where(d), f"{left} s")
+        if d in public:
+            yield Fact(sleep >= 5, "preStop sleeps while endpoints drain", where(d), f"{sleep} s")
+    for d in kind(w.docs, "Deployment"):
+        rolling = d["spec"].get("strategy", {}).get("rollingUpdate", {})
+        yield Fact(rolling.get("maxUnavailable") == 0, "rolling update keeps every replica", where(d))
+    for d in kind(w.docs, "Job"):
+        bounds = ("backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished")
+        yield Fact(all(b in d["spec"] for b in bounds), "job has bounds", where(d), ", ".join(bounds))
+
+
+def shares(w):
+    for d, _, c, at in containers(w.docs):
+        for text in c.get("args", []) + [e["value"] for e in c.get("env", []) if "value" in e]:
+            yield Fact("$(" not in expand(text, c), "every $(NAME) is a variable of the container", at, text)
+        if d["kind"] == "StatefulSet":
+            yield Fact(f"--partition-share={{{POD_INDEX}}}/{d['spec'].get('replicas')}" in [expand(a, c) for a in c.get("args", [])],
+                       "share is the pod's ordinal of as many shares as replicas", at, " ".join(c.get("args", [])))
+        variables = {e["name"]: expand(e["value"], c) for e in c.get("env", []) if "value" in e}
+        if "CAPTCHA_KEYS_FILE" in variables:
+            least = [s["spec"]["minReplicas"] for s in kind(w.docs, "HorizontalPodAutoscaler") if s["spec"]["scaleTargetRef"]["name"] == name(d)]
+            pods, share = d["spec"].get("replicas", *least), variables.get("CAPTCHA_RATE_SHARE")
+            yield Fact(share == f"1/{pods}", "rates of keys are divided by the pods", at, f"{share}, {pods} pods")
+
+
+def versions(w):
+    for d, _, c, at in containers(w.docs):
+        tag = c["image"].rpartition("/")[2].partition("@")[0].partition(":")[2]
+        yield Fact(tag == w.version, "image tag is Cargo.toml's version", at, f"{c['image']}, Cargo.toml {w.version}")
+        yield Fact(c.get("imagePullPolicy") == "IfNotPresent", "image is pulled if not present", at)
+    for d in workloads(w.docs):
+        labels = {d["metadata"].get("labels", {}).get(VERSION), pod_labels(d).get(VERSION)}
+        yield Fact(labels == {w.version}, "version label is Cargo.toml's version", where(d))
+    for d in kind(w.docs, "Job"):
+        yield Fact(name(d).endswith("-" + w.version.replace(".", "-")), "job name ends with the version", where(d), w.version)
+
+
+def keys(w):
+    config = {name(d): d.get("data", {}) for d in kind(w.docs, "ConfigMap") if d not in dashboards(w.docs)}
+    readers = {}  # config map -> variables that a container reading it knows
+    for _, _, c, at in containers(w.docs):
+        subcommand = (c.get("args") or [""])[0]
+        known = w.known.get(subcommand)
+        yield Fact(known is not None, "first argument is a subcommand", at, subcommand)
+        variables, flags = known or (set(), set())
+        for key in env(c):
+            if key.startswith("CAPTCHA_"):
+                yield Fact(key in variables, "variable is known to the subcommand", at, key)
+        for arg in c.get("args", [])[1:]:
+            yield Fact(arg.partition("=")[0] in flags, "flag is known to the subcommand", at, arg)
+        for e in c.get("envFrom", []):
+            readers.setdefault(e.get("configMapRef", {}).get("name"), set()).update(variables)
+    for n, data in config.items():
+        for key in data:
+            secret = re.search("PASSWORD|SECRET|TOKEN", key) and not key.endswith("_FILE")
+            yield Fact(not secret, "config map holds no secret", f"ConfigMap/{n}", key)
+            yield Fact(key in readers.get(n, ()), "config key is known to a subcommand that reads it", f"ConfigMap/{n}", key)
+
+
+GROUPS = [references, selectors, probes, security, resources, shares, versions, keys]
+
+
+def facts(world):
+    from dev.manifests import servers  # which takes its words from here
+    return {group.__name__: list(group(world)) for group in GROUPS + servers.GROUPS}

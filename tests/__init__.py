@@ -1,0 +1,1 @@
+"""Tests that are not Rust: each folder is a package that runs from the root of the checkout."""

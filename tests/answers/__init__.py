@@ -1,0 +1,1 @@
+"""What a real ClickHouse sent, connection by connection, and what collects it."""

@@ -1,0 +1,1 @@
+"""Record batches of real clients, and what collects them."""

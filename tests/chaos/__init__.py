@@ -1,0 +1,1 @@
+"""Kills, freezes and cuts off every process under load, then counts."""

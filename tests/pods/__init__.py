@@ -1,0 +1,1 @@
+"""Runs the pods of an overlay as declared, without a cluster."""

@@ -1,0 +1,1 @@
+"""Sends refused requests through nginx and haproxy."""

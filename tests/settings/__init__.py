@@ -1,0 +1,1 @@
+"""Tries every setting of ClickHouse as the profile of captcha's user."""
