@@ -18,12 +18,14 @@ on this machine took meanwhile, in processors. Compare within one run, and where
 
 import os
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 from threading import Thread
 
 from dev.bench import rig as rigs
 from dev.bench.rig import PARTITIONS
 from dev.command import Failure, run, say
+from dev.testkit import clickhouse, processes
 
 BLOCK_ROWS = 100_000
 INSERTERS = 2
@@ -40,7 +42,7 @@ def main():
 
 
 def measure(rig, options):
-    load = rigs.load()
+    load = processes.load_average()
     rig.migrate("bench_load")
     rigs.preload(rig, "bench_load", options.events)
     rows = prepare(rig, options.events)
@@ -63,7 +65,7 @@ def measure(rig, options):
             )
     print_table(costs, rows)
     print(f"{rows:,} rows, {options.rounds} rounds, {os.cpu_count()} processors")
-    print(f"{load} before, {rigs.load()} after")
+    print(f"{load} before, {processes.load_average()} after")
 
 
 def prepare(rig, events):
@@ -75,15 +77,16 @@ def prepare(rig, events):
     rig.stop(child)
     (rig.folder / "blocks").mkdir()
     for partition in range(PARTITIONS):
-        end = int(rig.ask(f"SELECT max(offset) + 1 FROM bench_warm.events WHERE partition = {partition}"))
+        end = int(rig.text(f"SELECT max(offset) + 1 FROM bench_warm.events WHERE partition = {partition}"))
         for begin in range(0, end, BLOCK_ROWS):
             for kind, columns in (("same", "*"), ("plain", PLAIN_COLUMNS)):
-                block = rig.ask(
+                block = clickhouse.query(
+                    rig.http_port,
                     f"SELECT {columns} FROM bench_warm.events WHERE partition = {partition}"
-                    f" AND offset >= {begin} AND offset < {begin + BLOCK_ROWS} FORMAT Native"
+                    f" AND offset >= {begin} AND offset < {begin + BLOCK_ROWS} FORMAT Native",
                 )
                 (rig.folder / "blocks" / f"{kind}-{begin:09}-{partition}").write_bytes(block)
-    rows = int(rig.ask("SELECT count() FROM bench_warm.events"))
+    rows = int(rig.text("SELECT count() FROM bench_warm.events"))
     rig.drop("bench_warm")
     return rows
 
@@ -95,7 +98,7 @@ def consume(rig, database, rows):
     first, seconds = rig.wait_rows(f"{database}.events", rows, child)
     cost = spent(rig, before, first, seconds, child)
     rig.stop(child)
-    wrong = rig.ask(f"SELECT count() - {rows}, countIf(kind != 'event') FROM {database}.events")
+    wrong = rig.text(f"SELECT count() - {rows}, countIf(kind != 'event') FROM {database}.events")
     if wrong.split() != ["0", "0"]:
         say(f"captcha consume: rows too many, and rows that are no events: {wrong}")
     rig.drop(database)
@@ -104,7 +107,7 @@ def consume(rig, database, rows):
 
 def kafka_engine(rig, database, rows):
     make_plain_table(rig, database)
-    rig.ask(
+    rig.text(
         f"CREATE TABLE {database}.queue ({PLAIN}) ENGINE = Kafka SETTINGS"
         f" kafka_broker_list = '127.0.0.1:{rig.kafka_port}', kafka_topic_list = 'captcha',"
         f" kafka_group_name = '{database}', kafka_format = 'JSONEachRow', kafka_num_consumers = 2,"
@@ -112,10 +115,10 @@ def kafka_engine(rig, database, rows):
         " date_time_input_format = 'best_effort'"
     )
     before = readings(rig)
-    rig.ask(f"CREATE MATERIALIZED VIEW {database}.view TO {database}.events AS SELECT * FROM {database}.queue")
+    rig.text(f"CREATE MATERIALIZED VIEW {database}.view TO {database}.events AS SELECT * FROM {database}.queue")
     first, seconds = rig.wait_rows(f"{database}.events", rows)
     cost = spent(rig, before, first, seconds)
-    rig.ask(f"DROP TABLE {database}.view SYNC")
+    rig.text(f"DROP TABLE {database}.view SYNC")
     rig.drop(database)
     return cost
 
@@ -131,8 +134,8 @@ def plain_table(rig, database, rows):
 
 
 def make_plain_table(rig, database):
-    rig.ask(f"CREATE DATABASE {database}")
-    rig.ask(
+    rig.text(f"CREATE DATABASE {database}")
+    rig.text(
         f"CREATE TABLE {database}.events ({PLAIN}) ENGINE = MergeTree"
         " PARTITION BY toYYYYMM(time) ORDER BY (site_id, time)"
     )
@@ -142,14 +145,15 @@ def insert_blocks(rig, database, rows, kind, columns):
     sql = f"INSERT INTO {database}.events ({columns}) FORMAT Native"
 
     def insert(path):
-        rig.ask(sql, path.read_bytes())
+        rig.text(sql, path.read_bytes())
 
     before = readings(rig)
     waited = []
     table = f"{database}.events"
     waiter = Thread(target=lambda: waited.extend(rig.wait_rows(table, rows)), daemon=True)
     waiter.start()
-    rigs.in_parallel(INSERTERS, sorted((rig.folder / "blocks").glob(f"{kind}-*")), insert)
+    with ThreadPoolExecutor(INSERTERS) as pool:
+        list(pool.map(insert, sorted((rig.folder / "blocks").glob(f"{kind}-*"))))
     waiter.join()
     if not waited:
         raise Failure(f"{table} did not get the {rows:,} rows that were inserted")
@@ -159,22 +163,35 @@ def insert_blocks(rig, database, rows, kind, columns):
 
 
 def readings(rig):
-    servers = [rigs.cpu_seconds(server.pid) for server in (rig.clickhouse, rig.kafka)]
-    return [*servers, rigs.cpu_seconds("self"), rigs.machine_cpu_seconds()]
+    servers = [processes.cpu_seconds(server.pid) for server in (rig.clickhouse, rig.kafka)]
+    return [*servers, processes.cpu_seconds("self"), processes.machine_cpu_seconds()]
 
 
 def spent(rig, before, first, seconds, child=None):
     """The cost since the readings before; `child` was started after them and still lives."""
     clickhouse, kafka, bench, machine = (now - then for now, then in zip(readings(rig), before))
-    own = rigs.cpu_seconds(child.pid) if child else 0.0
-    peak = rigs.peak_mb(child.pid) if child else None
+    own = processes.cpu_seconds(child.pid) if child else 0.0
+    peak = processes.peak_bytes(child.pid) / 1e6 if child else None
     others = max(machine - clickhouse - kafka - bench - own, 0.0) / seconds
     return Cost(first, seconds, peak, own, clickhouse, kafka, others)
 
 
 def print_table(costs, rows):
     """One line for each way: medians over the rounds, and the best round; a ratio is that of the figure before it."""
-    heads = "rows/s ratio best ratio flowing ratio peak-MB own-CPU clickhouse kafka all-CPU others".split()
+    heads = [
+        "rows/s",
+        "ratio",
+        "best",
+        "ratio",
+        "flowing",
+        "ratio",
+        "peak-MB",
+        "own-CPU",
+        "clickhouse",
+        "kafka",
+        "all-CPU",
+        "others",
+    ]
     print(f"{'':20}" + "".join(f"{head:>11}" for head in heads))
     figures = {name: speeds(found, rows) for name, found in costs.items()}
     for name, found in costs.items():

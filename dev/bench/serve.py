@@ -19,20 +19,19 @@ the load. MB: the most memory that the gateway ever had (VmHWM). others: what ev
 processors; where that is much, only ratios and CPU count. All share the machine, so a gateway's events/s depends on what
 it makes Kafka do, too."""
 
-import hashlib
 import json
 import os
-import shutil
 import subprocess
-import venv
+import sys
 from collections import namedtuple
 from functools import partial
 from pathlib import Path
 from statistics import median
 
-from dev import fetch, ports, ready, supervise
+from dev import ports, supervise
 from dev.bench import rig as rigs
 from dev.command import ROOT, STATE, Failure, run, say, start, step
+from dev.testkit import captcha, http, packages, processes
 
 BENCH = Path(__file__).resolve().parent
 WARM_UP_SECONDS = 3
@@ -45,7 +44,7 @@ SCENARIOS = [
     Scenario("batches of 100, 64 connections", 64, 100),
 ]
 
-Tools = namedtuple("Tools", "gateway load python")
+Tools = namedtuple("Tools", "gateway load")
 
 # Events/s; ms; processor microseconds for an event; MB; processors.
 Cost = namedtuple("Cost", "rate p50 p99 own kafka load peak others")
@@ -60,37 +59,21 @@ def main():
 
 
 def prepare():
-    """Builds the crate in dev/bench/gateway, and makes FastAPI's virtual environment unless it is there."""
+    """Builds the crate in dev/bench/gateway; uvicorn and FastAPI are in the Python that runs this."""
+    packages.load("uvicorn", "make bench-serve")
     log = STATE / "logs" / "bench-serve-build.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     target = ROOT / "target" / "bench-gateway"
     cargo = ["cargo", "build", "--release", "--locked", "--target-dir", target]
     step("build the gateway on librdkafka and the load (2 minutes, once)", cargo, log, cwd=BENCH / "gateway")
     release = target / "release"
-    return Tools(release / "librdkafka-gateway", release / "load", python(log))
-
-
-def python(log):
-    """FastAPI's python; what is there under its name, which tells the requirements, is whole."""
-    requirements = BENCH / "fastapi" / "requirements.txt"
-    home = fetch.TOOLS / f"fastapi-{hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]}"
-    if not home.exists():
-        new = home.with_name(f"{home.name}.new")
-        shutil.rmtree(new, ignore_errors=True)
-        try:
-            venv.create(new, with_pip=True)
-        except subprocess.CalledProcessError:
-            raise Failure("cannot make a virtual environment: install Python's venv (Debian: python3-venv)") from None
-        pip = [new / "bin" / "python", "-m", "pip", "install", "--disable-pip-version-check", "-r", requirements]
-        step("install FastAPI, uvicorn and aiokafka with pip", pip, log)
-        new.rename(home)
-    return home / "bin" / "python"
+    return Tools(release / "librdkafka-gateway", release / "load")
 
 
 def measure(rig, tools, options):
-    load = rigs.load()
+    load = processes.load_average()
     gateways = {
-        "captcha": captcha,
+        "captcha": captcha_serve,
         "fastapi": fastapi,
         "librdkafka, 1 ms": partial(librdkafka, 1),
         "librdkafka, 5 ms": partial(librdkafka, 5),
@@ -110,27 +93,27 @@ def measure(rig, tools, options):
     print_table(costs, names)
     print(
         f"{options.rounds} rounds of {options.seconds} s after {WARM_UP_SECONDS} s, {os.cpu_count()} processors,"
-        f" every acknowledged event counted in kafka; {load} before, {rigs.load()} after"
+        f" every acknowledged event counted in kafka; {load} before, {processes.load_average()} after"
     )
 
 
-def captcha(rig, tools, topic, port):
+def captcha_serve(rig, tools, topic, port):
     admin = ports.pick()[0]
-    addresses = dict(listen=f"127.0.0.1:{port}", admin_listen=f"127.0.0.1:{admin}")
+    addresses = dict(listen=f"{http.HOST}:{port}", admin_listen=f"{http.HOST}:{admin}")
     child = rig.start("serve", "unused", kafka_topic=topic, **addresses)
-    return child, lambda: None if ready.get(admin, "/readyz")[0] == 200 else "not ready"
+    return child, lambda: captcha.not_ready(admin)
 
 
 def fastapi(rig, tools, topic, port):
-    options = "--loop uvloop --http httptools --no-access-log --log-level warning --workers 1".split()
-    argv = [tools.python, "-m", "uvicorn", "app:app", "--app-dir", BENCH / "fastapi", "--port", port, *options]
-    environ = {**os.environ, "BENCH_BROKERS": f"127.0.0.1:{rig.kafka_port}", "BENCH_TOPIC": topic}
+    options = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning", "--workers", "1"]
+    argv = [sys.executable, "-m", "uvicorn", "app:app", "--app-dir", BENCH / "fastapi", "--port", port, *options]
+    environ = {**os.environ, "BENCH_BROKERS": f"{http.HOST}:{rig.kafka_port}", "BENCH_TOPIC": topic}
     return launch(rig, "fastapi", argv, environ), lambda: listens(port)
 
 
 def librdkafka(linger_ms, rig, tools, topic, port):
     linger = f"queue.buffering.max.ms={linger_ms}"
-    argv = [tools.gateway, f"127.0.0.1:{port}", f"127.0.0.1:{rig.kafka_port}", topic, linger]
+    argv = [tools.gateway, f"{http.HOST}:{port}", f"{http.HOST}:{rig.kafka_port}", topic, linger]
     return launch(rig, "librdkafka", argv, os.environ), lambda: listens(port)
 
 
@@ -141,19 +124,19 @@ def launch(rig, name, argv, environ):
 
 
 def listens(port):
-    status, reason = ready.get(port, "/")
-    return None if status else reason
+    answer = http.get(port, "/")
+    return None if answer.status else answer.text
 
 
 def one_turn(rig, tools, name, gateway, scenario, seconds):
     """Starts the gateway on a new topic, sends for the warm-up and `seconds`, counts what is in the topic, stops it."""
-    brokers, topic = f"127.0.0.1:{rig.kafka_port}", f"bench-{os.urandom(4).hex()}"
+    brokers, topic = f"{http.HOST}:{rig.kafka_port}", f"bench-{os.urandom(4).hex()}"
     tell(tools, "create", brokers, topic, rigs.PARTITIONS)
     port = ports.pick()[0]
     child, asked = gateway(rig, tools, topic, port)
     supervise.wait_ready(child, asked)
     found, spent, seconds = send(rig, tools, child, port, scenario, seconds)
-    peak = rigs.peak_mb(child.pid)
+    peak = processes.peak_bytes(child.pid) / 1e6
     rig.stop(child)
     records = int(tell(tools, "count", brokers, topic))
     tell(tools, "delete", brokers, topic)
@@ -174,7 +157,7 @@ def one_turn(rig, tools, name, gateway, scenario, seconds):
 
 def send(rig, tools, child, port, scenario, seconds):
     """What the load tells; the processor seconds of gateway, Kafka, load and machine while it measured; how long."""
-    argv = [tools.load, "run", f"127.0.0.1:{port}", scenario.connections, scenario.batch, WARM_UP_SECONDS, seconds]
+    argv = [tools.load, "run", f"{http.HOST}:{port}", scenario.connections, scenario.batch, WARM_UP_SECONDS, seconds]
     popen = start(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True)
     load = supervise.Child("load", rig.folder / "logs" / "load.log", popen)
     rig.programs.append(load)
@@ -184,7 +167,7 @@ def send(rig, tools, child, port, scenario, seconds):
         if line.strip() not in ("begin", "end"):
             found = json.loads(line)
             break
-        readings.append([*map(tree_cpu_seconds, pids), rigs.machine_cpu_seconds()])
+        readings.append([*map(processes.tree_cpu_seconds, pids), processes.machine_cpu_seconds()])
     else:
         raise Failure(f"the load ended without a result ({load.how_it_ended()})")
     popen.wait()
@@ -193,18 +176,11 @@ def send(rig, tools, child, port, scenario, seconds):
     return found, [after - before for before, after in zip(*readings)], seconds
 
 
-def tree_cpu_seconds(pid):
-    """Processor time of a process and of its living descendants."""
-    total = rigs.cpu_seconds(pid)
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for below in (task / "children").read_text().split():
-            total += tree_cpu_seconds(int(below))
-    return total
-
-
 def tell(tools, *words):
     """Runs a short command of the load program, and returns what it prints."""
-    child = start([tools.load, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = start(
+        [tools.load, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     answer, trouble = child.communicate()
     if child.returncode != 0:
         raise Failure(f"load {words[0]} failed: {trouble.strip()[:300]}")
@@ -216,14 +192,16 @@ def check(name, scenario, found, records):
         say(f"{name}: {scenario.name}: {found['errors']} requests failed, the first: {found['first_error']}")
     if records < found["acknowledged"]:
         lost = found["acknowledged"] - records
-        raise Failure(f"{name}: {scenario.name}: {lost:,} of {found['acknowledged']:,} acknowledged events are not in kafka")
+        raise Failure(
+            f"{name}: {scenario.name}: {lost:,} of {found['acknowledged']:,} acknowledged events are not in kafka"
+        )
     if not found["events"]:
         raise Failure(f"{name}: {scenario.name}: not one request was answered 2xx")
 
 
 def print_table(costs, names):
     """One line for each scenario and gateway."""
-    heads = "events/s ratio p50-ms p99-ms CPU-us kafka-us load-us MB others".split()
+    heads = ["events/s", "ratio", "p50-ms", "p99-ms", "CPU-us", "kafka-us", "load-us", "MB", "others"]
     for scenario in SCENARIOS:
         print(f"{scenario.name:32}" + "".join(f"{head:>10}" for head in heads))
         ours = [cost.rate for cost in costs[scenario, "captcha"]]

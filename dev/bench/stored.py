@@ -8,6 +8,7 @@ Arrival is smaller here than in production: these events arrive within minutes a
 
 from dev.bench import rig as rigs
 from dev.command import run, say
+from dev.testkit import processes
 
 DATABASE = "bench_bytes"
 
@@ -22,15 +23,15 @@ def measure(rig, events):
     child = rig.start("consume", DATABASE)
     rigs.preload(rig, DATABASE, events)
     rig.wait_rows(f"{DATABASE}.events", events, child)
-    print(f"captcha consume had at most {rigs.peak_mb(child.pid):.0f} MB of memory (VmHWM)")
+    print(f"captcha consume had at most {processes.peak_bytes(child.pid) / 1e6:.0f} MB of memory (VmHWM)")
     rig.stop(child)
     rig.wait_merged(5)
     print_bytes(rig, "as merged by itself")
     say("merge into one part")
-    rig.ask(f"OPTIMIZE TABLE {DATABASE}.events FINAL SETTINGS optimize_throw_if_noop = 1, mutations_sync = 2")
+    rig.text(f"OPTIMIZE TABLE {DATABASE}.events FINAL SETTINGS optimize_throw_if_noop = 1, mutations_sync = 2")
     rig.wait_merged()
     print_bytes(rig, "as one part")
-    print(rigs.load())
+    print(processes.load_average())
 
 
 def print_bytes(rig, state):
@@ -51,7 +52,7 @@ def print_bytes(rig, state):
 
 
 def select(rig, what, rest=""):
-    text = rig.ask(f"SELECT {what} WHERE active AND database = '{DATABASE}' AND table = 'events' {rest}")
+    text = rig.text(f"SELECT {what} WHERE active AND database = '{DATABASE}' AND table = 'events' {rest}")
     return [line.split("\t") for line in text.splitlines()]
 
 

@@ -2,101 +2,80 @@
 
 usage: cargo build && python3 dev/stack.py with -- python3 -m tests.answers.collect FOLDER
 
-It runs migrate, consume and reports through a proxy that keeps what passes, a file for each connection. The folder has some of them, named
-after what they answer."""
+It runs migrate, consume and reports through a proxy that keeps what passes, a file for each connection. The files here
+are some of them, named after what they answer."""
 
-import os
-import pathlib
+import argparse
+import asyncio
+import itertools
 import signal
-import socket
 import subprocess
-import sys
-import threading
 import time
+from pathlib import Path
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
-PROGRAM = ROOT / "target/debug/captcha"
-KAFKA = os.environ["CAPTCHA_TEST_KAFKA"]
-CLICKHOUSE = os.environ["CAPTCHA_TEST_CLICKHOUSE"]
-JARS = os.environ["CAPTCHA_TEST_KAFKA_JARS"]
-SITE = "7a6f0a3e-9d3c-4b0e-8a55-0a4f5b1c2d3e"
+from dev.command import captcha_environment, run
+from dev.testkit import captcha, events, kafka, servers
+from dev.testkit.http import HOST
+from dev.testkit.proxy import LoopThread, forward
 
-
-def pump(source, sink, file):
-    try:
-        while data := source.recv(65536):
-            if file:
-                file.write(data)
-                file.flush()
-            sink.sendall(data)
-    except OSError:
-        pass
-    for end in (source, sink):
-        try:
-            end.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
+NAME = "answers"  # of the topic and of the database
+CONSUME_SECONDS = 5
+NO_EVENTS = ("garbage", '{"a":1}', "")
 
 
-def proxy(listener, folder):
-    host, port = CLICKHOUSE.rsplit(":", 1)
-    number = 0
-    while True:
-        client, _ = listener.accept()
-        server = socket.create_connection((host, int(port)))
-        number += 1
-        file = open(folder / f"{number:03}.stream", "wb")
-        for source, sink, kept in ((client, server, None), (server, client, file)):
-            threading.Thread(target=pump, args=(source, sink, kept), daemon=True).start()
+def arguments():
+    parser = argparse.ArgumentParser(
+        prog="python3 -m tests.answers.collect",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    captcha.add_program(parser)
+    parser.add_argument("folder", type=Path, help="where the streams are written")
+    return parser.parse_args()
+
+
+def recording_proxy(target, folder):
+    """The port of a proxy that writes what each connection receives from the target into a file."""
+    numbers = itertools.count(1)
+
+    async def accept(reader, writer):
+        with (folder / f"{next(numbers):03}.stream").open("wb", buffering=0) as file:
+            await forward(reader, writer, target, file.write)
+
+    loop = LoopThread()
+    return loop.run(asyncio.start_server(accept, HOST, 0)).sockets[0].getsockname()[1]
 
 
 def records():
-    """Events, a repeat, and what is no event."""
+    """Events, each twice, and what is no event."""
     for number in range(40):
-        event = (
-            f'{{"site_id":"{SITE}","type":"serve","correlation_id":"00000000-0000-4000-8000-{number // 2:012}",'
-            f'"time":"2001-01-01T05:55:07"}}'
-        )
-        yield event
-    yield from ("garbage", '{"a":1}', "")
+        yield events.to_json(events.event(events.SITES[0], correlation_id=f"00000000-0000-4000-8000-{number // 2:012}"))
+    yield from NO_EVENTS
 
 
 def main():
-    folder = pathlib.Path(sys.argv[1])
-    folder.mkdir(parents=True, exist_ok=True)
-    listener = socket.create_server(("127.0.0.1", 0))
-    threading.Thread(target=proxy, args=(listener, folder), daemon=True).start()
-    known = {name: value for name, value in os.environ.items() if not name.startswith("CAPTCHA_")}
-    settings = {
-        "CAPTCHA_CLICKHOUSE_ADDR": f"127.0.0.1:{listener.getsockname()[1]}",
-        "CAPTCHA_CLICKHOUSE_DATABASE": "answers",
-        "CAPTCHA_KAFKA_BROKERS": KAFKA,
-        "CAPTCHA_KAFKA_TOPIC": "answers",
-    }
-    env = {**known, **settings}
+    options = arguments()
+    given = servers.given("dev/stack.py with")
+    options.folder.mkdir(parents=True, exist_ok=True)
+    host, _, port = given.clickhouse.rpartition(":")
+    proxy = recording_proxy((host, int(port)), options.folder)
+    settings = given.settings(NAME) | {"clickhouse_addr": f"{HOST}:{proxy}"}
 
-    def run(*arguments):
-        subprocess.run([PROGRAM, *arguments], env=env, check=True)
+    def consume():
+        words = [options.program, "consume", "--admin-listen", f"{HOST}:0"]
+        child = subprocess.Popen(words, env=captcha_environment(**settings))
+        time.sleep(CONSUME_SECONDS)
+        child.send_signal(signal.SIGTERM)
+        child.wait()
 
-    def consume(seconds):
-        consumer = subprocess.Popen([PROGRAM, "consume", "--admin-listen", "127.0.0.1:0"], env=env)
-        time.sleep(seconds)
-        consumer.send_signal(signal.SIGTERM)
-        consumer.wait()
-
-    run("migrate")
-    subprocess.run(
-        ["java", "-cp", f"{JARS}/*", "org.apache.kafka.tools.ConsoleProducer", "--bootstrap-server", KAFKA, "--topic", "answers"],
-        input="\n".join(records()) + "\n",
-        text=True,
-        check=True,
-    )
-    # The second one has identities to read.
-    consume(5)
-    consume(5)
-    run("report")
-    run("report", "audit")
-    run("report", "dead-letters")
+    captcha.command(options.program, "migrate", **settings)
+    kafka.produce_lines(given.kafka_jars, given.kafka, NAME, records())
+    consume()
+    consume()  # this one has identities to read
+    for words in (["report"], ["report", "audit"], ["report", "dead-letters"]):
+        captcha.command(options.program, *words, **settings)
+    return 0
 
 
-main()
+if __name__ == "__main__":
+    run(main)

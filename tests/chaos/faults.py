@@ -5,7 +5,8 @@ import time
 from collections import Counter
 
 from dev import ready
-from tests.chaos import plan, wire
+from dev.testkit import kafka
+from tests.chaos import plan
 from tests.chaos.world import TOPIC
 
 MIGRATES = 3
@@ -125,7 +126,7 @@ class Faults:
     def leader(self):
         """The broker that leads partition 0 now; None if nobody knows."""
         try:
-            node = wire.topic(self.world.broker_ports(), TOPIC)[0][0]
+            node = kafka.partitions(self.world.broker_ports(), TOPIC)[0][0]
         except (OSError, KeyError):
             return None
         return self.world.brokers[node - 1] if node > 0 else None

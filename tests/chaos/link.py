@@ -6,9 +6,10 @@ its sender is gone by then (an insert that arrives 20 seconds late), or the conn
 import asyncio
 import socket
 import struct
-import threading
 
-HOST = "127.0.0.1"
+from dev.testkit.http import HOST
+from dev.testkit.proxy import LoopThread
+
 CHUNK_BYTES = 64 * 1024
 CHUNKS_UNDER_WAY = 64
 WAYS = ("up", "down")  # to the server, and back
@@ -165,23 +166,14 @@ class Link:
         self.heal()
 
 
-class Links:
-    """The links of all servers, in a thread of their own."""
+class Links(LoopThread):
+    """The links of all servers."""
 
     def __init__(self):
-        self.loop = asyncio.new_event_loop()
+        super().__init__()
         self.loop.set_exception_handler(lambda _loop, _context: None)  # broken connections are what this is for
-        threading.Thread(target=self.loop.run_forever, daemon=True).start()
-
-    def call(self, function, *values):
-        """Runs the function in the loop's thread and returns what it returned."""
-
-        async def inside():
-            return function(*values)
-
-        return asyncio.run_coroutine_threadsafe(inside(), self.loop).result(10)
 
     def open(self, port, server_port):
         link = self.call(Link, port, server_port)
-        asyncio.run_coroutine_threadsafe(link.listen(), self.loop).result(10)
+        self.run(link.listen())
         return link

@@ -1,7 +1,6 @@
 """Clients that send events, send the same again until they are accepted, and remember what was promised to them."""
 
 import datetime
-import http.client
 import json
 import random
 import threading
@@ -9,10 +8,11 @@ import time
 import uuid
 from collections import namedtuple
 
+from dev.testkit import events, http
+from dev.testkit.events import SITES, TYPES
+
 CLIENTS = 6
 SIZES = (1, 1, 5, 40)
-SITES = [str(uuid.UUID(int=0x6F1C1F2E << 96 | 4 << 76 | 2 << 62 | number)) for number in range(5)]
-TYPES = ("serve", "solve")
 EPOCH = datetime.datetime(2002, 1, 1)
 DAYS = 40
 
@@ -29,12 +29,8 @@ Receipt = namedtuple("Receipt", "at key place events")
 def event(key):
     """The event of a key, which is 2 * correlation_id + type; site and time follow from the correlation id."""
     number, kind = divmod(key, 2)
-    return {
-        "site_id": SITES[number % len(SITES)],
-        "type": TYPES[kind],
-        "correlation_id": str(uuid.UUID(int=number)),
-        "time": moment(number).isoformat(),
-    }
+    site = SITES[number % len(SITES)]
+    return events.event(site, TYPES[kind], uuid.UUID(int=number), moment(number).isoformat())
 
 
 def moment(number):
@@ -92,11 +88,13 @@ class Load:
 
     def insist(self, rng, keys):
         """Sends the very same until it is accepted, each time to any of the addresses; sometimes gives up."""
-        events = [event(key) for key in keys]
-        body = json.dumps(events[0] if len(events) == 1 and rng.random() < 0.7 else events)
+        made = [event(key) for key in keys]
+        body = json.dumps(made[0] if len(made) == 1 and rng.random() < 0.7 else made)
         while True:
             begin = time.monotonic()
-            status, text = self.post(rng.choice(self.ports), body, 10 if self.patient else rng.choice((1, 3, 10)))
+            port, seconds = rng.choice(self.ports), 10 if self.patient else rng.choice((1, 3, 10))
+            answer = http.request(port, "POST", "/v1/events", body, http.JSON, seconds=seconds)
+            status, text = answer.status, answer.text
             if status:
                 self.slowest = max(self.slowest, time.monotonic() - begin)
             if status == 200:
@@ -110,17 +108,6 @@ class Load:
             if rng.random() < GIVE_UP or status not in (0, 503):
                 return False
             time.sleep(0.1 + 0.2 * rng.random())  # sooner than Retry-After asks for
-
-    def post(self, port, body, seconds):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
-        try:
-            connection.request("POST", "/v1/events", body, {"Content-Type": "application/json"})
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-        except (OSError, http.client.HTTPException):
-            return 0, ""
-        finally:
-            connection.close()
 
     def take_receipts(self, keys, receipts):
         with self.lock:

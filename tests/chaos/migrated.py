@@ -2,7 +2,7 @@
 
 import signal
 
-from tests.chaos import clickhouse
+from dev.testkit import clickhouse
 
 FINISH_SECONDS = 60  # for 12 of them a dead migrate's lock counts
 
@@ -67,7 +67,7 @@ class Migrated:
         return self.world.captcha("migrate", *words, environ=self.environ(database), seconds=FINISH_SECONDS)
 
     def query(self, database, sql):
-        return clickhouse.query(self.world.port["clickhouse http"], sql, database)
+        return clickhouse.lines(self.world.port["clickhouse http"], sql, database=database)
 
     def facts(self):
         bad = len(self.wrong)

@@ -1,14 +1,14 @@
 """Compares what the clients were promised with what is in ClickHouse and in the report, and prints the one table."""
 
 import datetime
-import http.client
 import json
 import time
 import uuid
 from collections import Counter, defaultdict
 
 from dev.command import Failure
-from tests.chaos import clickhouse, load, wire
+from dev.testkit import clickhouse, events, http, kafka
+from tests.chaos import load
 from tests.chaos.plan import CONSUMES, SERVES
 from tests.chaos.world import ANSWER_SECONDS, TOPIC
 
@@ -38,7 +38,7 @@ class Verdict:
         self.catch_up = None
 
     def query(self, sql):
-        return clickhouse.query(self.world.port["clickhouse http"], sql)
+        return clickhouse.lines(self.world.port["clickhouse http"], sql, database="captcha")
 
     def heads(self):
         return {int(line.split("\t")[0]): [int(word) for word in line.split("\t")[1:]] for line in self.query(HEADS)}
@@ -68,7 +68,7 @@ class Verdict:
 
     def behind(self):
         try:
-            ends = wire.ends(self.world.broker_ports(), TOPIC)
+            ends = kafka.ends(self.world.broker_ports(), TOPIC)
             heads = self.heads()
         except (OSError, Failure) as error:
             return str(error)
@@ -98,7 +98,7 @@ class Verdict:
         self.wrong += self.witness.wrong[:EXAMPLES] + self.migrated.wrong
 
     def check_offsets(self):
-        ends = wire.ends(self.world.broker_ports(), TOPIC)
+        ends = kafka.ends(self.world.broker_ports(), TOPIC)
         for number, (head, span, rows, distinct, others) in self.heads().items():
             self.rows += rows
             if not head == span == rows == distinct == ends[number] or others:
@@ -116,11 +116,11 @@ class Verdict:
         for line in self.query(f"{ROWS} WHERE kind = 'event' FORMAT TSV"):
             partition, offset, repeat, kind, correlation, site, micros = line.split("\t")
             number = uuid.UUID(correlation).int
-            key = 2 * number + load.TYPES.index(kind)
+            key = 2 * number + events.TYPES.index(kind)
             moment = load.moment(number)
             receipts_met += accepted.get(key) == (int(partition) << 48) + int(offset)
             since = moment - datetime.datetime(1970, 1, 1)
-            expected = (load.SITES[number % len(load.SITES)], since // datetime.timedelta(microseconds=1))
+            expected = (events.SITES[number % len(events.SITES)], since // datetime.timedelta(microseconds=1))
             if key not in self.clients.sent or expected != (site, int(micros)):
                 foreign.append(line)
             if repeat == "1":
@@ -128,7 +128,7 @@ class Verdict:
             if key in seen:
                 doubled.append(line)
             seen.add(key)
-            counters[moment.date().isoformat(), site][load.TYPES.index(kind)] += 1
+            counters[moment.date().isoformat(), site][events.TYPES.index(kind)] += 1
         lost = [key for key in accepted if key not in seen]
         self.counted, self.lost, self.doubled = len(seen), len(lost), len(doubled)
         self.repeats = self.rows - self.counted
@@ -154,9 +154,10 @@ class Verdict:
         if code != 0 or json.loads(text)["counters"] != expected:
             self.wrong.append(f"captcha report is not what the rows say (exit code {code}): {text[:300]}")
         for name in SERVES:
-            status, text = get(self.world.port[name], "/v1/report")
-            if status != 200 or json.loads(text)["counters"] != expected:
-                self.wrong.append(f"GET /v1/report of {name} is not what the rows say ({status}): {text[:300]}")
+            answer = http.get(self.world.port[name], "/v1/report", seconds=ANSWER_SECONDS)
+            if answer.status != 200 or json.loads(answer.body)["counters"] != expected:
+                what = f"({answer.status}): {answer.text[:300]}"
+                self.wrong.append(f"GET /v1/report of {name} is not what the rows say {what}")
 
     def run_audit(self):
         if self.world.captcha("report", "audit", "--help")[0] != 0:
@@ -212,15 +213,3 @@ class Verdict:
         }
         lines += ["", *(f"{name:<16}{value}" for name, value in facts.items())]
         return "\n".join(lines + [f"WRONG: {text}" for text in self.wrong])
-
-
-def get(port, path):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
-    except (OSError, http.client.HTTPException) as error:
-        return 0, str(error)
-    finally:
-        connection.close()

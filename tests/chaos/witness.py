@@ -10,9 +10,9 @@ import threading
 import time
 import uuid
 
-from dev import ready
 from dev.command import Failure
-from tests.chaos import clickhouse, load
+from dev.testkit import clickhouse, events, http
+from tests.chaos import load
 from tests.chaos.plan import SERVES
 from tests.chaos.world import TOPIC
 
@@ -69,15 +69,16 @@ class Witness:
 
     def reported(self, serve):
         """What a report says, and how many events it counts."""
-        status, text = ready.get(self.world.port[serve], "/v1/report", ANSWER_SECONDS)
-        if status != 200:
-            raise Failure(f"{serve}: {status} {text}")
-        report = json.loads(text)
+        answer = http.get(self.world.port[serve], "/v1/report", seconds=ANSWER_SECONDS)
+        if answer.status != 200:
+            raise Failure(f"{serve}: {answer.status} {answer.text}")
+        report = json.loads(answer.body)
         counted = sum(row["served"] + row["solved"] for row in report["counters"])
         return millis(report["complete_through"]), counted
 
     def query(self, sql):
-        return clickhouse.query(self.world.port["clickhouse http"], sql, seconds=ANSWER_SECONDS)
+        port = self.world.port["clickhouse http"]
+        return clickhouse.lines(port, sql, database="captcha", seconds=ANSWER_SECONDS)
 
     def compare(self, through, counted, source):
         """Looks for what is claimed and was not looked for yet."""
@@ -112,7 +113,7 @@ class Witness:
         keys = {}
         for line in self.query(f"{sql} WHERE topic = '{TOPIC}' AND kind = 'event' AND ({ranges}) FORMAT TSV"):
             partition, offset, kind, correlation = line.split("\t")
-            key = 2 * uuid.UUID(correlation).int + load.TYPES.index(kind)
+            key = 2 * uuid.UUID(correlation).int + events.TYPES.index(kind)
             keys[(int(partition) << 48) + int(offset)] = key
         return keys
 
@@ -169,13 +170,13 @@ def millis(moment):
     if moment is None:
         return 0
     since = datetime.datetime.fromisoformat(moment.replace("Z", "+00:00")) - datetime.datetime(
-        1970, 1, 1, tzinfo=datetime.timezone.utc
+        1970, 1, 1, tzinfo=datetime.UTC
     )
     return since // datetime.timedelta(milliseconds=1)
 
 
 def clock(moment):
-    return datetime.datetime.fromtimestamp(moment / 1000, datetime.timezone.utc).strftime("%H:%M:%S.%f")[:-3]
+    return datetime.datetime.fromtimestamp(moment / 1000, datetime.UTC).strftime("%H:%M:%S.%f")[:-3]
 
 
 def shown(receipt):

@@ -1,13 +1,11 @@
 """The processes of a run: servers behind links, captcha's processes, and where each of them listens."""
 
 import signal
-import subprocess
-import sys
 import time
 
 from dev import ports, process, ready, supervise
-from dev.command import DEV, Failure, captcha_environment, say
-from tests.chaos import wire
+from dev.command import Failure, captcha_environment, say
+from dev.testkit import captcha, kafka, processes, servers
 from tests.chaos.link import Links
 from tests.chaos.plan import CONSUMES, SERVES, brokers_named, link_of
 
@@ -73,8 +71,7 @@ class World:
         return argv
 
     def server(self, kind, name, *more):
-        fixed = ("--dir", self.folder / name, "--port", self.port[name], "--log", self.log(name))
-        return [sys.executable, DEV / "server.py", kind, *fixed, *more]
+        return servers.command(kind, self.folder / name, self.port[name], self.log(name), *more)
 
     def settings(self, name, voters):
         """Sends clients to the link. Brokers talk past it, or a broken link would be a broken cluster."""
@@ -97,10 +94,8 @@ class World:
 
     def launch(self, name, argv, environ=None):
         """A child that the kernel kills when we end, however; SIGTERM would not end one that is frozen."""
-        bind = {"preexec_fn": bind_to_parent} if sys.platform.startswith("linux") else {}
-        return supervise.launch(
-            name, argv, self.log(name), background=True, env=environ or self.environ, pass_fds=(self.lock,), **bind
-        )
+        options = {"env": environ or self.environ, "pass_fds": (self.lock,), "preexec_fn": processes.kill_with_parent}
+        return supervise.launch(name, argv, self.log(name), background=True, **options)
 
     def start(self, name):
         self.children[name] = self.launch(name, self.argv[name])
@@ -142,9 +137,7 @@ class World:
             self.start(name)
         supervise.wait_ready(self.children["clickhouse"], self.clickhouse_away, START_SECONDS)
         for name in self.brokers:
-            supervise.wait_ready(
-                self.children[name], lambda port=self.port[name]: ready.kafka(port), START_SECONDS
-            )
+            supervise.wait_ready(self.children[name], lambda port=self.port[name]: ready.kafka(port), START_SECONDS)
         copies = ["--replication-factor", len(self.brokers)] if len(self.brokers) > 1 else []
         self.migrate_once("--partitions", self.partitions, *copies)
         for name in (*SERVES, *CONSUMES):
@@ -166,30 +159,19 @@ class World:
 
     def captcha(self, *words, environ=None, seconds=ANSWER_SECONDS):
         """Exit code and stdout, or stderr when there is none."""
-        try:
-            done = subprocess.run(
-                [self.program, *words],
-                env=environ or self.environ,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=seconds,
-            )
-        except subprocess.TimeoutExpired:
-            return None, f"no answer in {seconds} s"
-        return done.returncode, done.stdout or done.stderr
+        code, stdout, stderr = captcha.attempt(self.program, *words, environ=environ or self.environ, seconds=seconds)
+        return code, stdout or stderr
 
     def clickhouse_away(self):
         return ready.clickhouse(self.port["clickhouse http"])
 
     def not_ready(self, name):
-        status, text = ready.get(self.port[f"{name} admin"], "/readyz")
-        return None if status == 200 else text or f"/readyz answers {status}"
+        return captcha.not_ready(self.port[f"{name} admin"])
 
     def out_of_sync(self):
         """None when every partition has all its replicas in sync, else the reason."""
         try:
-            for number, (leader, replicas) in wire.topic(self.broker_ports(), TOPIC).items():
+            for number, (leader, replicas) in kafka.partitions(self.broker_ports(), TOPIC).items():
                 if leader < 0 or len(replicas) < len(self.brokers):
                     return f"partition {number} has {len(replicas)} of {len(self.brokers)} replicas in sync"
         except OSError as error:
@@ -204,7 +186,3 @@ class World:
         for child in self.children.values():
             if not process.wait_gone(child.pid, child.birth, 10):
                 say(f"{child.name} (pid {child.pid}) is still there 10 s after SIGKILL")
-
-
-def bind_to_parent():
-    process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -33,7 +33,9 @@ FLAGS = [
 ADVICE = "GenericIssue"  # on forms: the inputs of Swagger UI have no names
 
 # Chromium reads commands from descriptor 3 and writes to 4, which other things may occupy until exec.
-LAUNCHER = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
+LAUNCHER = (
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
+)
 DESCRIPTORS_FROM = 10
 
 
@@ -175,9 +177,7 @@ class Page:
             self.browser.receive(time.monotonic() + POLL_SECONDS)
 
     def screenshot(self, file, width, height):
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-        )
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
 

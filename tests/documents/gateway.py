@@ -1,12 +1,14 @@
 """A gateway on this machine that serves captcha below a prefix, as gateways in front of it do."""
 
-import http.client
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
+from dev.testkit import http
+
 HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "date", "server"}
 ANSWER_SECONDS = 30
+BAD_GATEWAY = 502
 
 
 @contextmanager
@@ -28,19 +30,14 @@ def handler(prefix, port):
             if not self.path.startswith(f"{prefix}/"):
                 self.send_error(404)
                 return
-            client = http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)
-            try:
-                client.request("GET", self.path.removeprefix(prefix), headers=dict(self.headers))
-                answer = client.getresponse()
-                body = answer.read()
-            finally:
-                client.close()
-            self.send_response(answer.status)
+            path = self.path.removeprefix(prefix)
+            answer = http.get(port, path, dict(self.headers), seconds=ANSWER_SECONDS)
+            self.send_response(answer.status or BAD_GATEWAY)
             for name, value in answer.headers.items():
                 if name.lower() not in HOP_BY_HOP:
                     self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(answer.body)
 
         def log_message(self, *_):
             pass

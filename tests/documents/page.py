@@ -7,9 +7,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from dev import ready, supervise
+from dev import supervise
 from dev.command import Failure, run, say
-from tests.documents import serving
+from dev.testkit import captcha, http
 from tests.documents.chromium import Chromium
 from tests.documents.gateway import gateway
 
@@ -28,7 +28,7 @@ TRIED = "document.querySelector('.live-responses-table .response .response-col_s
 
 def arguments():
     parser = argparse.ArgumentParser(prog="python3 -m tests.documents.page", description=__doc__)
-    serving.add_program(parser)
+    captcha.add_program(parser)
     parser.add_argument("--screenshots", type=Path, metavar="FOLDER", help="write what the page looks like")
     return parser.parse_args()
 
@@ -37,7 +37,7 @@ def carry_out(options, signals):
     folder = Path(tempfile.mkdtemp(prefix="captcha-docs-"))
     try:
         with (
-            serving.serving(options.program, folder / "serve.log", signals, **NO_SERVERS) as port,
+            captcha.serving(options.program, folder / "serve.log", signals, **NO_SERVERS) as port,
             gateway(PREFIX, port) as gateway_port,
             Chromium(folder / "chromium") as browser,
         ):
@@ -53,10 +53,10 @@ def carry_out(options, signals):
 
 def operations(port):
     """How many operations the API has."""
-    status, text = ready.get(port, "/v1/openapi.json")
-    if status != 200:
-        raise Failure(f"/v1/openapi.json was answered {status}: {text}")
-    return sum(method in METHODS for operations in json.loads(text)["paths"].values() for method in operations)
+    answer = http.get(port, "/v1/openapi.json")
+    if answer.status != 200:
+        raise Failure(f"/v1/openapi.json was answered {answer.status}: {answer.text}")
+    return sum(method in METHODS for operations in json.loads(answer.body)["paths"].values() for method in operations)
 
 
 def look(browser, origin, path, scheme, count, screenshots=None):

@@ -2,17 +2,17 @@
 
 import collections
 import datetime
-import http.client
 import json
 import random
 import threading
 import time
-import uuid
+from http.client import HTTPException
+
+from dev.testkit import events, http
 
 CLIENTS = 2  # one opens a connection for each request, the other keeps its own
 SIZES = (1, 1, 5, 40)
-SITES = [str(uuid.UUID(int=0x6F1C1F2E << 96 | 4 << 76 | 2 << 62 | number)) for number in range(5)]
-TYPES = {"serve": "served", "solve": "solved"}
+COLUMNS = {"serve": "served", "solve": "solved"}  # of the report, by type
 FIRST_DAY, DAYS = datetime.date(2002, 1, 1), 250
 ANSWER_SECONDS = 15  # serve promises an answer in 5 s
 # How long after a pod's end was ordered new connections may still come to it: until every node has heard of it. Mostly
@@ -47,7 +47,7 @@ class Service:
 class Clients:
     def __init__(self, service, key, problems):
         self.service = service
-        self.headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
+        self.headers = http.JSON | {"Authorization": f"Bearer {key}"}
         self.problems = problems
         self.lock = threading.Lock()
         self.ending = False
@@ -72,7 +72,7 @@ class Clients:
     def client(self, keeps):
         kept = None
         while not self.ending:
-            kept = self.insist(kept if keeps else None, *events())
+            kept = self.insist(kept if keeps else None, *new_events())
             if kept and not keeps:
                 kept.connection.close()
 
@@ -86,30 +86,23 @@ class Clients:
                     return None
                 time.sleep(LOOK_SECONDS)
                 continue
-            used = kept or Kept(
-                http.client.HTTPConnection(pod.spec.address, self.service.port, timeout=ANSWER_SECONDS), pod
-            )
+            used = kept or Kept(http.connect(f"{pod.spec.address}:{self.service.port}", ANSWER_SECONDS), pod)
             try:
-                used.connection.request("POST", "/v1/events", body, self.headers)
-                answer = used.connection.getresponse()
-                text = answer.read().decode(errors="replace")
-            except (OSError, http.client.HTTPException) as error:
+                answer = http.exchange(used.connection, "POST", "/v1/events", body, self.headers)
+            except (OSError, HTTPException) as error:
                 used.connection.close()
-                if kept and pod.told_at and isinstance(error, (ConnectionError, http.client.RemoteDisconnected)):
+                if kept and pod.told_at and isinstance(error, ConnectionError):
                     self.again += 1
                     kept = None
                     continue
                 self.lose(f"{pod.name}: {type(error).__name__}: {error}")
                 return None
             if answer.status != 200:
-                self.lose(f"{pod.name}: {answer.status} {text[:200].strip()}; its log: {pod.last_words()}")
+                self.lose(f"{pod.name}: {answer.status} {answer.text[:200].strip()}; its log: {pod.last_words()}")
                 used.connection.close()
                 return None
-            self.take(json.loads(text), counts, pod)
-            if answer.will_close:
-                used.connection.close()
-                return None
-            return used
+            self.take(json.loads(answer.body), counts, pod)
+            return used if used.connection.sock else None  # http.client closes it where the server wants that
 
     def take(self, answer, counts, pod):
         with self.lock:
@@ -137,14 +130,14 @@ class Kept:
         self.pod = pod
 
 
-def events():
+def new_events():
     """A body of new events, and how many of each day, site and type are in it."""
     made, counts = [], collections.Counter()
     for _ in range(random.choice(SIZES)):
         day = FIRST_DAY + datetime.timedelta(days=random.randrange(DAYS))
-        site, kind = random.choice(SITES), random.choice(list(TYPES))
-        made.append({"site_id": site, "type": kind, "correlation_id": str(uuid.uuid4()), "time": f"{day}T05:55:07"})
-        counts[str(day), site, TYPES[kind]] += 1
+        site, kind = random.choice(events.SITES), random.choice(events.TYPES)
+        made.append(events.event(site, kind, moment=f"{day}T05:55:07"))
+        counts[str(day), site, COLUMNS[kind]] += 1
     return json.dumps(made), counts
 
 
@@ -153,23 +146,18 @@ def get_report(service, key):
     pod = service.choose()
     if pod is None:
         return 0, "no pod is ready"
-    connection = http.client.HTTPConnection(pod.spec.address, service.port, timeout=ANSWER_SECONDS)
-    try:
-        connection.request("GET", "/v1/report", headers={"Authorization": f"Bearer {key}"} if key else {})
-        answer = connection.getresponse()
-        text = answer.read().decode()
-        return answer.status, text if answer.status == 200 else f"{text[:200].strip()}; its log: {pod.last_words()}"
-    except (OSError, http.client.HTTPException) as error:
-        return 0, str(error) or type(error).__name__
-    finally:
-        connection.close()
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    answer = http.get(f"{pod.spec.address}:{service.port}", "/v1/report", headers, seconds=ANSWER_SECONDS)
+    if answer.status == 200:
+        return answer.status, answer.text
+    return answer.status, f"{answer.text[:200].strip()}; its log: {pod.last_words()}"
 
 
 def counted(text):
     """What a report counts, as clients do."""
     found = collections.Counter()
     for row in json.loads(text)["counters"]:
-        for column in TYPES.values():
+        for column in COLUMNS.values():
             if row[column]:
                 found[row["date"], row["site_id"], column] += row[column]
     return found

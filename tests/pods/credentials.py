@@ -6,6 +6,8 @@ import re
 import secrets
 import subprocess
 
+import yaml
+
 from dev.command import DEV, Failure
 
 KUBECTL = """#!/bin/sh
@@ -24,8 +26,6 @@ DAYS = 30
 
 def by_hand(folder, program):
     """What k8s/secrets.sh makes: {secret: {key: text}}, and the keys that it shows, the writer's and the reader's."""
-    import yaml
-
     folder.mkdir()
     kubectl = folder / "kubectl"
     kubectl.write_text(KUBECTL.format(folder=folder))

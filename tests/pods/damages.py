@@ -1,6 +1,7 @@
 """Damages to the documents, and what the run has to say of each: shows that it can fail."""
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 
 class Damage(NamedTuple):

@@ -8,9 +8,9 @@ import socket
 import ssl
 import struct
 import subprocess
-import threading
 
 from dev.command import Failure
+from dev.testkit import proxy
 
 DEVICE = "pods"
 POD_DEVICE = "eth0"  # its name in a pod
@@ -21,7 +21,6 @@ DNS_SERVER = "10.97.0.53"
 DNS_PORT = 53
 A = 1
 NO_SUCH_NAME = 3
-BLOCK = 1 << 16
 
 
 def ip(*words):
@@ -30,13 +29,13 @@ def ip(*words):
         raise Failure(f"ip {' '.join(map(str, words))} failed: {done.stderr.strip()}")
 
 
-class Network:
+class Network(proxy.LoopThread):
     def __init__(self, namespace):
+        super().__init__()
         self.namespace = namespace
         self.addresses = {}  # full name: address
         self.services = 0
         self.pods = 0
-        self.loop = asyncio.new_event_loop()
         self.kept = []
         ip("link", "set", "lo", "up")
         # With an address of its own: else it has that of one of its pods, and a new one when that pod goes.
@@ -44,11 +43,11 @@ class Network:
         for address in (GATEWAY, DNS_SERVER):
             ip("address", "add", f"{address}/{PREFIX}", "dev", DEVICE)
         ip("link", "set", DEVICE, "up")
-        threading.Thread(target=self.loop.run_forever, daemon=True).start()
-        self.run(self.loop.create_datagram_endpoint(lambda: Names(self.addresses), local_addr=(DNS_SERVER, DNS_PORT)))
+        self.keep(self.loop.create_datagram_endpoint(lambda: Names(self.addresses), local_addr=(DNS_SERVER, DNS_PORT)))
 
-    def run(self, coroutine):
-        self.kept.append(asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(10))
+    def keep(self, coroutine):
+        """Starts a server in the loop's thread; one that nobody holds would be closed."""
+        self.kept.append(self.run(coroutine))
 
     def resolver(self):
         """What Kubernetes writes into each pod's /etc/resolv.conf."""
@@ -82,30 +81,9 @@ class Network:
             context.load_cert_chain(certificate, certificate.with_suffix(".key"))
 
         async def take(reader, writer):
-            await hand_on(reader, writer, random.choice(targets))
+            await proxy.forward(reader, writer, random.choice(targets))
 
-        self.run(asyncio.start_server(take, address, port, ssl=context))
-
-
-async def hand_on(reader, writer, target):
-    try:
-        to_reader, to_writer = await asyncio.open_connection(*target)
-    except OSError:
-        writer.close()
-        return
-    await asyncio.gather(pour(reader, to_writer), pour(to_reader, writer))
-
-
-async def pour(reader, writer):
-    """Until either end closes; then the other end is closed too."""
-    try:
-        while block := await reader.read(BLOCK):
-            writer.write(block)
-            await writer.drain()
-    except (OSError, ssl.SSLError):
-        pass
-    finally:
-        writer.close()
+        self.keep(asyncio.start_server(take, address, port, ssl=context))
 
 
 class Names(asyncio.DatagramProtocol):

@@ -4,12 +4,11 @@ Three brokers that are controllers too, where Strimzi would start three of each.
 of it that takes TLS off, because the engine that runs here has none."""
 
 import subprocess
-import sys
-from pathlib import Path
 from xml.sax.saxutils import escape
 
 from dev import fetch, ports, ready, supervise
 from dev.command import DEV, Failure, last_words, start
+from dev.testkit import servers
 from tests.pods import credentials
 
 CLUSTER = "Y2FwdGNoYS1wb2RzLTAwMA"
@@ -95,7 +94,7 @@ class Servers:
             }
             words = ["--node-id", node, "--cluster-id", CLUSTER, "--controller-port", controllers[node]]
             for key, value in settings.items():
-                words += ["--set", f"{key}={str(value).lower() if isinstance(value, bool) else value}"]
+                words += ["--set", f"{key}={servers.value(value)}"]
             words += [word for user in scram for word in ("--scram", user)]
             at = self.kafka_ports[node]
             self.launch("kafka", f"kafka-{node}", at, words, lambda at=at: ready.kafka(at))
@@ -150,9 +149,8 @@ class Servers:
         return shell.format(page)
 
     def launch(self, kind, name, port, words, ask):
-        fixed = ["--dir", self.folder / name, "--port", port, "--log", self.folder / "logs" / f"{name}.log"]
-        argv = [sys.executable, DEV / "server.py", kind, *fixed, *words]
-        child = supervise.launch(name, argv, Path(fixed[-1]), pass_fds=(self.lock,))
+        log = self.folder / "logs" / f"{name}.log"
+        child = servers.launch(kind, name, self.folder / name, port, log, *words, pass_fds=(self.lock,))
         self.children.append((child, ask))
 
     def make_topic_and_rights(self):
@@ -163,7 +161,7 @@ class Servers:
             words = ["--create", "--topic", spec.get("topicName", doc["metadata"]["name"])]
             words += ["--partitions", spec["partitions"], "--replication-factor", spec["replicas"]]
             for key, value in spec.get("config", {}).items():
-                words += ["--config", f"{key}={str(value).lower() if isinstance(value, bool) else value}"]
+                words += ["--config", f"{key}={servers.value(value)}"]
             wanted.append(("org.apache.kafka.tools.TopicCommand", words))
         for doc in self.documents.all("KafkaUser"):
             for right in doc["spec"]["authorization"]["acls"]:

@@ -1,6 +1,5 @@
 """A pod and its kubelet: starts it, asks its probes as they are declared, and ends it as Kubernetes does."""
 
-import http.client
 import itertools
 import json
 import os
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from dev import process
 from dev.command import Failure, open_log, say, tail
+from dev.testkit import http, processes
 from tests.pods import network
 from tests.pods.problems import Over
 
@@ -129,7 +129,8 @@ class Pod:
 
     def is_given_up(self, name, probe):
         """Asks a probe and does what follows; whether the pod would be restarted."""
-        status, text = ask(self.spec.address, probe)
+        response = ask(self.spec.address, probe)
+        status, text = response.status, response.text
         self.memory()
         ok = 200 <= status < 400
         self.failures[name] = 0 if ok else self.failures[name] + 1
@@ -163,15 +164,9 @@ class Pod:
 
     def memory(self):
         """Notes the most memory that it took so far; the limit is not enforced here."""
-        try:
-            status = Path(f"/proc/{self.pid}/status").read_text()
-        except OSError:
-            return
-        for line in status.splitlines():
-            if line.startswith("VmHWM:"):
-                before, self.peak = self.peak, max(self.peak, int(line.split()[1]) // 1024)
-                if before <= self.spec.memory_mebibytes < self.peak:
-                    self.problem(f"took {self.peak} MiB; its limit is {self.spec.memory_mebibytes}")
+        before, self.peak = self.peak, max(self.peak, (processes.peak_bytes(self.pid) or 0) >> 20)
+        if before <= self.spec.memory_mebibytes < self.peak:
+            self.problem(f"took {self.peak} MiB; its limit is {self.spec.memory_mebibytes}")
 
     def end(self):
         """Orders its end and waits for it; its endpoint is taken out meanwhile, by whoever looks at `deleted_at`."""
@@ -208,19 +203,12 @@ class Pod:
 
 
 def ask(address, probe):
-    """Status and text as the kubelet gets them; status 0 and the reason when there is no answer."""
-    kinds = {"HTTP": http.client.HTTPConnection, "HTTPS": http.client.HTTPSConnection}
+    """The response as the kubelet gets it."""
     # The kubelet believes any certificate.
-    more = {"context": ssl._create_unverified_context()} if probe.scheme == "HTTPS" else {}
-    connection = kinds[probe.scheme](address, probe.port, timeout=probe.timeout_seconds, **more)
-    try:
-        connection.request("GET", probe.path, headers={"User-Agent": "kube-probe/1.32", "Connection": "close"})
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
-        return 0, getattr(error, "strerror", None) or str(error) or type(error).__name__
-    finally:
-        connection.close()
+    tls = ssl._create_unverified_context() if probe.scheme == "HTTPS" else None
+    headers = {"User-Agent": "kube-probe/1.32", "Connection": "close"}
+    address, seconds = f"{address}:{probe.port}", probe.timeout_seconds
+    return http.request(address, "GET", probe.path, headers=headers, seconds=seconds, tls=tls)
 
 
 def run_job(documents, image, net, folder, problems):

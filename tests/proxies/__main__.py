@@ -19,14 +19,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from dev import ports, supervise
-from dev.command import Failure, captcha_environment, run, say
-from tests.documents import serving
+from dev.command import Failure, run, say
+from dev.testkit import captcha, events, servers
 
 TIMES = 6
 AT_ONCE = 3
 
 KB = 1000
-SITE = "7a6f0a3e-9d3c-4b0e-8a55-0a4f5b1c2d3e"
+GOOD_EVENTS = 2000  # 400 kB
 WRONG_KEY = "captcha_" + "a" * 12 + "_" + "0" * 64
 
 # Two listeners of one proxy are two proxies here; the second needs nothing started.
@@ -80,7 +80,7 @@ backend back
 
 def arguments():
     parser = argparse.ArgumentParser(prog="python3 -m tests.proxies", description=__doc__.partition("\n")[0])
-    serving.add_program(parser)
+    captcha.add_program(parser)
     parser.add_argument("--times", type=int, default=TIMES, help=f"each case through each proxy (default: {TIMES})")
     return parser.parse_args()
 
@@ -92,24 +92,19 @@ def carry_out(options, signals):
                 raise Failure(f"there is no {tool}; install it (Debian: {tool})")
             say(f"proxies: there is no {tool}, so nothing was tried; install it (Debian: {tool})")
             return 0
-    kafka, clickhouse, logs = (os.environ.get(f"CAPTCHA_TEST_{name}") for name in ("KAFKA", "CLICKHOUSE", "LOGS"))
-    if not kafka:
-        raise Failure("CAPTCHA_TEST_KAFKA is not set: this needs servers, run make proxies")
-    name = f"proxies_{uuid.uuid4().hex}"
-    settings = dict(kafka_brokers=kafka, clickhouse_addr=clickhouse, kafka_topic=name, clickhouse_database=name)
-    done = subprocess.run([options.program, "migrate"], env=captcha_environment(**settings), capture_output=True, text=True)
-    if done.returncode:
-        raise Failure(f"captcha migrate failed: {done.stderr}")
+    given = servers.given("make proxies")
+    settings, logs = given.settings(f"proxies_{uuid.uuid4().hex}"), given.logs
+    captcha.command(options.program, "migrate", **settings)
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        key = new_key(options.program, folder / "keys.txt")
-        settings |= dict(keys_file=folder / "keys.txt", access_log_share="1", trusted_proxies="127.0.0.1")
+        key = captcha.new_key(options.program, folder)
+        settings |= {"keys_file": folder / "keys.txt", "access_log_share": "1", "trusted_proxies": "127.0.0.1"}
         for way in ("x-forwarded-for", "forwarded", "proxy-protocol"):
-            log = Path(logs) / f"proxies-{way}.log"
+            log = logs / f"proxies-{way}.log"
             with (
                 ExitStack() as stack,
-                serving.serving(options.program, log, signals, client_address_from=way, **settings) as serve,
+                captcha.serving(options.program, log, signals, client_address_from=way, **settings) as serve,
             ):
                 for proxy in proxies(way, folder, serve, logs):
                     started, port, send = proxy
@@ -124,15 +119,6 @@ def carry_out(options, signals):
     return 0
 
 
-def new_key(program, file):
-    made = subprocess.run(
-        [program, "serve", "new-key", "--role", "write", "--sites", "*", "--key-out", file.with_suffix(".key")],
-        capture_output=True, text=True, check=True,
-    )
-    file.write_text(made.stdout)
-    return file.with_suffix(".key").read_text().strip()
-
-
 def proxies(way, folder, serve, logs):
     """What is started, the port that it listens on, and how to send to it."""
     if way == "x-forwarded-for":
@@ -141,29 +127,47 @@ def proxies(way, folder, serve, logs):
             own = folder / f"nginx-{buffering}"
             own.mkdir()
             config = own / "nginx.conf"
-            config.write_text(NGINX.format(
-                folder=own, port=port, h2_port=h2_port, serve=serve, buffering=f"proxy_request_buffering {buffering};",
-                forwarded="proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;",
-            ))
-            started = (f"nginx, buffering {buffering}", ["nginx", "-p", own, "-c", config], Path(logs) / f"{own.name}.log")
+            config.write_text(
+                NGINX.format(
+                    folder=own,
+                    port=port,
+                    h2_port=h2_port,
+                    serve=serve,
+                    buffering=f"proxy_request_buffering {buffering};",
+                    forwarded="proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;",
+                )
+            )
+            started = (f"nginx, buffering {buffering}", ["nginx", "-p", own, "-c", config], logs / f"{own.name}.log")
             yield started, port, post
-            yield (f"{started[0]}, h2 from the client", SLEEP, Path(logs) / "sleep.log"), h2_port, post_h2
+            yield (f"{started[0]}, h2 from the client", SLEEP, logs / "sleep.log"), h2_port, post_h2
     h2 = "bind 127.0.0.1:{} proto h2"
     ways = {
-        "x-forwarded-for": [("haproxy", "http", "option forwardfor", ""), ("haproxy, h2 to serve", "http", "option forwardfor", "proto h2")],
+        "x-forwarded-for": [
+            ("haproxy", "http", "option forwardfor", ""),
+            ("haproxy, h2 to serve", "http", "option forwardfor", "proto h2"),
+        ],
         "forwarded": [("haproxy, forwarded", "http", 'http-request set-header forwarded "for=%[src]"', "")],
-        "proxy-protocol": [("haproxy, tcp, v1", "tcp", "", "send-proxy"), ("haproxy, tcp, v2", "tcp", "", "send-proxy-v2")],
+        "proxy-protocol": [
+            ("haproxy, tcp, v1", "tcp", "", "send-proxy"),
+            ("haproxy, tcp, v2", "tcp", "", "send-proxy-v2"),
+        ],
     }
     for number, (name, mode, forwarded, server) in enumerate(ways[way]):
         port, h2_port = ports.pick(2)
         config = folder / f"haproxy-{way}-{number}.cfg"
-        config.write_text(HAPROXY.format(
-            mode=mode, port=port, serve=serve, forwarded=forwarded, server=server,
-            h2=h2.format(h2_port) if mode == "http" else "",
-        ))
-        yield (name, ["haproxy", "-db", "-f", config], Path(logs) / f"{config.stem}.log"), port, post
+        config.write_text(
+            HAPROXY.format(
+                mode=mode,
+                port=port,
+                serve=serve,
+                forwarded=forwarded,
+                server=server,
+                h2=h2.format(h2_port) if mode == "http" else "",
+            )
+        )
+        yield (name, ["haproxy", "-db", "-f", config], logs / f"{config.stem}.log"), port, post
         if mode == "http":
-            yield (f"{name}, h2 from the client", SLEEP, Path(logs) / "sleep.log"), h2_port, post_h2
+            yield (f"{name}, h2 from the client", SLEEP, logs / "sleep.log"), h2_port, post_h2
 
 
 def listens(port):
@@ -174,7 +178,8 @@ def listens(port):
 def try_all(name, port, send, key, times):
     failed = 0
     good = {"authorization": f"Bearer {key}", "content-type": "application/json"}
-    cases = {"good, 400 kB": (b"[" + b",".join([event()] * 2000) + b"]", good, "/v1/events", 200)}
+    body = json.dumps([events.event(events.SITES[0])] * GOOD_EVENTS).encode()
+    cases = {"good, 400 kB": (body, good, "/v1/events", 200)}
     for case, (size, headers, path, status) in CASES.items():
         headers = {"content-type": "application/json"} | ({} if "no key" in case else good) | headers
         cases[case] = (b" " * size, headers, path, status)
@@ -187,11 +192,6 @@ def try_all(name, port, send, key, times):
             failed += 1
     say(f"{name}: {len(cases)} cases, {failed} failed")
     return failed
-
-
-def event():
-    fields = dict(site_id=SITE, type="serve", correlation_id=str(uuid.uuid4()), time="2024-01-01T00:00:00")
-    return json.dumps(fields).encode()
 
 
 def post(port, path, headers, body):
@@ -216,9 +216,27 @@ def post(port, path, headers, body):
 def post_h2(port, path, headers, body):
     lines = [word for name, value in headers.items() for word in ("-H", f"{name}: {value}")]
     asked = subprocess.run(
-        ["curl", "-sS", "-m", "60", "--interface", "127.0.0.7", "--http2-prior-knowledge", "-H", "expect:", *lines,
-         "-o", "/dev/null", "-w", "%{http_code}", "--data-binary", "@-", f"http://127.0.0.1:{port}{path}"],
-        input=body, capture_output=True,
+        [
+            "curl",
+            "-sS",
+            "-m",
+            "60",
+            "--interface",
+            "127.0.0.7",
+            "--http2-prior-knowledge",
+            "-H",
+            "expect:",
+            *lines,
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "--data-binary",
+            "@-",
+            f"http://127.0.0.1:{port}{path}",
+        ],
+        input=body,
+        capture_output=True,
     )
     status = asked.stdout.decode()
     return int(status) if status.isdigit() and status != "000" else asked.stderr.decode().strip()

@@ -1,18 +1,18 @@
 """What captcha does as a user with a profile: what it is answered, and what it stores."""
 
 import json
-import os
 import re
 import signal
 import subprocess
 import time
-import urllib.error
-import urllib.request
 
-from dev import ports
-from dev.command import STATE, Failure
+from dev import ports, supervise
+from dev.command import STATE, Failure, captcha_environment
+from dev.testkit import captcha, events, http, kafka
 
 EVENTS = 300
+NO_EVENTS = ("garbage", "{}", "[]", "0")
+STOP_SECONDS = 10
 # A report takes 0.1 s, consuming 2 s; captcha gives up a question after 6 s, and its audit never by itself.
 READ_SECONDS, WRITE_SECONDS = 25, 20
 # A reason that is still there after this is why nothing is stored.
@@ -27,29 +27,26 @@ LOGS = STATE / "settings"
 
 
 class Attempts:
-    def __init__(self, program, server, kafka, topic):
-        self.program, self.server, self.kafka, self.topic = program, server, kafka, topic
+    def __init__(self, program, server, given, topic):
+        self.program, self.server, self.given, self.topic = program, server, given, topic
 
-    def command(self, user, database, *words):
-        environ = {key: value for key, value in os.environ.items() if not key.startswith("CAPTCHA_")}
-        environ |= {
-            "CAPTCHA_KAFKA_BROKERS": self.kafka,
-            "CAPTCHA_KAFKA_TOPIC": self.topic,
-            "CAPTCHA_CLICKHOUSE_ADDR": f"127.0.0.1:{self.server.tcp}",
-            "CAPTCHA_CLICKHOUSE_DATABASE": database,
-            "CAPTCHA_CLICKHOUSE_USER": user,
-        }
-        return dict(args=[self.program, *words], env=environ, stdin=subprocess.DEVNULL)
+    def environ(self, user, database):
+        return captcha_environment(
+            kafka_brokers=self.given.kafka,
+            kafka_topic=self.topic,
+            clickhouse_addr=f"{http.HOST}:{self.server.tcp}",
+            clickhouse_database=database,
+            clickhouse_user=user,
+        )
 
     def run(self, user, database, *words):
         """Exit code (None if it hangs), stdout, stderr."""
-        try:
-            done = subprocess.run(
-                **self.command(user, database, *words), capture_output=True, text=True, timeout=READ_SECONDS
-            )
-            return done.returncode, done.stdout, done.stderr.strip()
-        except subprocess.TimeoutExpired:
-            return None, "", ""
+        return captcha.attempt(self.program, *words, environ=self.environ(user, database), seconds=READ_SECONDS)
+
+    def launch(self, user, database, name, log, *words):
+        """A process of captcha with a new log."""
+        log.unlink(missing_ok=True)
+        return supervise.launch(name, [self.program, name, *words], log, env=self.environ(user, database))
 
     def outcome(self, runs, expected):
         """The outcome of several runs, and what was said; the worst counts."""
@@ -98,62 +95,42 @@ class Attempts:
     def produce(self):
         """300 events of 7 sites and 5 days, 20 repeats and 4 records that are no events."""
         admin, port = ports.pick(2)
-        listen = ["--listen", f"127.0.0.1:{port}", "--admin-listen", f"127.0.0.1:{admin}"]
-        with open(LOGS / "serve.log", "w") as log:
-            serve = subprocess.Popen(**self.command("default", "half", "serve", *listen), stdout=log, stderr=log)
+        listen = ["--listen", f"{http.HOST}:{port}", "--admin-listen", f"{http.HOST}:{admin}"]
+        serve = self.launch("default", "half", "serve", LOGS / "serve.log", *listen)
         try:
-            events = [event(number) for number in range(EVENTS)]
+            made = [event(number) for number in range(EVENTS)]
             self.records = 0
             for first in range(0, 200, 40):
                 # The last ones of before are repeats.
-                self.post(port, events[max(0, first - 5) : first + 40])
+                events.send(port, made[max(0, first - 5) : first + 40])
                 self.records += 40 + min(5, first)
                 if self.consume("default", "half", self.records)[0] != "same":
                     raise Failure("cannot prepare: the first records are not stored")
-            self.post(port, events[200:])
-            self.produce_garbage()
-            self.records += 104
+            events.send(port, made[200:])
+            kafka.produce_lines(self.given.kafka_jars, self.given.kafka, self.topic, NO_EVENTS)
+            self.records += 100 + len(NO_EVENTS)
         finally:
-            serve.terminate()
-            serve.wait()
-
-    def produce_garbage(self):
-        words = ["java", "-cp", os.environ["CAPTCHA_TEST_KAFKA_JARS"] + "/*", "org.apache.kafka.tools.ConsoleProducer"]
-        words += ["--bootstrap-server", self.kafka, "--topic", self.topic]
-        subprocess.run(words, input=b"garbage\n{}\n[]\n0\n", check=True, capture_output=True, timeout=60)
-
-    def post(self, port, batch):
-        body = json.dumps(batch).encode()
-        for _ in range(200):
-            request = urllib.request.Request(
-                f"http://127.0.0.1:{port}/v1/events", body, {"Content-Type": "application/json"}
-            )
-            try:
-                with urllib.request.urlopen(request, timeout=10):
-                    return
-            except OSError:
-                time.sleep(0.1)
-        raise Failure("captcha serve does not accept the events")
+            serve.popen.terminate()
+            serve.popen.wait()
 
     def consume(self, user, database, records):
         """Consumes the topic; `same` when all records are stored and claimed."""
         admin = ports.pick(1)[0]
-        words = ["consume", "--admin-listen", f"127.0.0.1:{admin}", "--insert-interval-ms", "50"]
         log = LOGS / f"{database}.log"
-        with open(log, "w") as output:
-            child = subprocess.Popen(**self.command(user, database, *words), stdout=output, stderr=output)
+        words = ["--admin-listen", f"{http.HOST}:{admin}", "--insert-interval-ms", "50"]
+        child = self.launch(user, database, "consume", log, *words)
         ready = ""
         stored = f"SELECT (SELECT sum(span) FROM {database}.events), (SELECT uniq(partition) FROM {database}.claims)"
         try:
             end = time.monotonic() + WRITE_SECONDS
-            while time.monotonic() < end and child.poll() is None:
+            while time.monotonic() < end and child.alive():
                 if self.server.ask(stored)[1] == f"{records}\t2\n":
                     return SAME
                 time.sleep(0.1)
-                ready = readiness(admin) or ready
+                ready = captcha.readiness(admin) or ready
                 if "clickhouse" in ready and time.monotonic() > end - WRITE_SECONDS + HOLD_SECONDS:
                     break
-            if child.poll() is not None or "panicked" in log.read_text():
+            if not child.alive() or "panicked" in log.read_text():
                 return "crash", f"consume: {log.read_text()[-300:]}"
             reasons = [line for line in ready.splitlines() if not line.endswith(": ok")]
             if not reasons:
@@ -161,12 +138,12 @@ class Attempts:
             raw = RAW.search(ready)
             return ("raw" if raw else "refused"), f"consume: {' | '.join(reasons)}"
         finally:
-            child.send_signal(signal.SIGTERM)
+            child.send(signal.SIGTERM)
             try:
-                child.wait(10)
+                child.popen.wait(STOP_SECONDS)
             except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+                child.popen.kill()
+                child.popen.wait()
             log.unlink()
 
     def definitions(self, database):
@@ -204,22 +181,9 @@ class Attempts:
 
 
 def event(number):
-    return {
-        "site_id": f"00000000-0000-4000-8000-{number % 7:012}",
-        "type": "solve" if number % 3 == 0 else "serve",
-        "correlation_id": f"00000000-0000-4000-9000-{number:012}",
-        "time": f"2001-01-0{1 + number % 5}T0{number % 10}:55:07.123456",
-    }
-
-
-def readiness(admin):
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{admin}/readyz", timeout=2) as answer:
-            return answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.read().decode()
-    except OSError:
-        return ""
+    site, correlation = f"00000000-0000-4000-8000-{number % 7:012}", f"00000000-0000-4000-9000-{number:012}"
+    moment = f"2001-01-0{1 + number % 5}T0{number % 10}:55:07.123456"
+    return events.event(site, "solve" if number % 3 == 0 else "serve", correlation, moment)
 
 
 def difference(got, wanted):

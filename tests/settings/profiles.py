@@ -1,19 +1,16 @@
 """A ClickHouse whose users have the profiles that are tried."""
 
-import os
-import subprocess
-import sys
 import threading
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from xml.sax.saxutils import escape
 
-from dev import ports
-from dev.command import DEV, Failure
+from dev import ports, ready, supervise
+from dev.command import DEV
+from dev.testkit import clickhouse, servers
 
 START_SECONDS = 120
+ANSWER_SECONDS = 20
+DEATH_SECONDS = 0.2  # from a connection that broke until its server is gone
 
 
 class Server:
@@ -41,40 +38,27 @@ class Server:
         )
 
     def start(self):
-        words = ["clickhouse", "--dir", self.folder, "--port", self.tcp, "--http-port", self.http]
-        words += ["--config", self.folder / "config.xml", "--die-with-parent", os.getpid()]
-        self.process = subprocess.Popen([sys.executable, DEV / "server.py", *map(str, words)])
-        end = time.monotonic() + START_SECONDS
-        while time.monotonic() < end and self.process.poll() is None:
-            if self.ask("SELECT 1") == (200, "1\n"):
-                return
-            time.sleep(0.2)
-        log = (self.folder / "server.log").read_text(errors="replace")
-        raise Failure(f"clickhouse does not start: {log[-1000:]}")
+        words = ["--http-port", self.http, "--config", self.folder / "config.xml"]
+        log = self.folder / "server.log"
+        self.child = servers.launch("clickhouse", "clickhouse", self.folder, self.tcp, log, *words)
+        supervise.wait_ready(self.child, lambda: ready.clickhouse(self.http), START_SECONDS)
 
     def stop(self):
-        self.process.terminate()
-        self.process.wait()
+        self.child.popen.terminate()
+        self.child.popen.wait()
 
     def died(self):
         """Whether it did, and then it is started again."""
         with self.lock:
-            try:
-                self.process.wait(0.2)
-            except subprocess.TimeoutExpired:
+            time.sleep(DEATH_SECONDS)
+            if self.child.alive():
                 return False
             self.start()
             return True
 
     def ask(self, sql, **settings):
-        address = f"http://127.0.0.1:{self.http}/?{urllib.parse.urlencode(settings)}"
-        try:
-            with urllib.request.urlopen(address, data=sql.encode(), timeout=20) as answer:
-                return answer.status, answer.read().decode(errors="replace")
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode(errors="replace")
-        except OSError as error:
-            return 0, str(error)
+        answer = clickhouse.ask(self.http, sql, seconds=ANSWER_SECONDS, **settings)
+        return answer.status, answer.text
 
 
 def entry(name, profile):

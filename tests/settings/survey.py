@@ -12,14 +12,14 @@ Run with servers of its own: python3 dev/stack.py with -- python3 -m tests.setti
 What is done is kept in .dev/settings, so it goes on where it was stopped; --again PATTERN forgets some of it."""
 
 import argparse
-import os
 import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from dev.command import ROOT, run, say
+from dev.command import run, say
+from dev.testkit import captcha, servers
 from tests.settings.attempt import LOGS, SAME, Attempts
 from tests.settings.profiles import Server
 from tests.settings.trials import trials
@@ -55,7 +55,7 @@ class Log:
                 file.write(line)
 
 
-def run_part(log, part, profiles, program, folder, workers):
+def run_part(log, part, profiles, options, given):
     """Tries together what is not known, ever fewer at a time, until each is known by a group that changed nothing, or alone."""
     for size in SIZES[part]:
         left = [name for name in profiles if (part, name) not in log.known]
@@ -65,8 +65,8 @@ def run_part(log, part, profiles, program, folder, workers):
         if not groups:
             continue
         users = {f"t{number}": merged(profiles[name] for name in group) for number, group in enumerate(groups)}
-        server = Server(folder / f"{part}{size}", users)
-        attempts = Attempts(program, server, os.environ["CAPTCHA_TEST_KAFKA"], f"{part}{size}")
+        server = Server(given.logs.parent / "survey" / f"{part}{size}", users)
+        attempts = Attempts(options.program, server, given, f"{part}{size}")
         attempts.prepare()
         begin, done = time.monotonic(), 0
 
@@ -81,7 +81,7 @@ def run_part(log, part, profiles, program, folder, workers):
                 seconds = time.monotonic() - begin
                 say(f"{part}, {size} at a time: {done} of {len(groups)} in {seconds:.0f} s")
 
-        with ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(options.workers) as pool:
             list(pool.map(one, enumerate(groups)))
         server.stop()
 
@@ -139,26 +139,30 @@ def write_found(log, names, invalid, version):
 
 def main():
     parser = argparse.ArgumentParser(
-        prog="python3 -m tests.settings.survey", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--program", type=Path, default=ROOT / "target" / "debug" / "captcha")
+        prog="python3 -m tests.settings.survey",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    captcha.add_program(parser)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", default="", metavar="PATTERN", help="only trials whose `setting=value` has this")
     parser.add_argument("--again", metavar="PATTERN", help="forget what is known of these trials first")
     parser.add_argument("--part", choices=["read", "write"], help="one half alone")
     options = parser.parse_args()
+    given = servers.given("make settings")
     LOGS.mkdir(parents=True, exist_ok=True)
     log = Log(LOGS / "done.tsv", options.again)
-    folder = Path(os.environ["CAPTCHA_TEST_LOGS"]).parent / "survey"
-
-    plain = Server(folder / "plain", {})
+    plain = Server(given.logs.parent / "survey" / "plain", {})
     profiles, invalid = trials(plain.ask)
-    version = plain.ask("SELECT 'ClickHouse ' || version() || ', ' || count() || ' settings' FROM system.settings")[1].strip()
+    version = plain.ask("SELECT 'ClickHouse ' || version() || ', ' || count() || ' settings' FROM system.settings")[
+        1
+    ].strip()
     plain.stop()
     profiles = {name: profile for name, profile in profiles.items() if re.search(options.only, name)}
     say(f"{version}: {len(profiles)} trials, {len(invalid)} values that the server does not take")
     parts = [options.part] if options.part else list(SIZES)
     for part in parts:
-        run_part(log, part, profiles, options.program, folder, options.workers)
+        run_part(log, part, profiles, options, given)
     write_found(log, list(profiles), invalid, version)
 
 

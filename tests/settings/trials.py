@@ -97,9 +97,16 @@ BY_HAND = [
     {"send_logs_level": "trace"},
     {"enable_analyzer": "0"},
     {"enable_analyzer": "0", "prefer_column_name_to_alias": "1"},
-    {"prefer_column_name_to_alias": "1", "asterisk_include_alias_columns": "1", "asterisk_include_materialized_columns": "1"},
+    {
+        "prefer_column_name_to_alias": "1",
+        "asterisk_include_alias_columns": "1",
+        "asterisk_include_materialized_columns": "1",
+    },
     PARALLEL,
-    *({**PARALLEL, "parallel_replicas_mode": mode} for mode in ("sampling_key", "custom_key_sampling", "custom_key_range")),
+    *(
+        {**PARALLEL, "parallel_replicas_mode": mode}
+        for mode in ("sampling_key", "custom_key_sampling", "custom_key_range")
+    ),
     {
         **PARALLEL,
         "parallel_replicas_mode": "custom_key_sampling",

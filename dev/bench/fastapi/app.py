@@ -3,7 +3,7 @@ against. Pydantic validates; the answer waits until every event is on all in-syn
 
 import os
 from contextlib import asynccontextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -17,7 +17,7 @@ LINGER_MS = int(os.environ.get("BENCH_LINGER_MS", "0"))
 
 
 def in_utc(time):
-    time = time.replace(tzinfo=timezone.utc) if time.tzinfo is None else time.astimezone(timezone.utc)
+    time = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
     if not 1970 <= time.year <= 2200:
         raise ValueError("outside the years 1970 to 2200")
     return time.replace(tzinfo=None)

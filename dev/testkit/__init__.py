@@ -1,0 +1,1 @@
+"""Helpers that tests, benchmarks and checks share: HTTP, Kafka, ClickHouse, captcha, events, processes."""
