@@ -26,7 +26,7 @@ PROMETHEUS := 0.316.0
 SERVER_PORTS = --kafka-port $(KAFKA_PORT) --clickhouse-port $(CLICKHOUSE_PORT)
 CAPTCHA_PORTS = --http-port $(HTTP_PORT) --admin-port $(ADMIN_PORT) --consume-admin-port $(CONSUME_ADMIN_PORT)
 TOOLS = .dev/tools/bin
-SCHEMATHESIS = .dev/venv-schemathesis
+VENV = .dev/venv
 
 .DEFAULT_GOAL := help
 .PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check k8s-check promtool actionlint k8s-run image release verify-release docs-check architecture openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
@@ -44,21 +44,21 @@ up: ## start Kafka and ClickHouse in the background: eval "$(make -s up)"
 down: ## stop what make up started
 	@exec python3 dev/stack.py down
 
-test: $(SCHEMATHESIS)/stamp ## run every test against servers that are started for it
+test: $(VENV)-schemathesis/stamp $(VENV)-manifests/stamp ## run every test against servers that are started for it
 	cargo test --locked --all-targets --no-run
 	python3 dev/stack.py with -- env RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked --all-targets
 	python3 -m tests.launcher.test_launcher
-	python3 dev/stack.py with -- $(SCHEMATHESIS)/bin/python -m tests.documents.contract
-	python3 dev/stack.py with -- python3 -m dev.manifests.scraped
+	python3 dev/stack.py with -- $(VENV)-schemathesis/bin/python -m tests.documents.contract
+	python3 dev/stack.py with -- $(VENV)-manifests/bin/python -m dev.manifests --scraped
 	@exec python3 -m tests.chaos --faults 20 --program target/debug/captcha
 
 test-servers: ## run the tests that depend on a server against old and new Kafka and ClickHouse; ENDS=1: the oldest and the newest alone
 	cargo test --locked --no-run --test e2e
 	@RUST_TEST_THREADS=$(TEST_THREADS) exec python3 -m dev.test_servers $(if $(ENDS),--ends)
 
-contract: $(SCHEMATHESIS)/stamp ## hold the API against openapi.yaml with schemathesis; [CASES=500] [SEED=6]
+contract: $(VENV)-schemathesis/stamp ## hold the API against openapi.yaml with schemathesis; [CASES=500] [SEED=6]
 	cargo build --locked
-	@exec python3 dev/stack.py with -- $(SCHEMATHESIS)/bin/python -m tests.documents.contract $(CASES:%=--cases %) $(SEED:%=--seed %)
+	@exec python3 dev/stack.py with -- $(VENV)-schemathesis/bin/python -m tests.documents.contract $(CASES:%=--cases %) $(SEED:%=--seed %)
 
 attacks: ## attack the public port in every known way, and print what each takes in memory; some minutes
 	@python3 dev/stack.py with -- cargo test --locked --test e2e -- attacks:: --ignored --nocapture --test-threads 1
@@ -96,12 +96,12 @@ check: $(TOOLS)/cargo-deny-$(CARGO_DENY) $(TOOLS)/cargo-machete-$(CARGO_MACHETE)
 	$(TOOLS)/cargo-machete-$(CARGO_MACHETE)
 	@$(MAKE) --no-print-directory k8s-check
 
-k8s-check: ## check the Kubernetes files
+k8s-check: $(VENV)-manifests/stamp $(VENV)-checkov/stamp ## check the Kubernetes files
 	cargo build --locked
-	python3 -m dev.manifests
+	$(VENV)-manifests/bin/python -m dev.manifests
 
-k8s-run: ## run the pods of overlays/prod as they are declared, without a cluster: IMAGE=FILE of make image; [DAMAGE=NAME]
-	@exec python3 -m tests.pods $(IMAGE:%=--image %) $(DAMAGE:%=--damage %)
+k8s-run: $(VENV)-manifests/stamp ## run the pods of overlays/prod as they are declared, without a cluster: IMAGE=FILE of make image; [DAMAGE=NAME]
+	@exec $(VENV)-manifests/bin/python -m tests.pods $(IMAGE:%=--image %) $(DAMAGE:%=--damage %)
 
 promtool: .dev/promtool/promtool-$(PROMETHEUS) ## build promtool with Go, so that make check tests the alerts; some minutes
 
@@ -140,8 +140,8 @@ bench-consume: ## measure draining a backlog against ClickHouse's Kafka engine; 
 bench-bytes: ## measure the bytes stored for each event, by column; [EVENTS=10000000] [PROGRAM=FILE]
 	@exec python3 -m dev.bench.stored $(PROGRAM:%=--program %) $(EVENTS:%=--events %)
 
-bench-serve: ## measure POST /v1/events against FastAPI and against librdkafka; [ROUNDS=3] [SECONDS=8] [PROGRAM=FILE]
-	@exec python3 -m dev.bench.serve $(PROGRAM:%=--program %) $(ROUNDS:%=--rounds %) $(SECONDS:%=--seconds %)
+bench-serve: $(VENV)-fastapi/stamp ## measure POST /v1/events against FastAPI and against librdkafka; [ROUNDS=3] [SECONDS=8] [PROGRAM=FILE]
+	@exec $(VENV)-fastapi/bin/python -m dev.bench.serve $(PROGRAM:%=--program %) $(ROUNDS:%=--rounds %) $(SECONDS:%=--seconds %)
 
 clean-data: ## remove the data of make run and make up
 	@exec python3 dev/stack.py clean-data
@@ -160,8 +160,13 @@ $(TOOLS)/actionlint-$(ACTIONLINT):
 	GOBIN=$(abspath $(@D)) GOTOOLCHAIN=auto go install -tags remove_all_sd github.com/prometheus/prometheus/cmd/promtool@v$(PROMETHEUS)
 	@mv $(@D)/promtool $@
 
-# Made anew when a pin changes; what is not whole has no stamp.
-$(SCHEMATHESIS)/stamp: tests/documents/requirements.txt
+# Made again when a pin changes; what is not whole has no stamp.
+$(VENV)-checkov/stamp: dev/manifests/checkov.txt
+$(VENV)-fastapi/stamp: dev/bench/fastapi/requirements.txt
+$(VENV)-lint/stamp: dev/lint.txt
+$(VENV)-manifests/stamp: dev/manifests/requirements.txt
+$(VENV)-schemathesis/stamp: tests/documents/requirements.txt
+$(VENV)-%/stamp:
 	python3 -m venv --clear $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@

@@ -4,6 +4,9 @@ import copy
 import os
 from pathlib import Path
 
+import yaml
+from jsonschema import Draft202012Validator
+
 from dev.command import ROOT
 
 DEFAULT = ROOT.parent / "shared" / "k8s" / "crds"
@@ -31,7 +34,6 @@ def folder():
 
 def load(found):
     """The schema of each version of each kind, by (apiVersion, kind)."""
-    import yaml
     schemas = {}
     for file in sorted(found.glob("*.yaml")):
         for doc in yaml.safe_load_all(file.read_text()):
@@ -86,7 +88,6 @@ def unknown_fields(doc, schema, path=""):
 
 def problems(docs, schemas):
     """What the definitions say against the custom resources among the documents."""
-    from jsonschema import Draft202012Validator
     for doc in filter(is_custom, docs):
         at = f"{doc['kind']}/{doc.get('metadata', {}).get('name')}"
         schema = schemas.get((doc["apiVersion"], doc["kind"]))

@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+
 from dev.command import ROOT
 from dev.manifests import queries
 
@@ -27,7 +29,6 @@ class Monitoring(NamedTuple):
 
 
 def read():
-    import yaml
     return Monitoring(
         yaml.safe_load((FOLDER / "rules.yaml").read_text())["spec"]["groups"],
         yaml.safe_load((ROOT / "k8s" / "tests" / "alerts.yaml").read_text()),
@@ -77,12 +78,16 @@ def alert_problems(m):
         for alert in (alert for fired in own for alert in fired):
             for label in sorted(used - set(alert["exp_labels"])):
                 yield f"{name}: its annotations name the label {label}, which it does not have when it fires"
-    yield from (f"k8s/tests/alerts.yaml: there is no alert {n}" for n in {case["alertname"] for case in cases} - set(known))
+    yield from (
+        f"k8s/tests/alerts.yaml: there is no alert {n}" for n in {case["alertname"] for case in cases} - set(known)
+    )
 
 
 def promtool_problems(m, tool):
     """What promtool says of the rules, of their tests, and of the queries of the dashboard, which it takes for rules."""
-    asked = [{"record": f"dashboard:query{i}", "expr": q.expression} for i, q in enumerate(queries.of_dashboard(m.board))]
+    asked = [
+        {"record": f"dashboard:query{i}", "expr": q.expression} for i, q in enumerate(queries.of_dashboard(m.board))
+    ]
     with tempfile.TemporaryDirectory() as folder:
         rules, dashboard = Path(folder) / "rules.yaml", Path(folder) / "dashboard.yaml"
         rules.write_text(json.dumps({"groups": m.groups}))
@@ -91,7 +96,9 @@ def promtool_problems(m, tool):
         done = subprocess.run(check, capture_output=True, text=True)
     said = done.stdout + done.stderr
     if done.returncode or not said.count("SUCCESS") == 2:
-        return [f"promtool check: {line.strip()}" for line in said.splitlines() if line.strip() and "SUCCESS" not in line]
+        return [
+            f"promtool check: {line.strip()}" for line in said.splitlines() if line.strip() and "SUCCESS" not in line
+        ]
     return [f"promtool test: {line}" for line in failed_tests(m, tool)]
 
 
@@ -120,7 +127,9 @@ def unnoticed(m, tool):
             rule["expr"] = expression
             rule.pop("for", None)
         failed = {line.partition(" at ")[0] for line in failed_tests(m._replace(groups=groups), tool)}
-        yield from (f"{name}: its tests do not notice if it fires {what}" for name in alerts(m.groups) if name not in failed)
+        yield from (
+            f"{name}: its tests do not notice if it fires {what}" for name in alerts(m.groups) if name not in failed
+        )
 
 
 def dashboard_problems(board):

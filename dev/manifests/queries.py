@@ -3,6 +3,8 @@
 import re
 from typing import NamedTuple
 
+import promql_parser as promql
+
 # What Prometheus adds to all that it scrapes from a pod.
 TARGET_LABELS = {"namespace", "pod"}
 # What Prometheus makes itself: no scrape has it, and it is not looked for.
@@ -44,17 +46,8 @@ def plain(expression):
     return expression
 
 
-def series_of(page):
-    """The series of a scraped page, as (name, labels)."""
-    for line in page.splitlines():
-        sample = None if line.startswith("#") else re.fullmatch(r"(\w+)(?:{(.*)})? \S+", line)
-        if sample:
-            yield sample[1], dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', sample[2] or ""))
-
-
 def parts(node):
     """Selectors and the names in clauses such as `by`, of an expression that is parsed."""
-    import promql_parser as promql
     selectors, labels = [], []
     if isinstance(node, promql.VectorSelector):
         return [node], []
@@ -72,7 +65,6 @@ def parts(node):
 
 
 def matches(matcher, value):
-    import promql_parser as promql
     is_equal, fits = value == matcher.value, re.fullmatch(matcher.value, value) is not None
     if matcher.op == promql.MatchOp.Equal:
         return is_equal
@@ -83,7 +75,6 @@ def matches(matcher, value):
 
 def problems(query, series):
     """What of a query no series answers to."""
-    import promql_parser as promql
     try:
         selectors, clauses = parts(promql.parse(query.expression))
     except ValueError as e:

@@ -1,7 +1,26 @@
 """What no schema can say about the manifests: each rule looks at all documents and yields (ok, rule, where, detail)."""
 
 import re
-from typing import NamedTuple
+
+from dev.manifests import component_rules
+from dev.manifests.documents import (
+    COMPONENT,
+    VERSION,
+    Fact,
+    containers,
+    dashboards,
+    env,
+    expand,
+    hit,
+    kind,
+    name,
+    one_component,
+    operated,
+    pod,
+    pod_labels,
+    where,
+    workloads,
+)
 
 # Secrets that are made by hand, with the keys they must have.
 OUT_OF_BAND = {
@@ -9,7 +28,14 @@ OUT_OF_BAND = {
     "captcha-keys": {"keys.txt"},
 }
 RESTRICTED_VOLUMES = {
-    "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret",
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
 }
 # What must be there, by its component label.
 PARTS = [
@@ -21,101 +47,14 @@ PARTS = [
 ]
 POD_INDEX = "metadata.labels['apps.kubernetes.io/pod-index']"
 LEFT_AFTER_PRESTOP = 20  # seconds
-COMPONENT = "app.kubernetes.io/component"
-VERSION = "app.kubernetes.io/version"
 
-
-class Fact(NamedTuple):
-    ok: bool
-    rule: str
-    where: str
-    detail: str = ""
-
-
-class World(NamedTuple):
-    docs: list
-    version: str  # of Cargo.toml
-    known: dict  # subcommand -> (environment variables, flags) of the executable
-
-
-# -- looking at documents --
-
-def kind(docs, *kinds):
-    return [d for d in docs if d["kind"] in kinds]
-
-
-def name(doc):
-    return doc["metadata"]["name"]
-
-
-def where(doc):
-    return f"{doc['kind']}/{name(doc)}"
-
-
-def workloads(docs):
-    return kind(docs, "Deployment", "StatefulSet", "Job")
-
-
-def pod(doc):
-    return doc["spec"]["template"]["spec"]
-
-
-def pod_labels(doc):
-    return doc["spec"]["template"]["metadata"].get("labels", {})
-
-
-def containers(docs):
-    """Every container as (workload, pod spec, container, where)."""
-    for doc in workloads(docs):
-        for c in pod(doc)["containers"] + pod(doc).get("initContainers", []):
-            yield doc, pod(doc), c, f"{where(doc)} {c['name']}"
-
-
-def env(container):
-    return {e["name"]: e for e in container.get("env", [])}
-
-
-def hit(selector, docs):
-    """The workloads whose pods have all labels of a selector (bare, or with matchLabels); an empty one hits none."""
-    labels = (selector or {}).get("matchLabels", selector) or {}
-    return [d for d in workloads(docs) if labels and labels.items() <= pod_labels(d).items()]
-
-
-def one_component(selector, docs):
-    return len(hit(selector, docs)) == 1
-
-
-def expand(text, container):
-    """What Kubernetes makes of $(NAME): the value in env, here {field path} for a field; an unknown name stays as written."""
-    def value(match):
-        entry = env(container).get(match[1])
-        if entry is None:
-            return match[0]
-        if "value" in entry:
-            return entry["value"]
-        return "{" + entry.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath", "?") + "}"
-    return re.sub(r"\$\(([A-Za-z0-9_]+)\)", value, text)
-
-
-def dashboards(docs):
-    """The config maps that are for Grafana, and for no process of captcha."""
-    return [d for d in kind(docs, "ConfigMap") if "grafana_dashboard" in d["metadata"].get("labels", {})]
-
-
-def operated(docs):
-    """The secrets that operators make of the documents, with their keys."""
-    made = {name(d): {"password"} for d in kind(docs, "KafkaUser")}
-    made |= {f"{name(d)}-cluster-ca-cert": {"ca.crt"} for d in kind(docs, "Kafka")}
-    made |= {d["spec"]["secretName"]: {"ca.crt", "tls.crt", "tls.key"} for d in kind(docs, "Certificate")}
-    return made
-
-
-# -- the rules --
 
 def references(w):
     accounts = {name(d) for d in kind(w.docs, "ServiceAccount")}
     configs = {name(d) for d in kind(w.docs, "ConfigMap")}
-    secrets = {name(d): set(d.get("data", {})) | set(d.get("stringData", {})) for d in kind(w.docs, "Secret")} | OUT_OF_BAND
+    secrets = {
+        name(d): set(d.get("data", {})) | set(d.get("stringData", {})) for d in kind(w.docs, "Secret")
+    } | OUT_OF_BAND
     secrets |= operated(w.docs)
     namespaces = {name(d) for d in kind(w.docs, "Namespace")}
     for d in w.docs:
@@ -154,12 +93,20 @@ def references(w):
                     yield Fact(value in files, "file of the config is in a mounted secret", at, value)
         for key, e in env(c).items():
             if key.endswith("_FILE"):
-                yield Fact(e.get("value") in files, "file of a _FILE variable is in a mounted secret", at, e.get("value"))
-            yield Fact(not (key.startswith("CAPTCHA_") and "secretKeyRef" in e.get("valueFrom", {})),
-                       "secret comes by file, not by environment", at, key)
+                yield Fact(
+                    e.get("value") in files, "file of a _FILE variable is in a mounted secret", at, e.get("value")
+                )
+            yield Fact(
+                not (key.startswith("CAPTCHA_") and "secretKeyRef" in e.get("valueFrom", {})),
+                "secret comes by file, not by environment",
+                at,
+                key,
+            )
     for d in kind(w.docs, "StatefulSet"):
         headless = {name(s) for s in kind(w.docs, "Service") if s["spec"].get("clusterIP") == "None"}
-        yield Fact(d["spec"].get("serviceName") in headless, "headless service exists", where(d), d["spec"].get("serviceName"))
+        yield Fact(
+            d["spec"].get("serviceName") in headless, "headless service exists", where(d), d["spec"].get("serviceName")
+        )
     parts = {(d["kind"], d["metadata"].get("labels", {}).get(COMPONENT)) for d in w.docs}
     for part in PARTS:
         yield Fact(part in parts, "every part is there", "/".join(part))
@@ -178,7 +125,9 @@ def selectors(w):
     for d in kind(w.docs, "Service"):
         pods = hit(d["spec"].get("selector"), w.docs)
         yield Fact(len(pods) == 1, "service selects one workload", where(d))
-        declared = {p["name"]: p["containerPort"] for x in pods for c in pod(x)["containers"] for p in c.get("ports", [])}
+        declared = {
+            p["name"]: p["containerPort"] for x in pods for c in pod(x)["containers"] for p in c.get("ports", [])
+        }
         for p in d["spec"].get("ports", []):
             target = p.get("targetPort", p["port"])
             yield Fact(target in declared, "service port goes to a named port of the pod", where(d), target)
@@ -223,7 +172,9 @@ def security(w):
         drop, add = (own.get("capabilities", {}).get(k, []) for k in ("drop", "add"))
         yield Fact(both.get("runAsNonRoot") is True, "runs as non-root", at)
         yield Fact(both.get("runAsUser") == 65532, "user is the image's 65532", at, both.get("runAsUser"))
-        yield Fact(both.get("seccompProfile", {}).get("type") == "RuntimeDefault", "seccomp profile is RuntimeDefault", at)
+        yield Fact(
+            both.get("seccompProfile", {}).get("type") == "RuntimeDefault", "seccomp profile is RuntimeDefault", at
+        )
         yield Fact(own.get("allowPrivilegeEscalation") is False, "no privilege escalation", at)
         yield Fact(not own.get("privileged"), "not privileged", at)
         yield Fact("ALL" in drop and set(add) <= {"NET_BIND_SERVICE"}, "capabilities are dropped", at)
@@ -236,10 +187,14 @@ def resources(w):
         asked, limits = (c.get("resources", {}).get(k, {}) for k in ("requests", "limits"))
         yield Fact("memory" in limits, "memory has a limit", at)
         yield Fact({"cpu", "memory"} <= set(asked), "cpu and memory are requested", at)
-    public = [x for s in kind(w.docs, "Service") if s["spec"].get("ports") for x in hit(s["spec"].get("selector"), w.docs)]
+    public = [
+        x for s in kind(w.docs, "Service") if s["spec"].get("ports") for x in hit(s["spec"].get("selector"), w.docs)
+    ]
     for d in workloads(w.docs):
         grace = pod(d).get("terminationGracePeriodSeconds", 30)
-        sleep = max(c.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0) for c in pod(d)["containers"])
+        sleep = max(
+            c.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0) for c in pod(d)["containers"]
+        )
         left = grace - sleep
         yield Fact(left >= LEFT_AFTER_PRESTOP, "grace period leaves 20 s after preStop", where(d), f"{left} s")
         if d in public:
@@ -257,11 +212,20 @@ def shares(w):
         for text in c.get("args", []) + [e["value"] for e in c.get("env", []) if "value" in e]:
             yield Fact("$(" not in expand(text, c), "every $(NAME) is a variable of the container", at, text)
         if d["kind"] == "StatefulSet":
-            yield Fact(f"--partition-share={{{POD_INDEX}}}/{d['spec'].get('replicas')}" in [expand(a, c) for a in c.get("args", [])],
-                       "share is the pod's ordinal of as many shares as replicas", at, " ".join(c.get("args", [])))
+            yield Fact(
+                f"--partition-share={{{POD_INDEX}}}/{d['spec'].get('replicas')}"
+                in [expand(a, c) for a in c.get("args", [])],
+                "share is the pod's ordinal of as many shares as replicas",
+                at,
+                " ".join(c.get("args", [])),
+            )
         variables = {e["name"]: expand(e["value"], c) for e in c.get("env", []) if "value" in e}
         if "CAPTCHA_KEYS_FILE" in variables:
-            least = [s["spec"]["minReplicas"] for s in kind(w.docs, "HorizontalPodAutoscaler") if s["spec"]["scaleTargetRef"]["name"] == name(d)]
+            least = [
+                s["spec"]["minReplicas"]
+                for s in kind(w.docs, "HorizontalPodAutoscaler")
+                if s["spec"]["scaleTargetRef"]["name"] == name(d)
+            ]
             pods, share = d["spec"].get("replicas", *least), variables.get("CAPTCHA_RATE_SHARE")
             yield Fact(share == f"1/{pods}", "rates of keys are divided by the pods", at, f"{share}, {pods} pods")
 
@@ -275,7 +239,9 @@ def versions(w):
         labels = {d["metadata"].get("labels", {}).get(VERSION), pod_labels(d).get(VERSION)}
         yield Fact(labels == {w.version}, "version label is Cargo.toml's version", where(d))
     for d in kind(w.docs, "Job"):
-        yield Fact(name(d).endswith("-" + w.version.replace(".", "-")), "job name ends with the version", where(d), w.version)
+        yield Fact(
+            name(d).endswith("-" + w.version.replace(".", "-")), "job name ends with the version", where(d), w.version
+        )
 
 
 def keys(w):
@@ -297,12 +263,13 @@ def keys(w):
         for key in data:
             secret = re.search("PASSWORD|SECRET|TOKEN", key) and not key.endswith("_FILE")
             yield Fact(not secret, "config map holds no secret", f"ConfigMap/{n}", key)
-            yield Fact(key in readers.get(n, ()), "config key is known to a subcommand that reads it", f"ConfigMap/{n}", key)
+            yield Fact(
+                key in readers.get(n, ()), "config key is known to a subcommand that reads it", f"ConfigMap/{n}", key
+            )
 
 
 GROUPS = [references, selectors, probes, security, resources, shares, versions, keys]
 
 
 def facts(world):
-    from dev.manifests import servers  # which takes its words from here
-    return {group.__name__: list(group(world)) for group in GROUPS + servers.GROUPS}
+    return {group.__name__: list(group(world)) for group in GROUPS + component_rules.GROUPS}

@@ -2,7 +2,7 @@
 
 import copy
 
-from dev.manifests import monitoring, rules
+from dev.manifests import documents, monitoring, rules
 
 DELETE = object()
 SERVE, CONSUME, MIGRATE = "Deployment/captcha-serve", "StatefulSet/captcha-consume", "Job/captcha-migrate"
@@ -24,17 +24,36 @@ DAMAGES = [
     ("secret is mounted read-only", SERVE, C + "volumeMounts 0 readOnly", DELETE),
     ("environment comes from a config map that exists", SERVE, C + "envFrom 0 configMapRef name", "other"),
     ("file of a _FILE variable is in a mounted secret", SERVE, C + "volumeMounts 0 mountPath", "/other"),
-    ("secret comes by file, not by environment", SERVE, C + "env 2",
-     {"name": "CAPTCHA_CLICKHOUSE_PASSWORD", "valueFrom": {"secretKeyRef": {"name": "captcha-clickhouse", "key": "x"}}}),
+    (
+        "secret comes by file, not by environment",
+        SERVE,
+        C + "env 2",
+        {
+            "name": "CAPTCHA_CLICKHOUSE_PASSWORD",
+            "valueFrom": {"secretKeyRef": {"name": "captcha-clickhouse", "key": "x"}},
+        },
+    ),
     ("headless service exists", CONSUME, "spec serviceName", "captcha"),
-    ("workload selects its own pods and no others", SERVE,
-     "spec selector matchLabels", {"app.kubernetes.io/name": "captcha"}),
+    (
+        "workload selects its own pods and no others",
+        SERVE,
+        "spec selector matchLabels",
+        {"app.kubernetes.io/name": "captcha"},
+    ),
     ("workload selects its own pods and no others", CONSUME, "spec template metadata labels " + LABEL, "other"),
     ("pods are spread", CONSUME, POD + "topologySpreadConstraints", DELETE),
-    ("spread constraint counts its own pods", SERVE,
-     POD + "topologySpreadConstraints 1 labelSelector matchLabels " + LABEL, "consume"),
-    ("disruption budget selects one workload", "PodDisruptionBudget/captcha-serve",
-     "spec selector matchLabels " + LABEL, "other"),
+    (
+        "spread constraint counts its own pods",
+        SERVE,
+        POD + "topologySpreadConstraints 1 labelSelector matchLabels " + LABEL,
+        "consume",
+    ),
+    (
+        "disruption budget selects one workload",
+        "PodDisruptionBudget/captcha-serve",
+        "spec selector matchLabels " + LABEL,
+        "other",
+    ),
     ("service selects one workload", "Service/captcha", "spec selector " + LABEL, DELETE),
     ("service port goes to a named port of the pod", "Service/captcha", "spec ports 0 targetPort", "web"),
     ("admin port stays out of services", "Service/captcha", "spec ports 0 targetPort", "admin"),
@@ -45,8 +64,12 @@ DAMAGES = [
     ("liveness asks /livez, readiness /readyz", CONSUME, C + "livenessProbe httpGet path", "/readyz"),
     ("listen address and declared port agree", SERVE, C + "env 0 value", "127.0.0.1:8000"),
     ("listen address and declared port agree", SERVE, C + "ports 1 containerPort", 9091),
-    ("namespace enforces pod security restricted", "Namespace/captcha",
-     "metadata labels pod-security.kubernetes.io/enforce", "baseline"),
+    (
+        "namespace enforces pod security restricted",
+        "Namespace/captcha",
+        "metadata labels pod-security.kubernetes.io/enforce",
+        "baseline",
+    ),
     ("service account mounts no token", "ServiceAccount/captcha-serve", "automountServiceAccountToken", DELETE),
     ("pod mounts no token", MIGRATE, POD + "automountServiceAccountToken", True),
     ("service links are off", MIGRATE, POD + "enableServiceLinks", DELETE),
@@ -72,8 +95,12 @@ DAMAGES = [
     ("every $(NAME) is a variable of the container", CONSUME, C + "env 0 name", "ORDINAL"),
     ("share is the pod's ordinal of as many shares as replicas", CONSUME, "spec replicas", 3),
     ("share is the pod's ordinal of as many shares as replicas", CONSUME, C + "env 1 value", "3"),
-    ("share is the pod's ordinal of as many shares as replicas", CONSUME,
-     C + "env 0 valueFrom fieldRef fieldPath", "metadata.name"),
+    (
+        "share is the pod's ordinal of as many shares as replicas",
+        CONSUME,
+        C + "env 0 valueFrom fieldRef fieldPath",
+        "metadata.name",
+    ),
     ("rates of keys are divided by the pods", SERVE, C + "env 5 value", "4"),
     ("rates of keys are divided by the pods", SERVE, C + "env 6", DELETE),
     ("image tag is Cargo.toml's version", SERVE, C + "image", "registry:5000/captcha:latest"),
@@ -85,33 +112,64 @@ DAMAGES = [
     ("variable is known to the subcommand", SERVE, C + "env 0 name", "CAPTCHA_LISTEN_ON"),
     ("variable is known to the subcommand", MIGRATE, C + "env 0 name", "CAPTCHA_LISTEN"),
     ("flag is known to the subcommand", CONSUME, C + "args 1", "--share=$(POD_INDEX)/$(CONSUME_REPLICAS)"),
-    ("config key is known to a subcommand that reads it", "ConfigMap/captcha", "data CAPTCHA_KAFKA_BROKER", "kafka:9092"),
+    (
+        "config key is known to a subcommand that reads it",
+        "ConfigMap/captcha",
+        "data CAPTCHA_KAFKA_BROKER",
+        "kafka:9092",
+    ),
     ("config map holds no secret", "ConfigMap/captcha", "data CAPTCHA_CLICKHOUSE_PASSWORD", "hunter2"),
     ("file of the config is in a mounted secret", "ConfigMap/captcha", "data CAPTCHA_KAFKA_CA_FILE", "/other"),
     ("everything is denied unless it is allowed", "NetworkPolicy/default-deny", "spec policyTypes", ["Ingress"]),
     ("everything is denied unless it is allowed", "NetworkPolicy/default-deny", "spec egress", [{}]),
-    ("network policy selects some pods", "NetworkPolicy/captcha-serve", "spec podSelector matchLabels " + LABEL, "other"),
+    (
+        "network policy selects some pods",
+        "NetworkPolicy/captcha-serve",
+        "spec podSelector matchLabels " + LABEL,
+        "other",
+    ),
     ("pods may ask for names", "NetworkPolicy/dns", "spec egress", []),
     ("pods may reach the servers of the config", "NetworkPolicy/captcha-to-kafka", "spec egress 0 ports 0 port", 9092),
-    ("pods may reach the servers of the config", "NetworkPolicy/captcha-to-clickhouse",
-     "spec podSelector matchExpressions 1 values", ["serve", "consume"]),
+    (
+        "pods may reach the servers of the config",
+        "NetworkPolicy/captcha-to-clickhouse",
+        "spec podSelector matchExpressions 1 values",
+        ["serve", "consume"],
+    ),
     ("admin port is open to some pods at most", "NetworkPolicy/captcha-metrics", "spec ingress 0 from", DELETE),
     ("http port is open", "NetworkPolicy/captcha-serve", "spec ingress", []),
     ("topic of the config is made", "KafkaTopic/captcha", "spec topicName", "other"),
     ("resource of Kafka names its cluster", "KafkaUser/captcha-serve", "metadata labels strimzi.io/cluster", "other"),
     ("topic has no more copies than there are brokers", "KafkaNodePool/brokers", "spec replicas", 2),
     ("one broker may be away and none may lie", "KafkaTopic/captcha", "spec config min.insync.replicas", 1),
-    ("kafka's clock alone decides what retention drops", "KafkaTopic/captcha", "spec config message.timestamp.type", DELETE),
+    (
+        "kafka's clock alone decides what retention drops",
+        "KafkaTopic/captcha",
+        "spec config message.timestamp.type",
+        DELETE,
+    ),
     ("no consume pod is without a partition", "KafkaTopic/captcha", "spec partitions", 3),
     ("rights are for the topic alone", "KafkaUser/captcha-consume", "spec authorization acls 0 resource name", "*"),
     ("process has a user of Kafka", "KafkaUser/captcha-migrate", "metadata name", "other"),
     ("process has a user of its own", SERVE, "metadata labels " + LABEL, "other"),
-    ("addresses are those of all shards and replicas", "ClickHouseInstallation/captcha",
-     "spec configuration clusters 0 layout shardsCount", 3),
-    ("process has a user of ClickHouse", "ClickHouseInstallation/captcha",
-     "spec configuration users captcha_serve/grants/query", DELETE),
-    ("tables are replicated where there are replicas", "ClickHouseInstallation/captcha",
-     "spec configuration clusters 0 layout replicasCount", 1),
+    (
+        "addresses are those of all shards and replicas",
+        "ClickHouseInstallation/captcha",
+        "spec configuration clusters 0 layout shardsCount",
+        3,
+    ),
+    (
+        "process has a user of ClickHouse",
+        "ClickHouseInstallation/captcha",
+        "spec configuration users captcha_serve/grants/query",
+        DELETE,
+    ),
+    (
+        "tables are replicated where there are replicas",
+        "ClickHouseInstallation/captcha",
+        "spec configuration clusters 0 layout replicasCount",
+        1,
+    ),
     ("keeper exists", "ClickHouseKeeperInstallation/captcha", "metadata name", "other"),
     ("issuer exists", "Certificate/captcha-clickhouse", "spec issuerRef name", "other"),
     ("certificate is for the host", "Certificate/captcha-clickhouse", "spec dnsNames", ["*.svc", "captcha.svc"]),
@@ -159,7 +217,11 @@ FIRST = "groups 0 rules 0 "
 MONITORING_DAMAGES = [
     ("its severity is none of", FIRST + "labels severity", "critical"),
     ("its annotations are not", FIRST + "annotations summary", DELETE),
-    ("its runbook_url does not end in", FIRST + "annotations runbook_url", "https://docs.example.com/captcha/docs/alerts.md#other"),
+    (
+        "its runbook_url does not end in",
+        FIRST + "annotations runbook_url",
+        "https://docs.example.com/captcha/docs/alerts.md#other",
+    ),
     ("docs/alerts.md has no heading", "runbooks", "# Alerts\n"),
     ("docs/alerts.md: there is no alert", "groups 0 rules", []),
     ("two alerts have one name", FIRST + "alert", "CaptchaConsumeAbsent"),
@@ -196,7 +258,9 @@ PROMTOOL_DAMAGES = [
 def damaged(docs, document, path, value):
     """A copy of all documents with one field of one of them changed; the document's name may be given by its beginning."""
     docs = copy.deepcopy(docs)
-    found = [d for d in docs if rules.where(d) == document] or [d for d in docs if rules.where(d).startswith(document)]
+    found = [d for d in docs if documents.where(d) == document] or [
+        d for d in docs if documents.where(d).startswith(document)
+    ]
     damage(found[0], path, value)
     return docs
 
@@ -217,7 +281,9 @@ def run_monitoring(watched, tool):
     for wanted, path, value in damages:
         fields = copy.deepcopy(watched._asdict())
         damage(fields, path, value)
-        said = monitoring.problems(monitoring.Monitoring(**fields), tool if (wanted, path, value) in PROMTOOL_DAMAGES else None)
+        said = monitoring.problems(
+            monitoring.Monitoring(**fields), tool if (wanted, path, value) in PROMTOOL_DAMAGES else None
+        )
         if not any(wanted in line for line in said):
             lines.append(f"damage went unnoticed: monitoring: {path}: wanted '{wanted}'")
     return lines + list(monitoring.unnoticed(watched, tool) if tool else []), len(damages)

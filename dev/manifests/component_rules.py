@@ -3,7 +3,7 @@
 import fnmatch
 import json
 
-from dev.manifests.rules import (
+from dev.manifests.documents import (
     COMPONENT,
     Fact,
     containers,
@@ -39,7 +39,9 @@ def selects(selector, labels):
     selector = selector or {}
     if not selector.get("matchLabels", {}).items() <= labels.items():
         return False
-    return all(e["operator"] == "In" and labels.get(e["key"]) in e["values"] for e in selector.get("matchExpressions", []))
+    return all(
+        e["operator"] == "In" and labels.get(e["key"]) in e["values"] for e in selector.get("matchExpressions", [])
+    )
 
 
 def policies(docs, labels, direction):
@@ -56,7 +58,11 @@ def may_reach(docs, labels, port):
 
 
 def network(w):
-    denials = [d for d in kind(w.docs, "NetworkPolicy") if not d["spec"]["podSelector"] and set(d["spec"]["policyTypes"]) == ALL]
+    denials = [
+        d
+        for d in kind(w.docs, "NetworkPolicy")
+        if not d["spec"]["podSelector"] and set(d["spec"]["policyTypes"]) == ALL
+    ]
     denials = [d for d in denials if not d["spec"].get("ingress") and not d["spec"].get("egress")]
     yield Fact(bool(denials), "everything is denied unless it is allowed", "NetworkPolicy")
     for d in kind(w.docs, "NetworkPolicy"):
@@ -71,10 +77,19 @@ def network(w):
         yield Fact(may_reach(w.docs, labels, 53), "pods may ask for names", where(d))
         for key in ("CAPTCHA_KAFKA_BROKERS", "CAPTCHA_CLICKHOUSE_ADDR"):
             for _, port in host_ports(shared.get(key, "")):
-                yield Fact(may_reach(w.docs, labels, port), "pods may reach the servers of the config", where(d), f"{key} {port}")
+                yield Fact(
+                    may_reach(w.docs, labels, port),
+                    "pods may reach the servers of the config",
+                    where(d),
+                    f"{key} {port}",
+                )
         for p in [p for c in pod(d)["containers"] for p in c.get("ports", []) if p["name"] == "admin"]:
             rules = [r for x in policies(w.docs, labels, "Ingress") for r in x["spec"].get("ingress", [])]
-            to_admin = [r for r in rules if not r.get("ports") or any(q["port"] in ("admin", p["containerPort"]) for q in r["ports"])]
+            to_admin = [
+                r
+                for r in rules
+                if not r.get("ports") or any(q["port"] in ("admin", p["containerPort"]) for q in r["ports"])
+            ]
             yield Fact(all(r.get("from") for r in to_admin), "admin port is open to some pods at most", where(d))
         for c in pod(d)["containers"]:
             if any(p["name"] == "http" for p in c.get("ports", [])):
@@ -96,14 +111,23 @@ def kafka(w):
     brokers = sum(d["spec"]["replicas"] for d in kind(w.docs, "KafkaNodePool") if "broker" in d["spec"]["roles"])
     for topic, d in topics.items():
         spec = d["spec"]
-        yield Fact(spec["replicas"] <= brokers, "topic has no more copies than there are brokers", where(d), spec["replicas"])
+        yield Fact(
+            spec["replicas"] <= brokers, "topic has no more copies than there are brokers", where(d), spec["replicas"]
+        )
         least = max(spec["replicas"] - 1, 1)
         yield Fact(spec["config"]["min.insync.replicas"] == least, "one broker may be away and none may lie", where(d))
         kind_of_time = spec["config"].get("message.timestamp.type")
-        yield Fact(kind_of_time == "LogAppendTime", "kafka's clock alone decides what retention drops", where(d), kind_of_time)
+        yield Fact(
+            kind_of_time == "LogAppendTime", "kafka's clock alone decides what retention drops", where(d), kind_of_time
+        )
         for consume in kind(w.docs, "StatefulSet"):
             pods = consume["spec"]["replicas"]
-            yield Fact(pods <= spec["partitions"], "no consume pod is without a partition", where(consume), f"{pods} of {spec['partitions']}")
+            yield Fact(
+                pods <= spec["partitions"],
+                "no consume pod is without a partition",
+                where(consume),
+                f"{pods} of {spec['partitions']}",
+            )
     for d in kind(w.docs, "KafkaUser"):
         for acl in d["spec"].get("authorization", {}).get("acls", []):
             right = acl["resource"]["type"], acl["resource"].get("name")
@@ -123,15 +147,21 @@ def clickhouse(w):
         cluster = spec["clusters"][0]
         layout = cluster["layout"]
         host = f"chi-{name(d)}-{cluster['name']}-{{}}-{{}}.{d['metadata']['namespace']}.svc:9440"
-        shards = [",".join(host.format(s, r) for r in range(layout["replicasCount"])) for s in range(layout["shardsCount"])]
+        shards = [
+            ",".join(host.format(s, r) for r in range(layout["replicasCount"])) for s in range(layout["shardsCount"])
+        ]
         yield Fact(addresses == ";".join(shards), "addresses are those of all shards and replicas", where(d), addresses)
         for _, _, c, at in containers(w.docs):
             user = env(c).get("CAPTCHA_CLICKHOUSE_USER", {}).get("value")
             for field in ("password", "grants/query"):
-                yield Fact(f"{user}/{field}" in spec["users"], "process has a user of ClickHouse", at, f"{user}/{field}")
+                yield Fact(
+                    f"{user}/{field}" in spec["users"], "process has a user of ClickHouse", at, f"{user}/{field}"
+                )
             replicated = "CAPTCHA_CLICKHOUSE_CLUSTER" in env(c)
             if c.get("args", [""])[0] == "migrate":
-                yield Fact(replicated == (layout["replicasCount"] > 1), "tables are replicated where there are replicas", at)
+                yield Fact(
+                    replicated == (layout["replicasCount"] > 1), "tables are replicated where there are replicas", at
+                )
         keepers = {f"keeper-{name(k)}" for k in kind(w.docs, "ClickHouseKeeperInstallation")}
         for node in spec.get("zookeeper", {}).get("nodes", []):
             yield Fact(node["host"] in keepers, "keeper exists", where(d), node["host"])
@@ -157,7 +187,9 @@ def way_in(w):
             yield Fact(bool(secured), "https listener has a certificate", where(d), x["name"])
     for d in kind(w.docs, "HTTPRoute"):
         for p in d["spec"]["parentRefs"]:
-            yield Fact(p["sectionName"] in gateways.get(p["name"], ()), "route hangs on a listener", where(d), p["sectionName"])
+            yield Fact(
+                p["sectionName"] in gateways.get(p["name"], ()), "route hangs on a listener", where(d), p["sectionName"]
+            )
         plain = any(p["sectionName"] == "http" for p in d["spec"]["parentRefs"])
         for rule in d["spec"]["rules"]:
             yield Fact(not (plain and rule.get("backendRefs")), "nothing is served without TLS", where(d))
@@ -170,7 +202,9 @@ def scaling(w):
         target = d["spec"]["scaleTargetRef"]
         found = [x for x in workloads(w.docs) if (x["kind"], name(x)) == (target["kind"], target["name"])]
         yield Fact(len(found) == 1, "autoscaler has a target", where(d))
-        yield Fact(all("replicas" not in x["spec"] for x in found), "target leaves its number to the autoscaler", where(d))
+        yield Fact(
+            all("replicas" not in x["spec"] for x in found), "target leaves its number to the autoscaler", where(d)
+        )
         yield Fact(d["spec"]["minReplicas"] >= 2, "autoscaler keeps two pods", where(d))
     for d in kind(w.docs, "PodMonitor"):
         found = [x for x in workloads(w.docs) if selects(d["spec"]["selector"], pod_labels(x))]

@@ -1,0 +1,95 @@
+"""Looks at rendered documents: workloads, containers, labels, selectors; and the facts that rules find in them."""
+
+import re
+from typing import NamedTuple
+
+COMPONENT = "app.kubernetes.io/component"
+VERSION = "app.kubernetes.io/version"
+
+
+class Fact(NamedTuple):
+    ok: bool
+    rule: str
+    where: str
+    detail: str = ""
+
+    def complaint(self):
+        return f"{self.where}: not so: {self.rule}" + (f" ({self.detail})" if self.detail else "")
+
+
+class World(NamedTuple):
+    docs: list
+    version: str  # of Cargo.toml
+    known: dict  # subcommand -> (environment variables, flags) of the executable
+
+
+def kind(docs, *kinds):
+    return [d for d in docs if d["kind"] in kinds]
+
+
+def name(doc):
+    return doc["metadata"]["name"]
+
+
+def where(doc):
+    return f"{doc['kind']}/{name(doc)}"
+
+
+def workloads(docs):
+    return kind(docs, "Deployment", "StatefulSet", "Job")
+
+
+def pod(doc):
+    return doc["spec"]["template"]["spec"]
+
+
+def pod_labels(doc):
+    return doc["spec"]["template"]["metadata"].get("labels", {})
+
+
+def containers(docs):
+    """Every container as (workload, pod spec, container, where)."""
+    for doc in workloads(docs):
+        for c in pod(doc)["containers"] + pod(doc).get("initContainers", []):
+            yield doc, pod(doc), c, f"{where(doc)} {c['name']}"
+
+
+def env(container):
+    return {e["name"]: e for e in container.get("env", [])}
+
+
+def hit(selector, docs):
+    """The workloads whose pods have all labels of a selector (bare, or with matchLabels); an empty one hits none."""
+    labels = (selector or {}).get("matchLabels", selector) or {}
+    return [d for d in workloads(docs) if labels and labels.items() <= pod_labels(d).items()]
+
+
+def one_component(selector, docs):
+    return len(hit(selector, docs)) == 1
+
+
+def expand(text, container):
+    """What Kubernetes makes of $(NAME): the value in env, here {field path} for a field; an unknown name stays as written."""
+
+    def value(match):
+        entry = env(container).get(match[1])
+        if entry is None:
+            return match[0]
+        if "value" in entry:
+            return entry["value"]
+        return "{" + entry.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath", "?") + "}"
+
+    return re.sub(r"\$\(([A-Za-z0-9_]+)\)", value, text)
+
+
+def dashboards(docs):
+    """The config maps that are for Grafana, and for no process of captcha."""
+    return [d for d in kind(docs, "ConfigMap") if "grafana_dashboard" in d["metadata"].get("labels", {})]
+
+
+def operated(docs):
+    """The secrets that operators make of the documents, with their keys."""
+    made = {name(d): {"password"} for d in kind(docs, "KafkaUser")}
+    made |= {f"{name(d)}-cluster-ca-cert": {"ca.crt"} for d in kind(docs, "Kafka")}
+    made |= {d["spec"]["secretName"]: {"ca.crt", "tls.crt", "tls.key"} for d in kind(docs, "Certificate")}
+    return made
