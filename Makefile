@@ -27,9 +27,10 @@ SERVER_PORTS = --kafka-port $(KAFKA_PORT) --clickhouse-port $(CLICKHOUSE_PORT)
 CAPTCHA_PORTS = --http-port $(HTTP_PORT) --admin-port $(ADMIN_PORT) --consume-admin-port $(CONSUME_ADMIN_PORT)
 TOOLS = .dev/tools/bin
 VENV = .dev/venv
+SHELL_SCRIPTS = .ci/run $(wildcard dev/*.sh k8s/*.sh tests/*/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check k8s-check promtool actionlint k8s-run image release verify-release docs-check architecture openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
+.PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check lint k8s-check promtool actionlint k8s-run image release verify-release docs-check architecture openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -85,7 +86,7 @@ settings: ## try every setting of ClickHouse as a profile, and write tests/setti
 	cargo build --locked
 	@exec python3 dev/stack.py with -- python3 -m tests.settings.survey $(ONLY:%=--only '%') $(AGAIN:%=--again '%')
 
-check: $(TOOLS)/cargo-deny-$(CARGO_DENY) $(TOOLS)/cargo-machete-$(CARGO_MACHETE) ## format, lints, docs, dependencies and Kubernetes files; [ADVISORY_DB=FOLDER], a clone of the RustSec database
+check: $(TOOLS)/cargo-deny-$(CARGO_DENY) $(TOOLS)/cargo-machete-$(CARGO_MACHETE) lint ## format, lints, docs, dependencies and Kubernetes files; [ADVISORY_DB=FOLDER], a clone of the RustSec database
 	cargo fmt --check --all
 	cargo fmt --check --manifest-path dev/fuzz/Cargo.toml
 	cargo metadata --locked --format-version 1 --manifest-path dev/fuzz/Cargo.toml >/dev/null
@@ -95,6 +96,11 @@ check: $(TOOLS)/cargo-deny-$(CARGO_DENY) $(TOOLS)/cargo-machete-$(CARGO_MACHETE)
 	@dev/advisories.sh $(TOOLS)/cargo-deny-$(CARGO_DENY) $(ADVISORY_DB)
 	$(TOOLS)/cargo-machete-$(CARGO_MACHETE)
 	@$(MAKE) --no-print-directory k8s-check
+
+lint: $(VENV)-lint/stamp ## check Python with ruff and shell scripts with shellcheck
+	$(VENV)-lint/bin/ruff check
+	$(VENV)-lint/bin/ruff format --check
+	$(VENV)-lint/bin/shellcheck $(SHELL_SCRIPTS)
 
 k8s-check: $(VENV)-manifests/stamp $(VENV)-checkov/stamp ## check the Kubernetes files
 	cargo build --locked
@@ -127,9 +133,10 @@ architecture: ## draw the rooms of src/ into docs/architecture.md
 openapi: ## make openapi.json of openapi.yaml
 	UPDATE_OPENAPI=1 cargo test --locked --lib openapi_json_is_openapi_yaml
 
-fmt: ## format the Rust code
+fmt: $(VENV)-lint/stamp ## format Rust and Python
 	cargo fmt --all
 	cargo fmt --manifest-path dev/fuzz/Cargo.toml
+	$(VENV)-lint/bin/ruff format
 
 bench-visible: ## measure receipt to visible on a running make run PROFILE=release; adds 200 events
 	@exec python3 -m dev.bench.visible 127.0.0.1:$(HTTP_PORT)

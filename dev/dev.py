@@ -1,4 +1,4 @@
-"""The package `dev` itself where one of its files is run by its path: `python3 dev/stack.py` finds this under that name."""
+"""The package `dev` where one of its files is run by its path: `python3 dev/stack.py` finds this under that name."""
 
 from pathlib import Path
 

@@ -169,7 +169,7 @@ def readings(rig):
 
 def spent(rig, before, first, seconds, child=None):
     """The cost since the readings before; `child` was started after them and still lives."""
-    clickhouse, kafka, bench, machine = (now - then for now, then in zip(readings(rig), before))
+    clickhouse, kafka, bench, machine = (now - then for now, then in zip(readings(rig), before, strict=True))
     own = processes.cpu_seconds(child.pid) if child else 0.0
     peak = processes.peak_bytes(child.pid) / 1e6 if child else None
     others = max(machine - clickhouse - kafka - bench - own, 0.0) / seconds
@@ -196,7 +196,7 @@ def print_table(costs, rows):
     figures = {name: speeds(found, rows) for name, found in costs.items()}
     for name, found in costs.items():
         cells = []
-        for figure, base in zip(figures[name], figures["kafka engine"]):
+        for figure, base in zip(figures[name], figures["kafka engine"], strict=True):
             cells += [f"{figure:,.0f}", f"{figure / base:.2f}"]
         peaks = [cost.peak for cost in found if cost.peak is not None]
         keys = ("own", "clickhouse", "kafka")

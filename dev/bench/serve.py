@@ -1,23 +1,24 @@
-"""Measures `POST /v1/events`: `captcha serve` against FastAPI with aiokafka, and against the same gateway on librdkafka.
+"""Measures `POST /v1/events`: `captcha serve` against FastAPI with aiokafka, and against the same gateway on
+librdkafka.
 
 On servers of its own, which end with it. Each gateway answers 2xx once Kafka has every event of the request with
 acks=all, in a topic of 4 partitions, keyed by correlation_id. The gateways take turns, several rounds in one run; each
 time a gateway is started anew on a new topic, warmed up, and measured for some seconds.
 
   captcha     captcha serve with its defaults
-  fastapi     dev/bench/fastapi/app.py: pydantic, aiokafka with linger_ms 0 (the best of 0, 1, 5); one worker of uvicorn
-              with uvloop and httptools, no access log
-  librdkafka  dev/bench/gateway/src/gateway.rs: hyper, serde, FutureProducer with the settings that stand there, once with
-              1 ms of linger, the best at 64 connections, and once with 5 ms, which saves requests at 512
+  fastapi     fastapi/app.py: pydantic, aiokafka with linger_ms 0 (the best of 0, 1, 5); one worker of uvicorn with
+              uvloop and httptools, no access log
+  librdkafka  gateway/src/gateway.rs: hyper, serde, FutureProducer with the settings in it, once with 1 ms of linger,
+              the best at 64 connections, and once with 5 ms, which saves requests at 512
 
-The load is dev/bench/gateway/src/load.rs: a closed loop, each connection with one request in flight, every event new. After
-each turn the records in the topic are counted: fewer than were acknowledged is said loudly, and is the end.
+The load is gateway/src/load.rs: a closed loop, each connection with one request in flight, every event new.
+After each turn the records in the topic are counted: fewer than were acknowledged is said loudly, and is the end.
 
 Figures are medians over the rounds. ratio: events/s of captcha to this gateway's, the median of the ratios in each
-round. p50 and p99 in ms. CPU in microseconds of processor time for an event, of the gateway's process, of Kafka, of
-the load. MB: the most memory that the gateway ever had (VmHWM). others: what everything else on this machine took, in
-processors; where that is much, only ratios and CPU count. All share the machine, so a gateway's events/s depends on what
-it makes Kafka do, too."""
+round. p50 and p99 in ms. CPU in microseconds of processor time for an event, of the gateway's process, of Kafka, of the
+load. MB: the most memory that the gateway ever had (VmHWM). others: what everything else on this machine took, in
+processors; where that is much, only ratios and CPU count. All share the machine, so a gateway's events/s depends on
+what it makes Kafka do, too."""
 
 import json
 import os
@@ -99,7 +100,7 @@ def measure(rig, tools, options):
 
 def captcha_serve(rig, tools, topic, port):
     admin = ports.pick()[0]
-    addresses = dict(listen=f"{http.HOST}:{port}", admin_listen=f"{http.HOST}:{admin}")
+    addresses = {"listen": f"{http.HOST}:{port}", "admin_listen": f"{http.HOST}:{admin}"}
     child = rig.start("serve", "unused", kafka_topic=topic, **addresses)
     return child, lambda: captcha.not_ready(admin)
 
@@ -173,7 +174,7 @@ def send(rig, tools, child, port, scenario, seconds):
     popen.wait()
     rig.programs.remove(load)
     supervise.need_alive([child])
-    return found, [after - before for before, after in zip(*readings)], seconds
+    return found, [after - before for before, after in zip(*readings, strict=True)], seconds
 
 
 def tell(tools, *words):
@@ -207,8 +208,8 @@ def print_table(costs, names):
         ours = [cost.rate for cost in costs[scenario, "captcha"]]
         for name in names:
             found = costs[scenario, name]
-            ratio = median(our / cost.rate for our, cost in zip(ours, found))
-            middle = Cost(*(median(figures) for figures in zip(*found)))
+            ratio = median(our / cost.rate for our, cost in zip(ours, found, strict=True))
+            middle = Cost(*(median(figures) for figures in zip(*found, strict=True)))
             cells = [f"{middle.rate:,.0f}", f"{ratio:.2f}", f"{middle.p50:.1f}", f"{middle.p99:.1f}"]
             cells += [f"{value:.1f}" for value in (middle.own, middle.kafka, middle.load)]
             cells += [f"{max(cost.peak for cost in found):.0f}", f"{middle.others:.2f}"]

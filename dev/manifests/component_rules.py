@@ -109,7 +109,7 @@ def kafka(w):
         cluster = d["metadata"].get("labels", {}).get("strimzi.io/cluster")
         yield Fact(cluster in clusters, "resource of Kafka names its cluster", where(d), cluster)
     brokers = sum(d["spec"]["replicas"] for d in kind(w.docs, "KafkaNodePool") if "broker" in d["spec"]["roles"])
-    for topic, d in topics.items():
+    for d in topics.values():
         spec = d["spec"]
         yield Fact(
             spec["replicas"] <= brokers, "topic has no more copies than there are brokers", where(d), spec["replicas"]

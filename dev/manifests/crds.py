@@ -1,4 +1,5 @@
-"""Holds custom resources against the schemas of their definitions (CRDs), strictly: a field that nobody knows is an error."""
+"""Holds custom resources against the schemas of their definitions (CRDs), strictly: a field that nobody knows is an
+error."""
 
 import copy
 import os

@@ -69,7 +69,7 @@ def one_component(selector, docs):
 
 
 def expand(text, container):
-    """What Kubernetes makes of $(NAME): the value in env, here {field path} for a field; an unknown name stays as written."""
+    """What Kubernetes makes of $(NAME): the value in env, {field path} for a field; an unknown name stays."""
 
     def value(match):
         entry = env(container).get(match[1])

@@ -183,7 +183,7 @@ def security(w):
 
 
 def resources(w):
-    for _, spec, c, at in containers(w.docs):
+    for _, _, c, at in containers(w.docs):
         asked, limits = (c.get("resources", {}).get(k, {}) for k in ("requests", "limits"))
         yield Fact("memory" in limits, "memory has a limit", at)
         yield Fact({"cpu", "memory"} <= set(asked), "cpu and memory are requested", at)
@@ -231,7 +231,7 @@ def shares(w):
 
 
 def versions(w):
-    for d, _, c, at in containers(w.docs):
+    for _, _, c, at in containers(w.docs):
         tag = c["image"].rpartition("/")[2].partition("@")[0].partition(":")[2]
         yield Fact(tag == w.version, "image tag is Cargo.toml's version", at, f"{c['image']}, Cargo.toml {w.version}")
         yield Fact(c.get("imagePullPolicy") == "IfNotPresent", "image is pulled if not present", at)

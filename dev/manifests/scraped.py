@@ -1,8 +1,8 @@
 """Holds the queries of alerts and dashboard against what captcha really says of itself.
 
-It runs migrate, serve and consume on the servers of `dev/stack.py with`, sends events, and reads /metrics of both: each metric
-that is asked for must be there, with each label, and with each value that a query picks. Nothing but names of Prometheus's own
-is left out. Then it asks for things that are not there, and wants a complaint for each."""
+It runs migrate, serve and consume on the servers of `dev/stack.py with`, sends events, and reads /metrics of both: each
+metric that is asked for must be there, with each label, and with each value that a query picks. Nothing but names of
+Prometheus's own is left out. Then it asks for things that are not there, and wants a complaint for each."""
 
 import time
 import uuid
@@ -64,7 +64,5 @@ def compare(addresses):
     if problems:
         raise Failure(f"{len(problems)} of what alerts and dashboard ask for is not there")
     names = len({name for name, _ in series})
-    say(
-        f"scraped: {len(asked)} queries find what they ask for among {names} metrics; {len(DAMAGES)} that do not were noticed"
-    )
+    say(f"scraped: {len(asked)} queries find what they ask for in {names} metrics, {len(DAMAGES)} wrong ones do not")
     return 0

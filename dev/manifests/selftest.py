@@ -256,7 +256,7 @@ PROMTOOL_DAMAGES = [
 
 
 def damaged(docs, document, path, value):
-    """A copy of all documents with one field of one of them changed; the document's name may be given by its beginning."""
+    """A copy of all documents with one field of one of them changed; a name may be given by its beginning."""
     docs = copy.deepcopy(docs)
     found = [d for d in docs if documents.where(d) == document] or [
         d for d in docs if documents.where(d).startswith(document)

@@ -1,4 +1,4 @@
-"""Kafka's protocol, as far as it is asked: leaders, replicas in sync, ends of logs, batches; and its console producer."""
+"""Kafka's protocol, as far as it is needed: leaders, replicas in sync, ends of logs, batches; its console producer."""
 
 import socket
 import struct

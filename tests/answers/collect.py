@@ -1,4 +1,5 @@
-"""Writes the streams of this folder: all that a ClickHouse server sends on a connection of captcha, from its greeting on.
+"""Writes the streams of this folder: all that a ClickHouse server sends on a connection of captcha, from its greeting
+on.
 
 usage: cargo build && python3 dev/stack.py with -- python3 -m tests.answers.collect FOLDER
 

@@ -2,8 +2,8 @@
 
 usage: python3 dev/stack.py with -- python3 -m tests.batches.collect
 
-The tests read the files and need none of this. It wants confluent_kafka from PyPI in this Python, and `go` and `npm` on the
-path; what those fetch goes into a temporary folder."""
+The tests read the files and need none of this. It wants confluent_kafka from PyPI in this Python, and `go` and `npm` on
+the path; what those fetch goes into a temporary folder."""
 
 import argparse
 import shutil

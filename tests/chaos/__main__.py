@@ -35,7 +35,7 @@ def arguments():
     parser.add_argument(
         "--rolls",
         action="store_true",
-        help="hit three brokers alone: a leader killed, all rolled, one frozen, one down for good; serve must answer in time",
+        help="hit three brokers alone: kill a leader, roll all, freeze one, leave one down; serve must answer in time",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the faults and do nothing")
     parser.add_argument("--program", type=Path, help="captcha to break [default: this checkout's, built for release]")

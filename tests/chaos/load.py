@@ -117,7 +117,7 @@ class Load:
             self.answers["200"] += 1
             if len(receipts) != len(keys):
                 self.wrong.append(f"200: {len(receipts)} receipts for {len(keys)} events")
-            for key, receipt in zip(keys, receipts):
+            for key, receipt in zip(keys, receipts, strict=False):
                 partition, _, offset = receipt.partition(":")
                 place = self.accepted[key] = (int(partition) << 48) + int(offset)
                 self.receipts.append(Receipt(at, key, place, len(self.accepted)))

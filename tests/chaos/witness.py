@@ -169,10 +169,8 @@ def millis(moment):
     """Milliseconds since 1970 of a moment as the report writes it; 0 if it names none."""
     if moment is None:
         return 0
-    since = datetime.datetime.fromisoformat(moment.replace("Z", "+00:00")) - datetime.datetime(
-        1970, 1, 1, tzinfo=datetime.UTC
-    )
-    return since // datetime.timedelta(milliseconds=1)
+    epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    return (datetime.datetime.fromisoformat(moment) - epoch) // datetime.timedelta(milliseconds=1)
 
 
 def clock(moment):

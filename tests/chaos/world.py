@@ -42,7 +42,7 @@ class World:
         names = [*servers, *map(link_of, servers), "clickhouse http", *SERVES]
         names += [f"{name} admin" for name in (*SERVES, *CONSUMES)]
         names += [f"{name} {more}" for name in self.brokers for more in ("controller", "internal")]
-        chosen = dict(zip(names, ports.pick(len(names))))
+        chosen = dict(zip(names, ports.pick(len(names)), strict=True))
         for server in servers:
             self.link[link_of(server)] = self.links.open(chosen[link_of(server)], chosen[server])
         return chosen
@@ -64,7 +64,7 @@ class World:
             )
         for name in SERVES:
             argv[name] = [self.program, "serve", "--listen", f"127.0.0.1:{self.port[name]}"]
-        for name, interval in zip(CONSUMES, INSERT_INTERVALS_MS):
+        for name, interval in zip(CONSUMES, INSERT_INTERVALS_MS, strict=True):
             argv[name] = [self.program, "consume", "--insert-interval-ms", interval]
         for name in (*SERVES, *CONSUMES):
             argv[name] += ["--admin-listen", f"127.0.0.1:{self.port[f'{name} admin']}"]

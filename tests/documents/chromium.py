@@ -58,7 +58,7 @@ class Chromium:
 
     def __enter__(self):
         self.folder.mkdir(parents=True)
-        theirs, ours = zip(high_pipe(), reversed(high_pipe()))
+        theirs, ours = zip(high_pipe(), reversed(high_pipe()), strict=True)
         self.reader, self.writer = ours[1], ours[0]
         command = [find(), *FLAGS, f"--user-data-dir={self.folder / 'profile'}"]
         with open(self.folder / "chromium.log", "wb") as log:

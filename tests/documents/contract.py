@@ -1,8 +1,9 @@
 """Has schemathesis test what openapi.yaml promises, against the real executable on real Kafka and ClickHouse.
 
-It sends good and bad requests of all operations, from a seed, and holds each answer against the document that the server itself
-gives out. schemathesis.toml says how, contract_hooks.py what the document cannot say. Needs the servers of `dev/stack.py
-with` and a Python that has requirements.txt; `make contract` sees to both. What was found is printed, with a curl line each."""
+It sends good and bad requests of all operations, from a seed, and holds each answer against the document that the
+server itself gives out. schemathesis.toml says how, contract_hooks.py what the document cannot say. Needs the servers
+of `dev/stack.py with` and a Python that has requirements.txt; `make contract` sees to both. What was found is printed,
+with a curl line each."""
 
 import argparse
 import re

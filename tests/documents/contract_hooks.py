@@ -1,4 +1,5 @@
-"""What JSON Schema cannot say of requests, told to schemathesis: which times and days there are, and what lines hold."""
+"""What JSON Schema cannot say of requests, told to schemathesis: which times and days there are, and what lines
+hold."""
 
 import datetime
 import json

@@ -1,5 +1,5 @@
-"""Opens the docs page of the real executable in Chromium: every operation is shown and one can be tried, the console stays
-clean, no request fails, and none goes elsewhere. Under /v1, /latest and a gateway's prefix, light and dark."""
+"""Opens the docs page of the real executable in Chromium: every operation is shown and one can be tried, the console
+stays clean, no request fails, and none goes elsewhere. Under /v1, /latest and a gateway's prefix, light and dark."""
 
 import argparse
 import json

@@ -1,12 +1,14 @@
-"""Runs the pods of an overlay as they are declared, without a cluster, and holds what they do against what clients were promised.
+"""Runs the pods of an overlay as they are declared, without a cluster, and holds what they do against what clients were
+promised.
 
 Renders k8s/overlays/prod, makes of its documents what the operators would make (Kafka with its users, rights and topic,
-ClickHouse with its users, certificates, secrets), and starts the image as each pod: arguments, environment, files, user, a
-read-only root and no capability, in namespaces of its own, with a DNS that knows the services. Asks every probe as declared,
-sends events without a pause while all pods are replaced by new ones, ends each pod as Kubernetes does, and counts.
+ClickHouse with its users, certificates, secrets), and starts the image as each pod: arguments, environment, files,
+user, a read-only root and no capability, in namespaces of its own, with a DNS that knows the services. Asks every probe
+as declared, sends events without a pause while all pods are replaced by new ones, ends each pod as Kubernetes does, and
+counts.
 
-Needs Linux, root or subordinate user ids, ip, openssl, kubectl or kustomize, and what the development servers need. Where the
-system allows no namespaces it says so and does nothing; that is a failure where CI is set."""
+Needs Linux, root or subordinate user ids, ip, openssl, kubectl or kustomize, and what the development servers need.
+Where the system allows no namespaces it says so and does nothing; that is a failure where CI is set."""
 
 import argparse
 import os
@@ -44,7 +46,7 @@ def enter():
     trial = ["unshare", *flags, "ip", "link", "add", "trial", "type", "bridge"]
     reason = ", ".join(f"{tool} is not installed" for tool in TOOLS if shutil.which(tool) is None)
     if not reason:
-        tried = subprocess.run(trial, capture_output=True, text=True)
+        tried = subprocess.run(trial, check=False, capture_output=True, text=True)
         reason = tried.returncode and (tried.stderr.strip() or f"unshare ended with code {tried.returncode}")
     if reason:
         say(f"pods cannot be run on this machine, so nothing was checked: {reason}")

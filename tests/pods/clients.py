@@ -1,4 +1,5 @@
-"""Clients of the Service that send without a pause and remember what was promised, and the report that has to say the same."""
+"""Clients of the Service that send without a pause and remember what was promised, and the report that has to say the
+same."""
 
 import collections
 import datetime

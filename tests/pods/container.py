@@ -1,9 +1,9 @@
 """Becomes one container: `container.py SPEC` on Linux, as root of a user namespace at least.
 
-Does what a container runtime does: namespaces, a root of the image's files with the pod's volumes in it, the pod's user without
-any capability, and then the program itself as process 1. Writes the pid of that process, waits for a line on stdin, by when the
-network is there, and ends as the program ends: with its code, or 128 and the number of the signal that ended it. 125: it could
-not be started."""
+Does what a container runtime does: namespaces, a root of the image's files with the pod's volumes in it, the pod's user
+without any capability, and then the program itself as process 1. Writes the pid of that process, waits for a line on
+stdin, by when the network is there, and ends as the program ends: with its code, or 128 and the number of the signal
+that ended it. 125: it could not be started."""
 
 import ctypes
 import json

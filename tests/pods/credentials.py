@@ -1,4 +1,5 @@
-"""The secrets of the namespace: those that k8s/secrets.sh makes, by that script, and those that operators would make."""
+"""The secrets of the namespace: those that k8s/secrets.sh makes, by that script, and those that operators would
+make."""
 
 import os
 import pty
@@ -86,7 +87,8 @@ class Authority:
 
 
 def openssl(*words):
-    done = subprocess.run(["openssl", *map(str, words)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    command, options = ["openssl", *map(str, words)], {"stdin": subprocess.DEVNULL, "capture_output": True}
+    done = subprocess.run(command, check=False, text=True, **options)
     if done.returncode != 0:
         raise Failure(f"openssl {words[0]} failed: {done.stderr.strip()}")
 
@@ -123,7 +125,7 @@ def strimzi(documents, folder, brokers):
 
 
 def cert_manager(documents, folder):
-    """What cert-manager makes of the certificates that an authority of ours signs: (secrets, {secret: certificate file})."""
+    """What cert-manager makes of certificates that our authority signs: (secrets, {secret: certificate file})."""
     made, files = {}, {}
     all_of_them = documents.all("Certificate")
     issuers = {d["metadata"]["name"]: d["spec"] for d in documents.all("Issuer")}

@@ -1,7 +1,7 @@
 """What rendered documents say of their pods, worked out as Kubernetes does: environment, files, probes, the end.
 
-Whatever of a pod is not carried out here is refused, so that a setting that nobody tried cannot pass for one that works.
-"""
+Whatever of a pod is not carried out here is refused, so that a setting that nobody tried cannot pass for one that
+works."""
 
 import base64
 import re

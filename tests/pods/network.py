@@ -24,7 +24,8 @@ NO_SUCH_NAME = 3
 
 
 def ip(*words):
-    done = subprocess.run(["ip", *map(str, words)], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    command, options = ["ip", *map(str, words)], {"stdin": subprocess.DEVNULL, "capture_output": True}
+    done = subprocess.run(command, check=False, text=True, **options)
     if done.returncode != 0:
         raise Failure(f"ip {' '.join(map(str, words))} failed: {done.stderr.strip()}")
 

@@ -1,7 +1,7 @@
 """Does what the operators do with their documents: Kafka with its topic, users and rights, ClickHouse with its users.
 
-Three brokers that are controllers too, where Strimzi would start three of each. A ClickHouse for each shard, with a port in front
-of it that takes TLS off, because the engine that runs here has none."""
+Three brokers that are controllers too, where Strimzi would start three of each. A ClickHouse for each shard, with a
+port in front of it that takes TLS off, because the engine that runs here has none."""
 
 import subprocess
 from xml.sax.saxutils import escape
@@ -71,7 +71,7 @@ class Servers:
         targets = []
         users = [d["metadata"]["name"] for d in self.documents.all("KafkaUser")]
         scram = [f"SCRAM-SHA-512=[name={u},password={self.documents.secrets[u]['password']}]" for u in users]
-        for node, (broker, certificate) in enumerate(zip(brokers, certificates)):
+        for node, (broker, certificate) in enumerate(zip(brokers, certificates, strict=True)):
             address = self.network.service(broker)
             targets.append((address, port))
             store = certificate.with_suffix(".pem")
@@ -116,7 +116,8 @@ class Servers:
         config.write_text(shared.replace("</clickhouse>", f"<users_config>{users}</users_config></clickhouse>"))
         for shard in range(layout["shardsCount"]):
             port, http = ports.pick(2)
-            host = f"chi-{self.clickhouse['metadata']['name']}-{cluster['name']}-{shard}-0.{self.documents.namespace()}.svc"
+            pod = f"chi-{self.clickhouse['metadata']['name']}-{cluster['name']}-{shard}-0"
+            host = f"{pod}.{self.documents.namespace()}.svc"
             words = ["--http-port", http, "--config", config]
             self.launch("clickhouse", f"clickhouse-{shard}", port, words, lambda at=http: ready.clickhouse(at))
             self.network.forward(self.network.service(host), tls, [("127.0.0.1", port)], certificate)
@@ -126,10 +127,9 @@ class Servers:
         users = {}
         for path, value in paths.items():
             user, _, setting = path.partition("/")
-            if isinstance(value, dict):
-                ref = value["valueFrom"]["secretKeyRef"]
-                value = self.documents.key("Secret", ref["name"], ref["key"], f"clickhouse user {user}")
-            users.setdefault(user, {})[setting] = value
+            ref = value["valueFrom"]["secretKeyRef"] if isinstance(value, dict) else None
+            secret = ref and self.documents.key("Secret", ref["name"], ref["key"], f"clickhouse user {user}")
+            users.setdefault(user, {})[setting] = secret or value
         page = ""
         for user, settings in users.items():
             unknown = set(settings) - {"password", "networks/ip", "profile", "grants/query"}

@@ -80,7 +80,7 @@ class Pod:
         try:
             argv = [sys.executable, str(CONTAINER), str(file)]
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": output}
-            # Not bound to the thread that starts it, which may end before the pod; the namespace of processes binds both.
+            # Not bound to the thread that starts it, which may end before; the namespace of processes binds both.
             self.shim = subprocess.Popen(argv, **pipes, text=True, start_new_session=True)
         finally:
             os.close(output)
@@ -192,7 +192,8 @@ class Pod:
         elif code != 0:
             self.problem(f"ended with code {code} on SIGTERM: {self.last_words()}")
         say(
-            f"{self.name}: preStop {self.spec.pre_stop_seconds} s, SIGTERM, code {code} after {seconds:.1f} s, {self.peak} MiB at most"
+            f"{self.name}: preStop {self.spec.pre_stop_seconds} s, SIGTERM, code {code} after {seconds:.1f} s,"
+            f" {self.peak} MiB at most"
         )
 
     def kill(self):

@@ -8,7 +8,7 @@ class Over(Exception):
 
 
 class Problems:
-    """Shared by all pods and clients. `wanted` is a part of the problem that a damage must bring; None where there is none."""
+    """Shared by all pods and clients. `wanted` is a part of the problem that a damage must bring, or None."""
 
     def __init__(self, wanted=None):
         self.wanted = wanted

@@ -65,8 +65,8 @@ class Run:
         senders.stop()
         total = clients.compare(service, reader, senders, self.problems)
         say(
-            f"requests {senders.requests}, events accepted {senders.accepted.total()}, counted {total}, requests lost {senders.lost},"
-            f" sent again because a stopping pod closed a kept connection {senders.again}"
+            f"requests {senders.requests}, events accepted {senders.accepted.total()}, counted {total},"
+            f" requests lost {senders.lost}, sent again because a stopping pod closed a kept connection {senders.again}"
         )
         say(f"requests by pod: {', '.join(f'{name} {count}' for name, count in sorted(senders.by_pod.items()))}")
         self.end([pod for pod in self.pods if pod.deleted_at is None])

@@ -1,9 +1,10 @@
 """Sends requests that are refused early through real proxies: whoever sends must get to read why.
 
-`captcha serve` stands behind nginx and haproxy of Debian, in the ways in which people run them: buffering and streaming,
-over HTTP/1.1, and over HTTP/2 where they can. Each case is a body that is refused before it has come to its end, sent several
-times at once; every answer must be the one that serve gave. The client's own address must arrive too, by each way that
---client-address-from knows. Needs the servers of `dev/stack.py with`, nginx and haproxy; `make proxies` sees to it."""
+`captcha serve` stands behind nginx and haproxy of Debian, in the ways in which people run them: buffering and
+streaming, over HTTP/1.1, and over HTTP/2 where they can. Each case is a body that is refused before it has come to its
+end, sent several times at once; every answer must be the one that serve gave. The client's own address must arrive too,
+by each way that --client-address-from knows. Needs the servers of `dev/stack.py with`, nginx and haproxy; `make
+proxies` sees to it."""
 
 import argparse
 import http.client
@@ -21,7 +22,9 @@ from pathlib import Path
 from dev import ports, supervise
 from dev.command import Failure, run, say
 from dev.testkit import captcha, events, servers
+from dev.testkit.http import HOST
 
+CLIENT = "127.0.0.7"  # the address that requests come from
 TIMES = 6
 AT_ONCE = 3
 
@@ -96,8 +99,8 @@ def carry_out(options, signals):
     settings, logs = given.settings(f"proxies_{uuid.uuid4().hex}"), given.logs
     captcha.command(options.program, "migrate", **settings)
     failed = 0
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         key = captcha.new_key(options.program, folder)
         settings |= {"keys_file": folder / "keys.txt", "access_log_share": "1", "trusted_proxies": "127.0.0.1"}
         for way in ("x-forwarded-for", "forwarded", "proxy-protocol"):
@@ -172,7 +175,7 @@ def proxies(way, folder, serve, logs):
 
 def listens(port):
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((HOST, port)) == 0
 
 
 def try_all(name, port, send, key, times):
@@ -180,8 +183,8 @@ def try_all(name, port, send, key, times):
     good = {"authorization": f"Bearer {key}", "content-type": "application/json"}
     body = json.dumps([events.event(events.SITES[0])] * GOOD_EVENTS).encode()
     cases = {"good, 400 kB": (body, good, "/v1/events", 200)}
-    for case, (size, headers, path, status) in CASES.items():
-        headers = {"content-type": "application/json"} | ({} if "no key" in case else good) | headers
+    for case, (size, more, path, status) in CASES.items():
+        headers = {"content-type": "application/json"} | ({} if "no key" in case else good) | more
         cases[case] = (b" " * size, headers, path, status)
     for case, (body, headers, path, status) in cases.items():
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -196,7 +199,7 @@ def try_all(name, port, send, key, times):
 
 def post(port, path, headers, body):
     """The status, or what went wrong: like a simple client, all is sent before anything is read."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60, source_address=("127.0.0.7", 0))
+    connection = http.client.HTTPConnection(HOST, port, timeout=60, source_address=(CLIENT, 0))
     try:
         try:
             connection.request("POST", path, body, headers)
@@ -214,30 +217,22 @@ def post(port, path, headers, body):
 
 
 def post_h2(port, path, headers, body):
-    lines = [word for name, value in headers.items() for word in ("-H", f"{name}: {value}")]
-    asked = subprocess.run(
-        [
-            "curl",
-            "-sS",
-            "-m",
-            "60",
-            "--interface",
-            "127.0.0.7",
-            "--http2-prior-knowledge",
-            "-H",
-            "expect:",
-            *lines,
-            "-o",
-            "/dev/null",
-            "-w",
-            "%{http_code}",
-            "--data-binary",
-            "@-",
-            f"http://127.0.0.1:{port}{path}",
-        ],
-        input=body,
-        capture_output=True,
-    )
+    # Without waiting for 100 Continue: all is sent before anything is read.
+    words = [
+        "--http2-prior-knowledge",
+        "--interface",
+        CLIENT,
+        "-sS",
+        "-m",
+        "60",
+        "-H",
+        "expect:",
+        "--data-binary",
+        "@-",
+    ]
+    words += [word for name, value in headers.items() for word in ("-H", f"{name}: {value}")]
+    words += ["-o", "/dev/null", "-w", "%{http_code}", f"http://{HOST}:{port}{path}"]
+    asked = subprocess.run(["curl", *words], input=body, capture_output=True, check=False)
     status = asked.stdout.decode()
     return int(status) if status.isdigit() and status != "000" else asked.stderr.decode().strip()
 
@@ -245,7 +240,7 @@ def post_h2(port, path, headers, body):
 def check_log(log, way):
     """Whether every request is logged with the address of the client that sent it to the proxy."""
     lines = [json.loads(line) for line in log.read_text().splitlines() if '"message":"request"' in line]
-    others = [line for line in lines if line.get("client") != "127.0.0.7"]
+    others = [line for line in lines if line.get("client") != CLIENT]
     if others or not lines:
         say(f"{way}: {len(others)} of {len(lines)} requests are logged with another client: {others[:1]}")
         return 1

@@ -35,6 +35,7 @@ expect() {
     fi
 }
 
+# shellcheck disable=SC2329  # expect calls it
 again() {
     "$root/dev/sign.sh" . "captcha 0 of commit 0" "$scratch/other.key" >/dev/null
 }

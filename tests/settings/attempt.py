@@ -50,7 +50,7 @@ class Attempts:
 
     def outcome(self, runs, expected):
         """The outcome of several runs, and what was said; the worst counts."""
-        for (words, (code, stdout, stderr)), wanted in zip(runs, expected):
+        for (words, (code, stdout, stderr)), wanted in zip(runs, expected, strict=True):
             if code is None:
                 return "hang", f"{words}: nothing within {READ_SECONDS} s"
             if code not in (0, 1, 3) or "panicked" in stderr:
@@ -147,8 +147,8 @@ class Attempts:
             log.unlink()
 
     def definitions(self, database):
-        sql = f"SELECT name, create_table_query FROM system.tables WHERE database = '{database}' ORDER BY name FORMAT TSVRaw"
-        return self.server.ask(sql)[1].replace(f"{database}.", "")
+        sql = f"SELECT name, create_table_query FROM system.tables WHERE database = '{database}' ORDER BY name"
+        return self.server.ask(f"{sql} FORMAT TSVRaw")[1].replace(f"{database}.", "")
 
     def read(self, user, _):
         outcome, said = self.outcome(self.answers(user, "whole"), self.expected)
@@ -187,5 +187,5 @@ def event(number):
 
 
 def difference(got, wanted):
-    at = next((at for at, (a, b) in enumerate(zip(got, wanted)) if a != b), min(len(got), len(wanted)))
+    at = next((at for at, (a, b) in enumerate(zip(got, wanted, strict=False)) if a != b), min(len(got), len(wanted)))
     return f"...{got[max(0, at - 20) : at + 60]!r} instead of ...{wanted[max(0, at - 20) : at + 60]!r}"

@@ -1,9 +1,9 @@
 """Tries every setting of ClickHouse as the profile of captcha's user, and writes what came of it to found.tsv.
 
-Each value is the profile of a user of its own. `read`: that user asks for the report, the audit and the dead letters of a
-database that is there. `write`: it migrates a database of its own and consumes into it what the same topic holds; then
-somebody without any setting asks for the report and the audit. Many values are tried together, and fewer where that
-changed something, each alone in the end.
+Each value is the profile of a user of its own. `read`: that user asks for the report, the audit and the dead letters of
+a database that is there. `write`: it migrates a database of its own and consumes into it what the same topic holds;
+then somebody without any setting asks for the report and the audit. Many values are tried together, and fewer where
+that changed something, each alone in the end.
 
 same: as without the profile. refused: one line that says why and what to do. raw: the server's words with a code that
 captcha does not know, and the advice to look at the profile. hang: nothing was said in time. WRONG and crash: faults.
@@ -56,7 +56,7 @@ class Log:
 
 
 def run_part(log, part, profiles, options, given):
-    """Tries together what is not known, ever fewer at a time, until each is known by a group that changed nothing, or alone."""
+    """Tries what is not known in ever smaller groups, until a group changed nothing or has one trial alone."""
     for size in SIZES[part]:
         left = [name for name in profiles if (part, name) not in log.known]
         if size > 1:  # what changed something in another part would spoil its group

@@ -1,5 +1,5 @@
-"""Which values of which settings are tried: both of a Bool, each of an enum, 0, 1 and the largest of a number, and by hand
-what only does harm together with something else."""
+"""Which values of which settings are tried: both of a Bool, each of an enum, 0, 1 and the largest of a number, and by
+hand what only does harm together with something else."""
 
 import re
 
