@@ -134,6 +134,7 @@ class Run:
                 )
                 return
             time.sleep(TICK_SECONDS)
+        self.world.wait_servers()  # one may have been killed last of all
         self.world.migrate_once()
 
 

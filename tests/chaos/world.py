@@ -135,15 +135,18 @@ class World:
     def begin(self):
         for name in (*self.brokers, "clickhouse"):
             self.start(name)
-        supervise.wait_ready(self.children["clickhouse"], self.clickhouse_away, START_SECONDS)
-        for name in self.brokers:
-            supervise.wait_ready(self.children[name], lambda port=self.port[name]: ready.kafka(port), START_SECONDS)
+        self.wait_servers()
         copies = ["--replication-factor", len(self.brokers)] if len(self.brokers) > 1 else []
         self.migrate_once("--partitions", self.partitions, *copies)
         for name in (*SERVES, *CONSUMES):
             self.start(name)
         for name in (*SERVES, *CONSUMES):
             supervise.wait_ready(self.children[name], lambda name=name: self.not_ready(name), START_SECONDS)
+
+    def wait_servers(self):
+        supervise.wait_ready(self.children["clickhouse"], self.clickhouse_away, START_SECONDS)
+        for name in self.brokers:
+            supervise.wait_ready(self.children[name], lambda port=self.port[name]: ready.kafka(port), START_SECONDS)
 
     def migrate_once(self, *more):
         child = self.launch("captcha migrate", [self.program, "migrate", *more])
