@@ -11,8 +11,8 @@ from dev import disk
 from dev.command import ROOT, STATE, Failure, say, tail
 from dev.jobs import Job
 
-# The profile of `cargo run` and `cargo test`, which so find most of it compiled: captcha with its 220 dependencies takes
-# 205 s of processor time in it, twice that with optimisation.
+# The profile of `cargo run` and `cargo test`, which so find most of it compiled: captcha with its 220 dependencies
+# takes 205 s of processor time in it, twice that with optimisation.
 PROFILE = "dev"
 DISK_BYTES = 1_600 * 10**6
 LOG = STATE / "logs" / "build.log"
@@ -22,8 +22,8 @@ ODD = re.compile(r"[^\w/.+@%,=~-]")
 
 
 def target():
-    """The folder that cargo builds in. The build of jemalloc takes no blanks and no quotes in its path: then it is in the
-    cache of this user."""
+    """The folder that cargo builds in. The build of jemalloc takes no blanks and no quotes in its path: then it is in
+    the cache of this user."""
     chosen = os.environ.get("CARGO_TARGET_DIR")
     if chosen:
         return Path(chosen).resolve()

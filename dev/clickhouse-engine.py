@@ -3,8 +3,9 @@ CONFIG DATA`, the folder of the unpacked package, a config file that is named co
 
 Packages up to 25.8 still hold the whole server, which is called by its name. Newer ones hold clickhouse-local alone and
 give no arguments to it, but it reads a config.xml where it runs, and listens when it is asked to. It ends with its last
-statement, so that one reads standard input, which is a pipe that only this process can write to: closing the pipe ends it
-in order, as SIGTERM ends the server. Exit codes: 0 shut down in order, 1 the engine ended by itself, 2 it did not start."""
+statement, so that one reads standard input, which is a pipe that only this process can write to: closing the pipe ends
+it in order, as SIGTERM ends the server. Exit codes: 0 shut down in order, 1 the engine ended by itself, 2 it did not
+start."""
 
 import ctypes
 import os
@@ -67,7 +68,7 @@ if __name__ == "__main__":
     code = 1
     try:
         code = main()
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         print(f"clickhouse-engine.py: the engine ended: {error}", file=sys.stderr)
     finally:
         sys.stderr.flush()

@@ -48,7 +48,7 @@ def shown(path):
 
 
 def step(what, argv, log, progress=None, **options):
-    """Runs a command with its output in the file `log`, and shows that and how long it runs, or what progress() says."""
+    """Runs a command with its output in the file `log`, and shows how long it runs, or what progress() says."""
     say(f"{what} ...") if not sys.stderr.isatty() else None
     begin = time.monotonic()
     with open(log, "wb") as output:

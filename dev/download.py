@@ -1,5 +1,5 @@
-"""Makes tools in .dev/tools: `download.py NAME...`, names of fetch.Tools. dev/fetch.py runs it; what it writes last is how
-far it is. Each tool is made in .dev/fetching and renamed into place, so that a kill leaves nothing half."""
+"""Makes tools in .dev/tools: `download.py NAME...`, names of fetch.Tools. dev/fetch.py runs it; what it writes last is
+how far it is. Each tool is made in .dev/fetching and renamed into place, so that a kill leaves nothing half."""
 
 import hashlib
 import os

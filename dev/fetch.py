@@ -1,5 +1,5 @@
-"""Fetches what the development servers need into .dev/tools: jars of Kafka and ZooKeeper, the ClickHouse engine, and its
-launcher. DEV_KAFKA=4.0 and DEV_CLICKHOUSE=25.8 choose other versions than the usual ones."""
+"""Fetches what the development servers need into .dev/tools: jars of Kafka and ZooKeeper, the ClickHouse engine, and
+its launcher. DEV_KAFKA=4.0 and DEV_CLICKHOUSE=25.8 choose other versions than the usual ones."""
 
 import hashlib
 import os

@@ -42,8 +42,8 @@ def born(pid):
 
 
 def catches(pid, number):
-    """Whether the process has a handler for the signal, where /proc tells it. GNU make has none for SIGINT any more once it
-    got one: it assumes that its children got it too, and waits for them."""
+    """Whether the process has a handler for the signal, where /proc tells it. GNU make has none for SIGINT once it got
+    one: it assumes that its children got it too, and waits for them."""
     try:
         with open(f"/proc/{pid}/status") as file:
             caught = next(line for line in file if line.startswith("SigCgt:"))

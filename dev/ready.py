@@ -1,49 +1,26 @@
 """Asks whether a server on 127.0.0.1 really answers: `ready.py kafka|clickhouse PORT` waits until it does."""
 
 import argparse
-import http.client
-import socket
-import struct
 import time
 
 from dev.command import Failure, run
-
-METADATA, VERSION = 3, 1
+from dev.testkit import http
+from dev.testkit import kafka as wire
 
 
 def kafka(port):
     """None when the broker has joined its cluster and answers, else the reason."""
-    body = struct.pack(">hhihi", METADATA, VERSION, 1, -1, 0)  # no client id, no topics
     try:
-        with socket.create_connection(("127.0.0.1", port), 1) as connection:
-            connection.settimeout(2)
-            connection.sendall(struct.pack(">i", len(body)) + body)
-            with connection.makefile("rb") as answer:
-                _size, _correlation, brokers = struct.unpack(">iii", answer.read(12))
+        brokers = wire.brokers(port)
     except OSError as error:
         return error.strerror or str(error)
-    except struct.error:
-        return "it closed the connection"
     return None if brokers > 0 else "the broker has not joined its cluster yet"
 
 
 def clickhouse(http_port):
     """None when the server answers a query, else the reason."""
-    status, text = get(http_port, "/?query=SELECT+1")
-    return None if (status, text.strip()) == (200, "1") else text
-
-
-def get(port, path, seconds=2):
-    """Status and text of an HTTP answer; status 0 and the reason if there is none."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read(1 << 16).decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
-        return 0, getattr(error, "strerror", None) or str(error) or type(error).__name__
-    finally:
-        connection.close()
+    answer = http.get(http_port, "/?query=SELECT+1")
+    return None if (answer.status, answer.text.strip()) == (200, "1") else answer.text
 
 
 def main():

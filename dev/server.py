@@ -1,4 +1,5 @@
-"""Turns this process into one Kafka broker, ClickHouse server or ZooKeeper on 127.0.0.1, with its data and log in one folder.
+"""Turns this process into one Kafka broker, ClickHouse server or ZooKeeper on 127.0.0.1, with its data and log in one
+folder.
 
 The process that is started becomes the server: its pid is the server's, so a caller may stop, freeze or kill it and
 start it again on the same folder and ports, with the data kept."""

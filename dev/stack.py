@@ -7,8 +7,9 @@ import shutil
 import signal
 import time
 
-from dev import background, build, disk, fetch, process, ready, supervise, throwaway
+from dev import background, build, disk, fetch, process, supervise, throwaway
 from dev.command import ROOT, Failure, run, say, shown
+from dev.testkit import captcha
 
 EVENT = (
     '{"site_id": "6f1c1f2e-3d0b-4c5a-9b0e-2f4b8f3f7a01", "type": "serve",'
@@ -125,11 +126,7 @@ def start_captcha(command, program, environ, admin_port, processes):
 
 
 def wait_captcha(child, admin_port):
-    def ask():
-        status, text = ready.get(admin_port, "/readyz")
-        return None if status == 200 else text or f"/readyz answers {status}"
-
-    supervise.wait_ready(child, ask)
+    supervise.wait_ready(child, lambda: captcha.not_ready(admin_port))
 
 
 def watch(children):

@@ -214,7 +214,7 @@ def need_free_ports(target, wanted, usual):
     chosen = {name: wanted[name] for name in given if name not in twice}
     others = [name for name in wanted if name in taken or name in twice]
     free = [port for port in ports.pick(len(wanted) + len(others)) if port not in wanted.values()]
-    chosen |= dict(zip(others, free))
+    chosen |= dict(zip(others, free, strict=False))
     make = " ".join(f"{name}={chosen[name]}" for name in wanted if name in chosen)
     other = f'eval "$(make -s up {make})"' if target == "up" else f"make {target} {make}"
     if taken:

@@ -1,6 +1,6 @@
-"""Runs the end-to-end tests that depend on a server against each version of Kafka and of ClickHouse that dev/fetch.py knows,
-one axis at a time: each Kafka with the usual ClickHouse, each ClickHouse with the usual Kafka. Prints a line for each pair;
-exit code 1 if a test failed. With --ends: two pairs alone, the oldest of both and the newest of both."""
+"""Runs the end-to-end tests that depend on a server against each version of Kafka and of ClickHouse that dev/fetch.py
+knows, one axis at a time: each Kafka with the usual ClickHouse, each ClickHouse with the usual Kafka. Prints a line for
+each pair; exit code 1 if a test failed. With --ends: two pairs alone, the oldest of both and the newest of both."""
 
 import argparse
 import os
@@ -12,8 +12,8 @@ import time
 from dev import fetch, supervise
 from dev.command import DEV, STATE, Failure, run, say, shown, start
 
-# Beginnings of the names of tests in tests/e2e. Those of HTTP alone are left out, those of replicas, which only the usual
-# engine can be, and of each kind of trouble that a server may have all but a few.
+# Beginnings of the names of tests in tests/e2e. Those of HTTP alone are left out, those of replicas, which only the
+# usual engine can be, and of each kind of trouble that a server may have all but a few.
 TESTS = (
     "audit::",
     "consume::",

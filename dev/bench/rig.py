@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from dev import fetch, ports, stack, supervise, throwaway
+from dev import ports, supervise, throwaway
 from dev.command import Failure, captcha_environment, say
 from dev.testkit import captcha, clickhouse, events
 from dev.testkit.http import HOST
@@ -51,8 +51,7 @@ def with_servers(program, bench, prepare=lambda: None):
         raise Failure("what processes cost is read from /proc; run this on Linux")
 
     def work(signals):
-        fetch.fetch()
-        executable = program.resolve() if program else stack.build()
+        executable = captcha.prepare(program)
         prepare()
         with started(executable, signals) as rig:
             bench(rig)

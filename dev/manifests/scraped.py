@@ -32,8 +32,9 @@ def carry_out(program, signals):
     name, logs = f"scraped_{uuid.uuid4().hex}", given.logs
     settings = given.settings(name)
     captcha.command(program, "migrate", **settings)
-    key = captcha.new_key(program, logs / name)
-    public = {"listen": "127.0.0.1:0", "keys_file": logs / name / "keys.txt"}
+    keys = logs / f"{name}.keys.txt"
+    key = captcha.new_key(program, keys)
+    public = {"listen": "127.0.0.1:0", "keys_file": keys}
     with (
         captcha.running("serve", program, logs / "scraped-serve.log", signals, **settings, **public) as serve,
         captcha.running("consume", program, logs / "scraped-consume.log", signals, **settings) as consume,

@@ -6,10 +6,11 @@ import subprocess
 from contextlib import contextmanager
 from pathlib import Path
 
-from dev import supervise
+from dev import build, fetch, supervise
 from dev.command import ROOT, Failure, captcha_environment
 from dev.testkit import http
 
+RELEASE = "release"  # the profile of cargo
 PROGRAM = ROOT / "target" / "debug" / "captcha"
 
 
@@ -37,12 +38,16 @@ def command(program, *words, **settings):
     return stdout
 
 
-def new_key(program, folder, role="write"):
-    """A new API key for all sites; the file of keys that knows it is `keys.txt` in the folder."""
-    folder.mkdir(exist_ok=True)
-    key = folder / "key.txt"
-    words = ["serve", "new-key", "--role", role, "--sites", "*", "--key-out", key]
-    (folder / "keys.txt").write_text(command(program, *words))
+def prepare(program):
+    """Fetches the servers. The executable that was given, or this checkout's, built for release."""
+    fetch.fetch(also=[] if program else [build.Build(RELEASE)])
+    return program.resolve() if program else build.program(RELEASE)
+
+
+def new_key(program, keys):
+    """A new API key that may write events of all sites; `keys` becomes a file of keys that knows it."""
+    key = keys.with_suffix(".key")
+    keys.write_text(command(program, "serve", "new-key", "--role", "write", "--sites", "*", "--key-out", key))
     return key.read_text().strip()
 
 

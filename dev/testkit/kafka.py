@@ -49,10 +49,15 @@ def ask(port, kind, version, body):
         connection.sendall(struct.pack(">i", len(request)) + request)
         with connection.makefile("rb") as stream:
             size = stream.read(4)
-            if len(size) < 4:
+            data = stream.read(*struct.unpack(">i", size)) if len(size) == 4 else b""
+            if len(data) < 4 or len(data) < struct.unpack(">i", size)[0]:
                 raise ConnectionError("it closed the connection")
-            data = stream.read(struct.unpack(">i", size)[0])
     return Reader(data[4:])
+
+
+def brokers(port):
+    """How many brokers a broker knows, itself among them; 0 before it has joined its cluster."""
+    return ask(port, METADATA, 1, struct.pack(">i", 0)).read("i")
 
 
 def partitions(ports, topic):
@@ -61,7 +66,7 @@ def partitions(ports, topic):
     for port in ports.values():
         try:
             answer = ask(port, METADATA, 1, struct.pack(">i", 1) + string(topic))
-        except (OSError, struct.error) as error:
+        except OSError as error:
             reason = str(error)
             continue
         answer.array(lambda: (answer.read("i"), answer.string(), answer.read("i"), answer.string()))

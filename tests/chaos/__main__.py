@@ -10,8 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from dev import fetch, stack, supervise, throwaway
+from dev import supervise, throwaway
 from dev.command import STATE, Failure, run, say, say_over, shown
+from dev.testkit import captcha
 from tests.chaos import plan
 from tests.chaos.faults import Faults
 from tests.chaos.load import Load
@@ -139,8 +140,7 @@ class Run:
 
 
 def carry_out(options, signals):
-    program = options.program.resolve() if options.program else stack.build()
-    fetch.fetch()
+    program = captcha.prepare(options.program)
     say(title(options))
     folder, lock = throwaway.new_folder()
     world = None

@@ -1,5 +1,6 @@
-"""Tests of make run: from a checkout with an odd path, with ports in use, on a full disk, and interrupted. It runs a copy of
-dev/ with the tools of this checkout and the captcha that is built; cargo is replaced by a program that does nothing."""
+"""Tests of make run: from a checkout with an odd path, with ports in use, on a full disk, and interrupted. It runs a
+copy of dev/ with the tools of this checkout and the captcha that is built; cargo is replaced by a program that does
+nothing."""
 
 import json
 import os
@@ -13,19 +14,12 @@ import sys
 import tempfile
 import time
 import unittest
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from dev import build, disk, java, ports, process
 from dev.command import ROOT
+from dev.testkit import captcha, events, http
 
-EVENT = {
-    "site_id": "6f1c1f2e-3d0b-4c5a-9b0e-2f4b8f3f7a01",
-    "type": "serve",
-    "correlation_id": "0b9c6a52-7d0e-4a7e-8d55-1f2a3b4c5d6e",
-    "time": "2001-01-01T05:55:07",
-}
 NAMES = ("HTTP_PORT", "ADMIN_PORT", "CONSUME_ADMIN_PORT", "KAFKA_PORT", "CLICKHOUSE_PORT")
 STOP_SECONDS = 60  # the launcher itself gives up earlier
 
@@ -65,7 +59,7 @@ class Checkout:
 
 
 def chosen_ports():
-    return dict(zip(NAMES, ports.pick(len(NAMES))))
+    return dict(zip(NAMES, ports.pick(len(NAMES)), strict=True))
 
 
 def words_of(chosen):
@@ -116,7 +110,7 @@ class Launcher(unittest.TestCase):
             self.assertIn(f"new-key --sites '*' --role write >> '{keys}'".replace("co'de", "co'\"'\"'de"), said)
             self.assertNotIn("first run", said)
 
-            key = self.new_key(keys)
+            key = captcha.new_key(build.program(build.PROFILE), keys)
             self.assertEqual(self.post(chosen["HTTP_PORT"], key)["accepted"], 1)
 
             make.send_signal(signal.SIGINT)
@@ -129,31 +123,16 @@ class Launcher(unittest.TestCase):
             make.terminate()
             make.wait(STOP_SECONDS)
 
-    def new_key(self, keys):
-        program = build.program(build.PROFILE)
-        out = keys.with_name("new.key")
-        argv = [program, "serve", "new-key", "--role", "write", "--sites", "*", "--key-out", out]
-        line = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
-        keys.write_text(line)
-        return out.read_text().strip()
-
     def post(self, port, key):
-        """Posts the event; the answer is 401 until captcha has read its new file."""
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}/v1/events",
-            json.dumps(EVENT).encode(),
-            {"Content-Type": "application/json", "Authorization": f"Bearer {key}"},
-        )
+        """Posts an event; the answer is 401 until captcha has read its new file of keys."""
+        headers = http.JSON | {"Authorization": f"Bearer {key}"}
+        body = events.to_json(events.event(events.SITES[0]))
         end = time.monotonic() + STOP_SECONDS
-        while True:
-            try:
-                with urllib.request.urlopen(request) as answer:
-                    return json.load(answer)
-            except urllib.error.HTTPError as error:
-                error.close()
-                if error.code != 401 or time.monotonic() > end:
-                    raise
+        while (answer := http.request(port, "POST", "/v1/events", body, headers)).status == 401:
+            self.assertLess(time.monotonic(), end, answer.text)
             time.sleep(0.1)
+        self.assertEqual(answer.status, 200, answer.text)
+        return json.loads(answer.body)
 
     def test_all_ports_in_use_are_named_and_the_others_stay_as_given(self):
         chosen = chosen_ports()
@@ -191,11 +170,11 @@ class Launcher(unittest.TestCase):
             (checkout.root / ".dev" / name).symlink_to(checkout.root / "disk" / name)
         flags = [f"--{name.lower().replace('_', '-')}={port}" for name, port in chosen_ports().items()]
         ask = f"disk.SERVERS_BYTES = {asked};" if asked else ""
-        code = f"import sys; sys.path.insert(0, 'dev'); import command, disk, stack; {ask} command.run(stack.main)"
+        code = f"from dev import command, disk, stack; {ask} command.run(stack.main)"
+        run = [sys.executable, "-c", code, "run", *flags]
         mount = "mkdir disk && mount -t tmpfs -o size=$0k tmpfs disk && mkdir disk/data disk/logs"
         child = subprocess.run(
-            ["unshare", "--mount", "sh", "-c", f'{mount} && exec "$@"', str(kilobytes)]
-            + [sys.executable, "-c", code, "run", *flags],
+            ["unshare", "--mount", "sh", "-c", f'{mount} && exec "$@"', str(kilobytes), *run],
             cwd=checkout.root,
             env=checkout.environ,
             check=False,

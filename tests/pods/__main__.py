@@ -52,7 +52,7 @@ def enter():
         say(f"pods cannot be run on this machine, so nothing was checked: {reason}")
         return 1 if os.environ.get("CI") else 0
     argv = ["unshare", *flags, "--", sys.executable, "-m", "tests.pods", *sys.argv[1:]]
-    child = subprocess.Popen(argv, env={**os.environ, INSIDE: "1"}, preexec_fn=processes.kill_with_parent)
+    child = subprocess.Popen(argv, env={**os.environ, INSIDE: "1"}, preexec_fn=processes.kill_with_parent)  # noqa: PLW1509
     try:
         return child.wait()
     except BaseException:

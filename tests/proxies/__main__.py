@@ -101,7 +101,7 @@ def carry_out(options, signals):
     failed = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        key = captcha.new_key(options.program, folder)
+        key = captcha.new_key(options.program, folder / "keys.txt")
         settings |= {"keys_file": folder / "keys.txt", "access_log_share": "1", "trusted_proxies": "127.0.0.1"}
         for way in ("x-forwarded-for", "forwarded", "proxy-protocol"):
             log = logs / f"proxies-{way}.log"
