@@ -1,6 +1,7 @@
 """Makes tools in .dev/tools: `download.py NAME...`, names of fetch.Tools. dev/fetch.py runs it; what it writes last is
 how far it is. Each tool is made in .dev/fetching and renamed into place, so that a kill leaves nothing half."""
 
+import argparse
 import hashlib
 import os
 import platform
@@ -217,7 +218,10 @@ def download(names):
 
 
 def main():
-    return supervise.to_the_end(lambda _signals: download(sys.argv[1:]))
+    parser = argparse.ArgumentParser(prog="download.py", description=__doc__)
+    parser.add_argument("names", nargs="+", choices=MAKERS, metavar="NAME", help=", ".join(MAKERS))
+    names = parser.parse_args().names
+    return supervise.to_the_end(lambda _signals: download(names))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Fetches what the development servers need into .dev/tools: jars of Kafka and ZooKeeper, the ClickHouse engine, and
 its launcher. DEV_KAFKA=4.0 and DEV_CLICKHOUSE=25.8 choose other versions than the usual ones."""
 
+import argparse
 import hashlib
 import os
 import shutil
@@ -191,6 +192,7 @@ def need(*programs):
 
 
 def main():
+    argparse.ArgumentParser(prog="fetch.py", description=__doc__).parse_args()
     tools = fetch()
     say(f"ready: kafka {kafka().version} and clickhouse {clickhouse().version} in {shown(tools.kafka.parent)}")
     return 0
