@@ -75,12 +75,15 @@ rolls: ## kill a leader of three brokers, roll all, freeze one, leave one down; 
 	@exec python3 -m tests.chaos --rolls $(if $(SEED),--seed $(SEED))
 
 fuzz: ## feed what reads bodies, frames, responses of Kafka and packets of ClickHouse with what coverage finds: RUNS=1000000 inputs each, or [SECONDS=60] each; [ONLY=NAME]
-	@cd dev/fuzz && target=$$(rustc --print host-tuple) && \
-	cargo build --locked --release --target $$target && bin=../../target/fuzz/$$target/release && \
-	$$bin/seeds ../../target/fuzz/seeds && for name in $(or $(ONLY),$(FUZZERS)); do \
-	mkdir -p ../../target/fuzz/found/$$name && echo "fuzz: $$name" && \
-	$$bin/$$name $(if $(SECONDS),-max_total_time=$(SECONDS),-runs=$(RUNS)) -max_len=8192 -timeout=10 -rss_limit_mb=1024 -dict=events.dict \
-		-artifact_prefix=../../target/fuzz/ -print_final_stats=1 ../../target/fuzz/found/$$name ../../target/fuzz/seeds/$$name || exit; done
+	@cd dev/fuzz && target=$$(rustc --print host-tuple) && cargo build --locked --release --target $$target && \
+	bin=../../target/fuzz/$$target/release && $$bin/seeds ../../target/fuzz/seeds && \
+	echo "fuzz: $(or $(ONLY),$(FUZZERS)), two at once; logs in target/fuzz/" && \
+	printf '%s\n' $(or $(ONLY),$(FUZZERS)) | xargs -P 2 -I NAME sh -c 'mkdir -p ../../target/fuzz/found/NAME && \
+		if '"$$bin"'/NAME $(if $(SECONDS),-max_total_time=$(SECONDS),-runs=$(RUNS)) -max_len=8192 -timeout=10 -rss_limit_mb=1024 \
+			-dict=events.dict -artifact_prefix=../../target/fuzz/ -print_final_stats=1 \
+			../../target/fuzz/found/NAME ../../target/fuzz/seeds/NAME >../../target/fuzz/NAME.log 2>&1; \
+		then echo "NAME: $$(grep -a -o "^Done [0-9]* runs" ../../target/fuzz/NAME.log), nothing found"; \
+		else tail -n 40 ../../target/fuzz/NAME.log; exit 255; fi'
 
 settings: ## try every setting of ClickHouse as a profile, and write tests/settings/found.tsv; 35 minutes; [ONLY=PATTERN] [AGAIN=PATTERN]
 	cargo build --locked
@@ -178,8 +181,9 @@ $(VENV)-%/stamp:
 	$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
+# Without optimisation: a third of the time to compile, and they run for seconds.
 define install
-echo "install $(1) $(2) (once, a few minutes)" >&2 && \
-cargo install --locked --force --root .dev/tools --version $(2) $(1) && \
+echo "install $(1) $(2) (once, a minute or two)" >&2 && \
+cargo install --locked --force --debug --config profile.dev.debug=0 --root .dev/tools --version $(2) $(1) && \
 mv .dev/tools/bin/$(1) $@
 endef
