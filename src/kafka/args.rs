@@ -15,7 +15,14 @@ use crate::tls::Secret;
 #[command(next_help_heading = "Kafka")]
 pub struct Args {
     /// Kafka brokers for the first connection: host:port, comma separated
-    #[arg(long, env = "CAPTCHA_KAFKA_BROKERS", value_name = "HOST:PORT,...", value_delimiter = ',', default_value = "127.0.0.1:9092", value_parser = parse_address)]
+    #[arg(
+        long,
+        env = "CAPTCHA_KAFKA_BROKERS",
+        value_name = "HOST:PORT,...",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:9092",
+        value_parser = parse_address
+    )]
     pub(super) kafka_brokers: Vec<String>,
 
     #[command(flatten)]

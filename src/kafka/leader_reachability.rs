@@ -90,8 +90,8 @@ fn one_line(reasons: &[&str]) -> String {
 impl Collector for LeaderReachability {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         let attempts = self.0.lock().clone();
-        let help = "1 if a leader of partitions was reached when it was tried last, at the address that Kafka gives for \
-                    it, else 0.";
+        let help = "1 if a leader of partitions was reached when it was tried last, at the address that Kafka gives \
+                    for it, else 0.";
         let mut metric = encoder.encode_descriptor("leader_reachable", help, None, MetricType::Gauge)?;
         for (leader, failed) in &attempts {
             let level = ConstGauge::new(i64::from(failed.is_none()));

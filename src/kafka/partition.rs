@@ -45,8 +45,8 @@ impl Kafka {
         })
     }
 
-    /// The first record that Kafka has from an offset on, if there is one, and the end offset. Makes a connection of its
-    /// own and fetches once, half a second at most.
+    /// The first record that Kafka has from an offset on, if there is one, and the end offset. Makes a connection of
+    /// its own and fetches once, half a second at most.
     ///
     /// # Errors
     /// As [`Kafka::fetcher`], or the log ends before the offset.
@@ -123,8 +123,8 @@ impl PartitionConsumer {
         }
     }
 
-    /// The log does not have the position. If it begins later, retention overtook the consumer; if it ends earlier, it is
-    /// another log than the one that was read before.
+    /// The log does not have the position. If it begins later, retention overtook the consumer; if it ends earlier, it
+    /// is another log than the one that was read before.
     async fn skip_to_start(&mut self) -> anyhow::Result<()> {
         let (name, position) = (&self.name, self.position);
         let (log_start, end_offset) = self.offset_range().await?;
@@ -133,7 +133,8 @@ impl PartitionConsumer {
         }
         if end_offset < position || log_start < position {
             bail!(
-                "kafka's log of {name} has the offsets {log_start} to {end_offset}, but {position} comes next: {LOST_ITS_END}"
+                "kafka's log of {name} has the offsets {log_start} to {end_offset}, but {position} comes next: \
+                 {LOST_ITS_END}"
             );
         }
         tracing::warn!(log = %name, from = position, to = log_start, "kafka dropped records before they were read");

@@ -1,6 +1,6 @@
-//! Limits the iterations of a login with SCRAM. A broker chooses how often the client hashes the password, up to 4 billion
-//! times: an hour in which the driver blocks its thread, so that no timeout ends it. Until the login is over, the bytes
-//! of the broker are scanned before the driver reads them.
+//! Limits the iterations of a login with SCRAM. A broker chooses how often the client hashes the password, up to 4
+//! billion times: an hour in which the driver blocks its thread, so that no timeout ends it. Until the login is over,
+//! the bytes of the broker are scanned before the driver reads them.
 //!
 //! tokio-util's `InspectReader` sees the same bytes but cannot refuse them.
 

@@ -241,11 +241,12 @@ impl Kafka {
             Some(err) => {
                 let detail = topic.error_message.and_then(|text| text.0).unwrap_or_default();
                 let reason = format!(
-                    "kafka refuses to create topic {}: {err:?}: {}; check the acls and the log of kafka, or create the topic by hand",
+                    "kafka refuses to create topic {}: {err:?}: {}; check the acls and the log of kafka, \
+                     or create the topic by hand",
                     self.topic,
                     detail.trim_end_matches('.')
                 );
-                // Brokers may still be starting, or somebody else creates the topic that captcha has no right to create.
+                // Brokers may still be starting, or somebody with the right to create the topic does it.
                 let awaited = [
                     ProtocolError::InvalidReplicationFactor,
                     ProtocolError::TopicAuthorizationFailed,

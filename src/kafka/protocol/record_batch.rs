@@ -79,7 +79,8 @@ impl<'a> LogEntry<'a> {
             0 | 1 => LogEntry::Legacy(LegacyMessage::read(bytes)?),
             magic @ 3..=9 => {
                 bail!(
-                    "the batch at {base_offset} has the format {magic}, which this captcha does not know; use a newer one"
+                    "the batch at {base_offset} has the format {magic}, which this captcha does not know; \
+                     use a newer one"
                 )
             }
             _ => bail!("the batch at {base_offset} {DAMAGED}"),

@@ -1,10 +1,9 @@
 //! Reads the records of a batch: one record for each offset, whatever a producer put into the batch.
 //!
-//! Kafka's brokers check every record before they append a batch, but bound neither its decompressed size nor its number
-//! of records. Brokers of other make do not look inside. So an unreadable record is returned with the error, and a large
-//! batch in pieces; only a wrong checksum and an unknown codec stop a reader. The driver's reader fails a batch for one
-//! header without a value; that of the crate `kafka-protocol` fails a whole response for one bad record, and decompresses
-//! without a bound.
+//! Kafka's brokers check every record before they append a batch, but bound neither its decompressed size nor its
+//! number of records. Brokers of other make do not look inside. So an unreadable record is returned with the error, and
+//! a large batch in pieces; only a wrong checksum and an unknown codec stop a reader. The driver's reader fails a batch
+//! for one header without a value; that of the crate `kafka-protocol` fails a whole batch for one bad record.
 
 #[cfg(test)]
 mod tests;
@@ -55,7 +54,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// The timestamps that its row may have: the first builds of captcha took the create time, whatever the topic's type.
+    /// The timestamps that its row may have: the first builds of captcha took the create time, whatever type the topic
+    /// had.
     pub fn timestamps_millis(&self) -> [i64; 2] {
         [self.timestamp_millis, self.create_time_millis]
     }
