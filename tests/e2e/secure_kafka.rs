@@ -327,8 +327,8 @@ async fn what_is_wrong_is_said() {
             [kafka.tls(&kafka.sasl_ssl), login("scram-sha-512", MIGRATE, "")].concat(),
             "refused the login of user captcha-migrate with SCRAM-SHA-512: ",
         ),
-        (kafka.tls(&kafka.sasl_ssl), "does it want --kafka-sasl-mechanism?"),
-        (at(&kafka.sasl), "does it want --kafka-sasl-mechanism?"),
+        (kafka.tls(&kafka.sasl_ssl), "does it need --kafka-sasl-mechanism?"),
+        (at(&kafka.sasl), "does it need --kafka-sasl-mechanism?"),
         (
             trusting(&kafka.sasl_ssl, &foreign),
             "with tls: its certificate is signed by none of the authorities in ",
@@ -347,7 +347,7 @@ async fn what_is_wrong_is_said() {
             kafka.tls(&plain),
             "with tls: it hung up in the tls handshake; is it a port without?; check",
         ),
-        (at(&kafka.ssl), "and whether that port wants --kafka-tls"),
+        (at(&kafka.ssl), "and whether that port needs --kafka-tls"),
         (at(&http), "cannot talk to kafka at "),
         (at(&silent), "no answer within 3 s; check --kafka-brokers"),
         (kafka.tls(&silent), "no answer within 3 s; check --kafka-brokers"),
@@ -364,7 +364,7 @@ async fn what_is_wrong_is_said() {
             kafka.way("certificate", "stranger"),
             "error 29 (TopicAuthorizationFailed); allow captcha to describe, read and write the topic",
         ),
-        (kafka.way("plain", LOOKER), "; look at kafka's rights and log, or make the topic by hand"),
+        (kafka.way("plain", LOOKER), "; check the acls and the log of kafka, or create the topic by hand"),
         (
             trusting(&kafka.sasl_ssl, "/nowhere/ca.pem"),
             "kafka: cannot read /nowhere/ca.pem: ",

@@ -107,7 +107,7 @@ DAMAGES = {
     "probe-scheme": Damage(probe_with_tls, "startup HTTPS :9090/livez: no answer"),
     "kafka-user": Damage(no_kafka_user, "not provided: |   --kafka-user"),
     "pod-index": Damage(no_pod_index, "invalid value '$(POD_INDEX)/"),
-    "kafka-tls": Damage(plain_kafka, "whether that port wants --kafka-tls"),
+    "kafka-tls": Damage(plain_kafka, "whether that port needs --kafka-tls"),
     "kafka-address": Damage(other_broker, "cannot connect to kafka at captcha-kafka-bootstrap.kafka.svc"),
     "certificate": Damage(other_names, "its certificate is for other names"),
     "right-write": Damage(right("captcha-serve", "Write"), "TopicAuthorizationFailed"),
