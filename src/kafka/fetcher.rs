@@ -133,7 +133,7 @@ impl Fetcher {
         }
     }
 
-    /// The first offset that is still there.
+    /// The first offset that retention has left.
     ///
     /// # Errors
     /// No answer within 3 seconds.

@@ -119,8 +119,8 @@ impl Kafka {
         const ATTEMPTS_MAX: u32 = 50;
         const INTERVAL: Duration = Duration::from_millis(100);
         for _ in 0..ATTEMPTS_MAX {
-            if let Some(fetch_topic_state) = self.topic_state().await? {
-                return Ok(Some(fetch_topic_state));
+            if let Some(state) = self.topic_state().await? {
+                return Ok(Some(state));
             }
             tokio::time::sleep(INTERVAL).await;
         }

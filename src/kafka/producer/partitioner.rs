@@ -1,8 +1,10 @@
-//! Which partition a key belongs to: the choice of every Kafka client, so that all of them agree.
+//! The partition of a key: the choice that every Kafka client makes, so that all of them agree.
+
+use crate::topic_partition::Partition;
 
 /// The partition of a key among `count` partitions, as Java's `BuiltInPartitioner.partitionForKey`
 /// chooses it: murmur2 of the key, made positive by dropping its sign bit, modulo the count.
-pub fn partition_for(key: &[u8], count: i32) -> i32 {
+pub fn partition_for(key: &[u8], count: i32) -> Partition {
     let positive = (murmur2(key) & 0x7fff_ffff) as i32;
     positive % count.max(1)
 }

@@ -127,10 +127,10 @@ impl RecordBatch<'_> {
             buffer,
         };
         let read = match codec {
-            Codec::None => reader.records(self.records),
+            Codec::None => reader.read_all(self.records),
             _ => codec.decompress(self.records).and_then(|decompressing| {
                 let left = reader.buffer.limits.decompressed_bytes;
-                reader.records(BufReader::new(Bounded { decompressing, left }))
+                reader.read_all(BufReader::new(Bounded { decompressing, left }))
             }),
         };
         if let Err(why) = read {
@@ -157,7 +157,7 @@ struct BatchReader<'a> {
 }
 
 impl BatchReader<'_> {
-    fn records(&mut self, mut source: impl BufRead) -> io::Result<()> {
+    fn read_all(&mut self, mut source: impl BufRead) -> io::Result<()> {
         for number in 0..count(self.batch.record_count)? {
             if self.buffer.is_full() {
                 return Ok(());

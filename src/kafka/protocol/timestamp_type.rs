@@ -1,18 +1,18 @@
-//! Who dates the records of a topic.
+//! The timestamp type of a topic and of a batch.
 
 use std::fmt;
 
 /// `message.timestamp.type` of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimestampType {
-    /// Their producer does.
+    /// The producer sets the timestamp.
     CreateTime,
-    /// The broker does, as it takes them.
+    /// The broker sets it when it appends the batch.
     LogAppendTime,
 }
 
 impl TimestampType {
-    /// The key in a topic's configuration.
+    /// In the configuration of a topic.
     pub const KEY: &str = "message.timestamp.type";
 }
 
