@@ -26,6 +26,11 @@ const FETCH_MAX_WAIT_MS: i32 = 500;
 /// For one fetch: the wait and the transfer.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
+const _: () = assert!(
+    (FETCH_MAX_WAIT_MS as u128) < FETCH_TIMEOUT.as_millis(),
+    "a fetch without new records would time out"
+);
+
 /// Of one response. The first batch of a fetch comes whole, and a topic may allow large ones; Kafka receives 100 MiB at
 /// once by default (`socket.request.max.bytes`).
 const RESPONSE_BYTES_MAX: usize = 128 << 20;

@@ -16,6 +16,8 @@ pub(super) const BATCH_BYTES_MAX: usize = 900_000;
 /// partition waits long for the others.
 const REQUEST_BYTES_MAX: usize = 4 << 20;
 
+const _: () = assert!(BATCH_BYTES_MAX < REQUEST_BYTES_MAX, "a full batch must fit a request");
+
 /// The jobs of one partition in one request.
 #[derive(Default)]
 pub(super) struct Batch {

@@ -43,12 +43,18 @@ pub use self::metadata_refresh::ProducerStatus;
 pub use self::outcome::ProduceOutcome;
 use self::partition_records::{PartitionRecords, cost_bytes, group_by_partition};
 use self::routing::{Routes, SenderHandle, Senders};
+use self::sender::PRODUCE_TIMEOUT;
 use super::client::Kafka;
 use super::protocol::produce::ProducerRecord;
 use crate::topic_partition::{Offset, Partition};
 
 /// Until [`Producer::send`] says that Kafka did not confirm. The contract promises a response within 5 s.
 const CONFIRM_TIMEOUT: Duration = Duration::from_millis(4_500);
+
+const _: () = assert!(
+    PRODUCE_TIMEOUT.as_millis() < CONFIRM_TIMEOUT.as_millis(),
+    "a caller would time out before it got the reason of a failed request"
+);
 
 /// Where a record lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

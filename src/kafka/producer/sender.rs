@@ -24,11 +24,16 @@ use crate::kafka::transient::no_response;
 use crate::topic_partition::{Offset, Partition};
 
 /// For one request, connecting included; shorter than callers wait, so that the reason of a failure reaches them.
-const PRODUCE_TIMEOUT: Duration = Duration::from_secs(4);
+pub(super) const PRODUCE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How long the leader may wait for in-sync replicas, in milliseconds. Shorter still: then a partition whose replicas
 /// hang fails alone, and the others of the same request are confirmed.
 const REPLICAS_WAIT_MS: i32 = 3_500;
+
+const _: () = assert!(
+    (REPLICAS_WAIT_MS as u128) < PRODUCE_TIMEOUT.as_millis(),
+    "a partition whose replicas hang would fail the other partitions of its request"
+);
 
 /// Of one response: some dozens for each partition.
 const RESPONSE_BYTES_MAX: usize = 4 << 20;
