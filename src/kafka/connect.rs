@@ -34,8 +34,8 @@ pub fn quota_advice(name: &str) -> String {
     format!("raise the quota {name} of its user, or of the client id {CLIENT_ID}")
 }
 
-/// A duration of the protocol; a negative one is zero.
-pub(crate) fn millis(millis: i32) -> Duration {
+/// The throttle time of a response; a negative one is zero.
+pub(crate) fn throttle_time(millis: i32) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::client::{Kafka, TOPIC_RESPONSE_BYTES_MAX};
-use super::connect::{CALL_TIMEOUT, Wire, millis};
+use super::connect::{CALL_TIMEOUT, Wire, throttle_time};
 use super::error_codes::{Action, action, explain_code};
 use super::protocol::fetch::{CONSUMER_REPLICA_ID, FetchRequest};
 use super::protocol::record_reader::{ReadLimits, Record};
@@ -122,7 +122,7 @@ impl Fetcher {
             Some((error, Action::Hold)) => return Err(FetchError::Failed(self.refused(error))),
         }
         let end_offset = response.high_watermark;
-        let throttled = millis(response.throttle_ms);
+        let throttled = throttle_time(response.throttle_ms);
         // On a thread of its own: a batch may take seconds to decompress.
         let read = spawn_blocking(move || response.records(offset, ReadLimits::DEFAULT)).await;
         match read.map_err(anyhow::Error::from).flatten() {

@@ -23,13 +23,13 @@ pub struct LeaderReachability(Arc<Mutex<Attempts>>);
 type Attempts = BTreeMap<String, Option<String>>;
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum Reachable {
+pub enum Reachability {
     /// No connection was tried yet.
     Unknown,
     /// No attempt failed.
     All,
     /// With the reasons of the others.
-    Some(String),
+    Partial(String),
     /// With the reasons.
     None(String),
 }
@@ -64,17 +64,17 @@ impl LeaderReachability {
     }
 
     /// Which of these leaders can be reached.
-    pub fn reachable<'a>(&self, leaders: impl IntoIterator<Item = &'a str>) -> Reachable {
+    pub fn reachability<'a>(&self, leaders: impl IntoIterator<Item = &'a str>) -> Reachability {
         let leaders: HashSet<&str> = leaders.into_iter().collect();
         let attempts = self.0.lock();
         let known = attempts.iter().filter(|(leader, _)| leaders.contains(leader.as_str()));
         let known: Vec<_> = known.map(|(_, failed)| failed.as_deref()).collect();
         let reasons: Vec<&str> = known.iter().flatten().copied().collect();
         match (known.len(), reasons.len()) {
-            (0, _) => Reachable::Unknown,
-            (_, 0) => Reachable::All,
-            (_, failed) if failed == leaders.len() => Reachable::None(one_line(&reasons)),
-            _ => Reachable::Some(one_line(&reasons)),
+            (0, _) => Reachability::Unknown,
+            (_, 0) => Reachability::All,
+            (_, failed) if failed == leaders.len() => Reachability::None(one_line(&reasons)),
+            _ => Reachability::Partial(one_line(&reasons)),
         }
     }
 }
@@ -110,19 +110,25 @@ mod tests {
     #[test]
     fn all_some_or_none_can_be_reached() {
         let leaders = LeaderReachability::default();
-        assert_eq!(leaders.reachable(["a", "b", "a"]), Reachable::Unknown);
+        assert_eq!(leaders.reachability(["a", "b", "a"]), Reachability::Unknown);
         leaders.record("a", &Ok(()));
-        assert_eq!(leaders.reachable(["a", "b"]), Reachable::All);
+        assert_eq!(leaders.reachability(["a", "b"]), Reachability::All);
         leaders.record("b", &Err::<(), _>(anyhow!("no b")));
-        assert_eq!(leaders.reachable(["a", "b"]), Reachable::Some("no b".to_string()));
-        assert_eq!(leaders.reachable(["b"]), Reachable::None("no b".to_string()));
+        assert_eq!(
+            leaders.reachability(["a", "b"]),
+            Reachability::Partial("no b".to_string())
+        );
+        assert_eq!(leaders.reachability(["b"]), Reachability::None("no b".to_string()));
         leaders.record("a", &Err::<(), _>(anyhow!("no a")));
-        assert_eq!(leaders.reachable(["a", "b"]), Reachable::None("no a; no b".to_string()));
+        assert_eq!(
+            leaders.reachability(["a", "b"]),
+            Reachability::None("no a; no b".to_string())
+        );
         for more in ["c", "d", "e"] {
             leaders.record(more, &Err::<(), _>(anyhow!("no {more}")));
         }
-        let all = leaders.reachable(["a", "b", "c", "d", "e"]);
-        assert_eq!(all, Reachable::None("no a; no b; no c; and 2 more".to_string()));
+        let all = leaders.reachability(["a", "b", "c", "d", "e"]);
+        assert_eq!(all, Reachability::None("no a; no b; no c; and 2 more".to_string()));
     }
 
     #[test]

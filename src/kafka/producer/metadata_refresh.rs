@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use super::routing::{Routes, SenderHandle};
 use super::sender::BrokerSender;
 use crate::kafka::client::Kafka;
-use crate::kafka::leader_reachability::Reachable;
+use crate::kafka::leader_reachability::Reachability;
 use crate::kafka::protocol::metadata::MetadataResponse;
 use crate::topic_partition::Partition;
 
@@ -65,14 +65,14 @@ impl MetadataRefresh {
                     self.apply(&metadata);
                     let senders = self.routes.senders().unwrap_or_default();
                     let addresses = senders.iter().map(|sender| &*sender.address);
-                    match self.kafka.leaders.reachable(addresses) {
-                        Reachable::Unknown if first_refreshes.next().is_some() => {
+                    match self.kafka.leaders.reachability(addresses) {
+                        Reachability::Unknown if first_refreshes.next().is_some() => {
                             sleep(REFRESH_SOON).await;
                             continue;
                         }
-                        Reachable::Unknown | Reachable::All => report(ProducerStatus::LeadersReachable),
-                        Reachable::Some(reasons) => report(ProducerStatus::SomeLeadersUnreachable(reasons)),
-                        Reachable::None(reasons) => report(ProducerStatus::NoLeaderReachable(reasons)),
+                        Reachability::Unknown | Reachability::All => report(ProducerStatus::LeadersReachable),
+                        Reachability::Partial(reasons) => report(ProducerStatus::SomeLeadersUnreachable(reasons)),
+                        Reachability::None(reasons) => report(ProducerStatus::NoLeaderReachable(reasons)),
                     }
                     first_refreshes = 0..0;
                 }

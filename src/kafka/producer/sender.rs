@@ -17,7 +17,7 @@ use super::job::ProduceJob;
 use super::outcome::ProduceOutcome;
 use super::routing::{Routes, SenderHandle};
 use crate::kafka::client::Kafka;
-use crate::kafka::connect::{Wire, millis, quota_advice};
+use crate::kafka::connect::{Wire, quota_advice, throttle_time};
 use crate::kafka::error_codes::explain_code;
 use crate::kafka::protocol::produce::{ProduceRequest, ProduceResponse};
 use crate::kafka::transient::no_response;
@@ -107,7 +107,7 @@ impl BrokerSender {
             let response = timeout(PRODUCE_TIMEOUT, request).await;
             let response = response.unwrap_or_else(|_| Err(self.timed_out(began < throttled_until)));
             if let Ok(ProduceResponse { throttle_ms, .. }) = &response {
-                throttled_until = Instant::now() + millis(*throttle_ms);
+                throttled_until = Instant::now() + throttle_time(*throttle_ms);
             }
             if let Some(routes) = self.routes.upgrade() {
                 routes.observe(&ProduceOutcome::new(began.elapsed(), &batches, &response));

@@ -2,7 +2,7 @@
 //!
 //! Only the messages that the driver lacks, has in an older version, or reads with less care. They are not those of the
 //! crate `kafka-protocol` (0.18): its decoder allocates an array by the length that the broker claims, so that nine
-//! bytes abort the process, and its encoder takes three times as long for a produce request.
+//! bytes abort the process, and its encoder takes several times as long for a produce request.
 
 pub mod decompress;
 pub mod describe_configs;
