@@ -10,7 +10,10 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::{Counts, Limits, Response, Server, Shared, Timeouts, answer};
+use super::limits::{Limits, Timeouts};
+use super::metrics::ConnectionMetrics;
+use super::response::{Response, respond};
+use super::server::{Server, Shared};
 use crate::resource_pool::Pool;
 pub use crate::telemetry::health::Health;
 use crate::telemetry::process_metrics;
@@ -21,19 +24,19 @@ const LIMITS: Limits = Limits {
     connections_max: 64,
     address_connections_max: None,
     head_bytes_max: 16 << 10,
-    patience: Timeouts {
+    timeouts: Timeouts {
         head: Duration::from_secs(30),
         idle: Duration::from_secs(75),
     },
 };
 
-/// For the connections of [`LIMITS`] and their answers.
+/// For the connections of [`LIMITS`] and their responses.
 const MEMORY_BYTES_MAX: usize = 16 << 20;
 
-/// Nothing here takes long.
+/// For requests in flight; none of them takes long.
 const GRACE: Duration = Duration::from_millis(200);
 
-/// What Kubernetes sets in every container.
+/// Kubernetes sets it in every container.
 const KUBERNETES_VARIABLE: &str = "KUBERNETES_SERVICE_HOST";
 
 /// Warns of an admin port that other machines reach: it has no TLS and asks for no key. In a pod it must be reached by
@@ -48,8 +51,7 @@ pub fn warn_if_exposed(address: SocketAddr) {
     }
 }
 
-/// Serves `/livez`, `/readyz` and `/metrics`, to which it adds the checks and what every process tells of itself, until
-/// `stop` is cancelled.
+/// Serves `/livez`, `/readyz` and `/metrics` until `stop` is cancelled. Adds the checks and the metrics of the process.
 pub async fn serve(listener: TcpListener, health: Health, mut metrics: Registry, stop: CancellationToken) {
     metrics.register_collector(Box::new(health.clone()));
     let metrics = Arc::new([metrics, process_metrics::registry()]);
@@ -57,9 +59,9 @@ pub async fn serve(listener: TcpListener, health: Health, mut metrics: Registry,
         memory: Pool::new(MEMORY_BYTES_MAX),
         proxies: Arc::default(),
     };
-    Server::new(LIMITS, shared, None, Counts::default(), move |request, _| {
-        let answer = route(request.method(), request.uri().path(), &health, &*metrics);
-        async move { answer }
+    Server::new(LIMITS, shared, None, ConnectionMetrics::default(), move |request, _| {
+        let response = route(request.method(), request.uri().path(), &health, &*metrics);
+        async move { response }
     })
     .serve(listener, stop, GRACE)
     .await;
@@ -70,8 +72,8 @@ fn route(method: &Method, path: &str, health: &Health, metrics: &[Registry]) -> 
         return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n");
     }
     match path {
-        "/livez" => judged(health.liveness()),
-        "/readyz" => judged(health.readiness()),
+        "/livez" => verdict(health.liveness()),
+        "/readyz" => verdict(health.readiness()),
         "/metrics" => {
             let mut page = String::new();
             // Writing to a String cannot fail.
@@ -79,7 +81,7 @@ fn route(method: &Method, path: &str, health: &Health, metrics: &[Registry]) -> 
                 let _ = encode_registry(&mut page, registry);
             }
             let _ = encode_eof(&mut page);
-            answer(
+            respond(
                 StatusCode::OK,
                 "application/openmetrics-text; version=1.0.0; charset=utf-8",
                 page,
@@ -89,16 +91,16 @@ fn route(method: &Method, path: &str, health: &Health, metrics: &[Registry]) -> 
     }
 }
 
-fn judged((well, reasons): (bool, String)) -> Response {
-    let status = match well {
+fn verdict((is_healthy, reasons): (bool, String)) -> Response {
+    let status = match is_healthy {
         true => StatusCode::OK,
         false => StatusCode::SERVICE_UNAVAILABLE,
     };
     text(status, &reasons)
 }
 
-/// For people's terminals too: the reasons repeat what servers say.
+/// Escaped for terminals: the reasons repeat text of servers.
 fn text(status: StatusCode, body: &str) -> Response {
     let body = escape::page(body).into_owned();
-    answer(status, "text/plain; charset=utf-8", body)
+    respond(status, "text/plain; charset=utf-8", body)
 }

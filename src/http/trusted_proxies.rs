@@ -1,4 +1,4 @@
-//! Who a request is from where proxies stand between: they are believed, and nobody else.
+//! The client of a request that comes through proxies: trusted ones name it.
 
 use std::net::IpAddr;
 
@@ -23,7 +23,7 @@ pub enum Source {
     ProxyProtocol,
 }
 
-/// The proxies that are believed.
+/// The trusted proxies.
 #[derive(Debug, Clone, Default)]
 pub struct Proxies {
     trusted: Vec<IpNet>,
@@ -31,13 +31,13 @@ pub struct Proxies {
 }
 
 impl Proxies {
-    /// Believes those with an address in these networks.
+    /// Trusts the addresses in these networks.
     pub fn new(trusted: Vec<IpNet>, source: Source) -> Proxies {
         Proxies { trusted, source }
     }
 
     /// Whether a connection from this address begins with the PROXY protocol.
-    pub(crate) fn announce(&self, peer: IpAddr) -> bool {
+    pub(crate) fn send_proxy_protocol(&self, peer: IpAddr) -> bool {
         self.source == Source::ProxyProtocol && self.trusts(peer)
     }
 

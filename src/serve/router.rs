@@ -80,7 +80,7 @@ struct MessageTerms {
 impl MessageTerms {
     fn may_be_sent(&self, bytes: usize) -> bool {
         let peer = self.peer.upgrade();
-        peer.is_some_and(|peer| peer.may_be_sent(Some(bytes), self.holder))
+        peer.is_some_and(|peer| peer.acquire_send_buffer(Some(bytes), self.holder))
     }
 }
 
@@ -184,7 +184,7 @@ impl Api {
     /// Takes memory for an answer that does not hold what it needs.
     fn charge(&self, route: Route, sender: &Sender, answer: &mut Response) -> Result<(), Problem> {
         let bytes = answer.body().bytes();
-        if !sender.peer.may_be_sent(bytes, sender.holder) {
+        if !sender.peer.acquire_send_buffer(bytes, sender.holder) {
             return Err(Problem::MemoryFull);
         }
         // Documents are in the executable.
@@ -281,14 +281,14 @@ impl Api {
         let caller = self.gate.caller(Role::Write, request.headers(), &sender.peer)?;
         let dry_run = parse_dry_run(query(request))?;
         let form = Form::of(request.headers())?;
-        let hurry = || sender.peer.hurry(sender.holder);
+        let hurry = || sender.peer.grow_receive_buffer(sender.holder);
         let bodies = self.acceptor.bodies();
         bodies.check_announced(unread.announced_bytes())?;
         let body = bodies.read(unread.body(), sender.holder, deadline, hurry);
         let body = body.await?;
         unread.ended();
         let _place = self.place(sender.holder)?;
-        let may_be_sent = |bytes| sender.peer.may_be_sent(Some(bytes), sender.holder);
+        let may_be_sent = |bytes| sender.peer.acquire_send_buffer(Some(bytes), sender.holder);
         let accepting = self.acceptor.accept(body, form, &caller, dry_run, may_be_sent);
         let (accepted, rate) = accepting.await?;
         let mut answer = json(&accepted);
@@ -437,5 +437,5 @@ fn with_rate(mut answer: Response, rate: Option<RateState>) -> Response {
 }
 
 fn json(value: &impl Serialize) -> Response {
-    http::answer(StatusCode::OK, "application/json", http::json_line(value))
+    http::respond(StatusCode::OK, "application/json", http::json_line(value))
 }

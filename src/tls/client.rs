@@ -1,4 +1,4 @@
-//! TLS towards a server: which authorities are believed, who we say we are, and what a failure means to people.
+//! TLS to a server: the authorities that are trusted, the client certificate, and failures in words.
 
 use std::fmt;
 use std::io;
@@ -6,15 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::either::Either;
 
-use super::file::read_file;
+use super::pem::{certificates, private_key, read};
 
 /// A connection to a server, in the clear or under TLS.
 pub type Wire = Either<TcpStream, Box<TlsStream<TcpStream>>>;
@@ -29,7 +28,7 @@ pub struct Tls {
     pub client: Option<(PathBuf, PathBuf)>,
 }
 
-/// The two sides do not fit, whenever it is tried: a file is wrong, or somebody is not who they should be.
+/// The two sides do not fit, and another try will not help: a file is wrong, or a certificate is not the expected one.
 #[derive(Debug)]
 pub struct Mismatch(String);
 
@@ -50,21 +49,21 @@ impl Tls {
         self.config().map(drop)
     }
 
-    /// Greets a server over a connection that is open. May take for ever: the caller limits it.
+    /// Starts TLS on a connection to a server. Has no timeout of its own: the caller limits it.
     ///
     /// # Errors
-    /// The files are wrong by now, or the server is not who it should be, both a [`Mismatch`], or the connection fails: one
+    /// The files are wrong by now, or the server has another certificate than expected, both a [`Mismatch`], or the connection fails: one
     /// line without address or advice.
-    pub async fn greet(&self, host: &str, stream: TcpStream) -> anyhow::Result<Wire> {
+    pub async fn connect(&self, host: &str, stream: TcpStream) -> anyhow::Result<Wire> {
         let files = self.clone();
-        // Away from the threads that answer: a disk may take its time.
+        // On a thread for blocking work: a disk may take its time.
         let config = tokio::task::spawn_blocking(move || files.config()).await?;
         let config = config.map_err(|err| Mismatch(format!("{err:#}")))?;
         let literal = host.trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(literal.to_string())
-            .with_context(|| format!("{host} is no name that a certificate could have"))?;
-        let greeted = TlsConnector::from(config).connect(name, stream).await;
-        let stream = greeted.map_err(|err| match self.in_words(&err) {
+            .with_context(|| format!("{host} is not a name that a certificate can have"))?;
+        let connected = TlsConnector::from(config).connect(name, stream).await;
+        let stream = connected.map_err(|err| match self.in_words(&err) {
             Some(reason) => Mismatch(reason).into(),
             None if err.kind() == io::ErrorKind::UnexpectedEof => {
                 anyhow::anyhow!("it hung up in the tls handshake; is it a port without?")
@@ -74,7 +73,7 @@ impl Tls {
         Ok(Either::Right(Box::new(stream)))
     }
 
-    /// What a failure means to people, if it was TLS that failed: in the handshake, or later, because with TLS 1.3 a
+    /// A failure in words, if it is one of TLS: in the handshake, or later, because with TLS 1.3 a
     /// server refuses a client's certificate only after it.
     pub fn in_words(&self, err: &io::Error) -> Option<String> {
         let err = err.get_ref()?.downcast_ref::<rustls::Error>()?;
@@ -128,10 +127,9 @@ impl Tls {
         let Some((certificate, key)) = &self.client else {
             return Ok(Arc::new(config.with_no_client_auth()));
         };
-        let chain = certificates(certificate)?;
+        let chain = certificates(&read(certificate)?, certificate)?;
         let key_name = key.display();
-        let key = PrivateKeyDer::from_pem_slice(&read(key)?)
-            .with_context(|| format!("{key_name} holds no private key in PEM"))?;
+        let key = private_key(&read(key)?, key)?;
         let config = config.with_client_auth_cert(chain, key).with_context(|| {
             let file = certificate.display();
             format!("{key_name} is not the key of {file}; give the two that were made together")
@@ -142,14 +140,14 @@ impl Tls {
     fn roots(&self) -> anyhow::Result<RootCertStore> {
         let mut roots = RootCertStore::empty();
         if let Some(file) = &self.ca_file {
-            for certificate in certificates(file)? {
-                let refused = || format!("{} holds a certificate that is none", file.display());
+            for certificate in certificates(&read(file)?, file)? {
+                let refused = || format!("{} holds a certificate that is not one", file.display());
                 roots.add(certificate).with_context(refused)?;
             }
             return Ok(roots);
         }
         if let Some(file) = std::env::var_os("SSL_CERT_FILE") {
-            // Where the system's are then; the library would wait for a pipe.
+            // It replaces the system's certificates. Read here first: the library would wait for a pipe.
             read(Path::new(&file))?;
         }
         let found = rustls_native_certs::load_native_certs();
@@ -159,20 +157,6 @@ impl Tls {
         }
         Ok(roots)
     }
-}
-
-fn certificates(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let pem = read(file)?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let chain = chain.with_context(|| format!("{} is no PEM file", file.display()))?;
-    if chain.is_empty() {
-        bail!("{} holds no certificate; expected PEM", file.display());
-    }
-    Ok(chain)
-}
-
-fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
-    read_file(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The certificate of a client: its names, and whether it is still good.
+//! The certificate of a client: its names, and whether it is still valid.
 
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustls::pki_types::{CertificateDer, DnsName, UnixTime};
 use webpki::EndEntityCert;
 
-use super::server::Feed;
+use super::server::TlsConfigRx;
 
 /// How often the certificate of an open connection is verified: it may expire, or its authority be withdrawn. The
 /// signatures take some 0.1 ms.
@@ -63,11 +63,11 @@ pub struct ClientCertificate {
     /// Its own first.
     chain: Vec<CertificateDer<'static>>,
     names: Vec<CertificateName>,
-    tls: Feed,
+    tls: TlsConfigRx,
     verified: Mutex<Verified>,
 }
 
-/// What the last look has found.
+/// The result of the last verification.
 #[derive(Debug)]
 struct Verified {
     at: Instant,
@@ -76,7 +76,7 @@ struct Verified {
 
 impl ClientCertificate {
     /// The certificate of a handshake that has just succeeded.
-    pub fn new(chain: &[CertificateDer<'static>], tls: &Feed) -> ClientCertificate {
+    pub fn new(chain: &[CertificateDer<'static>], tls: &TlsConfigRx) -> ClientCertificate {
         ClientCertificate {
             names: chain.first().map(names).unwrap_or_default(),
             chain: chain.to_vec(),
@@ -99,10 +99,10 @@ impl ClientCertificate {
         let verified = &self.verified;
         let mut verified = verified.lock().unwrap_or_else(PoisonError::into_inner);
         if verified.at.elapsed() >= RECHECK_INTERVAL {
-            let valid = self.tls.borrow().verify(&self.chain, UnixTime::now());
+            let is_valid = self.tls.borrow().verify(&self.chain, UnixTime::now());
             *verified = Verified {
                 at: Instant::now(),
-                is_valid: valid,
+                is_valid,
             };
         }
         verified.is_valid

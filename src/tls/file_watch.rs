@@ -1,4 +1,4 @@
-//! Files that are read again when they change: when a change counts, and what is said once.
+//! Files that are read again when they change. A change counts once two reads in a row see it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,192 +14,192 @@ use prometheus_client::registry::Unit;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Between two looks. What two in a row see alike is taken, so a change is in force within two of them. The content
-/// is compared, not a date: Kubernetes swaps links, and copies keep dates. Such files are small.
-pub const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Between two reads. A content that two reads in a row find is loaded, so a change is in force within two intervals. The
+/// content is compared, not a date: Kubernetes swaps links, and copies keep dates. Such files are small.
+pub const READ_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A look that takes longer is a look at what cannot be read: the file system hangs. It goes on all the same.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
+/// A read that takes longer counts as failed: the file system hangs. The read goes on all the same.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a look sees: the content, or why it cannot be read.
-pub type Look<T> = Result<T, String>;
+/// The content of a file, or why it cannot be read.
+pub type ReadResult<T> = Result<T, String>;
 
-/// What is worth acting on, and a line in the log.
+/// What changed about a file.
 #[derive(Debug)]
-pub enum News<V> {
-    /// Another content than before, as it was judged.
-    New(V),
-    /// After trouble the content is again what was taken before.
-    Same,
-    /// The content cannot be taken.
-    Bad(String),
+pub enum FileChange<V> {
+    /// It has a new content, which was parsed.
+    Loaded(V),
+    /// After a failure it has the loaded content again.
+    Restored,
+    /// Its content cannot be loaded.
+    Failed(String),
 }
 
-/// Looks again and again until `stop` is cancelled. `taken` is the content in force; `judge` makes something of another
-/// one or says why it cannot be taken.
+/// Reads a file again and again until `stop` is cancelled. `loaded` is the content in force; `parse` parses another one or
+/// returns why it cannot be loaded; `apply` gets each change.
 pub async fn watch<T, V>(
-    taken: T,
-    read: impl Fn() -> Look<T> + Clone + Send + 'static,
-    judge: impl Fn(&T) -> Result<V, String>,
-    mut act: impl FnMut(News<V>),
-    sightings: Sightings,
+    loaded: T,
+    read: impl Fn() -> ReadResult<T> + Clone + Send + 'static,
+    parse: impl Fn(&T) -> Result<V, String>,
+    mut apply: impl FnMut(FileChange<V>),
+    status: FileStatus,
     stop: CancellationToken,
 ) where
     T: Clone + PartialEq + Send + 'static,
 {
-    let mut sight = Sight::new(taken);
-    let mut see = |look: Look<T>| {
-        sightings.looked(look.is_ok());
-        if let Some(news) = sight.look(look, &judge) {
-            sightings.took(!matches!(news, News::Bad(_)));
-            act(news);
+    let mut debounce = Debounce::new(loaded);
+    let mut record = |read: ReadResult<T>| {
+        status.record_read(read.is_ok());
+        if let Some(change) = debounce.record(read, &parse) {
+            status.record_load(!matches!(change, FileChange::Failed(_)));
+            apply(change);
         }
     };
-    let looking = async {
+    let reading = async {
         loop {
-            sleep(LOOK_INTERVAL).await;
-            // Away from the threads that answer: a disk may take its time.
-            let mut reading = tokio::task::spawn_blocking(read.clone());
-            let look = loop {
-                match timeout(LOOK_TIMEOUT, &mut reading).await {
-                    Ok(look) => break look,
-                    Err(_) => see(Err("reading it does not come to an end".to_string())),
+            sleep(READ_INTERVAL).await;
+            // On a thread for blocking work: a disk may take its time.
+            let mut task = tokio::task::spawn_blocking(read.clone());
+            let read = loop {
+                match timeout(READ_TIMEOUT, &mut task).await {
+                    Ok(read) => break read,
+                    Err(_) => record(Err("reading it does not come to an end".to_string())),
                 }
             };
-            see(look.unwrap_or_else(|_| Err("reading failed".to_string())));
+            record(read.unwrap_or_else(|_| Err("reading failed".to_string())));
         }
     };
-    stop.run_until_cancelled(looking).await;
+    stop.run_until_cancelled(reading).await;
 }
 
-/// The outcome of the looks at a file, for metrics. Clones share it.
+/// Whether and when a file was read and loaded, for metrics. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Sightings(Arc<Seen>);
+pub struct FileStatus(Arc<Status>);
 
 #[derive(Debug)]
-struct Seen {
-    /// What the file is for.
+struct Status {
+    /// The value of the label `file`.
     role: &'static str,
-    is_taken: AtomicBool,
+    is_loaded: AtomicBool,
     /// Seconds since 1970.
     read_at: AtomicI64,
 }
 
-impl Sightings {
-    /// Of a file that was read and taken just now.
-    pub fn new(role: &'static str) -> Sightings {
-        Sightings(Arc::new(Seen {
+impl FileStatus {
+    /// The status of a file that was loaded just now.
+    pub fn new(role: &'static str) -> FileStatus {
+        FileStatus(Arc::new(Status {
             role,
-            is_taken: AtomicBool::new(true),
+            is_loaded: AtomicBool::new(true),
             read_at: AtomicI64::new(Utc::now().timestamp()),
         }))
     }
 
-    fn looked(&self, is_read: bool) {
+    fn record_read(&self, is_read: bool) {
         if is_read {
             let now = Utc::now().timestamp();
             self.0.read_at.store(now, Ordering::Relaxed);
         }
     }
 
-    fn took(&self, is_taken: bool) {
-        self.0.is_taken.store(is_taken, Ordering::Relaxed);
+    fn record_load(&self, is_loaded: bool) {
+        self.0.is_loaded.store(is_loaded, Ordering::Relaxed);
     }
 
-    /// Whether what is in force is what the file holds.
-    pub fn is_taken(&self) -> bool {
-        self.0.is_taken.load(Ordering::Relaxed)
+    /// Whether the content in force is the content of the file.
+    pub fn is_loaded(&self) -> bool {
+        self.0.is_loaded.load(Ordering::Relaxed)
     }
 }
 
-/// The files that a process looks at again, as metrics.
+/// The watched files of a process, as metrics.
 #[derive(Debug, Default)]
-pub struct Watched(Vec<Sightings>);
+pub struct WatchedFiles(Vec<FileStatus>);
 
-impl Watched {
-    /// Adds a file that is read and taken now.
-    pub fn add(&mut self, role: &'static str) -> Sightings {
-        let sightings = Sightings::new(role);
-        self.0.push(sightings.clone());
-        sightings
+impl WatchedFiles {
+    /// Adds a file that is loaded now.
+    pub fn add(&mut self, role: &'static str) -> FileStatus {
+        let status = FileStatus::new(role);
+        self.0.push(status.clone());
+        status
     }
 }
 
-impl Collector for Watched {
+impl Collector for WatchedFiles {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         if self.0.is_empty() {
             return Ok(());
         }
-        let mut gauge = |name, help, unit: Option<Unit>, value: fn(&Sightings) -> i64| {
+        let mut gauge = |name, help, unit: Option<Unit>, value: fn(&FileStatus) -> i64| {
             let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
-            self.0.iter().try_for_each(|sightings| {
-                let label = [("file", sightings.0.role)];
-                ConstGauge::new(value(sightings)).encode(family.encode_family(&label)?)
+            self.0.iter().try_for_each(|status| {
+                let label = [("file", status.0.role)];
+                ConstGauge::new(value(status)).encode(family.encode_family(&label)?)
             })
         };
         gauge(
             "file_loaded",
             "1 if what is in force is what the file holds.",
             None,
-            |sightings| i64::from(sightings.is_taken()),
+            |status| i64::from(status.is_loaded()),
         )?;
         gauge(
             "file_read_timestamp",
             "When the file could last be read, since 1970.",
             Some(Unit::Seconds),
-            |sightings| sightings.0.read_at.load(Ordering::Relaxed),
+            |status| status.0.read_at.load(Ordering::Relaxed),
         )
     }
 }
 
-/// What was seen so far.
-struct Sight<T> {
-    taken: T,
-    last: Look<T>,
-    judged: bool,
-    complaint: Option<String>,
+/// Tells a change of a file from a file that is being written.
+struct Debounce<T> {
+    loaded: T,
+    last: ReadResult<T>,
+    /// Whether `last` was parsed or refused already.
+    is_handled: bool,
+    failure: Option<String>,
 }
 
-impl<T: Clone + PartialEq> Sight<T> {
-    /// Begins with the content that is in force.
-    fn new(taken: T) -> Sight<T> {
-        Sight {
-            last: Ok(taken.clone()),
-            taken,
-            judged: true,
-            complaint: None,
+impl<T: Clone + PartialEq> Debounce<T> {
+    fn new(loaded: T) -> Debounce<T> {
+        Debounce {
+            last: Ok(loaded.clone()),
+            loaded,
+            is_handled: true,
+            failure: None,
         }
     }
 
-    /// Takes one more look. A change counts when a second look sees the same: the first may have met a writer
+    /// Records one more read. A change counts when a second read finds the same: the first may have met a writer
     /// at work, and half a file of good lines would withdraw the keys of the other half.
-    fn look<V>(&mut self, look: Look<T>, judge: impl Fn(&T) -> Result<V, String>) -> Option<News<V>> {
-        if look != self.last {
-            self.last = look;
-            self.judged = false;
+    fn record<V>(&mut self, read: ReadResult<T>, parse: impl Fn(&T) -> Result<V, String>) -> Option<FileChange<V>> {
+        if read != self.last {
+            self.last = read;
+            self.is_handled = false;
             return None;
         }
-        if std::mem::replace(&mut self.judged, true) {
+        if std::mem::replace(&mut self.is_handled, true) {
             return None;
         }
-        let judged = match &self.last {
-            Ok(content) if *content == self.taken => {
-                return self.complaint.take().map(|_| News::Same);
+        let parsed = match &self.last {
+            Ok(content) if *content == self.loaded => {
+                return self.failure.take().map(|_| FileChange::Restored);
             }
-            Ok(content) => judge(content).map(|made| (content.clone(), made)),
+            Ok(content) => parse(content).map(|value| (content.clone(), value)),
             Err(reason) => Err(reason.clone()),
         };
-        match judged {
-            Ok((content, made)) => {
-                self.complaint = None;
-                self.taken = content;
-                Some(News::New(made))
+        match parsed {
+            Ok((content, value)) => {
+                self.failure = None;
+                self.loaded = content;
+                Some(FileChange::Loaded(value))
             }
-            // Said once, until there is another reason.
-            Err(reason) if self.complaint.as_ref() == Some(&reason) => None,
+            // Reported once, until there is another reason.
+            Err(reason) if self.failure.as_ref() == Some(&reason) => None,
             Err(reason) => {
-                self.complaint = Some(reason.clone());
-                Some(News::Bad(reason))
+                self.failure = Some(reason.clone());
+                Some(FileChange::Failed(reason))
             }
         }
     }
@@ -211,55 +211,56 @@ mod tests {
 
     const OLD: &str = "# old";
 
-    /// Takes comments alone.
-    fn judge(text: &String) -> Result<String, String> {
+    /// Accepts comments alone.
+    fn parse(text: &String) -> Result<String, String> {
         match text.starts_with('#') {
             true => Ok(format!("0 of {text}")),
             false => Err("no comment".to_string()),
         }
     }
 
-    /// What is told of looks at these texts; `None` is a file that is gone.
-    fn told(looks: &[Option<&str>]) -> Vec<String> {
-        let mut sight = Sight::new(OLD.to_string());
-        let looks = looks.iter().map(|text| match text {
+    /// The changes after reads of these texts; `None` is a file that is gone.
+    fn changes(reads: &[Option<&str>]) -> Vec<String> {
+        let mut debounce = Debounce::new(OLD.to_string());
+        let reads = reads.iter().map(|text| match text {
             Some(text) => Ok(text.to_string()),
             None => Err("gone".to_string()),
         });
-        let news = looks.filter_map(|look| sight.look(look, judge));
-        news.map(|news| match news {
-            News::New(made) => made,
-            News::Same => "same".to_string(),
-            News::Bad(reason) => reason,
-        })
-        .collect()
+        let changes = reads.filter_map(|read| debounce.record(read, parse));
+        changes
+            .map(|change| match change {
+                FileChange::Loaded(value) => value,
+                FileChange::Restored => "same".to_string(),
+                FileChange::Failed(reason) => reason,
+            })
+            .collect()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_look_that_does_not_end_has_a_reason_and_goes_on() {
+    async fn a_read_that_does_not_end_has_a_reason_and_goes_on() {
         let (release, held) = std::sync::mpsc::channel::<()>();
         let held = Arc::new(std::sync::Mutex::new(held));
         let read = move || {
             let _ = held.lock().unwrap().recv();
             Ok("# new".to_string())
         };
-        let (sightings, stop) = (Sightings::new("keys"), CancellationToken::new());
-        let (sender, mut news) = tokio::sync::mpsc::unbounded_channel();
-        let act = move |news: News<String>| sender.send(format!("{news:?}")).unwrap();
-        let watching = watch(OLD.to_string(), read, judge, act, sightings.clone(), stop.clone());
+        let (status, stop) = (FileStatus::new("keys"), CancellationToken::new());
+        let (sender, mut changes) = tokio::sync::mpsc::unbounded_channel();
+        let apply = move |change: FileChange<String>| sender.send(format!("{change:?}")).unwrap();
+        let watching = watch(OLD.to_string(), read, parse, apply, status.clone(), stop.clone());
         let watching = tokio::spawn(watching);
         // Time does not pass by itself while a thread is blocked.
         let stuck = loop {
-            match news.try_recv() {
+            match changes.try_recv() {
                 Ok(stuck) => break stuck,
-                Err(_) => tokio::time::advance(LOOK_TIMEOUT).await,
+                Err(_) => tokio::time::advance(READ_TIMEOUT).await,
             }
         };
         assert!(stuck.contains("does not come to an end"), "{stuck}");
-        assert!(!sightings.is_taken());
+        assert!(!status.is_loaded());
         drop(release);
-        assert_eq!(news.recv().await.unwrap(), "New(\"0 of # new\")");
-        assert!(sightings.is_taken());
+        assert_eq!(changes.recv().await.unwrap(), "Loaded(\"0 of # new\")");
+        assert!(status.is_loaded());
         stop.cancel();
         watching.await.unwrap();
     }
@@ -267,23 +268,23 @@ mod tests {
     #[test]
     fn a_change_counts_when_it_is_seen_twice() {
         let (old, half, new) = (Some(OLD), Some("# ha"), Some("# new"));
-        assert!(told(&[old, old, half, new, old, half]).is_empty());
+        assert!(changes(&[old, old, half, new, old, half]).is_empty());
         assert_eq!(
-            told(&[half, new, new, new, old, old, old]),
+            changes(&[half, new, new, new, old, old, old]),
             ["0 of # new", "0 of # old"]
         );
     }
 
     #[test]
-    fn a_broken_file_is_told_once_and_its_end_once() {
+    fn a_broken_file_is_reported_once_and_its_end_once() {
         let (old, new, bad, gone) = (Some(OLD), Some("# new"), Some("k3y"), None);
-        let reason = judge(&"k3y".to_string()).unwrap_err();
+        let reason = parse(&"k3y".to_string()).unwrap_err();
         assert_eq!(
-            told(&[gone, gone, gone, bad, gone, gone, bad, bad, bad, old, old, old]),
+            changes(&[gone, gone, gone, bad, gone, gone, bad, bad, bad, old, old, old]),
             ["gone", &reason, "same"]
         );
         assert_eq!(
-            told(&[gone, gone, new, new, gone, gone, new, new]),
+            changes(&[gone, gone, new, new, gone, gone, new, new]),
             ["gone", "0 of # new", "gone", "same"]
         );
     }

@@ -1,9 +1,10 @@
-//! Who is who on connections to servers: TLS and passwords, from files that are read again for each connection.
+//! TLS and passwords, from files that are read again when they change.
 
 mod client;
 pub mod client_certificate;
 mod file;
 pub mod file_watch;
+mod pem;
 mod secret;
 pub mod server;
 

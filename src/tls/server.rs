@@ -1,34 +1,33 @@
 //! TLS on a listener, with certificates that are read again when their files change.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::file_watch::{self, News, Sightings};
-use super::read_file;
+use super::file_watch::{self, FileChange, FileStatus};
+use super::pem::{certificates, private_key, read};
 
-/// What connections are greeted with; a new certificate counts for the connections that come after it.
-pub type Feed = watch::Receiver<Arc<Tls>>;
+/// The configuration of TLS in force; a new certificate counts for the connections that come after it.
+pub type TlsConfigRx = watch::Receiver<Arc<TlsConfig>>;
 
-/// What the files make of a handshake.
+/// The configuration that the files make.
 #[derive(Debug)]
-pub struct Tls {
-    /// What this server shows, and what it asks for.
+pub struct TlsConfig {
+    /// The certificate of this server, and whether it asks for a client's.
     pub config: Arc<ServerConfig>,
     /// Of client certificates.
     verifier: Option<Arc<dyn ClientCertVerifier>>,
 }
 
-impl Tls {
+impl TlsConfig {
     /// Whether a client's certificate chain, its own first, is good at this moment.
     pub fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
         match (&self.verifier, chain) {
@@ -38,24 +37,24 @@ impl Tls {
     }
 }
 
-/// A certificate chain and its private key, as PEM files, and what is asked of clients.
+/// A certificate chain and its private key, as PEM files, and which certificates clients need.
 #[derive(Debug, Clone)]
-pub struct Files {
+pub struct PemFiles {
     certificate: PathBuf,
     key: PathBuf,
-    clients: Option<Clients>,
+    client_auth: Option<ClientAuth>,
 }
 
-/// What is asked of clients.
+/// Which certificates clients need.
 #[derive(Debug, Clone)]
-pub struct Clients {
+pub struct ClientAuth {
     /// The authorities that may sign their certificates, as a PEM file.
     pub ca_file: PathBuf,
     /// Whether the handshake fails without a certificate.
     pub need_certificate: bool,
 }
 
-/// What the files hold.
+/// The content of the files.
 #[derive(Clone, PartialEq, Eq)]
 struct Pem {
     certificate: Vec<u8>,
@@ -63,44 +62,43 @@ struct Pem {
     client_ca: Option<Vec<u8>>,
 }
 
-impl Files {
-    /// The files with these names.
-    pub fn new(certificate: PathBuf, key: PathBuf, clients: Option<Clients>) -> Files {
-        Files {
+impl PemFiles {
+    pub fn new(certificate: PathBuf, key: PathBuf, client_auth: Option<ClientAuth>) -> PemFiles {
+        PemFiles {
             certificate,
             key,
-            clients,
+            client_auth,
         }
     }
 
     /// Reads them, and again whenever they change, until `stop` is cancelled. Files that are wrong by then
-    /// leave the old certificate in force; each reason is logged once, and `sightings` has it.
+    /// leave the old certificate in force; each reason is logged once, and `status` has it.
     ///
     /// # Errors
     /// A file cannot be read, or holds no certificate or no key, or one does not fit the other.
-    pub fn watch(self, sightings: Sightings, stop: CancellationToken) -> anyhow::Result<Feed> {
+    pub fn watch(self, status: FileStatus, stop: CancellationToken) -> anyhow::Result<TlsConfigRx> {
         let pem = self.read()?;
-        let (sender, feed) = watch::channel(self.config(&pem)?);
+        let (sender, config) = watch::channel(self.config(&pem)?);
         let files = self.clone();
         let reading = move || files.read().map_err(in_words);
         tokio::spawn(async move {
-            let judge = |pem: &Pem| self.config(pem).map_err(in_words);
-            let act = |news| self.take(news, &sender);
-            file_watch::watch(pem, reading, judge, act, sightings, stop).await;
+            let parse = |pem: &Pem| self.config(pem).map_err(in_words);
+            let apply = |change| self.apply(change, &sender);
+            file_watch::watch(pem, reading, parse, apply, status, stop).await;
         });
-        Ok(feed)
+        Ok(config)
     }
 
-    fn take(&self, news: News<Arc<Tls>>, feed: &watch::Sender<Arc<Tls>>) {
-        match news {
-            News::New(config) => {
-                feed.send_replace(config);
+    fn apply(&self, change: FileChange<Arc<TlsConfig>>, sender: &watch::Sender<Arc<TlsConfig>>) {
+        match change {
+            FileChange::Loaded(config) => {
+                sender.send_replace(config);
                 tracing::info!(file = %self.certificate.display(), "a new certificate is in force");
             }
-            News::Same => tracing::info!("the certificate's files are as they were"),
-            News::Bad(reason) => tracing::warn!(
+            FileChange::Restored => tracing::info!("the certificate's files are as they were"),
+            FileChange::Failed(reason) => tracing::warn!(
                 reason,
-                "the new certificate cannot be taken, so the old certificate stays in force"
+                "the new certificate cannot be loaded, so the old certificate stays in force"
             ),
         }
     }
@@ -110,18 +108,17 @@ impl Files {
             certificate: read(&self.certificate)?,
             key: read(&self.key)?,
             client_ca: self
-                .clients
+                .client_auth
                 .as_ref()
-                .map(|clients| read(&clients.ca_file))
+                .map(|client_auth| read(&client_auth.ca_file))
                 .transpose()?,
         })
     }
 
-    fn config(&self, pem: &Pem) -> anyhow::Result<Arc<Tls>> {
+    fn config(&self, pem: &Pem) -> anyhow::Result<Arc<TlsConfig>> {
         let file = self.certificate.display();
         let chain = certificates(&pem.certificate, &self.certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(&pem.key)
-            .with_context(|| format!("{} holds no private key in PEM", self.key.display()))?;
+        let key = private_key(&pem.key, &self.key)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = self.verifier(pem, &provider)?;
         let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
@@ -135,12 +132,12 @@ impl Files {
         })?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         if verifier.is_some() {
-            // A session that is resumed brings its certificate along, and nobody verifies it again.
+            // Nothing verifies the certificate of a resumed session again.
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
         }
         let config = Arc::new(config);
-        Ok(Arc::new(Tls { config, verifier }))
+        Ok(Arc::new(TlsConfig { config, verifier }))
     }
 
     fn verifier(
@@ -148,40 +145,24 @@ impl Files {
         pem: &Pem,
         provider: &Arc<CryptoProvider>,
     ) -> anyhow::Result<Option<Arc<dyn ClientCertVerifier>>> {
-        let Some((clients, client_ca)) = self.clients.as_ref().zip(pem.client_ca.as_ref()) else {
+        let Some((client_auth, client_ca)) = self.client_auth.as_ref().zip(pem.client_ca.as_ref()) else {
             return Ok(None);
         };
-        let file = clients.ca_file.display();
+        let file = client_auth.ca_file.display();
         let mut roots = RootCertStore::empty();
-        for authority in certificates(client_ca, &clients.ca_file)? {
+        for authority in certificates(client_ca, &client_auth.ca_file)? {
             let added = roots.add(authority);
-            added.with_context(|| format!("{file} holds a certificate that is none"))?;
+            added.with_context(|| format!("{file} holds a certificate that is not one"))?;
         }
         let provider = Arc::clone(provider);
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-        let builder = match clients.need_certificate {
+        let builder = match client_auth.need_certificate {
             true => builder,
             false => builder.allow_unauthenticated(),
         };
         let verifier = builder.build();
         Ok(Some(verifier.with_context(|| format!("cannot verify by {file}"))?))
     }
-}
-
-/// The certificates of a PEM file, at least one.
-fn certificates(pem: &[u8], file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-    let file = file.display();
-    let chain = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<Vec<_>, _>>()
-        .with_context(|| format!("{file} is no PEM file"))?;
-    if chain.is_empty() {
-        bail!("{file} holds no certificate; expected PEM");
-    }
-    Ok(chain)
-}
-
-fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
-    read_file(file).with_context(|| format!("cannot read {}", file.display()))
 }
 
 fn in_words(err: anyhow::Error) -> String {

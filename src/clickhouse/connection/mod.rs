@@ -150,7 +150,7 @@ impl Connection {
             None => Wire::Left(stream),
             Some(tls) => {
                 let (host, _port) = address.rsplit_once(':').unwrap_or((address, ""));
-                tls.greet(host, stream).await.map_err(|err| {
+                tls.connect(host, stream).await.map_err(|err| {
                     let reason = format!(
                         "cannot connect to clickhouse at {address} with tls: {err:#}; \
                          check --clickhouse-addr and --clickhouse-ca-file"

@@ -5,7 +5,7 @@ pub mod content_type;
 pub mod decompress;
 pub mod discard;
 #[cfg(test)]
-pub mod every_form;
+pub mod format_equivalence;
 pub mod framing;
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -14,7 +14,7 @@ use super::api_key::Hash;
 use super::bearer::bearer;
 use super::{Denied, Entry, Key, RateShare, Role, parse};
 use crate::http::CertificateName;
-use crate::tls::file_watch::{self, Look, News, Sightings};
+use crate::tls::file_watch::{self, FileChange, FileStatus, ReadResult};
 use crate::tls::read_file;
 
 /// The keys of a file.
@@ -66,17 +66,17 @@ impl Keyring {
     }
 
     /// Takes up what changes in the file until `stop` is cancelled. A file that cannot be taken changes nothing:
-    /// the keys from before stay in force, the reason is logged once, and `sightings` has it.
-    pub async fn watch(&self, sightings: Sightings, stop: CancellationToken) {
+    /// the keys from before stay in force, the reason is logged once, and `status` has it.
+    pub async fn watch(&self, status: FileStatus, stop: CancellationToken) {
         let path = self.path.clone();
         let reading = move || read(&path);
-        let judge = |bytes: &Vec<u8>| parse(bytes);
+        let parse_keys = |bytes: &Vec<u8>| parse(bytes);
         file_watch::watch(
             self.opened.clone(),
             reading,
-            judge,
-            |news| self.take(news),
-            sightings,
+            parse_keys,
+            |change| self.apply(change),
+            status,
             stop,
         )
         .await;
@@ -130,15 +130,15 @@ impl Keyring {
         Arc::clone(&self.keys.borrow().all)
     }
 
-    fn take(&self, news: News<Vec<Entry>>) {
-        match news {
-            News::Same => self.log("the key file is good again, and as before"),
-            News::New(entries) => {
+    fn apply(&self, change: FileChange<Vec<Entry>>) {
+        match change {
+            FileChange::Restored => self.log("the key file is good again, and as before"),
+            FileChange::Loaded(entries) => {
                 let keys = Keys::new(entries, &self.keys.borrow(), self.share);
                 self.keys.send_replace(keys);
                 self.log("keys read again");
             }
-            News::Bad(reason) => tracing::warn!(
+            FileChange::Failed(reason) => tracing::warn!(
                 file = %self.path.display(), %reason,
                 "the key file cannot be taken; the keys from before stay in force, also those that it no longer has"
             ),
@@ -180,7 +180,7 @@ impl Keys {
     }
 }
 
-fn read(path: &Path) -> Look<Vec<u8>> {
+fn read(path: &Path) -> ReadResult<Vec<u8>> {
     read_file(path).map_err(|err| err.to_string().to_lowercase())
 }
 
@@ -289,11 +289,11 @@ mod tests {
         first.take(5).unwrap();
         let stop = CancellationToken::new();
         let watched = Arc::clone(&keyring);
-        let sightings = Sightings::new("keys");
+        let status = FileStatus::new("keys");
         let watching = tokio::spawn({
             let stop = stop.clone();
-            let sightings = sightings.clone();
-            async move { watched.watch(sightings, stop).await }
+            let status = status.clone();
+            async move { watched.watch(status, stop).await }
         });
         // As Kubernetes does it: each version has a folder, and a link is swapped.
         let write = |text: String| {
@@ -303,7 +303,7 @@ mod tests {
             std::os::unix::fs::symlink(version.join("keys"), &fresh).unwrap();
             std::fs::rename(fresh, folder.path().join("keys")).unwrap();
         };
-        let looked = || tokio::time::sleep(3 * file_watch::LOOK_INTERVAL);
+        let looked = || tokio::time::sleep(3 * file_watch::READ_INTERVAL);
 
         write(line(&one, "rate=1 burst=5") + &line(&other, ""));
         looked().await;
@@ -315,13 +315,13 @@ mod tests {
 
         write(line(&other, "rate=0"));
         looked().await;
-        assert!(!sightings.is_taken());
+        assert!(!status.is_loaded());
         assert_eq!(keyring.all().len(), 2);
         assert!(keyring.renewed(&first).is_ok());
 
         write(line(&other, ""));
         looked().await;
-        assert!(sightings.is_taken());
+        assert!(status.is_loaded());
         assert_eq!(keyring.identify(&bearing(&one)).err(), Some(Denied::Unknown));
         assert!(keyring.renewed(&first).is_err());
 

@@ -1,4 +1,4 @@
-//! A connection's socket, which its protocol reads and writes, and whose end others may look for.
+//! The socket of a connection, and a handle by which others see its end and set its buffers.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;
@@ -13,22 +13,22 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-/// How long the other side may take to close after we have.
+/// How long the other side may take to close after this side has.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What is still read of it meanwhile, so that it reads our last words before it meets a reset. On a slow line more does
-/// not come in that time.
+/// Bytes that are still read meanwhile, so that the other side reads the response before it meets a reset. On a slow line no
+/// more come in that time.
 const LINGER_BYTES_MAX: usize = 16 << 20;
 
-/// Bytes that are thrown away at once.
+/// Bytes that are discarded at once.
 const DISCARDED_BYTES: usize = 8 << 10;
 
-/// A socket, closed when it is dropped. Who shuts it down first waits until the other side has closed too, at most for
-/// [`LINGER`]: closing on what comes would reset the connection, and with it what the other side has not read yet.
+/// A socket, closed when it is dropped. Shutting it down waits until the other side has closed too, at most for
+/// [`LINGER`]: closing while bytes come would reset the connection, and the other side would lose what it has not read.
 #[derive(Debug)]
 pub struct Socket {
     stream: Arc<TcpStream>,
-    /// Once we have said everything.
+    /// After the shutdown.
     lingering: Option<Lingering>,
 }
 
@@ -38,15 +38,14 @@ struct Lingering {
     bytes_left: usize,
 }
 
-/// Sees the other end of a connection hang up, and sets how much the system keeps of it. Does not keep it open.
+/// Sees the other end of a connection hang up, and sets the sizes of its buffers. Does not keep it open.
 #[derive(Debug)]
-pub struct Handle(Weak<TcpStream>);
+pub struct SocketHandle(Weak<TcpStream>);
 
 impl Socket {
-    /// A socket, and a handle of it.
-    pub fn new(stream: TcpStream) -> (Socket, Handle) {
+    pub fn new(stream: TcpStream) -> (Socket, SocketHandle) {
         let stream = Arc::new(stream);
-        let handle = Handle(Arc::downgrade(&stream));
+        let handle = SocketHandle(Arc::downgrade(&stream));
         let socket = Socket {
             stream,
             lingering: None,
@@ -54,7 +53,7 @@ impl Socket {
         (socket, handle)
     }
 
-    /// The first byte that comes, which stays to be read; `None` at the end.
+    /// The first byte that comes, without reading it; `None` at the end.
     ///
     /// # Errors
     /// The connection broke.
@@ -65,22 +64,22 @@ impl Socket {
     }
 }
 
-impl Handle {
-    /// Has the system end the connection if the other side takes nothing for so long of what is on its way out.
-    pub fn give_up_after(&self, time: Duration) {
+impl SocketHandle {
+    /// Has the system end the connection if the other side acknowledges nothing for this long.
+    pub fn set_unacknowledged_timeout(&self, time: Duration) {
         if let Some(stream) = self.0.upgrade() {
             let _ = SockRef::from(&*stream).set_tcp_user_timeout(Some(time));
         }
     }
 
-    /// Has the system keep so many bytes that are on their way out.
+    /// Sets how many bytes that are on their way out the system keeps.
     pub fn set_send_buffer(&self, bytes: usize) {
         if let Some(stream) = self.0.upgrade() {
             let _ = SockRef::from(&*stream).set_send_buffer_size(bytes);
         }
     }
 
-    /// Has the system keep so many bytes that came.
+    /// Sets how many bytes that came the system keeps.
     pub fn set_receive_buffer(&self, bytes: usize) {
         if let Some(stream) = self.0.upgrade() {
             let _ = SockRef::from(&*stream).set_recv_buffer_size(bytes);

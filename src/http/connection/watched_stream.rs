@@ -1,4 +1,4 @@
-//! A connection's bytes, of which its vigil learns; and the memory that they take while they cannot be written.
+//! The bytes of a connection: its timer counts them, and they hold memory while they cannot be written.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -8,41 +8,40 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::peer::NoMemory;
-use super::timeouts::Vigil;
+use super::timer::ConnectionTimer;
 use crate::resource_pool::Share;
 
-/// A stream that tells its vigil when bytes come. While its other side takes nothing it holds the share that `take` gives;
-/// if there is none, the stream fails.
-pub struct Telling<S, T> {
+/// A stream that tells its timer when bytes come. While the other side reads nothing it holds the share that `acquire`
+/// gives; without one the stream fails.
+pub struct WatchedStream<S, A> {
     inner: S,
-    vigil: Arc<Vigil>,
-    take: T,
+    timer: Arc<ConnectionTimer>,
+    acquire: A,
     blocked: Option<Share>,
 }
 
-impl<S, T> Telling<S, T> {
-    /// Wraps a stream.
-    pub fn new(inner: S, vigil: Arc<Vigil>, take: T) -> Telling<S, T> {
-        Telling {
+impl<S, A> WatchedStream<S, A> {
+    pub fn new(inner: S, timer: Arc<ConnectionTimer>, acquire: A) -> WatchedStream<S, A> {
+        WatchedStream {
             inner,
-            vigil,
-            take,
+            timer,
+            acquire,
             blocked: None,
         }
     }
 }
 
-impl<S, T: Fn() -> Result<Share, NoMemory>> Telling<S, T> {
-    /// What is not flushed is on its way, here or in TLS; what is has left us.
-    fn flushed<R>(&mut self, polled: Poll<io::Result<R>>, is_all: bool) -> Poll<io::Result<R>> {
+impl<S, A: Fn() -> Result<Share, NoMemory>> WatchedStream<S, A> {
+    /// Bytes that are not flushed still wait, here or in TLS; flushed bytes are the system's.
+    fn track_blocked<R>(&mut self, polled: Poll<io::Result<R>>, is_all: bool) -> Poll<io::Result<R>> {
         match polled {
             Poll::Ready(_) if is_all => self.blocked = None,
             Poll::Ready(_) => {}
             Poll::Pending if self.blocked.is_some() => {}
-            Poll::Pending => match (self.take)() {
+            Poll::Pending => match (self.acquire)() {
                 Ok(share) => self.blocked = Some(share),
                 Err(NoMemory) => {
-                    self.vigil.starve();
+                    self.timer.set_starved();
                     return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
                 }
             },
@@ -51,25 +50,25 @@ impl<S, T: Fn() -> Result<Share, NoMemory>> Telling<S, T> {
     }
 }
 
-impl<S: AsyncRead + Unpin, T: Unpin> AsyncRead for Telling<S, T> {
+impl<S: AsyncRead + Unpin, A: Unpin> AsyncRead for WatchedStream<S, A> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
         if buf.filled().len() > before {
-            self.vigil.bytes_came();
+            self.timer.record_read();
         }
         polled
     }
 }
 
-impl<S, T> AsyncWrite for Telling<S, T>
+impl<S, A> AsyncWrite for WatchedStream<S, A>
 where
     S: AsyncWrite + Unpin,
-    T: Fn() -> Result<Share, NoMemory> + Unpin,
+    A: Fn() -> Result<Share, NoMemory> + Unpin,
 {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.flushed(polled, false)
+        self.track_blocked(polled, false)
     }
 
     fn poll_write_vectored(
@@ -78,7 +77,7 @@ where
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.flushed(polled, false)
+        self.track_blocked(polled, false)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -87,7 +86,7 @@ where
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.inner).poll_flush(cx);
-        self.flushed(polled, true)
+        self.track_blocked(polled, true)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -105,8 +104,8 @@ mod tests {
     async fn a_stream_holds_memory_while_it_is_blocked_and_no_longer() {
         let pool = Pool::new(10);
         let (mut theirs, ours) = duplex(4);
-        let take = || pool.take(Holder::MANY, 10).ok_or(NoMemory);
-        let mut ours = Telling::new(ours, Vigil::begin(), take);
+        let acquire = || pool.take(Holder::MANY, 10).ok_or(NoMemory);
+        let mut ours = WatchedStream::new(ours, ConnectionTimer::start(), acquire);
         ours.write_all(b"1234").await.unwrap();
         assert_eq!(pool.taken(), 0);
         let reading = async {
@@ -127,8 +126,8 @@ mod tests {
     async fn what_is_written_and_not_flushed_holds_memory_as_with_tls() {
         let pool = Pool::new(10);
         let (mut theirs, ours) = duplex(4);
-        let take = || pool.take(Holder::MANY, 10).ok_or(NoMemory);
-        let mut ours = Telling::new(BufWriter::new(ours), Vigil::begin(), take);
+        let acquire = || pool.take(Holder::MANY, 10).ok_or(NoMemory);
+        let mut ours = WatchedStream::new(BufWriter::new(ours), ConnectionTimer::start(), acquire);
         ours.write_all(b"12345678").await.unwrap();
         assert_eq!(pool.taken(), 0);
         let reading = async {
@@ -144,11 +143,11 @@ mod tests {
 
     #[tokio::test]
     async fn without_memory_a_blocked_stream_breaks() {
-        let vigil = Vigil::begin();
+        let timer = ConnectionTimer::start();
         let (_theirs, ours) = duplex(4);
-        let mut ours = Telling::new(ours, Arc::clone(&vigil), || Err(NoMemory));
+        let mut ours = WatchedStream::new(ours, Arc::clone(&timer), || Err(NoMemory));
         let written = ours.write_all(b"12345").await;
         assert_eq!(written.unwrap_err().kind(), io::ErrorKind::OutOfMemory);
-        assert!(vigil.is_starved());
+        assert!(timer.is_starved());
     }
 }
