@@ -36,5 +36,5 @@ pub mod parsers {
     pub use crate::kafka::protocol::metadata::MetadataResponse;
     pub use crate::kafka::protocol::produce::ProduceResponse;
     pub use crate::kafka::protocol::record_reader::{ReadLimits, Record, VALUE_BYTES_MAX};
-    pub use crate::serve::request::decompress::{Coding, InflateError, inflate};
+    pub use crate::serve::request::decompress::{ContentCoding, DecompressError, decompress};
 }

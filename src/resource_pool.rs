@@ -1,5 +1,4 @@
-//! What all clients share, such as memory or connections, and the rule by which it is shared: nobody holds more than is
-//! left for the others.
+//! Resources that all clients share, such as memory or connections. The rule: no client holds more than it leaves free.
 //!
 //! One greedy client gets half of a pool, two get a third each, nine a tenth each, and as much as each of them has is
 //! still free for whoever comes next. This is the dynamic threshold that switches use for their buffers (Choudhury and
@@ -13,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// (RFC 6177).
 const IPV6_CLIENT_BITS: u32 = 64;
 
-/// Whoever holds a share of a pool.
+/// The holder of shares of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Holder(Option<Ipv6Addr>);
 
@@ -38,14 +37,14 @@ impl Holder {
 #[derive(Debug)]
 pub struct Pool {
     amount: usize,
-    /// What one holder may have at most, however much is free.
+    /// The most that one holder may have, however much is free.
     held_max: usize,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    taken: usize,
+    used: usize,
     held: HashMap<Ipv6Addr, usize>,
 }
 
@@ -58,12 +57,11 @@ pub struct Share {
 }
 
 impl Pool {
-    /// A pool of so much.
     pub fn new(amount: usize) -> Arc<Pool> {
         Pool::with_cap(amount, amount)
     }
 
-    /// A pool of so much, of which nobody has more than `held_max`.
+    /// A pool of which no holder has more than `held_max`.
     pub fn with_cap(amount: usize, held_max: usize) -> Arc<Pool> {
         Arc::new(Pool {
             amount,
@@ -72,7 +70,7 @@ impl Pool {
         })
     }
 
-    /// A share of nothing, which may grow.
+    /// An empty share, which may grow.
     pub fn share(self: &Arc<Pool>, holder: Holder) -> Share {
         Share {
             pool: Arc::clone(self),
@@ -82,19 +80,19 @@ impl Pool {
     }
 
     /// A share, if the pool and the rule allow it.
-    pub fn take(self: &Arc<Pool>, holder: Holder, amount: usize) -> Option<Share> {
+    pub fn acquire(self: &Arc<Pool>, holder: Holder, amount: usize) -> Option<Share> {
         let mut share = self.share(holder);
         share.grow(amount).then_some(share)
     }
 
-    /// What is taken.
-    pub fn taken(&self) -> usize {
-        self.state().taken
+    /// The amount that is in use.
+    pub fn used(&self) -> usize {
+        self.state().used
     }
 
-    /// Whether half of it is free, so that there is some for what could be done without.
+    /// Whether half of it is free, so that there is enough for optional uses.
     pub fn is_half_free(&self) -> bool {
-        self.taken() <= self.amount / 2
+        self.used() <= self.amount / 2
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -103,7 +101,7 @@ impl Pool {
 
     fn grow(&self, holder: Holder, more: usize) -> bool {
         let mut state = self.state();
-        let Some(left) = self.amount.checked_sub(state.taken) else {
+        let Some(left) = self.amount.checked_sub(state.used) else {
             return false;
         };
         let Some(left) = left.checked_sub(more) else {
@@ -112,7 +110,7 @@ impl Pool {
         if let Holder(Some(address)) = holder {
             let before = state.held.get(&address).copied().unwrap_or(0);
             let held = before + more;
-            // The first is for everybody, also where there is but one.
+            // A holder without anything may have its first, also where it is the last.
             if held > self.held_max || (held > left && before > 0) {
                 return false;
             }
@@ -120,13 +118,13 @@ impl Pool {
                 state.held.insert(address, held);
             }
         }
-        state.taken += more;
+        state.used += more;
         true
     }
 
     fn give_back(&self, holder: Holder, amount: usize) {
         let mut state = self.state();
-        state.taken -= amount;
+        state.used -= amount;
         if let Holder(Some(address)) = holder
             && let Some(held) = state.held.get_mut(&address)
         {
@@ -139,7 +137,7 @@ impl Pool {
 }
 
 impl Share {
-    /// Takes so much more; whether that may be.
+    /// Acquires this much more, and returns whether the pool allows it.
     pub fn grow(&mut self, more: usize) -> bool {
         let grown = more == 0 || self.pool.grow(self.holder, more);
         if grown {
@@ -148,12 +146,12 @@ impl Share {
         grown
     }
 
-    /// Takes what is lacking to so much; whether that may be.
+    /// Grows to this amount, and returns whether the pool allows it.
     pub fn grow_to(&mut self, amount: usize) -> bool {
         self.grow(amount.saturating_sub(self.amount))
     }
 
-    /// Gives back what is beyond so much.
+    /// Gives back what is beyond this amount.
     pub fn shrink_to(&mut self, amount: usize) {
         let less = self.amount.saturating_sub(amount);
         if less > 0 {
@@ -180,7 +178,7 @@ mod tests {
 
     /// What a holder gets that takes as much as it can, one by one.
     fn greedy(pool: &Arc<Pool>, holder: Holder) -> Vec<Share> {
-        std::iter::from_fn(|| pool.take(holder, 1)).collect()
+        std::iter::from_fn(|| pool.acquire(holder, 1)).collect()
     }
 
     #[test]
@@ -190,7 +188,7 @@ mod tests {
         assert_eq!(first.len(), 50);
         assert_eq!(greedy(&pool, holder(2)).len(), 25);
         drop(first);
-        assert_eq!(pool.taken(), 0);
+        assert_eq!(pool.used(), 0);
         assert!(pool.state().held.is_empty());
     }
 
@@ -198,12 +196,12 @@ mod tests {
     fn those_who_take_in_turn_get_the_same_and_leave_as_much() {
         let pool = Pool::new(100);
         let mut shares = Vec::new();
-        while let Some(more) = (1..=9).map(|last| pool.take(holder(last), 1)).collect() {
+        while let Some(more) = (1..=9).map(|last| pool.acquire(holder(last), 1)).collect() {
             let more: Vec<Share> = more;
             shares.extend(more);
         }
         assert_eq!(shares.len() / 9, 10);
-        assert!(pool.take(holder(10), 5).is_some());
+        assert!(pool.acquire(holder(10), 5).is_some());
     }
 
     #[test]
@@ -216,11 +214,11 @@ mod tests {
     #[test]
     fn the_last_one_is_had_by_whoever_has_none() {
         let pool = Pool::new(1);
-        let only = pool.take(holder(1), 1);
+        let only = pool.acquire(holder(1), 1);
         assert!(only.is_some());
-        assert!(pool.take(holder(2), 1).is_none());
+        assert!(pool.acquire(holder(2), 1).is_none());
         drop(only);
-        assert!(pool.take(holder(2), 1).is_some());
+        assert!(pool.acquire(holder(2), 1).is_some());
     }
 
     #[test]
@@ -229,9 +227,9 @@ mod tests {
         let mut share = pool.share(holder(1));
         assert!(share.grow_to(40) && share.grow_to(30));
         assert!(!share.grow(20), "60 of 100 leave 40");
-        assert_eq!(pool.taken(), 40);
+        assert_eq!(pool.used(), 40);
         share.shrink_to(10);
-        assert_eq!(pool.taken(), 10);
+        assert_eq!(pool.used(), 10);
     }
 
     #[test]
@@ -249,14 +247,14 @@ mod tests {
             let pool = Pool::new(100);
             let mut shares = Vec::new();
             for (number, amount) in steps {
-                if let Some(share) = pool.take(holder(number), amount) {
+                if let Some(share) = pool.acquire(holder(number), amount) {
                     shares.push(share);
                 }
                 if amount % 3 == 0 && !shares.is_empty() {
                     shares.swap_remove(amount % shares.len());
                 }
                 let taken: usize = shares.iter().map(|share| share.amount).sum();
-                prop_assert_eq!(pool.taken(), taken);
+                prop_assert_eq!(pool.used(), taken);
                 prop_assert!(taken <= 100);
                 for number in 0..4 {
                     let theirs = shares.iter().filter(|share| share.holder == holder(number));
@@ -266,7 +264,7 @@ mod tests {
                 }
             }
             drop(shares);
-            prop_assert_eq!(pool.taken(), 0);
+            prop_assert_eq!(pool.used(), 0);
             prop_assert!(pool.state().held.is_empty());
         }
     }

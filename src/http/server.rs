@@ -169,22 +169,22 @@ where
 
     /// A connection's shares of the connections and of the memory.
     fn acquire(&self, holder: Holder) -> Result<[Share; 2], CloseReason> {
-        let place = self.connections.take(holder, 1).ok_or_else(|| {
-            match self.connections.taken() < self.limits.connections_max as usize {
+        let place = self.connections.acquire(holder, 1).ok_or_else(|| {
+            match self.connections.used() < self.limits.connections_max as usize {
                 true => CloseReason::Address,
                 false => CloseReason::TooMany,
             }
         })?;
         let tls_bytes = self.tls.as_ref().map_or(0, |_| TLS_BYTES);
         let bytes = self.limits.head_bytes_max + CONNECTION_BYTES + tls_bytes;
-        let memory = self.shared.memory.take(holder, bytes).ok_or(CloseReason::NoMemory)?;
+        let memory = self.shared.memory.acquire(holder, bytes).ok_or(CloseReason::NoMemory)?;
         Ok([place, memory])
     }
 
     /// Refuses a connection in the background, with a response unless too many are being refused.
     fn spawn_refusal(self: &Arc<Self>, stream: TcpStream, address: SocketAddr, holder: Holder, reason: CloseReason) {
         self.metrics.count_closed(reason);
-        let Some(place) = self.refusals.take(holder, 1) else {
+        let Some(place) = self.refusals.acquire(holder, 1) else {
             return;
         };
         let (server, tracked) = (Arc::clone(self), self.tracker.token());

@@ -7,9 +7,9 @@ use hyper::header::{AUTHORIZATION, HeaderValue};
 use hyper::{Method, Request, StatusCode, Version};
 
 use super::auth::keys;
-use crate::http::Peer;
+use super::client::Client;
 
-/// Characters of a path that a line repeats.
+/// Characters of a path that a line shows.
 const PATH_CHARS_MAX: usize = 256;
 
 /// Which requests are logged.
@@ -18,7 +18,7 @@ pub struct AccessLog {
     share: f64,
 }
 
-/// What a line says of a request.
+/// The line of a request.
 pub struct Entry {
     method: Method,
     path: String,
@@ -52,11 +52,11 @@ pub fn parse_share(text: &str) -> Result<f64, &'static str> {
 }
 
 impl Entry {
-    /// What is known before the answer. Queries are left out: they name sites.
-    pub fn of(request: &Request<()>, id: &HeaderValue, client: IpAddr, peer: &Peer) -> Entry {
+    /// A line with all that is known before the response. Queries are left out: they name sites.
+    pub fn new(request: &Request<()>, id: &HeaderValue, client: &Client) -> Entry {
         let key = request.headers().get(AUTHORIZATION);
         let key = key.and_then(keys::claimed_id).map(str::to_string);
-        let names = peer.certificate.as_ref();
+        let names = client.peer.certificate.as_ref();
         let name = names.and_then(|certificate| certificate.names().first());
         Entry {
             method: request.method().clone(),
@@ -65,8 +65,8 @@ impl Entry {
             request_id: id.clone(),
             key,
             certificate: name.map(ToString::to_string),
-            client,
-            peer: peer.address,
+            client: client.address,
+            peer: client.peer.address,
         }
     }
 

@@ -1,126 +1,168 @@
-//! Accepting events: from bytes to receipts, whatever way they came.
+//! Ingesting events: from the request to the receipts of Kafka.
+
+use std::sync::Arc;
 
 use chrono::Utc;
-use prometheus_client::metrics::counter::Counter;
+use hyper::{Request, StatusCode};
 use serde::Serialize;
 
-use super::auth::Caller;
-use super::auth::keys::RateState;
+use super::auth::keys::{RateState, Role};
+use super::auth::{Auth, Caller};
+use super::client::Client;
+use super::metrics::Metrics;
 use super::problem::Problem;
-use super::rejection::Refused;
-use super::request::body::{Bodies, Body};
-use super::request::content_type::Form;
-use super::retry_after::Outage;
-use crate::event::Event;
+use super::request::body::{Body, BodyReader, ParsedBody};
+use super::request::content_type::BodyFormat;
+use super::request::deadline::Deadline;
+use super::request::query::{parse_dry_run, query};
+use super::request::unread_body::UnreadBody;
+use crate::http::{self, Response};
 use crate::kafka::{Producer, ProducerRecord, Receipt, SendError, TopicName};
-use crate::resource_pool::Share;
+use crate::resource_pool::{Holder, Pool, Share};
 
-/// Takes events.
-pub struct Acceptor {
-    topic: TopicName,
-    producer: Producer,
-    bodies: Bodies,
-    /// Events that Kafka confirmed.
-    confirmed: Counter,
-    outage: Outage,
+/// Bytes of the longest receipt in a response: two numbers, a colon, quotes and a comma.
+const RECEIPT_BYTES_MAX: usize = 34;
+
+/// Ingests the events of requests and of messages.
+pub struct Ingest {
+    pub auth: Arc<Auth>,
+    pub bodies: BodyReader,
+    /// Requests and messages that came whole and are not answered.
+    pub requests: Arc<Pool>,
+    pub topic: TopicName,
+    pub producer: Producer,
+    pub metrics: Metrics,
 }
 
-/// What a sender gets.
+/// The response to events that were accepted.
 #[derive(Debug, Serialize)]
-pub struct Accepted<'a> {
+pub struct Accepted {
     status: &'static str,
-    topic: &'a str,
+    topic: String,
     message: &'static str,
     accepted: usize,
-    /// Events that would have been accepted, of a dry run.
+    /// Events of a dry run that would have been accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     valid: Option<usize>,
     receipts: Vec<String>,
-    /// Memory for this answer.
+    /// The memory of the response.
     #[serde(skip)]
     pub share: Share,
 }
 
-/// Bytes of the longest receipt in an answer: two numbers, a colon, quotes and a comma.
-const RECEIPT_BYTES_MAX: usize = 34;
-
-impl Acceptor {
-    /// Takes events for one topic, and counts those that Kafka confirmed.
-    pub fn new(topic: TopicName, producer: Producer, bodies: Bodies, confirmed: Counter) -> Acceptor {
-        Acceptor {
-            topic,
-            producer,
-            bodies,
-            confirmed,
-            outage: Outage::none(),
-        }
-    }
-
-    /// Reads bodies within their limits.
-    pub fn bodies(&self) -> &Bodies {
-        &self.bodies
-    }
-
-    /// Accepts the events of a body, all or none: with receipts once Kafka has them, and what is left of the caller's
-    /// rate. A dry run only says whether they would be, and takes nothing of the rate. Nothing is sent unless its answer, of
-    /// so many bytes, `may_be_sent` too.
+impl Ingest {
+    /// Ingests the events of a request, all or none. Sets `parsed` to their number once it is known.
     ///
     /// # Errors
-    /// Why nothing is promised.
-    pub async fn accept(
+    /// No event is promised to be counted.
+    pub async fn post_events(
         &self,
-        body: Body,
-        form: Form,
+        request: &Request<()>,
+        (unread, deadline): (&mut UnreadBody, &Deadline),
+        client: &Client,
+        parsed: &mut Option<usize>,
+    ) -> Result<Response, Problem> {
+        let caller = self.auth.authenticate(Role::Write, request.headers(), &client.peer)?;
+        let dry_run = parse_dry_run(query(request))?;
+        let format = BodyFormat::from_headers(request.headers())?;
+        let body = self.bodies.read(unread, deadline, client).await?;
+        let _in_progress = self.acquire_request(client.holder)?;
+        let body = self.bodies.parse(body, format).await?;
+        *parsed = Some(body.events.len());
+        caller.authorize(&body.events, body.is_array)?;
+        let can_respond = |bytes| client.peer.acquire_send_buffer(Some(bytes), client.holder);
+        let (accepted, rate) = self.produce(body, &caller, dry_run, can_respond).await?;
+        Ok(respond(accepted, rate))
+    }
+
+    /// Ingests the events of a message as [`Ingest::post_events`] those of a request.
+    ///
+    /// # Errors
+    /// No event is promised to be counted.
+    pub async fn ingest_message(
+        &self,
+        message: Result<Body, Problem>,
+        (opened_by, holder): (&Caller, Holder),
+        dry_run: bool,
+        can_respond: impl FnOnce(usize) -> bool,
+        parsed: &mut Option<usize>,
+    ) -> Result<Accepted, Problem> {
+        let _in_progress = self.acquire_request(holder)?;
+        let caller = self.auth.renew(opened_by)?;
+        let body = self.bodies.parse(message?, BodyFormat::JSON).await?;
+        *parsed = Some(body.events.len());
+        caller.authorize(&body.events, body.is_array)?;
+        let (accepted, _) = self.produce(body, &caller, dry_run, can_respond).await?;
+        Ok(accepted)
+    }
+
+    /// Counts a request as in progress until the result is dropped.
+    ///
+    /// # Errors
+    /// [`Problem::RequestsFull`].
+    pub fn acquire_request(&self, holder: Holder) -> Result<Share, Problem> {
+        self.requests.acquire(holder, 1).ok_or(Problem::RequestsFull)
+    }
+
+    /// Produces the events to Kafka; a dry run only checks whether they could be. Nothing is sent that cannot be answered:
+    /// `can_respond` acquires memory for this many bytes of a response.
+    async fn produce(
+        &self,
+        body: ParsedBody,
         caller: &Caller,
         dry_run: bool,
-        may_be_sent: impl FnOnce(usize) -> bool,
-    ) -> Result<(Accepted<'_>, Option<RateState>), Refused> {
-        let checked = caller.clone();
-        let records = self.bodies.events(body, form, move |events, is_array| {
-            let checked = checked.check(&events, is_array);
-            checked.map_err(|problem| Refused::all(events.len(), problem))?;
-            Ok(records(&events))
-        });
-        let (records, mut share) = records.await?;
+        can_respond: impl FnOnce(usize) -> bool,
+    ) -> Result<(Accepted, Option<RateState>), Problem> {
+        let ParsedBody {
+            events,
+            records,
+            mut share,
+            ..
+        } = body;
+        drop(events);
         let count = records.len();
-        // The events wait for Kafka elsewhere; what is held of the body's share is for the answer.
+        // The records wait for Kafka in memory of their own; the rest of the body's share is for the response.
         share.shrink_to(count * RECEIPT_BYTES_MAX);
-        let refuse = |problem| Refused::all(count, problem);
         if dry_run {
-            caller.check_burst(count).map_err(refuse)?;
+            caller.check_burst(count)?;
             return Ok((self.valid(count, share), None));
         }
-        if !may_be_sent(count * RECEIPT_BYTES_MAX) {
-            return Err(refuse(Problem::MemoryFull));
+        if !can_respond(count * RECEIPT_BYTES_MAX) {
+            return Err(Problem::MemoryFull);
         }
-        let rate = caller.take(count).map_err(refuse)?;
-        let sent = self.producer.send(records, Utc::now()).await;
-        match &sent {
-            Ok(_) => self.outage.note(true),
-            Err(SendError::Unconfirmed(_)) => self.outage.note(false),
-            Err(SendError::Overloaded) => None,
-        };
-        let receipts = sent.map_err(|err| match err {
-            SendError::Overloaded => refuse(Problem::KafkaFull),
-            SendError::Unconfirmed(_) => refuse(Problem::Unconfirmed(self.outage.retry_after())),
+        let rate = caller.spend(count)?;
+        let receipts = self.send(records).await?;
+        Ok((self.accepted(&receipts, share), rate))
+    }
+
+    /// Sends records to Kafka, and returns once all in-sync replicas have them.
+    async fn send(&self, records: Vec<ProducerRecord>) -> Result<Vec<Receipt>, Problem> {
+        let receipts = self.producer.send(records, Utc::now()).await;
+        let receipts = receipts.map_err(|error| match error {
+            SendError::Overloaded => Problem::KafkaFull,
+            SendError::Unconfirmed(_) => Problem::Unconfirmed,
         })?;
-        self.confirmed.inc_by(receipts.len() as u64);
-        let accepted = Accepted {
+        self.metrics.events_accepted.inc_by(receipts.len() as u64);
+        Ok(receipts)
+    }
+
+    fn accepted(&self, receipts: &[Receipt], share: Share) -> Accepted {
+        let receipt = |receipt: &Receipt| format!("{}:{}", receipt.partition, receipt.offset);
+        Accepted {
             status: "accepted",
-            topic: self.topic.as_str(),
+            topic: self.topic.to_string(),
             message: "every event is on all in-sync replicas and will be counted once",
             accepted: receipts.len(),
             valid: None,
             receipts: receipts.iter().map(receipt).collect(),
             share,
-        };
-        Ok((accepted, rate))
+        }
     }
 
-    fn valid(&self, count: usize, share: Share) -> Accepted<'_> {
+    fn valid(&self, count: usize, share: Share) -> Accepted {
         Accepted {
             status: "valid",
-            topic: self.topic.as_str(),
+            topic: self.topic.to_string(),
             message: "a dry run: every event would be accepted, none was",
             accepted: 0,
             valid: Some(count),
@@ -130,15 +172,11 @@ impl Acceptor {
     }
 }
 
-/// What Kafka gets of events.
-fn records(events: &[Event]) -> Vec<ProducerRecord> {
-    let outgoing = |event: &Event| ProducerRecord {
-        key: event.key(),
-        value: event.to_json(),
-    };
-    events.iter().map(outgoing).collect()
-}
-
-fn receipt(receipt: &Receipt) -> String {
-    format!("{}:{}", receipt.partition, receipt.offset)
+fn respond(accepted: Accepted, rate: Option<RateState>) -> Response {
+    let mut response = http::respond(StatusCode::OK, "application/json", http::json_line(&accepted));
+    response.body_mut().hold(accepted.share);
+    if let Some(rate) = rate {
+        rate.write_to(response.headers_mut());
+    }
+    response
 }

@@ -76,8 +76,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Those of the listener. Fewer connections where descriptors do not suffice.
-    pub fn of_connections(&self) -> http::Limits {
+    /// The limits of the listener; fewer connections where file descriptors do not suffice.
+    pub fn connection_limits(&self) -> http::Limits {
         http::Limits {
             connections_max: http::connections_within_limit(self.connections_max),
             address_connections_max: self.address_connections_max,
@@ -89,7 +89,7 @@ impl Limits {
         }
     }
 
-    /// Checks that what one request may have fits what one address may have: otherwise some would be told to come back for
+    /// Checks that what one request may have fits what one address may have: otherwise some would be refused for
     /// ever.
     ///
     /// # Errors
@@ -107,22 +107,22 @@ impl Limits {
         Ok(())
     }
 
-    /// For a body, from its head to its last byte.
-    pub fn body_time(&self) -> Duration {
+    /// From the head of a request to the last byte of its body.
+    pub fn body_timeout(&self) -> Duration {
         seconds(self.body_seconds)
     }
 
-    /// For a stream without messages.
+    /// How long a stream may stay open without messages.
     pub fn stream_idle(&self) -> Duration {
         seconds(self.stream_idle_seconds)
     }
 
-    /// For a reader, until its report is asked for.
+    /// How long a reader may wait until its report is asked for.
     pub fn report_wait(&self) -> Duration {
         seconds(self.report_wait_seconds)
     }
 
-    /// For requests in flight after SIGTERM.
+    /// How long requests in flight may take after SIGTERM.
     pub fn grace(&self) -> Duration {
         seconds(self.grace_seconds)
     }

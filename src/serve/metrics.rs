@@ -1,4 +1,4 @@
-//! What `captcha serve` counts.
+//! The metrics of `captcha serve`.
 
 use std::time::Duration;
 
@@ -10,65 +10,65 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::problem::Problem;
-use super::rejection::{Reason, Refused};
+use super::problem::{Problem, Reason};
 use super::report::queue::Refusal;
-use super::request::Route;
+use super::router::Route;
 use crate::kafka::ProduceOutcome;
 
-/// Statuses that an answer may have.
+/// Statuses of responses.
 const STATUSES: [u16; 18] = [
     101, 200, 204, 400, 401, 403, 404, 405, 408, 413, 415, 421, 422, 426, 429, 500, 501, 503,
 ];
 
-/// Those of a message in a stream.
+/// Statuses of replies to messages of a stream.
 const MESSAGE_STATUSES: [u16; 9] = [200, 400, 401, 403, 413, 422, 429, 500, 503];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Answered {
+struct RequestLabels {
     route: &'static str,
     status: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfRoute {
+struct RouteLabel {
     route: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfStatus {
+struct StatusLabel {
     status: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfReason {
+struct ReasonLabel {
     reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfResult {
+struct ResultLabel {
     result: &'static str,
 }
 
-const CONFIRMED: OfResult = OfResult { result: "ok" };
-const FAILED: OfResult = OfResult { result: "failed" };
+const CONFIRMED: ResultLabel = ResultLabel { result: "ok" };
+const FAILED: ResultLabel = ResultLabel { result: "failed" };
 
-/// Handles to the metrics.
+/// The metrics. Clones share them.
+#[derive(Clone)]
 pub struct Metrics {
-    requests: Family<Answered, Counter>,
-    request_seconds: Family<OfRoute, Histogram>,
-    messages: Family<OfStatus, Counter>,
+    requests: Family<RequestLabels, Counter>,
+    request_seconds: Family<RouteLabel, Histogram>,
+    messages: Family<StatusLabel, Counter>,
     /// Open streams.
     pub streams_open: Gauge,
     /// Events that Kafka confirmed.
     pub events_accepted: Counter,
-    events_refused: Family<OfReason, Counter>,
-    reports_refused: Family<OfReason, Counter>,
-    produce_seconds: Family<OfResult, Histogram>,
+    events_rejected: Family<ReasonLabel, Counter>,
+    reports_rejected: Family<ReasonLabel, Counter>,
+    produce_seconds: Family<ResultLabel, Histogram>,
 }
 
 impl Metrics {
-    /// New metrics, rendered with a registry. Every combination of labels is there from the start.
+    /// Metrics that are rendered with a registry. Every combination of labels is there from the start.
     pub fn register(registry: &mut Registry) -> Metrics {
         let metrics = Metrics {
             requests: Family::default(),
@@ -77,25 +77,25 @@ impl Metrics {
             messages: Family::default(),
             streams_open: Gauge::default(),
             events_accepted: Counter::default(),
-            events_refused: Family::default(),
-            reports_refused: Family::default(),
+            events_rejected: Family::default(),
+            reports_rejected: Family::default(),
             // 0.5 ms to 4 s, when a request is given up.
             produce_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.0005, 2.0, 14))),
         };
         for route in Route::NAMES {
-            drop(metrics.request_seconds.get_or_create(&OfRoute { route }));
+            drop(metrics.request_seconds.get_or_create(&RouteLabel { route }));
             for status in STATUSES {
-                drop(metrics.requests.get_or_create(&Answered { route, status }));
+                drop(metrics.requests.get_or_create(&RequestLabels { route, status }));
             }
         }
         for status in MESSAGE_STATUSES {
-            drop(metrics.messages.get_or_create(&OfStatus { status }));
+            drop(metrics.messages.get_or_create(&StatusLabel { status }));
         }
         for reason in Reason::ALL.map(Reason::name) {
-            drop(metrics.events_refused.get_or_create(&OfReason { reason }));
+            drop(metrics.events_rejected.get_or_create(&ReasonLabel { reason }));
         }
         for reason in Refusal::NAMES {
-            drop(metrics.reports_refused.get_or_create(&OfReason { reason }));
+            drop(metrics.reports_rejected.get_or_create(&ReasonLabel { reason }));
         }
         for result in [CONFIRMED, FAILED] {
             drop(metrics.produce_seconds.get_or_create(&result));
@@ -122,12 +122,12 @@ impl Metrics {
             "events_rejected",
             "Events that were not accepted, by reason: all of their body or message, which is one if nobody got to \
              count them. Dry runs are left out, and what its sender gave up",
-            metrics.events_refused.clone(),
+            metrics.events_rejected.clone(),
         );
         registry.register(
             "reports_rejected",
             "Reports that were not given because too many wanted one, by reason",
-            metrics.reports_refused.clone(),
+            metrics.reports_rejected.clone(),
         );
         registry.register_with_unit(
             "produce_duration",
@@ -139,48 +139,48 @@ impl Metrics {
         metrics
     }
 
-    /// Events were not accepted.
-    pub fn refused(&self, refused: &Refused) {
-        if let Some((reason, events)) = refused.counted() {
+    /// Counts the events that a problem keeps out; `parsed` were read from the request, if any.
+    pub fn reject_events(&self, problem: &Problem, parsed: Option<usize>) {
+        if let Some(reason) = problem.row().reason {
             let reason = reason.name();
-            let counter = self.events_refused.get_or_create(&OfReason { reason });
-            counter.inc_by(events);
+            let counter = self.events_rejected.get_or_create(&ReasonLabel { reason });
+            counter.inc_by(problem.rejected_events(parsed));
         }
     }
 
-    /// There was no report.
-    pub fn no_report(&self, problem: &Problem) {
-        if let Problem::ReportRefused(refusal, _) = problem {
+    /// Counts a report that too many others kept out.
+    pub fn reject_report(&self, problem: &Problem) {
+        if let Problem::ReportRefused(refusal) = problem {
             let reason = refusal.name();
-            self.reports_refused.get_or_create(&OfReason { reason }).inc();
+            self.reports_rejected.get_or_create(&ReasonLabel { reason }).inc();
         }
     }
 
-    /// Where a producer tells of its requests.
-    pub fn of_produce(&self) -> impl Fn(&ProduceOutcome) + Send + Sync + 'static {
-        let of = |result| self.produce_seconds.get_or_create_owned(result);
-        let (confirmed, failed) = (of(&CONFIRMED), of(&FAILED));
+    /// Records the Produce requests of a producer.
+    pub fn produce_observer(&self) -> impl Fn(&ProduceOutcome) + Send + Sync + 'static {
+        let histogram = |result| self.produce_seconds.get_or_create_owned(result);
+        let (confirmed, failed) = (histogram(&CONFIRMED), histogram(&FAILED));
         move |requested| {
             let seconds = if requested.is_confirmed { &confirmed } else { &failed };
             seconds.observe(requested.elapsed.as_secs_f64());
         }
     }
 
-    /// A message of a stream was answered.
-    pub fn message_answered(&self, status: StatusCode) {
+    /// Counts the reply to a message of a stream.
+    pub fn record_message(&self, status: StatusCode) {
         let status = status.as_u16();
-        self.messages.get_or_create(&OfStatus { status }).inc();
+        self.messages.get_or_create(&StatusLabel { status }).inc();
     }
 
-    /// A request was answered.
-    pub fn answered(&self, route: Route, status: StatusCode, elapsed: Duration) {
+    /// Counts the response to a request.
+    pub fn record_request(&self, route: Route, status: StatusCode, elapsed: Duration) {
         let route = route.name();
-        let labels = Answered {
+        let labels = RequestLabels {
             route,
             status: status.as_u16(),
         };
         self.requests.get_or_create(&labels).inc();
-        let seconds = self.request_seconds.get_or_create(&OfRoute { route });
+        let seconds = self.request_seconds.get_or_create(&RouteLabel { route });
         seconds.observe(elapsed.as_secs_f64());
     }
 }

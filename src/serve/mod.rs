@@ -1,14 +1,15 @@
 //! `captcha serve`: events in over HTTP, confirmed once Kafka has them; statistics out of ClickHouse.
 
 mod access_log;
+mod api;
 mod auth;
+mod client;
 mod clock;
 mod docs;
 mod ingest;
 mod limits;
 mod metrics;
 mod problem;
-mod rejection;
 mod report;
 pub mod request;
 mod retry_after;
@@ -25,19 +26,20 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio_util::sync::CancellationToken;
 
 use self::access_log::AccessLog;
-use self::auth::Gate;
+use self::api::Api;
 use self::auth::cors::Cors;
 use self::auth::hosts::Hosts;
 use self::auth::keys::{Key, KeyMetrics, Keyring, RateShare};
-use self::auth::refusals::KeyRefusals;
+use self::auth::{Auth, KeyRejections};
 use self::clock::Clock;
-use self::ingest::Acceptor;
+use self::docs::Documents;
+use self::ingest::Ingest;
 use self::limits::Limits;
 use self::metrics::Metrics;
 use self::report::Reports;
-use self::request::body::Bodies;
-use self::router::{Api, Pools};
-use self::websocket::session::Terms;
+use self::request::body::BodyReader;
+use self::websocket::session::StreamLimits;
+use self::websocket::stream::Streams;
 use crate::clickhouse::{self, Cluster};
 use crate::http::admin_port;
 use crate::http::trusted_proxies::{self, Proxies};
@@ -53,7 +55,7 @@ use crate::{http, runtime};
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     #[command(subcommand)]
-    other: Option<Other>,
+    command: Option<Command>,
 
     /// Address of the API; port 0 takes a free one
     #[arg(
@@ -145,34 +147,34 @@ pub struct Args {
     clickhouse: clickhouse::Args,
 }
 
-/// What is done about serving without serving.
+/// Commands about API keys, which serve nothing.
 #[derive(Debug, clap::Subcommand)]
-enum Other {
+enum Command {
     NewKey(auth::keys::new_key::Args),
     Keys(auth::keys::list::Args),
 }
 
-/// Serves until `stop` is cancelled, then answers what is in flight.
+/// Serves until `stop` is cancelled, then answers the requests in flight.
 ///
 /// # Errors
-/// A port cannot be listened on, a file cannot be read, or a new key cannot be made. A server that is away is no error.
+/// A port cannot be listened on, a file cannot be read, or a new key cannot be made. A server that is away is not an error.
 pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
-    match args.other {
-        Some(Other::NewKey(args)) => return auth::keys::new_key::run(&args),
-        Some(Other::Keys(args)) => return auth::keys::list::run(&args),
+    match args.command {
+        Some(Command::NewKey(args)) => return auth::keys::new_key::run(&args),
+        Some(Command::Keys(args)) => return auth::keys::list::run(&args),
         None => {}
     }
     let limits = args.limits;
     limits.check()?;
     let mut watched = WatchedFiles::default();
     let files = args.tls_certificate_file.zip(args.tls_key_file);
-    let clients = args.tls_client_ca_file.map(|ca_file| server::ClientAuth {
+    let client_auth = args.tls_client_ca_file.map(|ca_file| server::ClientAuth {
         ca_file,
         need_certificate: args.keys_file.is_none(),
     });
-    let client_certificates = clients.is_some();
+    let client_certificates = client_auth.is_some();
     let tls = files.map(|(certificate, key)| {
-        let files = server::PemFiles::new(certificate, key, clients);
+        let files = server::PemFiles::new(certificate, key, client_auth);
         files.watch(watched.add("certificate"), stop.clone())
     });
     let tls = tls.transpose()?;
@@ -185,7 +187,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let kafka = Kafka::new(args.kafka)?;
     let listener = http::bind(args.listen, "--listen").await?;
     let admin_listener = http::bind(args.admin_listen, "--admin-listen").await?;
-    let address = listener.local_addr().context("cannot tell the address of the API")?;
+    let address = listener.local_addr().context("cannot read the address of the API")?;
     let admin_address = admin_listener
         .local_addr()
         .context("cannot tell the address of the admin port")?;
@@ -193,7 +195,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         clickhouse = cluster.addresses(), tls = tls.is_some(), client_certificates, keys = keys.is_some(), "serving");
     runtime::warn_of_root();
     if keys.is_none() && !client_certificates && !address.ip().is_loopback() {
-        tracing::warn!(%address, "no --keys-file: whoever reaches this address may send events and read reports");
+        tracing::warn!(%address, "no --keys-file: every client that reaches this address may send events and read reports");
     }
 
     admin_port::warn_if_exposed(admin_address);
@@ -205,28 +207,28 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let metrics = Metrics::register(&mut registry);
     let connections = http::ConnectionMetrics::register(&mut registry);
     tokio::spawn(connections.clone().log_each_minute());
-    let (keys_in_force, refusals) = (keys.clone(), KeyRefusals::register(&mut registry));
+    let (keyring, rejections) = (keys.clone(), KeyRejections::register(&mut registry));
     let topic = kafka.topic().clone();
     registry.register_collector(Box::new(kafka.leaders().clone()));
-    let report = health.clone();
+    let kafka_health = health.clone();
     let clock = Clock::register(&mut registry);
-    let (observe, dated) = (metrics.of_produce(), clock.clone());
+    let (observe, produce_clock) = (metrics.produce_observer(), clock.clone());
     let producer = Producer::start(
         kafka,
         limits.waiting_bytes_max,
         move |status| match status {
-            ProducerStatus::LeadersReachable => report.set("kafka", Ok(())),
+            ProducerStatus::LeadersReachable => kafka_health.set("kafka", Ok(())),
             ProducerStatus::SomeLeadersUnreachable(reason) => {
-                report.warn("kafka", format!("not all leaders can be reached: {reason}"));
+                kafka_health.warn("kafka", format!("not all leaders can be reached: {reason}"));
             }
             ProducerStatus::NoLeaderReachable(reason) => {
-                report.failed("kafka", format!("no leader can be reached: {reason}"));
+                kafka_health.failed("kafka", format!("no leader can be reached: {reason}"));
             }
-            ProducerStatus::NoMetadata(reason) => report.set("kafka", Err(reason)),
+            ProducerStatus::NoMetadata(reason) => kafka_health.set("kafka", Err(reason)),
         },
         move |requested| {
             observe(requested);
-            dated.requested(requested);
+            produce_clock.requested(requested);
         },
     );
     tokio::spawn(clock.watch(cluster.clone(), health.clone(), stop.clone()));
@@ -235,22 +237,36 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         proxies: Arc::new(Proxies::new(args.trusted_proxies, args.client_address_from)),
     };
     let requests = Pool::new(limits.requests_max as usize);
-    let bodies = Bodies::new(&limits, Arc::clone(&shared.memory), stop.clone());
-    let api = Arc::new(Api::new(
-        Acceptor::new(topic, producer, bodies, metrics.events_accepted.clone()),
-        Reports::new(cluster, &limits),
+    let auth = Auth::new(keys, client_certificates, args.cors_origins, args.host, rejections);
+    let auth = Arc::new(auth);
+    let ingest = Arc::new(Ingest {
+        auth: Arc::clone(&auth),
+        bodies: BodyReader::new(&limits, Arc::clone(&shared.memory), stop.clone()),
+        requests: Arc::clone(&requests),
+        topic,
+        producer,
+        metrics: metrics.clone(),
+    });
+    let streams = Arc::new(Streams {
+        ingest: Arc::clone(&ingest),
+        auth: Arc::clone(&auth),
+        metrics: metrics.clone(),
+        memory: Arc::clone(&shared.memory),
+        limits: StreamLimits::new(&limits, stop.clone()),
+    });
+    let api = Arc::new(Api {
+        auth,
+        ingest,
+        reports: Reports::new(cluster, &limits),
+        streams,
+        documents: Documents::new(),
         metrics,
-        Gate::new(keys, client_certificates, args.cors_origins, args.host, refusals),
-        AccessLog::new(args.access_log_share),
-        Pools {
-            requests: Arc::clone(&requests),
-            memory: Arc::clone(&shared.memory),
-            proxies: Arc::clone(&shared.proxies),
-        },
-        Terms::new(&limits, stop.clone()),
-    ));
+        access_log: AccessLog::new(args.access_log_share),
+        memory: Arc::clone(&shared.memory),
+        proxies: Arc::clone(&shared.proxies),
+    });
 
-    if let Some(keys) = keys_in_force {
+    if let Some(keys) = keyring {
         registry.register_collector(Box::new(KeyMetrics(keys)));
     }
     registry.register_collector(Box::new(watched));
@@ -260,21 +276,21 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         "http_requests_in_progress",
         "Requests that came whole and are not answered yet.",
         None,
-        move || requests.taken(),
+        move || requests.used(),
     );
     http::GaugeFn::register(
         &mut registry,
         "client_memory",
         "What clients make this process hold: connections, heads, bodies, answers and reports.",
         Some(Unit::Bytes),
-        move || memory.taken(),
+        move || memory.used(),
     );
     http::GaugeFn::register(
         &mut registry,
         "reports_waiting",
         "Readers who wait for their turn to ask for a report.",
         None,
-        move || reports.reports_waiting(),
+        move || reports.reports.waiting(),
     );
 
     // The admin port outlives the API, so that /readyz can be read while the last requests finish.
@@ -293,7 +309,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         health.set("serving", Err("stopping".to_string()));
     });
     http::Server::new(
-        limits.of_connections(),
+        limits.connection_limits(),
         shared,
         tls,
         connections,
@@ -319,7 +335,7 @@ fn start_keys(
     let names_one = |key: &Arc<Key>| key.entry().credential.certificate().is_some();
     if !client_certificates && all.iter().any(names_one) {
         tracing::warn!(
-            "the key file names client certificates, and without --tls-client-ca-file nobody is let in by one"
+            "the key file names client certificates, and without --tls-client-ca-file no client can show one"
         );
     }
     let (watched, stop) = (Arc::clone(&keys), stop.clone());

@@ -111,7 +111,7 @@ impl Peer {
         if bytes.is_some_and(|bytes| bytes <= SHORT_RESPONSE_BYTES_MAX) || sending.is_some() {
             return true;
         }
-        *sending = self.memory.take(holder, LONG_RESPONSE_BYTES);
+        *sending = self.memory.acquire(holder, LONG_RESPONSE_BYTES);
         if sending.is_some() {
             self.handle.set_send_buffer(SEND_BUFFER_BYTES[1]);
         }
@@ -123,7 +123,7 @@ impl Peer {
         if !self.memory.is_half_free() {
             return None;
         }
-        let share = self.memory.take(holder, LARGE_BODY_BYTES)?;
+        let share = self.memory.acquire(holder, LARGE_BODY_BYTES)?;
         self.handle.set_receive_buffer(RECEIVE_BUFFER_BYTES[1]);
         Some(LargeReceiveBuffer {
             handle: &self.handle,
@@ -148,13 +148,13 @@ impl Peer {
         match &*sending {
             // The memory for long responses includes it.
             Some(_) => Ok(self.memory.share(self.holder)),
-            None => self.memory.take(self.holder, BLOCKED_BYTES).ok_or(NoMemory),
+            None => self.memory.acquire(self.holder, BLOCKED_BYTES).ok_or(NoMemory),
         }
     }
 
     /// Memory for one more request on a connection that has many at once.
     pub(crate) fn stream_share(&self, bytes: usize) -> Option<Share> {
-        self.memory.take(self.holder, bytes)
+        self.memory.acquire(self.holder, bytes)
     }
 }
 

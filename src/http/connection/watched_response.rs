@@ -237,17 +237,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_is_on_its_way_until_its_last_byte_was_written() {
         let pool = Pool::new(10);
-        let share = pool.take(Holder::MANY, 10);
+        let share = pool.acquire(Holder::MANY, 10);
         let timer = ConnectionTimer::start();
         let mut answer = WatchedResponse::new(timer.open_request(Version::HTTP_2), body(7), share);
         let last = answer.frame().await.unwrap().unwrap().into_data().unwrap();
         assert!(answer.frame().await.is_none());
         drop(answer);
         assert!(timer.deadline(TIMEOUTS).is_none());
-        assert_eq!(pool.taken(), 10);
+        assert_eq!(pool.used(), 10);
         drop(last);
         assert_eq!(timer.deadline(TIMEOUTS).unwrap().1, CloseReason::Idle);
-        assert_eq!(pool.taken(), 0);
+        assert_eq!(pool.used(), 0);
     }
 
     #[tokio::test(start_paused = true)]

@@ -104,12 +104,12 @@ mod tests {
     async fn a_stream_holds_memory_while_it_is_blocked_and_no_longer() {
         let pool = Pool::new(10);
         let (mut theirs, ours) = duplex(4);
-        let acquire = || pool.take(Holder::MANY, 10).ok_or(NoMemory);
+        let acquire = || pool.acquire(Holder::MANY, 10).ok_or(NoMemory);
         let mut ours = WatchedStream::new(ours, ConnectionTimer::start(), acquire);
         ours.write_all(b"1234").await.unwrap();
-        assert_eq!(pool.taken(), 0);
+        assert_eq!(pool.used(), 0);
         let reading = async {
-            while pool.taken() == 0 {
+            while pool.used() == 0 {
                 tokio::task::yield_now().await;
             }
             theirs.read_exact(&mut [0; 8]).await.unwrap();
@@ -119,26 +119,26 @@ mod tests {
             ours.flush().await.unwrap();
         };
         let ((), ()) = tokio::join!(writing, reading);
-        assert_eq!(pool.taken(), 0);
+        assert_eq!(pool.used(), 0);
     }
 
     #[tokio::test]
     async fn what_is_written_and_not_flushed_holds_memory_as_with_tls() {
         let pool = Pool::new(10);
         let (mut theirs, ours) = duplex(4);
-        let acquire = || pool.take(Holder::MANY, 10).ok_or(NoMemory);
+        let acquire = || pool.acquire(Holder::MANY, 10).ok_or(NoMemory);
         let mut ours = WatchedStream::new(BufWriter::new(ours), ConnectionTimer::start(), acquire);
         ours.write_all(b"12345678").await.unwrap();
-        assert_eq!(pool.taken(), 0);
+        assert_eq!(pool.used(), 0);
         let reading = async {
-            while pool.taken() == 0 {
+            while pool.used() == 0 {
                 tokio::task::yield_now().await;
             }
             theirs.read_exact(&mut [0; 8]).await.unwrap();
         };
         let (flushed, ()) = tokio::join!(ours.flush(), reading);
         flushed.unwrap();
-        assert_eq!(pool.taken(), 0);
+        assert_eq!(pool.used(), 0);
     }
 
     #[tokio::test]

@@ -1,9 +1,9 @@
-//! Who may do what: keys where there are any, for the sites that are theirs, at their rates; and which web pages.
+//! Authentication and authorization: keys and client certificates, their sites and rates, hosts, and web pages.
 
 pub mod cors;
 pub mod hosts;
 pub mod keys;
-pub mod refusals;
+mod rejections;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use self::cors::Cors;
 use self::hosts::{Hosts, is_beyond_dns};
 use self::keys::{Denied, Key, Keyring, RateState, Role};
-use self::refusals::KeyRefusals;
+pub use self::rejections::KeyRejections;
 use super::problem::{ParameterError, Problem};
 use super::report::reader::Reader;
 use crate::clickhouse::Filter;
@@ -23,29 +23,29 @@ use crate::event::{ERRORS_MAX, Event, FieldError};
 use crate::http::{ClientCertificate, Peer};
 use crate::resource_pool::Holder;
 
-/// Characters of a header that an answer repeats: the longest name of a host, with a scheme and a port.
+/// Characters of a header that a response repeats: the longest name of a host, with a scheme and a port.
 const SHOWN_CHARS_MAX: usize = 272;
 
-/// Lets requests in.
-pub struct Gate {
+/// Decides which requests are let in.
+pub struct Auth {
     keys: Option<Arc<Keyring>>,
     /// Whether clients may show a certificate.
     takes_certificates: bool,
     cors: Option<Cors>,
     hosts: Option<Hosts>,
-    refusals: KeyRefusals,
+    rejections: KeyRejections,
 }
 
-/// Who sends a request.
+/// The sender of a request.
 #[derive(Clone)]
 pub struct Caller {
-    /// What it may do; all where there are no keys.
+    /// Limits what it may do; `None` allows everything, where there are no keys.
     key: Option<Arc<Key>>,
-    /// What it has shown, if it was let in by that.
+    /// The certificate, if it was let in by that.
     certificate: Option<Arc<ClientCertificate>>,
 }
 
-impl Gate {
+impl Auth {
     /// Without keys everybody is let in, or everybody with a certificate if those are taken; without CORS no page of
     /// another origin; without hosts requests for any.
     pub fn new(
@@ -53,48 +53,48 @@ impl Gate {
         takes_certificates: bool,
         cors: Option<Cors>,
         hosts: Option<Hosts>,
-        refusals: KeyRefusals,
-    ) -> Gate {
-        Gate {
+        rejections: KeyRejections,
+    ) -> Auth {
+        Auth {
             keys,
             takes_certificates,
             cors,
             hosts,
-            refusals,
+            rejections,
         }
     }
 
-    /// Lets a request in that asks for this server by one of its names.
+    /// Checks that a request asks for this server by one of its names.
     ///
     /// # Errors
     /// 421.
-    pub fn admit_host<B>(&self, request: &Request<B>) -> Result<(), Problem> {
+    pub fn check_host<B>(&self, request: &Request<B>) -> Result<(), Problem> {
         match self.hosts.as_ref().map(|hosts| hosts.check(request)) {
             None | Some(Ok(())) => Ok(()),
-            Some(Err(host)) => Err(Problem::ForeignHost(cut(&host))),
+            Some(Err(host)) => Err(Problem::ForeignHost(truncate(&host))),
         }
     }
 
-    /// Records what is answered to one who was not let in; other problems are left to others.
-    pub fn record_refusal(
+    /// Counts a problem with a key, and logs some of them. Ignores other problems.
+    pub fn record_rejection(
         &self,
         problem: &Problem,
         key: Option<&str>,
         certificate: Option<&ClientCertificate>,
         address: IpAddr,
     ) {
-        self.refusals.record(problem, key, certificate, address);
+        self.rejections.record(problem, key, certificate, address);
     }
 
-    /// Who wants to do what a role is for.
+    /// The caller of a request that needs a role.
     ///
     /// # Errors
-    /// 401: nobody that is known. 403: a key of the other role.
-    pub fn caller(&self, role: Role, headers: &HeaderMap, peer: &Peer) -> Result<Caller, Problem> {
+    /// 401: no valid key or certificate. 403: a key of the other role.
+    pub fn authenticate(&self, role: Role, headers: &HeaderMap, peer: &Peer) -> Result<Caller, Problem> {
         let (key, certificate) = match (&self.keys, peer.certificate.as_ref()) {
             (None, _) if !self.takes_certificates => (None, None),
             (None, certificate) => (None, Some(still_valid(certificate)?)),
-            // A key that is sent is what counts, even if it is a wrong one.
+            // A key that is sent counts, even a wrong one, and not the certificate.
             (Some(keys), certificate @ Some(_)) if !headers.contains_key(AUTHORIZATION) => {
                 let certificate = still_valid(certificate)?;
                 let key = keys.identify_certificate(certificate.names(), role);
@@ -110,7 +110,7 @@ impl Gate {
         Ok(Caller { key, certificate })
     }
 
-    /// One who sends events as the key file has it by now, for connections that stay.
+    /// The caller as the key file has it by now, for connections that stay open.
     ///
     /// # Errors
     /// 401: its key was withdrawn, or has expired, or its certificate has. 403: its role has changed.
@@ -120,7 +120,7 @@ impl Gate {
             still_valid(caller.certificate.as_ref())?;
         }
         if let (Some(keys), Some(key)) = (&self.keys, &caller.key) {
-            caller.key = Some(keys.renewed(key).map_err(Problem::Denied)?);
+            caller.key = Some(keys.renew(key).map_err(Problem::Denied)?);
         }
         check_role(caller.key.as_deref(), Role::Write)?;
         Ok(caller)
@@ -133,13 +133,13 @@ impl Gate {
         })
     }
 
-    /// Lets a WebSocket in, for which browsers do not ask first: of a page it has to be ours or an allowed one. Ours is one of
-    /// the host that was asked for. Where neither names of this server nor keys nor certificates are asked for, that host has to be one that
-    /// nobody else's name service can point here.
+    /// Checks the page that opens a WebSocket, for which browsers send no preflight: it must be an allowed page, or one of the
+    /// host of the request. Without names of this server, keys or certificates, that host must be one that nobody else's
+    /// name service can point here.
     ///
     /// # Errors
     /// 403.
-    pub fn admit_page(&self, headers: &HeaderMap) -> Result<(), Problem> {
+    pub fn check_page(&self, headers: &HeaderMap) -> Result<(), Problem> {
         let Some(origin) = headers.get(ORIGIN) else {
             return Ok(());
         };
@@ -150,31 +150,31 @@ impl Gate {
         let (origin, host) = (text(origin), headers.get(HOST).map(text).unwrap_or_default());
         let authority = origin.split_once("://").map(|(_, authority)| authority);
         if !authority.is_some_and(|authority| authority.eq_ignore_ascii_case(&host)) {
-            let (origin, host) = (cut(&origin), cut(&host));
+            let (origin, host) = (truncate(&origin), truncate(&host));
             return Err(Problem::ForeignPage { origin, host });
         }
-        // A client that shows a certificate has held ours against the name, so TLS has kept the page out.
+        // With client certificates TLS has checked the name of this server, and kept a foreign page out.
         let is_guarded = self.hosts.is_some() || self.keys.is_some() || self.takes_certificates;
         match is_guarded || is_beyond_dns(&host) {
             true => Ok(()),
-            false => Err(Problem::UnknownHost(cut(&host))),
+            false => Err(Problem::UnknownHost(truncate(&host))),
         }
     }
 
-    /// What a browser is told that asks before it sends; `None` if none asks or no page of another origin may call.
+    /// The headers of the response to a preflight request; `None` if the request is not one, or without CORS.
     pub fn preflight(&self, request: &HeaderMap) -> Option<HeaderMap> {
         self.cors.as_ref()?.preflight(request)
     }
 
-    /// Lets the page of `origin` read an answer, if it may.
-    pub fn decorate(&self, origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
+    /// Lets the page of `origin` read a response, if it may.
+    pub fn decorate(&self, origin: Option<&HeaderValue>, response: &mut HeaderMap) {
         if let Some(cors) = &self.cors {
-            cors.decorate(origin, answer);
+            cors.decorate(origin, response);
         }
     }
 }
 
-/// The certificate of a connection, if it is there and good by now.
+/// The certificate of a connection, if there is one and it is still valid.
 fn still_valid(certificate: Option<&Arc<ClientCertificate>>) -> Result<&Arc<ClientCertificate>, Problem> {
     let certificate = certificate.filter(|certificate| certificate.is_valid());
     certificate.ok_or(Problem::Denied(Denied::CertificateInvalid))
@@ -188,8 +188,8 @@ fn check_role(key: Option<&Key>, role: Role) -> Result<(), Problem> {
     }
 }
 
-/// As much of a header as an answer repeats.
-fn cut(text: &str) -> String {
+/// As much of a header as a response repeats.
+fn truncate(text: &str) -> String {
     text.chars().take(SHOWN_CHARS_MAX).collect()
 }
 
@@ -204,11 +204,11 @@ impl Caller {
         self.certificate.as_deref()
     }
 
-    /// Checks that all events, of an array or lines or one alone, are of sites that are the caller's.
+    /// Checks that the caller may send events of their sites. Pointers number the events if they are an array.
     ///
     /// # Errors
-    /// 403, with the events that are not.
-    pub fn check(&self, events: &[Event], is_array: bool) -> Result<(), Problem> {
+    /// 403, with the events of other sites.
+    pub fn authorize(&self, events: &[Event], is_array: bool) -> Result<(), Problem> {
         let Some(key) = &self.key else {
             return Ok(());
         };
@@ -231,7 +231,7 @@ impl Caller {
         }
     }
 
-    /// Checks that so many events may ever come at once, and takes none of the rate.
+    /// Checks that this many events may ever come at once, and spends nothing.
     ///
     /// # Errors
     /// 413.
@@ -240,16 +240,16 @@ impl Caller {
         checked.unwrap_or(Ok(())).map_err(Problem::RateLimited)
     }
 
-    /// Takes events, or one request, of the caller's rate.
+    /// Spends events, or one request, of the caller's rate.
     ///
     /// # Errors
     /// 429, or 413 if it can never be.
-    pub fn take(&self, count: usize) -> Result<Option<RateState>, Problem> {
-        let taken = self.key.as_ref().map(|key| key.take(count));
-        taken.transpose().map(Option::flatten).map_err(Problem::RateLimited)
+    pub fn spend(&self, count: usize) -> Result<Option<RateState>, Problem> {
+        let state = self.key.as_ref().map(|key| key.spend(count));
+        state.transpose().map(Option::flatten).map_err(Problem::RateLimited)
     }
 
-    /// With whom it shares its part of the reports: all that have its key, or its address.
+    /// The reader of reports: all callers with this key, or with this address.
     pub fn reader(&self, holder: Holder) -> Reader {
         match &self.key {
             Some(key) => Reader::Key(key.id().into()),
@@ -257,11 +257,11 @@ impl Caller {
         }
     }
 
-    /// Narrows a report to the sites that are the caller's.
+    /// Limits a report to the sites of the caller.
     ///
     /// # Errors
-    /// 403, with the sites that were asked for and are not.
-    pub fn narrow(&self, mut filter: Filter) -> Result<Filter, Problem> {
+    /// 403, with the other sites that the request names.
+    pub fn authorize_report(&self, mut filter: Filter) -> Result<Filter, Problem> {
         let Some(key) = &self.key else {
             return Ok(filter);
         };

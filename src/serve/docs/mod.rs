@@ -24,8 +24,8 @@ use crate::http::{Body, Response};
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// What every document says of itself. It is asked for again each time and mostly answered with 304, because
-/// the parts of the page must be of one version.
+/// Headers of every document. Browsers ask again each time, and mostly get 304, because the parts of the page must be of one
+/// version.
 const COMMON: [(HeaderName, &str); 4] = [
     (CACHE_CONTROL, "no-cache"),
     (VARY, "accept-encoding"),
@@ -56,7 +56,7 @@ pub struct Name(usize);
 
 impl Name {
     /// The document at a path below the version, such as `/openapi.json`. A slash at the end makes no difference.
-    pub fn of(path: &str) -> Option<Name> {
+    pub fn from_path(path: &str) -> Option<Name> {
         let at = |path: &str| ENTRIES.iter().position(|(entry, ..)| *entry == path);
         at(path).or_else(|| at(path.trim_end_matches('/'))).map(Name)
     }
@@ -71,27 +71,27 @@ impl Documents {
         Documents(ENTRIES.iter().map(Document::new).collect())
     }
 
-    /// The answer to GET and HEAD: 200, or 304 if the client says that it has this very content.
-    pub fn answer(&self, name: Name, asked: &HeaderMap) -> Response {
+    /// The response to GET and HEAD: 200, or 304 if the client has this content already.
+    pub fn respond(&self, name: Name, request: &HeaderMap) -> Response {
         let document = &self.0[name.0];
-        let compress = accepts_gzip(asked);
+        let compress = accepts_gzip(request);
         let tag = format!("\"{}{}\"", document.tag, if compress { "-gzip" } else { "" });
-        let known = is_known(&tag, asked);
+        let known = is_known(&tag, request);
         let body = match (known, compress) {
             (true, _) => Bytes::new(),
             (false, true) => document.gzip.clone(),
             (false, false) => document.plain(),
         };
-        let mut answer = Response::new(Body::whole(body));
-        let headers = answer.headers_mut();
+        let mut response = Response::new(Body::whole(body));
+        let headers = response.headers_mut();
         for (name, value) in COMMON {
             headers.insert(name, HeaderValue::from_static(value));
         }
         // Hexadecimal digits are always fit for a header.
         headers.extend(HeaderValue::try_from(tag).ok().map(|tag| (ETAG, tag)));
         if known {
-            *answer.status_mut() = StatusCode::NOT_MODIFIED;
-            return answer;
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            return response;
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(document.content_type));
         if compress {
@@ -101,17 +101,17 @@ impl Documents {
             let policy = HeaderValue::from_static(PAGE_POLICY);
             headers.insert(CONTENT_SECURITY_POLICY, policy);
         }
-        answer
+        response
     }
 }
 
-/// One document in both forms.
+/// One document, plain and compressed.
 struct Document {
     content_type: &'static str,
-    /// Of the content; without quotes, and without the mark of the form.
+    /// The ETag of the content, without quotes and without the suffix of the encoding.
     tag: String,
     gzip: Bytes,
-    /// Inflated when it is first asked for, which browsers never do.
+    /// Decompressed at the first request for it, which browsers never send.
     plain: OnceLock<Bytes>,
 }
 
@@ -184,10 +184,10 @@ fn both(plain: Bytes) -> (Bytes, OnceLock<Bytes>) {
     (gzip.finish().unwrap_or_default().into(), OnceLock::from(plain))
 }
 
-/// Whether gzip may be sent (RFC 9110, section 12.5.3). Who says nothing gets the plain form, which all can read.
-fn accepts_gzip(asked: &HeaderMap) -> bool {
+/// Whether gzip may be sent (RFC 9110, section 12.5.3). A client that names no encoding gets the plain content.
+fn accepts_gzip(request: &HeaderMap) -> bool {
     let mut accepted = false;
-    for item in items(asked, &ACCEPT_ENCODING) {
+    for item in items(request, &ACCEPT_ENCODING) {
         let (coding, weight) = item.split_once(';').unwrap_or((item, "q=1"));
         let weight = weight.trim().to_ascii_lowercase();
         let weight = weight.strip_prefix("q=").unwrap_or("1").parse::<f32>();
@@ -202,8 +202,8 @@ fn accepts_gzip(asked: &HeaderMap) -> bool {
 }
 
 /// Whether `If-None-Match` names the tag; by weak comparison, as RFC 9110 asks for it.
-fn is_known(tag: &str, asked: &HeaderMap) -> bool {
-    items(asked, &IF_NONE_MATCH).any(|item| item == "*" || item.trim_start_matches("W/") == tag)
+fn is_known(tag: &str, request: &HeaderMap) -> bool {
+    items(request, &IF_NONE_MATCH).any(|item| item == "*" || item.trim_start_matches("W/") == tag)
 }
 
 /// The items of a header that is a list.
@@ -231,7 +231,7 @@ mod tests {
     }
 
     fn answer(path: &str, headers: &[(HeaderName, &'static str)]) -> (HeaderMap, StatusCode, Bytes) {
-        let answer = Documents::new().answer(Name::of(path).unwrap(), &asked(headers));
+        let answer = Documents::new().respond(Name::from_path(path).unwrap(), &asked(headers));
         let (parts, body) = answer.into_parts();
         let body = futures_util::FutureExt::now_or_never(body.collect());
         (parts.headers, parts.status, body.unwrap().unwrap().to_bytes())
@@ -328,17 +328,17 @@ mod tests {
                     Some(rest) => format!("/{rest}"),
                     None => format!("{folder}/{address}"),
                 };
-                assert!(Name::of(&below).is_some(), "{path}: {address}");
+                assert!(Name::from_path(&below).is_some(), "{path}: {address}");
             }
         }
     }
 
     #[test]
     fn a_slash_at_the_end_makes_no_difference() {
-        assert_eq!(Name::of("/schema/"), Name::of("/schema"));
-        assert_ne!(Name::of("/docs/"), Name::of("/docs"));
+        assert_eq!(Name::from_path("/schema/"), Name::from_path("/schema"));
+        assert_ne!(Name::from_path("/docs/"), Name::from_path("/docs"));
         for path in ["", "/", "/docs/index.html", "/docs/../schema", "/Schema", "schema"] {
-            assert_eq!(Name::of(path), None, "{path}");
+            assert_eq!(Name::from_path(path), None, "{path}");
         }
     }
 

@@ -1,25 +1,23 @@
-//! Whose turn it is to ask ClickHouse for a report: a few at once, and the others wait in a queue in which turns go round
-//! among the readers.
+//! The queue of reports: a few are asked of ClickHouse at once, the others wait, and turns go round among the readers.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::fair_queue::{Entry, FairQueue};
 use super::reader::Reader;
-use crate::serve::retry_after::Schedule;
 
 /// Reports asked of ClickHouse at once. The answer to one may have a million rows, and ClickHouse uses all its processors
 /// for one alone.
 const ASKING_MAX: usize = 4;
 
-/// Why a report is refused that is wrong in nothing.
+/// Why a valid request for a report is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// This many wait already.
+    /// This many reports wait already.
     QueueFull(usize),
     /// Its place went to a reader who had fewer.
     Displaced,
@@ -32,10 +30,10 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// The names of all in metrics.
+    /// The values of the label `reason`.
     pub const NAMES: [&str; 5] = ["queue_full", "displaced", "wait_over", "rows", "hung_up"];
 
-    /// Its name in metrics.
+    /// The value of the label `reason`.
     pub fn name(self) -> &'static str {
         match self {
             Refusal::QueueFull(_) => "queue_full",
@@ -53,7 +51,7 @@ impl fmt::Display for Refusal {
             Refusal::QueueFull(1) => f.write_str("one report waits already"),
             Refusal::QueueFull(count) => write!(f, "{count} reports wait already"),
             Refusal::Displaced => f.write_str(
-                "so many reports wait that another reader has the place of this one; this reader has most of the places",
+                "the queue is full, and another reader has the place of this report; this reader has most of the places",
             ),
             Refusal::WaitOver(time) => {
                 write!(f, "the report had no turn within {} s", time.as_secs())
@@ -66,58 +64,41 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// The queue of one `serve`.
+/// The queue of one process.
 pub struct ReportQueue {
     queue: Mutex<FairQueue<Ticket>>,
     waiting_max: usize,
     wait: Duration,
-    began: Instant,
-    schedule: Mutex<Schedule>,
 }
 
-/// Where one that waits is told what becomes of it.
-type Ticket = oneshot::Sender<Result<Permit, Refusal>>;
+/// Gives a waiting report its turn, or refuses it.
+type Ticket = oneshot::Sender<Result<Turn, Refusal>>;
 
-/// The right to ask for a report, until it is dropped.
+/// The right to ask for a report, until it is dropped. It may be dropped unused: the reader may be gone.
 pub struct Turn {
-    permit: Permit,
-    began: Instant,
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let took = self.began.elapsed();
-        self.permit.queue.with_schedule(|schedule| {
-            schedule.took(took);
-        });
-    }
-}
-
-/// A turn that is not used yet: who was to have it may be gone.
-struct Permit {
     queue: Arc<ReportQueue>,
     reader: Reader,
 }
 
-impl Drop for Permit {
+impl Drop for Turn {
     fn drop(&mut self) {
         let next = self.queue.with_queue(|queue| queue.end_turn(&self.reader));
         if let Some((reader, ticket)) = next {
             let queue = Arc::clone(&self.queue);
-            // Where nobody takes it, it is dropped, and the next one has it.
-            let _ = ticket.send(Ok(Permit { queue, reader }));
+            // A turn that its reader does not receive is dropped, and goes to the next one.
+            let _ = ticket.send(Ok(Turn { queue, reader }));
         }
     }
 }
 
 /// A place in the queue, until it is dropped.
-struct Place<'a> {
+struct WaitingPlace<'a> {
     queue: &'a ReportQueue,
     reader: &'a Reader,
     number: u64,
 }
 
-impl Drop for Place<'_> {
+impl Drop for WaitingPlace<'_> {
     fn drop(&mut self) {
         self.queue.with_queue(|queue| queue.leave(self.reader, self.number));
     }
@@ -130,47 +111,41 @@ impl ReportQueue {
             queue: Mutex::new(FairQueue::new(ASKING_MAX, waiting_max)),
             waiting_max,
             wait,
-            began: Instant::now(),
-            schedule: Mutex::default(),
         })
     }
 
-    /// Waits for a turn, unless `hung_up` comes first.
+    /// Waits for a turn, unless `hung_up` completes first.
     ///
     /// # Errors
-    /// There is none.
+    /// [`Refusal`].
     pub async fn turn(self: &Arc<Self>, reader: &Reader, hung_up: impl Future<Output = ()>) -> Result<Turn, Refusal> {
         let (ticket, answer) = oneshot::channel();
-        let permit = match self.with_queue(|queue| queue.enter(reader, ticket)) {
-            Entry::Full => return Err(Refusal::QueueFull(self.waiting_max)),
-            Entry::Turn => Permit {
+        match self.with_queue(|queue| queue.enter(reader, ticket)) {
+            Entry::Full => Err(Refusal::QueueFull(self.waiting_max)),
+            Entry::Turn => Ok(Turn {
                 queue: Arc::clone(self),
                 reader: reader.clone(),
-            },
+            }),
             Entry::Waits(number, displaced) => {
                 if let Some(displaced) = displaced {
                     // It may have gone by itself.
                     let _ = displaced.send(Err(Refusal::Displaced));
                 }
-                let _place = Place {
+                let _place = WaitingPlace {
                     queue: self,
                     reader,
                     number,
                 };
-                self.wait(answer, hung_up).await?
+                self.wait(answer, hung_up).await
             }
-        };
-        Ok(Turn {
-            permit,
-            began: Instant::now(),
-        })
+        }
     }
 
     async fn wait(
         &self,
-        answer: oneshot::Receiver<Result<Permit, Refusal>>,
+        answer: oneshot::Receiver<Result<Turn, Refusal>>,
         hung_up: impl Future<Output = ()>,
-    ) -> Result<Permit, Refusal> {
+    ) -> Result<Turn, Refusal> {
         let over = || Refusal::WaitOver(self.wait);
         tokio::select! {
             biased;
@@ -181,34 +156,13 @@ impl ReportQueue {
         }
     }
 
-    /// How many wait.
+    /// How many reports wait.
     pub fn waiting(&self) -> usize {
         self.with_queue(|queue| queue.waiting())
     }
 
-    /// Seconds after which one who is refused now is to come back: those who are refused together come back one after
-    /// the other, at the pace at which reports are answered, and never more of them in a second than the queue takes.
-    /// All readers have one schedule: it is for a server that has too much to do, and a reader with few places meets a
-    /// refusal only there.
-    pub fn retry_after(&self) -> u64 {
-        let ahead = self.with_queue(|queue| queue.turns() + queue.waiting());
-        let places = ASKING_MAX + self.waiting_max;
-        let now = self.began.elapsed();
-        self.with_schedule(|schedule| {
-            let each = schedule.each() / ASKING_MAX as u32;
-            // Whoever waits now is gone after its time, with a report or without.
-            let drained = (each * ahead as u32).min(self.wait);
-            let apart = each.max(Duration::from_secs(1) / places as u32);
-            schedule.appoint(now, drained, apart)
-        })
-    }
-
     fn with_queue<T>(&self, act: impl FnOnce(&mut FairQueue<Ticket>) -> T) -> T {
         act(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn with_schedule<T>(&self, act: impl FnOnce(&mut Schedule) -> T) -> T {
-        act(&mut self.schedule.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -327,6 +281,5 @@ mod tests {
         let _turns = all_turns(&queue).await;
         let refused = queue.turn(&reader("other"), pending()).await;
         assert_eq!(refused.map(drop), Err(Refusal::QueueFull(0)));
-        assert_eq!(queue.retry_after(), 1);
     }
 }

@@ -1,14 +1,14 @@
-//! Among whom reports are shared.
+//! The readers of reports, who share the turns.
 
 use std::sync::Arc;
 
 use crate::resource_pool::Holder;
 
-/// One of those who share the reports, with all its connections.
+/// A reader with all its connections.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Reader {
-    /// Whoever has the key of this ID.
+    /// The holder of the key with this ID.
     Key(Arc<str>),
-    /// Whoever comes from an address, where there are no keys.
+    /// The client of an address, where there are no keys.
     Client(Holder),
 }

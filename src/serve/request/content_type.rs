@@ -1,65 +1,63 @@
-//! The form of a body, as its head says it. Pure.
+//! The format of a body: its content type and its content encoding. Pure.
 
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 
-use super::decompress::Coding;
+use super::decompress::ContentCoding;
 use crate::event::{Event, Rejection, parse_body, parse_lines};
 use crate::serve::problem::Problem;
 
-/// How events are written.
+/// The media type of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Syntax {
-    /// One JSON document: an event or an array.
+pub enum MediaType {
+    /// One JSON document: an event or an array of events.
     Json,
-    /// A JSON object a line.
-    Lines,
+    /// One JSON object on each line.
+    NdJson,
 }
 
-/// What a head says of its body.
+/// The format of a body, as its head names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Form {
-    /// How events are written.
-    pub syntax: Syntax,
-    /// What was done to the bytes.
-    pub coding: Coding,
+pub struct BodyFormat {
+    pub media_type: MediaType,
+    pub coding: ContentCoding,
 }
 
-impl Form {
-    /// JSON as it is, which is what comes without a head.
-    pub const JSON: Form = Form {
-        syntax: Syntax::Json,
-        coding: Coding::Identity,
+impl BodyFormat {
+    /// The format of messages, which have no head.
+    pub const JSON: BodyFormat = BodyFormat {
+        media_type: MediaType::Json,
+        coding: ContentCoding::Identity,
     };
 
-    /// Reads the content type and encoding.
+    /// Reads the content type and the content encoding.
     ///
     /// # Errors
     /// [`Problem::MediaType`] and [`Problem::Encoding`].
-    pub fn of(headers: &HeaderMap) -> Result<Form, Problem> {
-        Ok(Form {
-            syntax: syntax(headers)?,
-            coding: coding(headers)?,
+    pub fn from_headers(headers: &HeaderMap) -> Result<BodyFormat, Problem> {
+        Ok(BodyFormat {
+            media_type: media_type(headers)?,
+            coding: content_coding(headers)?,
         })
     }
 
-    /// Reads the events of a body that is inflated.
+    /// Parses the events of a body that is decompressed.
     ///
     /// # Errors
     /// [`Rejection`].
     pub fn parse(self, body: &[u8], events_max: usize) -> Result<Vec<Event>, Rejection> {
-        match self.syntax {
-            Syntax::Json => parse_body(body, events_max),
-            Syntax::Lines => parse_lines(body, events_max),
+        match self.media_type {
+            MediaType::Json => parse_body(body, events_max),
+            MediaType::NdJson => parse_lines(body, events_max),
         }
     }
 
-    /// Whether the events of a body that is inflated are numbered in pointers: all but one event alone are.
+    /// Whether pointers number the events of a body that is decompressed: all but a single event have numbers.
     pub fn is_array(self, body: &[u8]) -> bool {
-        self.syntax == Syntax::Lines || body.trim_ascii_start().starts_with(b"[")
+        self.media_type == MediaType::NdJson || body.trim_ascii_start().starts_with(b"[")
     }
 }
 
-fn syntax(headers: &HeaderMap) -> Result<Syntax, Problem> {
+fn media_type(headers: &HeaderMap) -> Result<MediaType, Problem> {
     const EXPECTED: &str = "expected application/json or application/x-ndjson";
     let refuse = |detail: String| Err(Problem::MediaType(detail));
     let mut types = headers.get_all(CONTENT_TYPE).iter();
@@ -81,29 +79,29 @@ fn syntax(headers: &HeaderMap) -> Result<Syntax, Problem> {
     }
     let is = |name: &str| essence.eq_ignore_ascii_case(name);
     if is("application/json") {
-        Ok(Syntax::Json)
+        Ok(MediaType::Json)
     } else if is("application/x-ndjson") || is("application/ndjson") || is("application/jsonl") {
-        Ok(Syntax::Lines)
+        Ok(MediaType::NdJson)
     } else {
         refuse(format!("content-type {essence}; {EXPECTED}"))
     }
 }
 
-fn coding(headers: &HeaderMap) -> Result<Coding, Problem> {
+fn content_coding(headers: &HeaderMap) -> Result<ContentCoding, Problem> {
     const EXPECTED: &str = "expected none, gzip or zstd, and one of them at most";
-    let mut coding = Coding::Identity;
+    let mut coding = ContentCoding::Identity;
     for value in headers.get_all(CONTENT_ENCODING) {
         let text = value.to_str().unwrap_or("something unreadable");
         for name in text.split(',').map(str::trim) {
             let next = match name.to_ascii_lowercase().as_str() {
                 "" | "identity" => continue,
-                "gzip" | "x-gzip" => Coding::Gzip,
-                "zstd" => Coding::Zstd,
+                "gzip" | "x-gzip" => ContentCoding::Gzip,
+                "zstd" => ContentCoding::Zstd,
                 _ => {
                     return Err(Problem::Encoding(format!("content-encoding {name}; {EXPECTED}")));
                 }
             };
-            if coding != Coding::Identity {
+            if coding != ContentCoding::Identity {
                 return Err(Problem::Encoding(format!("more than one content-encoding; {EXPECTED}")));
             }
             coding = next;
@@ -117,47 +115,51 @@ mod tests {
     use super::*;
     use hyper::header::HeaderValue;
 
-    fn form(pairs: &[(&'static str, &'static str)]) -> Result<Form, Problem> {
+    fn format_of(pairs: &[(&'static str, &'static str)]) -> Result<BodyFormat, Problem> {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        Form::of(&headers)
+        BodyFormat::from_headers(&headers)
     }
 
     #[test]
-    fn what_a_head_says_of_its_body() {
-        for (content_type, syntax) in [
-            ("application/json", Syntax::Json),
-            ("Application/JSON ; charset=utf-8", Syntax::Json),
-            ("application/json; charset=utf-8; x=y", Syntax::Json),
-            ("application/json; charset=\"UTF-8\"", Syntax::Json),
-            ("application/x-ndjson", Syntax::Lines),
-            ("application/ndjson;charset=utf-8", Syntax::Lines),
-            ("application/jsonl", Syntax::Lines),
+    fn the_head_names_the_format_of_the_body() {
+        for (content_type, media_type) in [
+            ("application/json", MediaType::Json),
+            ("Application/JSON ; charset=utf-8", MediaType::Json),
+            ("application/json; charset=utf-8; x=y", MediaType::Json),
+            ("application/json; charset=\"UTF-8\"", MediaType::Json),
+            ("application/x-ndjson", MediaType::NdJson),
+            ("application/ndjson;charset=utf-8", MediaType::NdJson),
+            ("application/jsonl", MediaType::NdJson),
         ] {
-            let form = form(&[("content-type", content_type)]).unwrap();
-            assert_eq!((form.syntax, form.coding), (syntax, Coding::Identity), "{content_type}");
+            let format = format_of(&[("content-type", content_type)]).unwrap();
+            assert_eq!(
+                (format.media_type, format.coding),
+                (media_type, ContentCoding::Identity),
+                "{content_type}"
+            );
         }
         let json = ("content-type", "application/json");
         for (encodings, coding) in [
-            (&["identity"][..], Coding::Identity),
-            (&[""], Coding::Identity),
-            (&["gzip"], Coding::Gzip),
-            (&["GZip"], Coding::Gzip),
-            (&["x-gzip"], Coding::Gzip),
-            (&["zstd"], Coding::Zstd),
-            (&["identity, gzip"], Coding::Gzip),
-            (&["identity", "zstd"], Coding::Zstd),
+            (&["identity"][..], ContentCoding::Identity),
+            (&[""], ContentCoding::Identity),
+            (&["gzip"], ContentCoding::Gzip),
+            (&["GZip"], ContentCoding::Gzip),
+            (&["x-gzip"], ContentCoding::Gzip),
+            (&["zstd"], ContentCoding::Zstd),
+            (&["identity, gzip"], ContentCoding::Gzip),
+            (&["identity", "zstd"], ContentCoding::Zstd),
         ] {
             let mut pairs = vec![json];
             pairs.extend(encodings.iter().map(|encoding| ("content-encoding", *encoding)));
-            assert_eq!(form(&pairs).unwrap().coding, coding, "{encodings:?}");
+            assert_eq!(format_of(&pairs).unwrap().coding, coding, "{encodings:?}");
         }
     }
 
     #[test]
-    fn other_forms_are_refused() {
+    fn other_formats_are_refused() {
         let json = ("content-type", "application/json");
         for pairs in [
             &[][..],
@@ -168,7 +170,7 @@ mod tests {
             &[json, ("content-type", "text/plain")],
             &[json, json],
         ] {
-            assert!(matches!(form(pairs), Err(Problem::MediaType(_))), "{pairs:?}");
+            assert!(matches!(format_of(pairs), Err(Problem::MediaType(_))), "{pairs:?}");
         }
         for encodings in [
             &["br"][..],
@@ -179,7 +181,7 @@ mod tests {
         ] {
             let mut pairs = vec![json];
             pairs.extend(encodings.iter().map(|encoding| ("content-encoding", *encoding)));
-            assert!(matches!(form(&pairs), Err(Problem::Encoding(_))), "{encodings:?}");
+            assert!(matches!(format_of(&pairs), Err(Problem::Encoding(_))), "{encodings:?}");
         }
     }
 }

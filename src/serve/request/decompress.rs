@@ -1,17 +1,17 @@
-//! Inflating bodies, within a limit. Pure.
+//! Decompressing bodies, within a limit. Pure.
 
 use std::io::Read;
 
 /// The largest window that a zstd body may ask for, 8 MiB as RFC 9659 has it; the format allows gigabytes.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
-/// Bytes inflated at once, and taken from the share of all bodies.
-const INFLATE_BYTES: usize = 64 << 10;
+/// Bytes decompressed at once, and acquired from the memory that clients share.
+const CHUNK_BYTES: usize = 64 << 10;
 
-/// What was done to the bytes.
+/// The content coding of a body (RFC 9110 section 8.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Coding {
-    /// Nothing.
+pub enum ContentCoding {
+    /// Not compressed.
     Identity,
     /// RFC 1952.
     Gzip,
@@ -19,35 +19,35 @@ pub enum Coding {
     Zstd,
 }
 
-/// Why a body could not be inflated.
+/// Why a body could not be decompressed.
 #[derive(Debug, PartialEq, Eq)]
-pub enum InflateError {
-    /// It is larger than allowed.
+pub enum DecompressError {
+    /// It is larger than the limit.
     TooLarge,
     /// It is not what its encoding says.
     Broken(String),
-    /// No memory was given for it.
-    Overloaded,
+    /// There was no memory for it.
+    NoMemory,
 }
 
-/// Inflates a body to at most `bytes_max`. `take` is asked before more memory is used, with the bytes that are to come.
+/// Decompresses a body to at most `bytes_max`. Calls `acquire` before it uses more memory, with the bytes of it.
 ///
 /// # Errors
-/// [`InflateError`].
-pub fn inflate(
+/// [`DecompressError`].
+pub fn decompress(
     body: &[u8],
-    coding: Coding,
+    coding: ContentCoding,
     bytes_max: usize,
-    take: impl FnMut(usize) -> bool,
-) -> Result<Vec<u8>, InflateError> {
-    let broken = |err: std::io::Error| InflateError::Broken(err.to_string());
+    acquire: impl FnMut(usize) -> bool,
+) -> Result<Vec<u8>, DecompressError> {
+    let broken = |err: std::io::Error| DecompressError::Broken(err.to_string());
     match coding {
-        Coding::Identity => read_all(body, bytes_max, take),
-        Coding::Gzip => read_all(flate2::bufread::MultiGzDecoder::new(body), bytes_max, take),
-        Coding::Zstd => {
+        ContentCoding::Identity => read_all(body, bytes_max, acquire),
+        ContentCoding::Gzip => read_all(flate2::bufread::MultiGzDecoder::new(body), bytes_max, acquire),
+        ContentCoding::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(body).map_err(broken)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG_MAX).map_err(broken)?;
-            read_all(decoder, bytes_max, take)
+            read_all(decoder, bytes_max, acquire)
         }
     }
 }
@@ -55,19 +55,19 @@ pub fn inflate(
 fn read_all(
     mut reader: impl Read,
     bytes_max: usize,
-    mut take: impl FnMut(usize) -> bool,
-) -> Result<Vec<u8>, InflateError> {
+    mut acquire: impl FnMut(usize) -> bool,
+) -> Result<Vec<u8>, DecompressError> {
     let mut all = Vec::new();
     loop {
-        let room = INFLATE_BYTES.min(bytes_max + 1 - all.len());
-        if !take(room) {
-            return Err(InflateError::Overloaded);
+        let room = CHUNK_BYTES.min(bytes_max + 1 - all.len());
+        if !acquire(room) {
+            return Err(DecompressError::NoMemory);
         }
         all.reserve_exact(room);
         let read = reader.by_ref().take(room as u64).read_to_end(&mut all);
-        let read = read.map_err(|err| InflateError::Broken(err.to_string()))?;
+        let read = read.map_err(|err| DecompressError::Broken(err.to_string()))?;
         if all.len() > bytes_max {
-            return Err(InflateError::TooLarge);
+            return Err(DecompressError::TooLarge);
         }
         if read < room {
             return Ok(all);
@@ -88,28 +88,24 @@ mod tests {
 
     #[test]
     fn bodies_inflate_to_what_they_were_up_to_the_limit() {
-        for len in [
-            0,
-            1,
-            1_000,
-            INFLATE_BYTES - 1,
-            INFLATE_BYTES,
-            INFLATE_BYTES + 1,
-            200_000,
-        ] {
+        for len in [0, 1, 1_000, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 200_000] {
             let bytes: Vec<_> = (0..len).map(|at| (at % 251) as u8).collect();
             let zstd = zstd::encode_all(&bytes[..], 3).unwrap();
             for (coding, body) in [
-                (Coding::Identity, bytes.clone()),
-                (Coding::Gzip, gzip(&bytes)),
-                (Coding::Zstd, zstd),
+                (ContentCoding::Identity, bytes.clone()),
+                (ContentCoding::Gzip, gzip(&bytes)),
+                (ContentCoding::Zstd, zstd),
             ] {
-                let inflated = |max| inflate(&body, coding, max, |_| true);
-                assert_eq!(inflated(len), Ok(bytes.clone()), "{coding:?} {len}");
-                assert_eq!(inflated(len + 1), Ok(bytes.clone()), "{coding:?} {len}");
+                let decompressed = |max| decompress(&body, coding, max, |_| true);
+                assert_eq!(decompressed(len), Ok(bytes.clone()), "{coding:?} {len}");
+                assert_eq!(decompressed(len + 1), Ok(bytes.clone()), "{coding:?} {len}");
                 if len > 0 {
-                    assert_eq!(inflated(len - 1), Err(InflateError::TooLarge), "{coding:?} {len}");
-                    assert!(inflate(&body, coding, len, |_| false).is_err());
+                    assert_eq!(
+                        decompressed(len - 1),
+                        Err(DecompressError::TooLarge),
+                        "{coding:?} {len}"
+                    );
+                    assert!(decompress(&body, coding, len, |_| false).is_err());
                 }
             }
         }
@@ -118,33 +114,39 @@ mod tests {
     #[test]
     fn members_and_frames_follow_each_other() {
         let two = [gzip(b"one"), gzip(b"two")].concat();
-        assert_eq!(inflate(&two, Coding::Gzip, 9, |_| true), Ok(b"onetwo".to_vec()));
+        assert_eq!(
+            decompress(&two, ContentCoding::Gzip, 9, |_| true),
+            Ok(b"onetwo".to_vec())
+        );
         let two = [b"one", b"two"]
             .map(|part| zstd::encode_all(&part[..], 1).unwrap())
             .concat();
-        assert_eq!(inflate(&two, Coding::Zstd, 9, |_| true), Ok(b"onetwo".to_vec()));
+        assert_eq!(
+            decompress(&two, ContentCoding::Zstd, 9, |_| true),
+            Ok(b"onetwo".to_vec())
+        );
     }
 
     #[test]
     fn what_is_not_whole_is_broken() {
         let whole = b"something that has some length";
         let zstd = zstd::encode_all(&whole[..], 3).unwrap();
-        for (coding, body) in [(Coding::Gzip, gzip(whole)), (Coding::Zstd, zstd)] {
+        for (coding, body) in [(ContentCoding::Gzip, gzip(whole)), (ContentCoding::Zstd, zstd)] {
             for cut in 1..body.len() {
-                let inflated = inflate(&body[..cut], coding, 1_000, |_| true);
+                let decompressed = decompress(&body[..cut], coding, 1_000, |_| true);
                 assert!(
-                    matches!(inflated, Err(InflateError::Broken(_))),
-                    "{coding:?} {cut}: {inflated:?}"
+                    matches!(decompressed, Err(DecompressError::Broken(_))),
+                    "{coding:?} {cut}: {decompressed:?}"
                 );
             }
             let mut garbage = body.clone();
             garbage.extend_from_slice(b"garbage");
-            let inflated = inflate(&garbage, coding, 1_000, |_| true);
+            let decompressed = decompress(&garbage, coding, 1_000, |_| true);
             assert!(
-                matches!(inflated, Err(InflateError::Broken(_))),
-                "{coding:?}: {inflated:?}"
+                matches!(decompressed, Err(DecompressError::Broken(_))),
+                "{coding:?}: {decompressed:?}"
             );
-            assert!(inflate(whole, coding, 1_000, |_| true).is_err(), "{coding:?}");
+            assert!(decompress(whole, coding, 1_000, |_| true).is_err(), "{coding:?}");
         }
     }
 
@@ -154,19 +156,22 @@ mod tests {
         encoder.window_log(27).unwrap();
         encoder.write_all(b"small").unwrap();
         let body = encoder.finish().unwrap();
-        let inflated = inflate(&body, Coding::Zstd, 1_000, |_| true);
-        assert!(matches!(inflated, Err(InflateError::Broken(_))), "{inflated:?}");
+        let decompressed = decompress(&body, ContentCoding::Zstd, 1_000, |_| true);
+        assert!(
+            matches!(decompressed, Err(DecompressError::Broken(_))),
+            "{decompressed:?}"
+        );
     }
 
     #[test]
     fn a_bomb_takes_no_more_than_the_limit() {
         let bomb = gzip(&vec![0; 50 << 20]);
         let mut taken = 0;
-        let inflated = inflate(&bomb, Coding::Gzip, 1 << 20, |bytes| {
+        let decompressed = decompress(&bomb, ContentCoding::Gzip, 1 << 20, |bytes| {
             taken += bytes;
             true
         });
-        assert_eq!(inflated, Err(InflateError::TooLarge));
+        assert_eq!(decompressed, Err(DecompressError::TooLarge));
         assert!(taken <= (1 << 20) + 1, "{taken}");
     }
 }

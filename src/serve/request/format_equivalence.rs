@@ -1,4 +1,4 @@
-//! What is accepted in one form is accepted in every form, and what is refused in one is refused in all, at the same
+//! What is accepted in one format is accepted in every format, and what is refused in one is refused in all, at the same
 //! places: events in random spellings and with random defects.
 
 use std::io::Write as _;
@@ -7,8 +7,8 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use uuid::Uuid;
 
-use super::content_type::{Form, Syntax};
-use super::decompress::{Coding, inflate};
+use super::content_type::{BodyFormat, MediaType};
+use super::decompress::{ContentCoding, decompress};
 use crate::event::{Event, EventType, Rejection, Timestamp};
 
 const EVENTS_MAX: usize = 12;
@@ -180,7 +180,7 @@ fn written() -> impl Strategy<Value = Written> {
     (event(), spelling, defects).prop_map(write)
 }
 
-fn encode(bytes: &[u8], coding: Coding, cut: Index) -> Vec<u8> {
+fn encode(bytes: &[u8], coding: ContentCoding, cut: Index) -> Vec<u8> {
     let gzip = |part: &[u8]| {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(part).unwrap();
@@ -189,35 +189,35 @@ fn encode(bytes: &[u8], coding: Coding, cut: Index) -> Vec<u8> {
     // In two members or frames, which are one body all the same.
     let (first, second) = bytes.split_at(cut.index(bytes.len() + 1));
     match coding {
-        Coding::Identity => bytes.to_vec(),
-        Coding::Gzip => [gzip(first), gzip(second)].concat(),
-        Coding::Zstd => [first, second].map(|part| zstd::encode_all(part, 1).unwrap()).concat(),
+        ContentCoding::Identity => bytes.to_vec(),
+        ContentCoding::Gzip => [gzip(first), gzip(second)].concat(),
+        ContentCoding::Zstd => [first, second].map(|part| zstd::encode_all(part, 1).unwrap()).concat(),
     }
 }
 
-/// What every form makes of the same events.
+/// What every format makes of the same events.
 fn judged(all: &[Written], ending: &str, cut: Index) -> Vec<Result<Vec<Event>, Rejection>> {
     let texts: Vec<_> = all.iter().map(|written| written.text.as_str()).collect();
     let mut bodies = vec![
-        (Syntax::Json, format!("[{}]", texts.join(","))),
-        (Syntax::Json, format!(" [\n{} ]\n", texts.join(",\r\n"))),
-        (Syntax::Lines, texts.join(ending)),
-        (Syntax::Lines, format!("{ending}{}{ending}", texts.join("\n \n"))),
+        (MediaType::Json, format!("[{}]", texts.join(","))),
+        (MediaType::Json, format!(" [\n{} ]\n", texts.join(",\r\n"))),
+        (MediaType::NdJson, texts.join(ending)),
+        (MediaType::NdJson, format!("{ending}{}{ending}", texts.join("\n \n"))),
     ];
     // A single event needs no array; its pointers are as if it stood in none.
     if let ([one], true) = (all, all[0].places.is_empty()) {
-        bodies.push((Syntax::Json, one.text.clone()));
+        bodies.push((MediaType::Json, one.text.clone()));
     }
-    let codings = [Coding::Identity, Coding::Gzip, Coding::Zstd];
+    let codings = [ContentCoding::Identity, ContentCoding::Gzip, ContentCoding::Zstd];
     let forms = bodies
         .iter()
-        .flat_map(|(syntax, body)| codings.map(|coding| (*syntax, coding, body)));
+        .flat_map(|(media_type, body)| codings.map(|coding| (*media_type, coding, body)));
     forms
-        .map(|(syntax, coding, body)| {
+        .map(|(media_type, coding, body)| {
             let sent = encode(body.as_bytes(), coding, cut);
-            let inflated = inflate(&sent, coding, body.len(), |_| true).unwrap();
-            assert_eq!(inflated, body.as_bytes());
-            Form { syntax, coding }.parse(&inflated, EVENTS_MAX)
+            let decompressed = decompress(&sent, coding, body.len(), |_| true).unwrap();
+            assert_eq!(decompressed, body.as_bytes());
+            BodyFormat { media_type, coding }.parse(&decompressed, EVENTS_MAX)
         })
         .collect()
 }

@@ -1,12 +1,12 @@
-//! What HTTP/1.1 asks of a head beyond what the parser holds it to: one host, and chunks as the only coding on the way.
+//! Rules of HTTP/1.1 that the parser does not check: one host, and chunked as the only transfer coding.
 
 use hyper::header::{HOST, HeaderMap, TRANSFER_ENCODING};
 use hyper::{Request, Version};
 
 use crate::serve::problem::Problem;
 
-/// Refuses what one server between a client and us may read in another way than the next: that is how a request is
-/// smuggled in another. HTTP/2 frames its requests, and has none of this.
+/// Refuses a request that two servers on its way may read differently: that is how one request is smuggled in another. HTTP/2
+/// frames its requests, and needs no such check.
 ///
 /// # Errors
 /// [`Problem::Host`] and [`Problem::TransferCoding`]; the connection must close then.
@@ -18,7 +18,7 @@ pub fn check<B>(request: &Request<B>) -> Result<(), Problem> {
     if !has_one_host(headers, version == Version::HTTP_11) {
         return Err(Problem::Host);
     }
-    // The parser has seen to it that the last coding is chunked, and takes off no other.
+    // The parser checks that the last coding is chunked, and decodes no other.
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let once = match codings.next() {
         None => true,
@@ -41,7 +41,7 @@ fn has_one_host(headers: &HeaderMap, required: bool) -> bool {
     hosts.next().is_none() && is_host(first.as_bytes())
 }
 
-/// A name or address, and perhaps a port. What it is called is nobody's affair here.
+/// A name or address, and perhaps a port. Any name is valid here.
 fn is_host(value: &[u8]) -> bool {
     let of_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(byte);
     let of_address = |byte: &u8| byte.is_ascii_hexdigit() || b":.".contains(byte);

@@ -1,6 +1,5 @@
-//! One stream: messages in, their answers out in the same order, and an end that loses no answer.
+//! The session of one stream: messages in, their replies out in the same order, and a close that loses no reply.
 
-use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem::{self, MaybeUninit};
@@ -8,93 +7,73 @@ use std::pin::Pin;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
-use tokio::task::{JoinError, JoinHandle};
+use tokio::task::JoinError;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::in_flight::{InFlight, Reply};
 use crate::http::websocket::{CloseCode, Decoder, Ending, Item, write_close, write_ping, write_pong, write_text};
 use crate::resource_pool::Share;
 use crate::serve::limits::Limits;
 use crate::serve::problem::Problem;
 use crate::serve::request::body::Body;
 
-/// Messages of one stream that are answered at once. A message waits for Kafka some milliseconds.
-const IN_FLIGHT_MAX: usize = 64;
-
-/// Bytes of theirs; no further one is begun past it. Answers that wait for a slow reader are a part of it.
-const IN_FLIGHT_BYTES_MAX: usize = 256 << 10;
-
 /// Bytes read at once.
 const READ_BYTES: usize = 8 << 10;
 
-/// Answers are written once they are so many bytes, or once none is ready.
+/// Replies are written once they have this many bytes, or once no further one is ready.
 const WRITE_BYTES: usize = 64 << 10;
 
-/// How long a write may take: who does not read for so long is given up.
+/// How long a write may take: the stream ends if its client does not read for this long.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Silence until a ping. Shorter than the minute of common balancers.
-const PING: Duration = Duration::from_secs(20);
+/// Silence until a ping. Shorter than the minute of common load balancers.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
 
 /// Pings that may stay without an answer.
-const PINGS_MAX: u32 = 2;
+const UNANSWERED_PINGS_MAX: u32 = 2;
 
-/// How long a stream may take to read our close and to close itself.
-const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a client may take to read the close frame and to close the connection.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How much of what it still sends is read meanwhile: closing on it would lose our close.
-const FAREWELL_BYTES_MAX: usize = 4 << 20;
+/// Bytes that are still read meanwhile: closing while bytes come would reset the connection, and lose the close frame.
+const CLOSE_BYTES_MAX: usize = 4 << 20;
 
-/// What streams may take.
+/// How long streams may take.
 #[derive(Debug, Clone)]
-pub struct Terms {
-    idle: Duration,
-    message_time: Duration,
+pub struct StreamLimits {
+    idle_timeout: Duration,
+    message_timeout: Duration,
     stop: CancellationToken,
 }
 
-impl Terms {
-    /// Streams that end once `stop` is cancelled.
-    pub fn new(limits: &Limits, stop: CancellationToken) -> Terms {
-        Terms {
-            idle: limits.stream_idle(),
-            message_time: limits.body_time(),
+impl StreamLimits {
+    /// Streams end once `stop` is cancelled.
+    pub fn new(limits: &Limits, stop: CancellationToken) -> StreamLimits {
+        StreamLimits {
+            idle_timeout: limits.stream_idle(),
+            message_timeout: limits.body_timeout(),
             stop,
         }
     }
 }
 
-/// What a message is answered with, and its memory.
-pub struct Reply {
-    text: String,
-    share: Share,
-}
-
-impl Reply {
-    /// An answer.
-    pub fn new(text: String, share: Share) -> Reply {
-        Reply { text, share }
-    }
-}
-
-/// A message that is being answered.
-struct Pending {
-    answer: JoinHandle<Reply>,
-    bytes: usize,
-}
-
-enum Happened {
+enum SessionEvent {
     Stopped,
     Answered(Result<Reply, JoinError>),
-    Came(io::Result<Vec<u8>>),
-    TimeUp,
+    Read(io::Result<Vec<u8>>),
+    Deadline,
 }
 
-/// Answers the messages of a stream until it ends. Each takes its memory of a `share`.
-pub async fn converse<S, A, F>(stream: S, message_bytes_max: usize, share: impl Fn() -> Share, terms: &Terms, answer: A)
-where
+/// Answers the messages of a stream until it ends. Each message grows a share of its own, which `new_share` makes.
+pub async fn run<S, A, F>(
+    stream: S,
+    message_bytes_max: usize,
+    new_share: impl Fn() -> Share,
+    limits: &StreamLimits,
+    answer: A,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
     A: Fn(Result<Body, Problem>) -> F,
     F: Future<Output = Reply> + Send + 'static,
@@ -102,20 +81,19 @@ where
     let now = Instant::now();
     let session = Session {
         stream,
-        new_share: share,
-        terms,
+        new_share,
+        limits,
         answer,
         decoder: Decoder::new(message_bytes_max),
         input: Vec::new(),
         share: Ok(None),
-        in_flight: VecDeque::new(),
-        in_flight_bytes: 0,
-        out: Vec::new(),
-        out_shares: Vec::new(),
-        ending: None,
+        in_flight: InFlight::default(),
+        output: Vec::new(),
+        output_shares: Vec::new(),
+        close: None,
         is_paused: false,
-        heard: now,
-        pings: 0,
+        last_read: now,
+        unanswered_pings: 0,
         message_since: None,
         idle_since: now,
     };
@@ -125,26 +103,27 @@ where
 struct Session<'a, S, N, A> {
     stream: S,
     new_share: N,
-    terms: &'a Terms,
+    limits: &'a StreamLimits,
     answer: A,
     decoder: Decoder,
-    /// What came and is not decoded, for want of room.
+    /// Bytes that came and are not decoded, because too many messages are in flight.
     input: Vec<u8>,
-    /// Memory for the message that comes, or why there is none.
+    /// Memory for the message that is coming, or why there is none.
     share: Result<Option<Share>, Problem>,
-    in_flight: VecDeque<Pending>,
-    in_flight_bytes: usize,
-    out: Vec<u8>,
-    /// Of the answers in it.
-    out_shares: Vec<Share>,
-    /// The code and reason of our close, which is sent after the last answer.
-    ending: Option<(Option<CloseCode>, String)>,
+    in_flight: InFlight,
+    /// Frames that are not written yet.
+    output: Vec<u8>,
+    /// The memory of its replies.
+    output_shares: Vec<Share>,
+    /// The code and reason of the close frame, which is sent after the last reply.
+    close: Option<(Option<CloseCode>, String)>,
+    /// Whether nothing is read, because too many messages are in flight.
     is_paused: bool,
     /// When the last bytes came.
-    heard: Instant,
+    last_read: Instant,
     /// Pings since then.
-    pings: u32,
-    /// When the message began that is coming.
+    unanswered_pings: u32,
+    /// When the message that is coming began.
     message_since: Option<Instant>,
     /// When the last message came or was answered.
     idle_since: Instant,
@@ -164,104 +143,97 @@ where
                 return;
             }
             if self.in_flight.is_empty()
-                && let Some((code, reason)) = self.ending.take()
+                && let Some((code, reason)) = self.close.take()
             {
-                return self.part(code, &reason).await;
+                return self.close(code, &reason).await;
             }
             match self.next().await {
-                Happened::Stopped => self.end(CloseCode::Restart, "this server stops"),
-                Happened::Answered(Ok(reply)) => self.answered(reply),
+                SessionEvent::Stopped => self.start_close(CloseCode::Restart, "this server stops"),
+                SessionEvent::Answered(Ok(reply)) => self.queue_replies(reply),
                 // The runtime ends.
-                Happened::Answered(Err(_)) => return,
-                Happened::Came(Ok(bytes)) if !bytes.is_empty() => self.came(bytes),
-                // It says nothing more, and may still read: what it has sent is answered.
-                Happened::Came(Ok(_)) => self.ending = Some((None, String::new())),
-                // It broke off.
-                Happened::Came(Err(_)) => return,
-                Happened::TimeUp => self.time_up(),
+                SessionEvent::Answered(Err(_)) => return,
+                SessionEvent::Read(Ok(bytes)) if !bytes.is_empty() => self.record_read(bytes),
+                // The client sends nothing more, and may still read: its messages are answered.
+                SessionEvent::Read(Ok(_)) => self.close = Some((None, String::new())),
+                // The connection broke.
+                SessionEvent::Read(Err(_)) => return,
+                SessionEvent::Deadline => self.handle_deadline(),
             }
         }
     }
 
-    fn end(&mut self, code: CloseCode, reason: impl Into<String>) {
-        self.ending.get_or_insert((Some(code), reason.into()));
+    fn start_close(&mut self, code: CloseCode, reason: impl Into<String>) {
+        self.close.get_or_insert((Some(code), reason.into()));
     }
 
     fn has_room(&self) -> bool {
-        self.ending.is_none() && self.in_flight.len() < IN_FLIGHT_MAX && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
+        self.close.is_none() && self.in_flight.has_room()
     }
 
-    async fn next(&mut self) -> Happened {
-        // Past the room nothing is read, which the sender comes to feel.
+    async fn next(&mut self) -> SessionEvent {
+        // Without room nothing is read, and TCP slows the client down.
         let reads = self.has_room();
         if reads && mem::take(&mut self.is_paused) {
-            self.go_on();
+            self.resume();
         }
         self.is_paused = !reads;
         let deadline = self.deadline();
-        let first = self.in_flight.front_mut();
-        let answered = async {
-            match first {
-                Some(pending) => (&mut pending.answer).await,
-                None => std::future::pending().await,
-            }
-        };
         tokio::select! {
             biased;
-            () = self.terms.stop.cancelled(), if self.ending.is_none() => Happened::Stopped,
-            answer = answered => Happened::Answered(answer),
-            // Before reading, so that who always has something to say is told the time too.
-            () = sleep_until(deadline), if reads => Happened::TimeUp,
-            came = read(&mut self.stream), if reads => Happened::Came(came),
+            () = self.limits.stop.cancelled(), if self.close.is_none() => SessionEvent::Stopped,
+            reply = self.in_flight.next() => SessionEvent::Answered(reply),
+            // Before reading, so that deadlines hold for a client that sends all the time.
+            () = sleep_until(deadline), if reads => SessionEvent::Deadline,
+            bytes = read(&mut self.stream), if reads => SessionEvent::Read(bytes),
         }
     }
 
-    /// While nothing was read, nothing could be heard.
-    fn go_on(&mut self) {
+    /// Restarts the times of reading: nothing was read meanwhile.
+    fn resume(&mut self) {
         let now = Instant::now();
-        self.heard = now;
-        self.pings = 0;
+        self.last_read = now;
+        self.unanswered_pings = 0;
         self.message_since = self.message_since.map(|_| now);
     }
 
-    fn came(&mut self, bytes: Vec<u8>) {
+    fn record_read(&mut self, bytes: Vec<u8>) {
         self.input = bytes;
-        self.heard = Instant::now();
-        self.pings = 0;
+        self.last_read = Instant::now();
+        self.unanswered_pings = 0;
     }
 
-    /// Begins to answer the messages that came, as many as there is room for.
+    /// Starts to answer the messages that came, as many as there is room for.
     fn decode(&mut self) {
         let input = mem::take(&mut self.input);
         let mut left = &input[..];
         while self.has_room() {
             match self.decoder.decode(&mut left) {
-                Ok(Some(item)) => self.take(item),
+                Ok(Some(item)) => self.handle_item(item),
                 Ok(None) => break,
-                Err(Ending(code, reason)) => self.end(code, reason),
+                Err(Ending(code, reason)) => self.start_close(code, reason),
             }
         }
-        self.hold(self.decoder.message_bytes());
+        self.reserve(self.decoder.message_bytes());
         self.message_since = match self.decoder.is_within() {
-            true => self.message_since.or(Some(self.heard)),
+            true => self.message_since.or(Some(self.last_read)),
             false => None,
         };
-        if self.ending.is_none() {
+        if self.close.is_none() {
             self.input = left.to_vec();
         }
     }
 
-    fn take(&mut self, item: Item) {
+    fn handle_item(&mut self, item: Item) {
         match item {
-            Item::Text(bytes) => self.begin(bytes),
-            Item::Ping(payload) => write_pong(&payload, &mut self.out),
+            Item::Text(bytes) => self.spawn_answer(bytes),
+            Item::Ping(payload) => write_pong(&payload, &mut self.output),
             Item::Pong => {}
-            Item::Close(code) => self.ending = Some((code, String::new())),
+            Item::Close(code) => self.close = Some((code, String::new())),
         }
     }
 
-    /// Takes room for so many bytes of the message that comes, and drops it if there is none.
-    fn hold(&mut self, bytes: usize) {
+    /// Acquires memory for this many bytes of the message that is coming, and drops the message if there is none.
+    fn reserve(&mut self, bytes: usize) {
         if bytes == 0 {
             return;
         }
@@ -277,96 +249,86 @@ where
         }
     }
 
-    fn begin(&mut self, bytes: Vec<u8>) {
-        self.hold(bytes.capacity());
+    fn spawn_answer(&mut self, bytes: Vec<u8>) {
+        self.reserve(bytes.capacity());
         self.message_since = None;
         self.idle_since = Instant::now();
         let message_bytes = bytes.len();
         let share = mem::replace(&mut self.share, Ok(None));
         let share = share.map(|share| share.unwrap_or_else(|| (self.new_share)()));
-        let answer = (self.answer)(share.map(|share| Body::new(bytes, share)));
-        self.in_flight_bytes += message_bytes;
-        self.in_flight.push_back(Pending {
-            // It goes on whether its answer can be written or not, and on another processor.
-            answer: tokio::spawn(answer),
-            bytes: message_bytes,
-        });
+        let reply = (self.answer)(share.map(|share| Body::new(bytes, share)));
+        self.in_flight.spawn(message_bytes, reply);
     }
 
-    /// Writes the first answer, and with it those that are ready behind it.
-    fn answered(&mut self, first: Reply) {
+    /// Queues the first reply for writing, and those behind it that are ready.
+    fn queue_replies(&mut self, first: Reply) {
         self.idle_since = Instant::now();
-        self.forget_first();
-        self.put(first);
-        while self.out.len() < WRITE_BYTES
-            && let Some(next) = self.in_flight.front_mut()
-            && let Some(Ok(next)) = (&mut next.answer).now_or_never()
+        self.queue(first);
+        while self.output.len() < WRITE_BYTES
+            && let Some(next) = self.in_flight.next_ready()
         {
-            self.forget_first();
-            self.put(next);
+            self.queue(next);
         }
     }
 
-    fn put(&mut self, reply: Reply) {
-        write_text(&reply.text, &mut self.out);
-        self.out_shares.push(reply.share);
-    }
-
-    fn forget_first(&mut self) {
-        if let Some(answered) = self.in_flight.pop_front() {
-            self.in_flight_bytes -= answered.bytes;
-        }
+    fn queue(&mut self, reply: Reply) {
+        write_text(&reply.text, &mut self.output);
+        self.output_shares.push(reply.share);
     }
 
     fn deadline(&self) -> Instant {
-        let ping = self.heard + PING * (self.pings + 1);
-        let message = self.message_since.map(|since| since + self.terms.message_time);
+        let ping = self.last_read + PING_INTERVAL * (self.unanswered_pings + 1);
+        let message = self.message_since.map(|since| since + self.limits.message_timeout);
         let idle = self.in_flight.is_empty();
-        let idle = idle.then(|| self.idle_since + self.terms.idle);
+        let idle = idle.then(|| self.idle_since + self.limits.idle_timeout);
         [message, idle].into_iter().flatten().fold(ping, Instant::min)
     }
 
-    fn time_up(&mut self) {
+    fn handle_deadline(&mut self) {
         let now = Instant::now();
-        let Terms { idle, message_time, .. } = self.terms;
-        let is_late = |since| now >= since + *message_time;
+        let StreamLimits {
+            idle_timeout,
+            message_timeout,
+            ..
+        } = self.limits;
+        let is_late = |since| now >= since + *message_timeout;
         if self.message_since.is_some_and(is_late) {
-            let seconds = message_time.as_secs();
+            let seconds = message_timeout.as_secs();
             let reason = format!("the message did not come within {seconds} seconds");
-            self.end(CloseCode::Policy, reason);
-        } else if self.in_flight.is_empty() && now >= self.idle_since + *idle {
-            let reason = format!("no message came for {} seconds", idle.as_secs());
-            self.end(CloseCode::Away, reason);
-        } else if self.pings == PINGS_MAX {
-            self.end(CloseCode::Away, "pings are not answered");
+            self.start_close(CloseCode::Policy, reason);
+        } else if self.in_flight.is_empty() && now >= self.idle_since + *idle_timeout {
+            let reason = format!("no message came for {} seconds", idle_timeout.as_secs());
+            self.start_close(CloseCode::Away, reason);
+        } else if self.unanswered_pings == UNANSWERED_PINGS_MAX {
+            self.start_close(CloseCode::Away, "pings are not answered");
         } else {
-            self.pings += 1;
-            write_ping(&mut self.out);
+            self.unanswered_pings += 1;
+            write_ping(&mut self.output);
         }
     }
 
-    /// Whether what was to be written is.
+    /// Writes the output, and returns whether it was written.
     async fn write(&mut self) -> bool {
-        if self.out.is_empty() {
+        if self.output.is_empty() {
             return true;
         }
-        let (out, _shares) = (mem::take(&mut self.out), mem::take(&mut self.out_shares));
+        let (output, _shares) = (mem::take(&mut self.output), mem::take(&mut self.output_shares));
         let write = async {
-            self.stream.write_all(&out).await?;
+            self.stream.write_all(&output).await?;
             self.stream.flush().await
         };
         matches!(timeout(WRITE_TIMEOUT, write).await, Ok(Ok(())))
     }
 
-    /// Says the last word, and waits a moment for the other side to close.
-    async fn part(mut self, code: Option<CloseCode>, reason: &str) {
-        let mut out = Vec::new();
-        write_close(code, reason, &mut out);
-        let farewell = async {
-            self.stream.write_all(&out).await?;
+    /// Sends the close frame, and waits a moment for the client to close the connection.
+    async fn close(mut self, code: Option<CloseCode>, reason: &str) {
+        let mut output = Vec::new();
+        write_close(code, reason, &mut output);
+        let closing = async {
+            self.stream.write_all(&output).await?;
             self.stream.shutdown().await?;
             let mut bytes = 0;
-            while bytes < FAREWELL_BYTES_MAX {
+            while bytes < CLOSE_BYTES_MAX {
                 match read(&mut self.stream).await?.len() {
                     0 => break,
                     more => bytes += more,
@@ -374,11 +336,11 @@ where
             }
             Ok::<_, io::Error>(())
         };
-        let _ = timeout(FAREWELL_TIMEOUT, farewell).await;
+        let _ = timeout(CLOSE_TIMEOUT, closing).await;
     }
 }
 
-/// Bytes that came; none at the end.
+/// Bytes that came; empty at the end.
 async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     poll_fn(|cx| {
         // On the stack, so that a stream that waits holds no buffer.
@@ -392,6 +354,7 @@ async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::in_flight::IN_FLIGHT_MAX;
     use super::*;
     use crate::resource_pool::{Holder, Pool};
     use clap::Parser as _;
@@ -427,17 +390,22 @@ mod tests {
         let nothing = Pool::new(0);
         let answer = move |message| {
             let (answer, share) = (answer(message), nothing.share(Holder::MANY));
-            async move { Reply::new(answer.await, share) }
+            async move {
+                Reply {
+                    text: answer.await,
+                    share,
+                }
+            }
         };
         let limits = Flags::parse_from([&["serve"], flags].concat()).limits;
         let stop = CancellationToken::new();
-        let terms = Terms::new(&limits, stop.clone());
+        let stream_limits = StreamLimits::new(&limits, stop.clone());
         let memory = Pool::new(memory_bytes);
         let share = move || memory.share(Holder::MANY);
         let body_bytes_max = limits.body_bytes_max as usize;
         let (theirs, ours) = duplex(4096);
         let session = tokio::spawn(async move {
-            converse(ours, body_bytes_max, share, &terms, answer).await;
+            run(ours, body_bytes_max, share, &stream_limits, answer).await;
         });
         let client = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
         Ends { client, session, stop }
@@ -445,7 +413,7 @@ mod tests {
 
     struct Ends {
         client: WebSocketStream<DuplexStream>,
-        session: JoinHandle<()>,
+        session: tokio::task::JoinHandle<()>,
         stop: CancellationToken,
     }
 
@@ -465,7 +433,7 @@ mod tests {
     }
 
     async fn done(message: Result<Body, Problem>) -> String {
-        message.map_or_else(|problem| problem.into_text(|| 1).1, |_| "done".to_string())
+        message.map_or_else(|problem| problem.into_text().1, |_| "done".to_string())
     }
 
     #[tokio::test(start_paused = true)]
@@ -474,7 +442,10 @@ mod tests {
         let began = Instant::now();
         // Nobody polls the client, so that no ping is answered.
         ends.session.await.unwrap();
-        assert_eq!(began.elapsed(), PING * (PINGS_MAX + 1) + FAREWELL_TIMEOUT);
+        assert_eq!(
+            began.elapsed(),
+            PING_INTERVAL * (UNANSWERED_PINGS_MAX + 1) + CLOSE_TIMEOUT
+        );
         // Past the client, which would answer them.
         let mut seen = Vec::new();
         let socket = ends.client.into_inner();
@@ -609,7 +580,7 @@ mod tests {
             ends.send(&"x".repeat(30_000)).await;
             let refused = ends.next().await;
             assert!(refused.contains(r#""status":503"#), "{refused}");
-            assert!(refused.contains(r#""retry_after":1"#), "{refused}");
+            assert!(refused.contains(r#""retry_after":"#), "{refused}");
             ends.send(&"x".repeat(20_000)).await;
             assert_eq!(ends.next().await, "done");
         }

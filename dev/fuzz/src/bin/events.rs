@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use captcha::parsers::{Coding, Event, InflateError, Rejection, inflate, parse_body, parse_lines, parse_record};
+use captcha::parsers::{ContentCoding, Event, DecompressError, Rejection, decompress, parse_body, parse_lines, parse_record};
 use libfuzzer_sys::fuzz_target;
 
 const EVENTS_MAX: usize = 50;
@@ -13,9 +13,9 @@ const INFLATED_BYTES_MAX: usize = 100_000;
 
 fuzz_target!(|bytes: &[u8]| {
     all_ways_to_read(bytes);
-    for coding in [Coding::Identity, Coding::Gzip, Coding::Zstd] {
+    for coding in [ContentCoding::Identity, ContentCoding::Gzip, ContentCoding::Zstd] {
         let mut taken = 0;
-        let inflated = inflate(bytes, coding, INFLATED_BYTES_MAX, |more| {
+        let inflated = decompress(bytes, coding, INFLATED_BYTES_MAX, |more| {
             taken += more;
             true
         });
@@ -23,12 +23,12 @@ fuzz_target!(|bytes: &[u8]| {
         match inflated {
             Ok(inflated) => {
                 assert!(inflated.len() <= INFLATED_BYTES_MAX.min(taken));
-                if coding != Coding::Identity {
+                if coding != ContentCoding::Identity {
                     all_ways_to_read(&inflated);
                 }
             }
-            Err(InflateError::TooLarge | InflateError::Broken(_)) => {}
-            Err(InflateError::Overloaded) => panic!("all was given"),
+            Err(DecompressError::TooLarge | DecompressError::Broken(_)) => {}
+            Err(DecompressError::NoMemory) => panic!("all was given"),
         }
     }
 });

@@ -48,7 +48,7 @@ impl<C: Clock> Bucket<C> {
     ///
     /// # Errors
     /// [`RateLimited`]: not now, or not ever.
-    pub fn take(&self, count: NonZeroU32) -> Result<RateState, RateLimited> {
+    pub fn spend(&self, count: NonZeroU32) -> Result<RateState, RateLimited> {
         let state = |remaining| RateState::new(self.policy.clone(), self.unit, remaining);
         match self.limiter.check_n(count) {
             Ok(Ok(taken)) => Ok(state(taken.remaining_burst_capacity())),
@@ -99,8 +99,8 @@ mod tests {
         (Bucket::with_clock(rate, unit, clock.clone()), clock)
     }
 
-    fn take(bucket: &TestBucket, count: u32) -> Result<RateState, RateLimited> {
-        bucket.take(NonZeroU32::new(count).unwrap())
+    fn spend(bucket: &TestBucket, count: u32) -> Result<RateState, RateLimited> {
+        bucket.spend(NonZeroU32::new(count).unwrap())
     }
 
     fn wait(outcome: Result<RateState, RateLimited>) -> (u32, u32) {
@@ -113,42 +113,42 @@ mod tests {
     #[test]
     fn a_burst_passes_at_once_and_then_the_rate() {
         let (bucket, clock) = bucket(10, 100, Unit::Events);
-        assert_eq!(take(&bucket, 60).unwrap().remaining(), 40);
-        assert_eq!(wait(take(&bucket, 50)), (1, 40));
-        assert_eq!(take(&bucket, 40).unwrap().remaining(), 0);
-        assert_eq!(wait(take(&bucket, 1)), (1, 0));
-        assert_eq!(wait(take(&bucket, 100)), (10, 0));
+        assert_eq!(spend(&bucket, 60).unwrap().remaining(), 40);
+        assert_eq!(wait(spend(&bucket, 50)), (1, 40));
+        assert_eq!(spend(&bucket, 40).unwrap().remaining(), 0);
+        assert_eq!(wait(spend(&bucket, 1)), (1, 0));
+        assert_eq!(wait(spend(&bucket, 100)), (10, 0));
         clock.advance(Duration::from_millis(1_050));
-        assert_eq!(wait(take(&bucket, 11)), (1, 10));
-        assert_eq!(take(&bucket, 10).unwrap().remaining(), 0);
+        assert_eq!(wait(spend(&bucket, 11)), (1, 10));
+        assert_eq!(spend(&bucket, 10).unwrap().remaining(), 0);
     }
 
     #[test]
     fn an_idle_key_gathers_no_more_than_its_burst() {
         let (bucket, clock) = bucket(10, 100, Unit::Events);
-        take(&bucket, 100).unwrap();
+        spend(&bucket, 100).unwrap();
         clock.advance(Duration::from_secs(86_400));
-        assert_eq!(take(&bucket, 1).unwrap().remaining(), 99);
+        assert_eq!(spend(&bucket, 1).unwrap().remaining(), 99);
     }
 
     #[test]
     fn what_is_larger_than_the_burst_never_passes_and_takes_nothing() {
         let (bucket, _) = bucket(10, 100, Unit::Events);
-        let never = take(&bucket, 101).unwrap_err();
+        let never = spend(&bucket, 101).unwrap_err();
         let (count, burst) = (101, 100);
         assert_eq!(never, RateLimited::Never { count, burst });
         assert_eq!(
             never.to_string(),
             "101 events at once are more than this key may ever send; send at most 100 at once"
         );
-        assert_eq!(take(&bucket, 100).unwrap().remaining(), 0);
+        assert_eq!(spend(&bucket, 100).unwrap().remaining(), 0);
     }
 
     #[test]
     fn threads_share_one_bucket() {
         let (bucket, _) = bucket(1, 10_000, Unit::Events);
         let passed = std::thread::scope(|scope| {
-            let takers = [(); 4].map(|()| scope.spawn(|| (0..5_000).filter(|_| take(&bucket, 1).is_ok()).count()));
+            let takers = [(); 4].map(|()| scope.spawn(|| (0..5_000).filter(|_| spend(&bucket, 1).is_ok()).count()));
             takers.map(|taker| taker.join().unwrap()).iter().sum::<usize>()
         });
         assert_eq!(passed, 10_000);
@@ -167,17 +167,17 @@ mod tests {
                 clock.advance(Duration::from_nanos(pause));
                 nanoseconds += u128::from(pause);
                 let count = 1 + wanted % burst;
-                match take(&bucket, count) {
+                match spend(&bucket, count) {
                     Ok(_) => passed += u128::from(count),
                     // Exactly what is said to be left passes, and not one more.
                     Err(limited) => {
                         let (_, left) = wait(Err(limited));
                         prop_assert!(left < count);
                         if left > 0 {
-                            prop_assert_eq!(take(&bucket, left).unwrap().remaining(), 0);
+                            prop_assert_eq!(spend(&bucket, left).unwrap().remaining(), 0);
                             passed += u128::from(left);
                         }
-                        prop_assert!(take(&bucket, 1).is_err());
+                        prop_assert!(spend(&bucket, 1).is_err());
                     }
                 }
                 let allowed = u128::from(burst) * 1_000_000_000 + u128::from(per_second) * nanoseconds;
@@ -194,13 +194,13 @@ mod tests {
         ) {
             let (first, second) = (1 + first % burst, 1 + second % burst);
             let (bucket, clock) = bucket(per_second, burst, Unit::Events);
-            take(&bucket, first).unwrap();
-            if let Err(limited) = take(&bucket, second) {
+            spend(&bucket, first).unwrap();
+            if let Err(limited) = spend(&bucket, second) {
                 let (seconds, _) = wait(Err(limited));
                 clock.advance(Duration::from_secs(u64::from(seconds) - 1));
-                prop_assert!(take(&bucket, second).is_err());
+                prop_assert!(spend(&bucket, second).is_err());
                 clock.advance(Duration::from_secs(1));
-                prop_assert!(take(&bucket, second).is_ok());
+                prop_assert!(spend(&bucket, second).is_ok());
             }
         }
     }

@@ -117,7 +117,7 @@ impl Keyring {
     ///
     /// # Errors
     /// [`Denied`]: it was withdrawn, or has expired.
-    pub fn renewed(&self, key: &Key) -> Result<Arc<Key>, Denied> {
+    pub fn renew(&self, key: &Key) -> Result<Arc<Key>, Denied> {
         let now = self.keys.borrow().by_id.get(key.id()).cloned();
         let now = now.filter(|now| now.entry.credential.is_same(&key.entry.credential));
         let key = now.ok_or(Denied::Unknown)?;
@@ -254,7 +254,7 @@ mod tests {
         let (after, _folder) = keyring(&line(&key, "expires=2020-01-01"));
         let expired = Denied::Expired(Expiry::parse("2020-01-01").unwrap());
         assert_eq!(after.identify(&bearing(&key)).err(), Some(expired));
-        assert_eq!(after.renewed(&held).err(), Some(expired));
+        assert_eq!(after.renew(&held).err(), Some(expired));
         // Whoever does not have the key does not learn that.
         let other = format!("{}{}", &key[..key.len() - 64], "0".repeat(64));
         let denied = after.identify(&bearing(&other)).err();
@@ -286,7 +286,7 @@ mod tests {
         let (one, other) = (make().unwrap(), make().unwrap());
         let (keyring, folder) = keyring(&line(&one, "rate=1 burst=5"));
         let first = keyring.identify(&bearing(&one)).ok().unwrap();
-        first.take(5).unwrap();
+        first.spend(5).unwrap();
         let stop = CancellationToken::new();
         let watched = Arc::clone(&keyring);
         let status = FileStatus::new("keys");
@@ -311,19 +311,19 @@ mod tests {
         assert!(keyring.identify(&bearing(&other)).is_ok());
         let again = keyring.identify(&bearing(&one)).ok().unwrap();
         assert!(!Arc::ptr_eq(&first, &again));
-        assert!(again.take(5).is_err(), "the bucket was filled");
+        assert!(again.spend(5).is_err(), "the bucket was filled");
 
         write(line(&other, "rate=0"));
         looked().await;
         assert!(!status.is_loaded());
         assert_eq!(keyring.all().len(), 2);
-        assert!(keyring.renewed(&first).is_ok());
+        assert!(keyring.renew(&first).is_ok());
 
         write(line(&other, ""));
         looked().await;
         assert!(status.is_loaded());
         assert_eq!(keyring.identify(&bearing(&one)).err(), Some(Denied::Unknown));
-        assert!(keyring.renewed(&first).is_err());
+        assert!(keyring.renew(&first).is_err());
 
         write(String::new());
         looked().await;
@@ -340,7 +340,7 @@ mod tests {
         let (before, _folder) = keyring(&line(&one, ""));
         let (after, _folder) = keyring(&line(&other, ""));
         let key = before.identify(&bearing(&one)).ok().unwrap();
-        assert!(before.renewed(&key).is_ok());
-        assert!(after.renewed(&key).is_err());
+        assert!(before.renew(&key).is_ok());
+        assert!(after.renew(&key).is_err());
     }
 }

@@ -152,13 +152,13 @@ impl Key {
     ///
     /// # Errors
     /// [`RateLimited`]: not now, or not ever.
-    pub fn take(&self, count: usize) -> Result<Option<RateState>, RateLimited> {
+    pub fn spend(&self, count: usize) -> Result<Option<RateState>, RateLimited> {
         let Some(bucket) = &self.bucket else {
             return Ok(None);
         };
         match u32::try_from(count).map(NonZeroU32::new) {
             Ok(None) => Ok(None),
-            Ok(Some(count)) => bucket.take(count).map(Some),
+            Ok(Some(count)) => bucket.spend(count).map(Some),
             Err(_) => Err(bucket.never(count)),
         }
     }
@@ -199,8 +199,8 @@ mod tests {
     #[test]
     fn a_bucket_outlives_its_key_unless_the_rate_changes() {
         let before = key("k3y1 write * HASH rate=1 burst=10", None);
-        before.take(10).unwrap();
-        let full = |words: &str| key(words, Some(&before)).take(10).is_ok();
+        before.spend(10).unwrap();
+        let full = |words: &str| key(words, Some(&before)).spend(10).is_ok();
         assert!(!full("k3y1 write * HASH burst=10 rate=1"));
         assert!(!full(&format!("k3y1 write {SITE} HASH rate=1 burst=10")));
         assert!(full("k3y1 write * HASH rate=1 burst=11"));
@@ -212,12 +212,12 @@ mod tests {
     #[test]
     fn a_rate_counts_what_is_asked_for() {
         let free = key("k3y1 write * HASH", None);
-        assert_eq!(free.take(usize::MAX), Ok(None));
+        assert_eq!(free.spend(usize::MAX), Ok(None));
         let rated = key("k3y1 write * HASH rate=1 burst=3", None);
-        assert_eq!(rated.take(0), Ok(None));
-        let left = rated.take(2).unwrap().map(|state| state.remaining());
+        assert_eq!(rated.spend(0), Ok(None));
+        let left = rated.spend(2).unwrap().map(|state| state.remaining());
         assert_eq!(left, Some(1));
         let (count, burst) = (usize::MAX, 3);
-        assert_eq!(rated.take(count), Err(RateLimited::Never { count, burst }));
+        assert_eq!(rated.spend(count), Err(RateLimited::Never { count, burst }));
     }
 }

@@ -1,4 +1,4 @@
-//! Requests and messages that no key let in: each is counted, and some are logged.
+//! Rejected keys: each request or message is counted, and some are logged.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
@@ -16,20 +16,20 @@ use crate::serve::problem::Problem;
 /// Between two lines of one reason: enough to see who tries what, and a flood of wrong keys does not fill a disk.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Why a request was not let in.
+/// Why a key was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+enum Reason {
     /// No key was sent.
     Missing,
-    /// What was sent is no key.
+    /// The text is not a key.
     Malformed,
     /// There is no key of this ID.
     Unknown,
-    /// The key of this ID is another.
+    /// The key with this ID has another secret.
     WrongSecret,
     /// The key has expired.
     Expired,
-    /// The client certificate is not named, or not good any more.
+    /// The client certificate is not named, or not valid any more.
     Certificate,
     /// The key has the other role.
     Role,
@@ -38,7 +38,6 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// All of them.
     const ALL: [Reason; 8] = [
         Reason::Missing,
         Reason::Malformed,
@@ -50,7 +49,7 @@ impl Reason {
         Reason::Site,
     ];
 
-    /// As label and log have it.
+    /// The value of the label `reason`, and the field of the log.
     fn name(self) -> &'static str {
         match self {
             Reason::Missing => "missing",
@@ -64,8 +63,8 @@ impl Reason {
         }
     }
 
-    /// The reason that a problem is; `None` of those that are not about keys.
-    fn of(problem: &Problem) -> Option<Reason> {
+    /// The reason of a problem; `None` if it is not about keys.
+    fn from_problem(problem: &Problem) -> Option<Reason> {
         match problem {
             Problem::Denied(Denied::Missing | Denied::MissingBoth) => Some(Reason::Missing),
             Problem::Denied(Denied::Malformed) => Some(Reason::Malformed),
@@ -81,25 +80,25 @@ impl Reason {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfReason {
+struct ReasonLabel {
     reason: &'static str,
 }
 
-/// What was not let in so far.
-pub struct KeyRefusals {
-    counts: Family<OfReason, Counter>,
-    lines: [Mutex<Lines>; Reason::ALL.len()],
+/// Counts and logs rejected keys.
+pub struct KeyRejections {
+    counts: Family<ReasonLabel, Counter>,
+    lines: [Mutex<LineLimit>; Reason::ALL.len()],
 }
 
-/// The lines of one reason.
+/// Limits the log lines of one reason.
 #[derive(Debug, Default)]
-struct Lines {
+struct LineLimit {
     last: Option<Instant>,
     left_out: u64,
 }
 
-impl Lines {
-    /// Whether one more is written, and then how many were left out since the one before.
+impl LineLimit {
+    /// `Some` if one more line may be written, with the number of lines left out since the last one.
     fn admit(&mut self, now: Instant) -> Option<u64> {
         if self.last.is_some_and(|last| now < last + LINE_INTERVAL) {
             self.left_out += 1;
@@ -110,21 +109,21 @@ impl Lines {
     }
 }
 
-impl KeyRefusals {
+impl KeyRejections {
     /// Counts that are rendered with a registry. Every reason is there from the start.
-    pub fn register(registry: &mut Registry) -> KeyRefusals {
-        let counts = Family::<OfReason, Counter>::default();
+    pub fn register(registry: &mut Registry) -> KeyRejections {
+        let counts = Family::<ReasonLabel, Counter>::default();
         for reason in Reason::ALL.map(Reason::name) {
-            drop(counts.get_or_create(&OfReason { reason }));
+            drop(counts.get_or_create(&ReasonLabel { reason }));
         }
         let help = "Requests and stream messages that no key let in, by reason";
         registry.register("keys_rejected", help, counts.clone());
         let lines = Default::default();
-        KeyRefusals { counts, lines }
+        KeyRejections { counts, lines }
     }
 
-    /// A problem is the answer to a request or message from an address, which claims to have the key of an ID or has shown
-    /// a certificate. Those that are not about keys are left to others.
+    /// Counts a problem with the key of this ID, or with this certificate, from an address. Ignores problems that are not about
+    /// keys.
     pub fn record(
         &self,
         problem: &Problem,
@@ -132,11 +131,11 @@ impl KeyRefusals {
         certificate: Option<&ClientCertificate>,
         address: IpAddr,
     ) {
-        let Some(reason) = Reason::of(problem) else {
+        let Some(reason) = Reason::from_problem(problem) else {
             return;
         };
         let name = reason.name();
-        self.counts.get_or_create(&OfReason { reason: name }).inc();
+        self.counts.get_or_create(&ReasonLabel { reason: name }).inc();
         let lines = &self.lines[reason as usize];
         let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(left_out) = lines.admit(Instant::now()) {
@@ -153,7 +152,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_a_line_a_second_with_the_count_of_the_others() {
-        let (mut lines, began) = (Lines::default(), Instant::now());
+        let (mut lines, began) = (LineLimit::default(), Instant::now());
         let at = |millis| began + Duration::from_millis(millis);
         let admitted: Vec<_> = (0..40).map(|tick| lines.admit(at(tick * 50))).collect();
         let written: Vec<_> = admitted.into_iter().flatten().collect();

@@ -1,0 +1,239 @@
+//! The HTTP API: one request, from its head to its response.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, AUTHORIZATION, EXPECT, HeaderMap, HeaderValue, ORIGIN};
+use hyper::{Method, Request, StatusCode};
+use serde::Serialize;
+
+use super::access_log::{AccessLog, Entry};
+use super::auth::Auth;
+use super::auth::keys::{self, Role};
+use super::client::Client;
+use super::docs::Documents;
+use super::ingest::Ingest;
+use super::metrics::Metrics;
+use super::problem::{PATHS, Problem, catch_panic};
+use super::report::Reports;
+use super::request::deadline::Deadline;
+use super::request::framing;
+use super::request::id::{REQUEST_ID, request_id};
+use super::request::query::{parse_dry_run, parse_filter, parse_none, query};
+use super::request::unread_body::{DISCARD_MEMORY_BYTES, UnreadBody};
+use super::router::Route;
+use super::websocket::handshake::Handshake;
+use super::websocket::stream::{EventStream, SMALL_RESPONSE_BYTES_MAX, Streams};
+use crate::http::trusted_proxies::Proxies;
+use crate::http::{self, Peer, Response};
+use crate::resource_pool::Pool;
+
+/// The routes of the API and what they use.
+pub struct Api {
+    pub auth: Arc<Auth>,
+    pub ingest: Arc<Ingest>,
+    pub reports: Reports,
+    pub streams: Arc<Streams>,
+    pub documents: Documents,
+    pub metrics: Metrics,
+    pub access_log: AccessLog,
+    /// Bytes that clients may make this process hold.
+    pub memory: Arc<Pool>,
+    pub proxies: Arc<Proxies>,
+}
+
+#[derive(Serialize)]
+struct About {
+    name: &'static str,
+    version: &'static str,
+    about: &'static str,
+    paths: [&'static str; PATHS.len()],
+}
+
+const ABOUT: About = About {
+    name: "captcha",
+    version: env!("CARGO_PKG_VERSION"),
+    about: "takes captcha events, counts each of them once, and tells how many were served and solved",
+    paths: PATHS,
+};
+
+impl Api {
+    /// Answers one request.
+    pub async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: Arc<Peer>) -> Response {
+        let started = Instant::now();
+        let (head, body) = request.into_parts();
+        let mut unread = UnreadBody::new(body, head.headers.contains_key(EXPECT));
+        let mut request = Request::from_parts(head, ());
+        let route = Route::from_path(request.uri().path());
+        let id = request_id(request.headers());
+        let origin = request.headers().get(ORIGIN).cloned();
+        let deadline = self.ingest.bodies.deadline();
+        let client = self.client(peer, request.headers());
+        let log_entry = self.access_log.is_sampled().then(|| Entry::new(&request, &id, &client));
+
+        let mut parsed = None;
+        let answering = async {
+            let body = (&mut unread, &deadline);
+            let mut response = self.route(route, &mut request, body, &client, &id, &mut parsed).await?;
+            self.acquire_memory(route, &client, &mut response)?;
+            Ok(response)
+        };
+        let outcome = catch_panic(&id, route.name(), answering).await;
+        unread.discard(&deadline).await;
+        let mut response = outcome.unwrap_or_else(|problem| {
+            self.record_problem(&problem, route, &request, &client, parsed);
+            self.refuse(problem, &client)
+        });
+        let share = || self.memory.acquire(client.holder, DISCARD_MEMORY_BYTES);
+        if let Some(rest) = unread.discard_rest(share, deadline) {
+            response.body_mut().then(rest);
+        }
+        self.metrics.record_request(route, response.status(), started.elapsed());
+        if let Some(entry) = log_entry {
+            entry.log(response.status(), started.elapsed());
+        }
+        self.auth.decorate(origin.as_ref(), response.headers_mut());
+        response.headers_mut().insert(REQUEST_ID, id);
+        response
+    }
+
+    fn client(&self, peer: Arc<Peer>, headers: &HeaderMap) -> Client {
+        let address = self.proxies.client(peer.address.ip(), headers);
+        Client {
+            holder: self.proxies.holder(address),
+            address,
+            peer,
+        }
+    }
+
+    async fn route(
+        &self,
+        route: Route,
+        request: &mut Request<()>,
+        body: (&mut UnreadBody, &Deadline),
+        client: &Client,
+        id: &HeaderValue,
+        parsed: &mut Option<usize>,
+    ) -> Result<Response, Problem> {
+        framing::check(request)?;
+        self.auth.check_host(request)?;
+        match (route, request.method()) {
+            (Route::Unknown, &Method::OPTIONS) if request.uri().path() == "*" => {
+                Ok(options("GET, HEAD, POST, OPTIONS"))
+            }
+            (Route::Unknown, _) => Err(Problem::NotFound),
+            (_, &Method::OPTIONS) => {
+                let mut response = options(route.methods());
+                let preflight = self.auth.preflight(request.headers());
+                response.headers_mut().extend(preflight.unwrap_or_default());
+                Ok(response)
+            }
+            (Route::Events, &Method::POST) => self.ingest.post_events(request, body, client, parsed).await,
+            (Route::Stream, &Method::GET) => self.open_stream(request, client, id),
+            // In a box: its future is large, and most requests are others.
+            (Route::Report, &Method::GET | &Method::HEAD) => Box::pin(self.get_report(request, client)).await,
+            (Route::About, &Method::GET | &Method::HEAD) => {
+                parse_none(query(request))?;
+                Ok(http::respond(
+                    StatusCode::OK,
+                    "application/json",
+                    http::json_line(&ABOUT),
+                ))
+            }
+            (Route::Document(name), &Method::GET | &Method::HEAD) => {
+                parse_none(query(request))?;
+                Ok(self.documents.respond(name, request.headers()))
+            }
+            _ => Err(Problem::MethodNotAllowed(route.methods())),
+        }
+    }
+
+    async fn get_report(&self, request: &Request<()>, client: &Client) -> Result<Response, Problem> {
+        let caller = self.auth.authenticate(Role::Read, request.headers(), &client.peer)?;
+        let filter = parse_filter(query(request)).map_err(Problem::Query)?;
+        let filter = caller.authorize_report(filter)?;
+        let rate = caller.spend(1)?;
+        let _in_progress = self.ingest.acquire_request(client.holder)?;
+        let share = self.memory.share(client.holder);
+        let (reader, hung_up) = (caller.reader(client.holder), client.peer.hung_up());
+        let mut response = self.reports.respond(&filter, &reader, share, hung_up).await?;
+        if let Some(rate) = rate {
+            rate.write_to(response.headers_mut());
+        }
+        Ok(response)
+    }
+
+    fn open_stream(&self, request: &mut Request<()>, client: &Client, id: &HeaderValue) -> Result<Response, Problem> {
+        let handshake = Handshake::from_headers(request.version(), request.headers())?;
+        self.auth.check_page(request.headers())?;
+        let stream = EventStream {
+            caller: self.auth.authenticate(Role::Write, request.headers(), &client.peer)?,
+            address: client.address,
+            holder: client.holder,
+            peer: Arc::downgrade(&client.peer),
+            dry_run: parse_dry_run(query(request))?,
+            id: id.clone(),
+        };
+        let upgrade = hyper::upgrade::on(request);
+        tokio::spawn(Arc::clone(&self.streams).run(upgrade, Arc::clone(&client.peer), stream));
+        Ok(handshake.respond())
+    }
+
+    /// Counts what a problem refuses, and logs some requests without a valid key.
+    fn record_problem(
+        &self,
+        problem: &Problem,
+        route: Route,
+        request: &Request<()>,
+        client: &Client,
+        parsed: Option<usize>,
+    ) {
+        let sends_events = route == Route::Events
+            && request.method() == Method::POST
+            && parse_dry_run(query(request)).ok() != Some(true);
+        if sends_events {
+            self.metrics.reject_events(problem, parsed);
+        }
+        if route == Route::Report {
+            self.metrics.reject_report(problem);
+        }
+        let key = request.headers().get(AUTHORIZATION);
+        let key = key.and_then(keys::claimed_id);
+        let certificate = client.peer.certificate.as_deref();
+        self.auth.record_rejection(problem, key, certificate, client.address);
+    }
+
+    /// The response to a request that is refused; without the list of errors where there is no memory for it.
+    fn refuse(&self, problem: Problem, client: &Client) -> Response {
+        let mut response = problem.into_response();
+        match self.acquire_memory(Route::Unknown, client, &mut response) {
+            Ok(()) => response,
+            Err(problem) => problem.into_response(),
+        }
+    }
+
+    /// Acquires memory for a response that does not hold it yet.
+    fn acquire_memory(&self, route: Route, client: &Client, response: &mut Response) -> Result<(), Problem> {
+        let bytes = response.body().bytes();
+        if !client.peer.acquire_send_buffer(bytes, client.holder) {
+            return Err(Problem::MemoryFull);
+        }
+        // Documents are part of the executable.
+        let is_counted = response.body().has_share() || matches!(route, Route::Document(_));
+        let uncounted = bytes.filter(|bytes| *bytes > SMALL_RESPONSE_BYTES_MAX && !is_counted);
+        if let Some(bytes) = uncounted {
+            let share = self.memory.acquire(client.holder, bytes);
+            response.body_mut().hold(share.ok_or(Problem::MemoryFull)?);
+        }
+        Ok(())
+    }
+}
+
+fn options(methods: &'static str) -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    let methods = HeaderValue::from_static(methods);
+    response.headers_mut().insert(ALLOW, methods);
+    response
+}
