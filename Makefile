@@ -30,7 +30,7 @@ VENV = .dev/venv
 SHELL_SCRIPTS = .ci/run $(wildcard dev/*.sh k8s/*.sh tests/*/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check lint k8s-check promtool actionlint k8s-run image release verify-release docs-check architecture openapi fmt bench-visible bench-consume bench-bytes bench-serve clean-data
+.PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check lint k8s-check promtool actionlint k8s-run image release verify-release docs-check architecture fmt bench-visible bench-consume bench-bytes bench-serve clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -132,9 +132,6 @@ docs-check: ## look at the docs page in Chromium; [SCREENSHOTS=FOLDER]
 
 architecture: ## draw the rooms of src/ into docs/architecture.md
 	UPDATE_ARCHITECTURE=1 cargo test --locked --test house the_picture_of_the_rooms
-
-openapi: ## make openapi.json of openapi.yaml
-	UPDATE_OPENAPI=1 cargo test --locked --lib openapi_json_is_openapi_yaml
 
 fmt: $(VENV)-lint/stamp ## format Rust and Python
 	cargo fmt --all
