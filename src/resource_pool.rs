@@ -176,7 +176,7 @@ mod tests {
         Holder::of(IpAddr::from([192, 0, 2, last]))
     }
 
-    /// What a holder gets that takes as much as it can, one by one.
+    /// How much a holder gets that acquires as much as it can, one by one.
     fn greedy(pool: &Arc<Pool>, holder: Holder) -> Vec<Share> {
         std::iter::from_fn(|| pool.acquire(holder, 1)).collect()
     }

@@ -1,4 +1,4 @@
-//! The body of an answer: whole, or made while it is sent.
+//! The body of a response: whole, or made while it is sent.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -13,10 +13,10 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::resource_pool::Share;
 
-/// Bytes of a whole body that are handed on at once, so that it can be seen how much of it was taken.
+/// Bytes of a whole body that are handed on at once, so that its progress can be seen.
 const PIECE_BYTES: usize = 32 << 10;
 
-/// The body of an answer, and what it takes of the memory that clients share.
+/// The body of a response, and its share of the memory of all clients.
 #[derive(Default)]
 pub struct Body {
     content: Content,
@@ -36,7 +36,7 @@ impl Default for Content {
 }
 
 impl Body {
-    /// A body that is there already.
+    /// A body that is complete already.
     pub fn whole(bytes: impl Into<Bytes>) -> Body {
         Body {
             content: Content::Whole(bytes.into()),
@@ -54,12 +54,12 @@ impl Body {
         }
     }
 
-    /// Holds a share until all of the body was written or its reader is gone.
+    /// Holds a share until all of the body was written or its client is gone.
     pub fn hold(&mut self, share: Share) {
         self.share = Some(share);
     }
 
-    /// The share that is held, for whoever sees when the last byte was written.
+    /// Takes the share out, for the code that sees when the last byte was written.
     pub(crate) fn take_share(&mut self) -> Option<Share> {
         self.share.take()
     }
@@ -69,12 +69,12 @@ impl Body {
         self.share.is_some()
     }
 
-    /// Has something done once this is an answer, as a part of the same request.
+    /// Runs `rest` after the response starts, as a part of the same request.
     pub fn then(&mut self, rest: impl Future<Output = ()> + Send + 'static) {
         self.rest = Some(rest.boxed());
     }
 
-    /// What is to be done.
+    /// Takes out what is to run after the response starts.
     pub(crate) fn take_rest(&mut self) -> Option<BoxFuture<'static, ()>> {
         self.rest.take()
     }

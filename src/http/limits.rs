@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// File descriptors kept for other things than connections: one for each broker that leads partitions, some for reports and
-/// the admin port.
+/// File descriptors kept for other things than connections: one for each broker that leads partitions, some for reports
+/// and the admin port.
 const RESERVED_DESCRIPTORS: u32 = 256;
 
 /// The limits of one listener.
@@ -30,8 +30,9 @@ pub struct Timeouts {
     pub idle: Duration,
 }
 
-/// How many connections can be open at once: `wanted`, or fewer where file descriptors do not suffice. Raises the soft limit
-/// on descriptors to the hard one, and keeps [`RESERVED_DESCRIPTORS`] of them for files and for Kafka and ClickHouse.
+/// How many connections can be open at once: `wanted`, or fewer where file descriptors do not suffice. Raises the soft
+/// limit on descriptors to the hard one, and keeps [`RESERVED_DESCRIPTORS`] of them for files and for Kafka and
+/// ClickHouse.
 pub fn connections_within_limit(wanted: u32) -> u32 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {

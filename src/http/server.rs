@@ -35,14 +35,14 @@ const CONNECTION_BYTES: usize = 20 << 10;
 /// Memory of a TLS session.
 const TLS_BYTES: usize = 12 << 10;
 
-/// How long idle connections stay open after the stop was ordered: a request that is on its way when they close would be
-/// lost, so it is still answered, and the response says that the connection closes.
+/// How long idle connections stay open after the stop was ordered: a request that is on its way when they close would
+/// be lost, so it is still answered, and the response says that the connection closes.
 const LINGER: Duration = Duration::from_millis(500);
 
 /// Refused connections that get a response at the same time; more are closed without one.
 const REFUSALS_MAX: usize = 256;
 
-/// What all clients of a listener share.
+/// The resources that all clients of a listener share.
 #[derive(Debug, Clone)]
 pub struct Shared {
     /// Bytes that clients may make this process hold.
@@ -126,8 +126,8 @@ where
         let _ = timeout(grace, close).await;
     }
 
-    /// Accepts the connections that wait in the system's queue, and closes the listener, which would reset them. Asks the
-    /// system and not the runtime, which knows only of some.
+    /// Accepts the connections that wait in the system's queue, and closes the listener, which would reset them. Asks
+    /// the system and not the runtime, which knows only of some.
     fn accept_pending(self: &Arc<Self>, listener: TcpListener) {
         let Ok(listener) = listener.into_std() else {
             return;

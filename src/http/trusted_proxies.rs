@@ -47,7 +47,7 @@ impl Proxies {
         self.trusted.iter().any(|network| network.contains(&address))
     }
 
-    /// Who holds what a request or a connection of this address takes.
+    /// The holder of what a request or a connection of this address uses.
     pub fn holder(&self, address: IpAddr) -> Holder {
         match self.trusts(address) {
             true => Holder::MANY,
@@ -55,9 +55,9 @@ impl Proxies {
         }
     }
 
-    /// The client whose request came over a connection from `peer`: the last address of the header that is not a trusted
-    /// proxy's own, since whatever comes before it may be invented. A text that is not an address ends the search; the
-    /// proxy that has passed it on counts as the client then.
+    /// The client whose request came over a connection from `peer`: the last address of the header that is not a
+    /// trusted proxy's own, since whatever comes before it may be invented. A text that is not an address ends the
+    /// search; the proxy that has passed it on counts as the client then.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
         if !self.trusts(client) {
@@ -84,7 +84,7 @@ impl Proxies {
 /// Reads a network, or one address.
 ///
 /// # Errors
-/// What is expected.
+/// The format that is expected.
 pub fn parse_network(text: &str) -> anyhow::Result<IpNet> {
     let network = text.parse().or_else(|_| text.parse().map(IpAddr::into));
     let Ok(network): Result<IpNet, _> = network else {
@@ -96,8 +96,8 @@ pub fn parse_network(text: &str) -> anyhow::Result<IpNet> {
     Ok(network)
 }
 
-/// The parts of a list in a header, which may come more than once. A part that is not text is empty, and no address; the others
-/// may be a proxy's all the same.
+/// The parts of a list in a header, which may come more than once. A part that is not text is empty, and no address;
+/// the others may be a proxy's all the same.
 fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let lines = headers.get_all(name).into_iter();
     let parts = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));

@@ -1,9 +1,9 @@
-//! WebSocket frames (RFC 6455) as a server sees them: from bytes to messages within a limit, and back. Pure.
+//! WebSocket frames (RFC 6455) of a server: from bytes to messages within a limit, and back. Pure.
 //!
-//! Headers and codes are tungstenite's. Its reader is not used: it holds what comes of a frame outside of any limit that
-//! connections share, and drops the responses that are in flight when a close comes. Measured: 300 clients that each sent
-//! all but the last byte of a 2 MiB frame made it hold 613 MiB, this decoder 247 (of `--memory-bytes-max`); of 5 messages
-//! that a close followed, it answered 1, this decoder 5.
+//! Headers and codes are tungstenite's. Its reader is not used: it holds what comes of a frame outside of any limit
+//! that connections share, and drops the responses that are in flight when a close comes. Measured: 300 clients that
+//! each sent all but the last byte of a 2 MiB frame made it hold 613 MiB, this decoder 247 (of `--memory-bytes-max`);
+//! of 5 messages that a close followed, it answered 1, this decoder 5.
 
 use std::io::Cursor;
 use std::mem;
@@ -18,10 +18,10 @@ const HEADER_BYTES_MAX: usize = 14;
 /// RFC 6455 section 5.5.
 const CONTROL_BYTES_MAX: usize = 125;
 
-/// What a message takes at once, before it has come; one that is larger grows as it comes.
+/// Bytes reserved for a message before it has come; a larger one grows as it comes.
 const MESSAGE_BYTES_RESERVED: usize = 16 << 10;
 
-/// What comes from a client.
+/// An item from a client.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Item {
     /// A whole message, in UTF-8; empty after [`Decoder::forget_message`].
@@ -30,7 +30,7 @@ pub enum Item {
     Ping(Vec<u8>),
     /// An answer to a ping.
     Pong,
-    /// It wants to end, and may have said why.
+    /// A close, perhaps with a code.
     Close(Option<CloseCode>),
 }
 
@@ -69,7 +69,7 @@ struct Message {
 }
 
 impl Decoder {
-    /// Reads messages of at most so many bytes.
+    /// Reads messages of at most this many bytes.
     pub fn new(message_bytes_max: usize) -> Decoder {
         Decoder {
             message_bytes_max,
@@ -90,7 +90,7 @@ impl Decoder {
         self.message.is_some() || self.frame.is_some() || !self.header.is_empty()
     }
 
-    /// Holds nothing more of the message whose end is awaited.
+    /// Drops the message whose end is awaited, and keeps nothing more of it.
     pub fn forget_message(&mut self) {
         if let Some(message) = &mut self.message {
             message.bytes = Vec::new();
@@ -108,7 +108,7 @@ impl Decoder {
                 let Some((header, bytes)) = self.header(input)? else {
                     return Ok(None);
                 };
-                self.frame = Some(self.begin(&header, bytes)?);
+                self.frame = Some(self.start_frame(&header, bytes)?);
             }
             let Some(frame) = &mut self.frame else {
                 continue;
@@ -154,7 +154,7 @@ impl Decoder {
         Ok(parsed)
     }
 
-    fn begin(&mut self, header: &FrameHeader, bytes: u64) -> Result<Frame, Ending> {
+    fn start_frame(&mut self, header: &FrameHeader, bytes: u64) -> Result<Frame, Ending> {
         if header.rsv1 || header.rsv2 || header.rsv3 {
             return Err(protocol("a reserved bit is set, and no extension was agreed on"));
         }
@@ -231,7 +231,7 @@ impl Message {
         Ok(())
     }
 
-    /// Its bytes, with room for so many more: twice as many whenever it is full, and never more than were announced.
+    /// Its bytes, with room for this many more: the capacity doubles whenever it is full, up to what was announced.
     fn room(&mut self, bytes: usize) -> &mut Vec<u8> {
         let (len, capacity) = (self.bytes.len(), self.bytes.capacity());
         if len + bytes > capacity {

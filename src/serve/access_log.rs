@@ -45,7 +45,7 @@ impl AccessLog {
 /// Reads the share of requests that are logged.
 ///
 /// # Errors
-/// What is expected.
+/// The range that is expected.
 pub fn parse_share(text: &str) -> Result<f64, &'static str> {
     let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
     share.ok_or("expected a number from 0 to 1, such as 0.01 for one in a hundred")

@@ -1,5 +1,5 @@
-//! The clock of this process, which dates events unless Kafka does: how it compares with ClickHouse's, and whether Kafka
-//! takes its dates.
+//! The clock of this process, which dates events unless Kafka does: its difference from ClickHouse's, and whether Kafka
+//! accepts its dates.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,42 +20,42 @@ use crate::kafka::{ProduceOutcome, TimestampType};
 /// The name of its check in `/readyz`.
 pub const CHECK: &str = "clock";
 
-/// Between looks at ClickHouse's clock, each of them a connection and a small question.
+/// Between two comparisons with ClickHouse's clock, each of them a connection and a small query.
 const COMPARE_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Between settings of the check.
+/// Between two updates of the check.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the two clocks may differ before that is said, in milliseconds. Clocks that are set by the network differ by some
-/// milliseconds; Kafka refuses what is an hour ahead.
+/// The largest difference of the two clocks without a warning, in milliseconds. Clocks that are set over the network
+/// differ by some milliseconds; Kafka refuses dates that are an hour ahead.
 const AHEAD_MILLIS_MAX: u64 = 60_000;
 
-/// How long this process is unready once Kafka has refused its dates. Nobody sends to one that is not ready, so nothing but
-/// time makes it try again.
+/// How long this process is unready once Kafka has refused its dates. A process that is not ready gets no requests, so
+/// only time makes it try again.
 const REFUSED_FOR: Duration = Duration::from_secs(30);
 
 const ADVICE: &str = "set the clock that is wrong, or let kafka date events: `captcha migrate` says how";
 
-/// The clock of this process. Clones share what is known of it.
+/// The clock of this process. Clones share its state.
 #[derive(Clone)]
 pub struct Clock {
     ahead: Gauge<f64, AtomicU64>,
     refused: Counter,
-    known: Arc<Mutex<Known>>,
+    state: Arc<Mutex<State>>,
 }
 
-/// What is known of the clock.
+/// The state of the clock.
 #[derive(Debug, Clone, Copy, Default)]
-struct Known {
+struct State {
     /// How far it is ahead of ClickHouse's.
     ahead_millis: Option<i64>,
-    /// Who dates events, as Kafka's answers have it.
+    /// Whether Kafka or this process dates events, from Kafka's responses.
     timestamp_type: Option<TimestampType>,
     /// When Kafka refused dates last, unless it has confirmed events since.
     refused: Option<Instant>,
 }
 
-/// What follows for readiness.
+/// The verdict for readiness.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Fits,
@@ -64,12 +64,12 @@ enum Verdict {
 }
 
 impl Clock {
-    /// A clock of which nothing is known, whose metrics are rendered with a registry.
+    /// A clock of unknown state, whose metrics are rendered with a registry.
     pub fn register(registry: &mut Registry) -> Clock {
         let clock = Clock {
             ahead: Gauge::default(),
             refused: Counter::default(),
-            known: Arc::default(),
+            state: Arc::default(),
         };
         clock.ahead.set(f64::NAN);
         registry.register_with_unit(
@@ -86,37 +86,37 @@ impl Clock {
         clock
     }
 
-    /// Takes what the answer to a request says of dates.
-    pub fn requested(&self, requested: &ProduceOutcome) {
-        let mut known = self.known();
-        if requested.timestamps_refused > 0 {
-            self.refused.inc_by(requested.timestamps_refused as u64);
-            known.refused = Some(Instant::now());
-            known.timestamp_type = Some(TimestampType::CreateTime);
+    /// Records what the response to a Produce request says about dates.
+    pub fn record(&self, outcome: &ProduceOutcome) {
+        let mut state = self.state();
+        if outcome.timestamps_refused > 0 {
+            self.refused.inc_by(outcome.timestamps_refused as u64);
+            state.refused = Some(Instant::now());
+            state.timestamp_type = Some(TimestampType::CreateTime);
         }
         // One broker of several may have a wrong clock: what the others confirm is worth being ready for.
-        if let Some(timestamp_type) = requested.timestamp_type {
-            known.refused = None;
-            known.timestamp_type = Some(timestamp_type);
+        if let Some(timestamp_type) = outcome.timestamp_type {
+            state.refused = None;
+            state.timestamp_type = Some(timestamp_type);
         }
     }
 
-    /// Compares it and sets its check until the process is to stop. While ClickHouse is away nothing is compared, which
-    /// changes nothing else.
+    /// Compares the clocks and updates the check until the process stops. While ClickHouse is away nothing is compared,
+    /// and nothing else changes.
     pub async fn watch(self, cluster: Cluster, health: Health, stop: CancellationToken) {
         let compare = async {
             loop {
                 if let Ok(ahead_millis) = cluster.clock_ahead_millis().await {
                     self.ahead.set(ahead_millis as f64 / 1e3);
-                    self.known().ahead_millis = Some(ahead_millis);
+                    self.state().ahead_millis = Some(ahead_millis);
                 }
                 sleep(COMPARE_INTERVAL).await;
             }
         };
         let check = async {
             loop {
-                let known = *self.known();
-                match known.verdict(Instant::now()) {
+                let state = *self.state();
+                match state.verdict(Instant::now()) {
                     Verdict::Fits => health.set(CHECK, Ok(())),
                     Verdict::Warning(reason) => health.warn(CHECK, reason),
                     Verdict::Refused(reason) => health.failed(CHECK, reason),
@@ -127,13 +127,13 @@ impl Clock {
         stop.run_until_cancelled(join(compare, check)).await;
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn state(&self) -> MutexGuard<'_, State> {
         // Each change of it is whole.
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
+impl State {
     fn verdict(&self, now: Instant) -> Verdict {
         let difference = self.difference();
         if self.refused.is_some_and(|at| now - at < REFUSED_FOR) {
@@ -154,7 +154,7 @@ impl Known {
         }
     }
 
-    /// What the clocks differ, if that is worth a word.
+    /// The difference of the clocks, if it is worth a warning.
     fn difference(&self) -> Option<String> {
         let ahead_millis = self.ahead_millis?;
         let apart_millis = ahead_millis.unsigned_abs();
@@ -174,7 +174,7 @@ mod tests {
         Clock::register(&mut Registry::default())
     }
 
-    fn answer(timestamps_refused: usize, timestamp_type: Option<TimestampType>) -> ProduceOutcome {
+    fn outcome(timestamps_refused: usize, timestamp_type: Option<TimestampType>) -> ProduceOutcome {
         ProduceOutcome {
             elapsed: Duration::ZERO,
             is_confirmed: timestamps_refused == 0,
@@ -199,15 +199,15 @@ mod tests {
             (Some(7_200_000), kafkas, None),
             (Some(i64::MIN), kafkas, None),
         ] {
-            let known = Known {
+            let state = State {
                 ahead_millis,
                 timestamp_type,
                 refused: None,
             };
-            match (known.verdict(Instant::now()), warned) {
+            match (state.verdict(Instant::now()), warned) {
                 (Verdict::Fits, None) => {}
                 (Verdict::Warning(text), Some(start)) => assert!(text.starts_with(start), "{text}"),
-                (verdict, _) => panic!("{known:?}: {verdict:?}"),
+                (verdict, _) => panic!("{state:?}: {verdict:?}"),
             }
         }
     }
@@ -216,16 +216,16 @@ mod tests {
     fn refused_dates_count_until_others_are_taken_or_for_a_while() {
         let clock = clock();
         let is_refused = |after| {
-            let verdict = clock.known().verdict(Instant::now() + after);
+            let verdict = clock.state().verdict(Instant::now() + after);
             matches!(verdict, Verdict::Refused(_))
         };
-        clock.requested(&answer(3, None));
+        clock.record(&outcome(3, None));
         assert!(is_refused(Duration::ZERO) && !is_refused(REFUSED_FOR));
-        clock.requested(&answer(0, None));
+        clock.record(&outcome(0, None));
         assert!(is_refused(Duration::ZERO), "nothing was answered");
-        clock.requested(&answer(0, Some(TimestampType::CreateTime)));
+        clock.record(&outcome(0, Some(TimestampType::CreateTime)));
         assert!(!is_refused(Duration::ZERO));
-        clock.requested(&answer(2, Some(TimestampType::CreateTime)));
+        clock.record(&outcome(2, Some(TimestampType::CreateTime)));
         assert!(!is_refused(Duration::ZERO), "some were taken");
         assert_eq!(clock.refused.get(), 5);
     }

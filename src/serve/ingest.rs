@@ -104,8 +104,8 @@ impl Ingest {
         self.requests.acquire(holder, 1).ok_or(Problem::RequestsFull)
     }
 
-    /// Produces the events to Kafka; a dry run only checks whether they could be. Nothing is sent that cannot be answered:
-    /// `can_respond` acquires memory for this many bytes of a response.
+    /// Produces the events to Kafka; a dry run only checks whether they could be. Nothing is sent that cannot be
+    /// answered: `can_respond` acquires memory for this many bytes of a response.
     async fn produce(
         &self,
         body: ParsedBody,

@@ -6,72 +6,179 @@ use anyhow::bail;
 
 use crate::http::{self, Timeouts};
 
-/// What requests and connections may take.
+/// The largest `--report-wait-seconds`: the rest of the time of a report is for asking ClickHouse.
+pub const REPORT_WAIT_SECONDS_MAX: u32 = 8;
+
+/// Limits of requests and connections.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub struct Limits {
-    /// Largest request body in bytes as it is sent, up to 64 MiB; the default fits the 10,000 events that one request may have
-    #[arg(long, env = "CAPTCHA_BODY_BYTES_MAX", value_name = "BYTES", default_value_t = 2 << 20, value_parser = clap::value_parser!(u32).range(1..=64 << 20))]
+    /// Largest request body in bytes as it is sent, up to 64 MiB; the default fits the 10,000 events that one request
+    /// may have
+    #[arg(
+        long,
+        env = "CAPTCHA_BODY_BYTES_MAX",
+        value_name = "BYTES",
+        default_value_t = 2 << 20,
+        value_parser = clap::value_parser!(u32).range(1..=64 << 20)
+    )]
     pub body_bytes_max: u32,
 
     /// Largest request body in bytes once inflated, up to 64 MiB; only for gzip and zstd
-    #[arg(long, env = "CAPTCHA_INFLATED_BYTES_MAX", value_name = "BYTES", default_value_t = 4 << 20, value_parser = clap::value_parser!(u32).range(1..=64 << 20))]
+    #[arg(
+        long,
+        env = "CAPTCHA_INFLATED_BYTES_MAX",
+        value_name = "BYTES",
+        default_value_t = 4 << 20,
+        value_parser = clap::value_parser!(u32).range(1..=64 << 20)
+    )]
     pub inflated_bytes_max: u32,
 
     /// Events in one request; 10,000 are 2 MiB, and on their way to Kafka in some 20 ms
-    #[arg(long, env = "CAPTCHA_EVENTS_MAX", value_name = "COUNT", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(
+        long,
+        env = "CAPTCHA_EVENTS_MAX",
+        value_name = "COUNT",
+        default_value_t = 10_000,
+        value_parser = clap::value_parser!(u32).range(1..=100_000)
+    )]
     pub events_max: u32,
 
-    /// Bytes that clients may make this process hold: connections, heads, bodies, answers and reports together; past it they are refused. One address can hold at most as much as remains free
-    #[arg(long, env = "CAPTCHA_MEMORY_BYTES_MAX", value_name = "BYTES", default_value_t = 256 << 20, value_parser = clap::value_parser!(u32).range(1 << 20..))]
+    /// Bytes that clients may make this process hold: connections, heads, bodies, responses and reports together; past
+    /// it they are refused. One address can hold at most as much as remains free
+    #[arg(
+        long,
+        env = "CAPTCHA_MEMORY_BYTES_MAX",
+        value_name = "BYTES",
+        default_value_t = 256 << 20,
+        value_parser = clap::value_parser!(u32).range(1 << 20..)
+    )]
     pub memory_bytes_max: u32,
 
     /// Bytes of events that may wait for Kafka; past it requests are answered 503. An event costs about 340 bytes
-    #[arg(long, env = "CAPTCHA_WAITING_BYTES_MAX", value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u32).range(1 << 10..=1 << 30))]
+    #[arg(
+        long,
+        env = "CAPTCHA_WAITING_BYTES_MAX",
+        value_name = "BYTES",
+        default_value_t = 64 << 20,
+        value_parser = clap::value_parser!(u32).range(1 << 10..=1 << 30)
+    )]
     pub waiting_bytes_max: u32,
 
-    /// Requests at once that came whole and wait for Kafka or ClickHouse, WebSocket messages among them; past it they are answered 503. One address can hold at most as much as remains free
-    #[arg(long, env = "CAPTCHA_REQUESTS_MAX", value_name = "COUNT", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
+    /// Requests at once that came whole and wait for Kafka or ClickHouse, WebSocket messages among them; past it they
+    /// are answered 503. One address can hold at most as much as remains free
+    #[arg(
+        long,
+        env = "CAPTCHA_REQUESTS_MAX",
+        value_name = "COUNT",
+        default_value_t = 16_384,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub requests_max: u32,
 
-    /// Readers who may wait while 4 reports are asked of ClickHouse; more are answered 503. A hundred have theirs within 2 s where one takes 60 ms
-    #[arg(long, env = "CAPTCHA_REPORTS_WAITING_MAX", value_name = "COUNT", default_value_t = 128, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    /// Readers who may wait while ClickHouse answers 4 reports; more get 503. A hundred readers have theirs within 2 s
+    /// where one takes 60 ms
+    #[arg(
+        long,
+        env = "CAPTCHA_REPORTS_WAITING_MAX",
+        value_name = "COUNT",
+        default_value_t = 128,
+        value_parser = clap::value_parser!(u32).range(0..=100_000)
+    )]
     pub reports_waiting_max: u32,
 
-    /// Seconds that a reader may wait until its report is asked for, then it is answered 503; waiting and asking end within 9 s together
-    #[arg(long, env = "CAPTCHA_REPORT_WAIT_SECONDS", value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u32).range(0..=8))]
+    /// Seconds that a reader may wait until its report is asked for, then it is answered 503; waiting and asking end
+    /// within 9 s together
+    #[arg(
+        long,
+        env = "CAPTCHA_REPORT_WAIT_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 5,
+        value_parser = clap::value_parser!(u32).range(0..=i64::from(REPORT_WAIT_SECONDS_MAX))
+    )]
     pub report_wait_seconds: u32,
 
     /// Connections open at once; more are answered 503 and closed. One address can hold at most as much as remains free
-    #[arg(long, env = "CAPTCHA_CONNECTIONS_MAX", value_name = "COUNT", default_value_t = 8192, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        env = "CAPTCHA_CONNECTIONS_MAX",
+        value_name = "COUNT",
+        default_value_t = 8192,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub connections_max: u32,
 
-    /// Connections of one address, if fewer than half of all; of IPv6 a network of 64 bits is one address. Not for trusted proxies
-    #[arg(long, env = "CAPTCHA_ADDRESS_CONNECTIONS_MAX", value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    /// Connections of one address, if fewer than half of all; of IPv6 a network of 64 bits is one address. Not for
+    /// trusted proxies
+    #[arg(
+        long,
+        env = "CAPTCHA_ADDRESS_CONNECTIONS_MAX",
+        value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub address_connections_max: Option<u32>,
 
-    /// Largest head of a request in bytes, from 8 KiB on, and the read buffer that a connection may grow to; a report may name 300 sites in 16 KiB
-    #[arg(long, env = "CAPTCHA_HEAD_BYTES_MAX", value_name = "BYTES", default_value_t = 16 << 10, value_parser = clap::value_parser!(u32).range(8 << 10..=1 << 20))]
+    /// Largest head of a request in bytes, from 8 KiB on, and the read buffer that a connection may grow to; a report
+    /// may name 300 sites in 16 KiB
+    #[arg(
+        long,
+        env = "CAPTCHA_HEAD_BYTES_MAX",
+        value_name = "BYTES",
+        default_value_t = 16 << 10,
+        value_parser = clap::value_parser!(u32).range(8 << 10..=1 << 20)
+    )]
     pub head_bytes_max: u32,
 
     /// Seconds from the first byte of a head to its last; of a new connection, from its beginning
-    #[arg(long, env = "CAPTCHA_HEAD_SECONDS", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    #[arg(
+        long,
+        env = "CAPTCHA_HEAD_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 30,
+        value_parser = clap::value_parser!(u32).range(1..=3600)
+    )]
     pub head_seconds: u32,
 
     /// Seconds from the head of a request to the last byte of its body
-    #[arg(long, env = "CAPTCHA_BODY_SECONDS", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=3600))]
+    #[arg(
+        long,
+        env = "CAPTCHA_BODY_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 30,
+        value_parser = clap::value_parser!(u32).range(1..=3600)
+    )]
     pub body_seconds: u32,
 
-    /// Seconds that a connection may stay open without a request; longer than the minute of common balancers, so that they are the ones who close
-    #[arg(long, env = "CAPTCHA_IDLE_SECONDS", value_name = "SECONDS", default_value_t = 75, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    /// Seconds that a connection may stay open without a request; longer than the minute of common load balancers, so
+    /// that they close first
+    #[arg(
+        long,
+        env = "CAPTCHA_IDLE_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 75,
+        value_parser = clap::value_parser!(u32).range(1..=86_400)
+    )]
     pub idle_seconds: u32,
 
-    /// Seconds that a WebSocket stream may stay open without a message, though it answers pings: one that was forgotten keeps a connection from others
-    #[arg(long, env = "CAPTCHA_STREAM_IDLE_SECONDS", value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u32).range(1..=604_800))]
+    /// Seconds that a WebSocket stream may stay open without a message, though it answers pings: a forgotten one keeps
+    /// a connection from other clients
+    #[arg(
+        long,
+        env = "CAPTCHA_STREAM_IDLE_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 3600,
+        value_parser = clap::value_parser!(u32).range(1..=604_800)
+    )]
     pub stream_idle_seconds: u32,
 
     /// Seconds that requests in flight may take to finish after SIGTERM
-    #[arg(long, env = "CAPTCHA_GRACE_SECONDS", value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        env = "CAPTCHA_GRACE_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
     pub grace_seconds: u32,
 }
 
@@ -93,14 +200,15 @@ impl Limits {
     /// ever.
     ///
     /// # Errors
-    /// What is too small.
+    /// `--memory-bytes-max` is too small.
     pub fn check(&self) -> anyhow::Result<()> {
         // A body that comes in pieces may take twice its size, as its buffer grows.
         let request = 2 * u64::from(self.body_bytes_max) + u64::from(self.inflated_bytes_max);
         let least = 2 * (request + 2 * u64::from(self.head_bytes_max));
         if u64::from(self.memory_bytes_max) < least {
             bail!(
-                "--memory-bytes-max {} is less than one request may take; give it at least {least}, or lower --body-bytes-max and --inflated-bytes-max",
+                "--memory-bytes-max {} is less than one request may take; give it at least {least}, or lower \
+                 --body-bytes-max and --inflated-bytes-max",
                 self.memory_bytes_max
             );
         }

@@ -120,8 +120,8 @@ impl Metrics {
         );
         registry.register(
             "events_rejected",
-            "Events that were not accepted, by reason: all of their body or message, which is one if nobody got to \
-             count them. Dry runs are left out, and what its sender gave up",
+            "Events that were not accepted, by reason: all of their body or message, which counts as one if they \
+             were not parsed. Dry runs are left out, and what its sender gave up",
             metrics.events_rejected.clone(),
         );
         registry.register(
@@ -160,9 +160,9 @@ impl Metrics {
     pub fn produce_observer(&self) -> impl Fn(&ProduceOutcome) + Send + Sync + 'static {
         let histogram = |result| self.produce_seconds.get_or_create_owned(result);
         let (confirmed, failed) = (histogram(&CONFIRMED), histogram(&FAILED));
-        move |requested| {
-            let seconds = if requested.is_confirmed { &confirmed } else { &failed };
-            seconds.observe(requested.elapsed.as_secs_f64());
+        move |outcome| {
+            let seconds = if outcome.is_confirmed { &confirmed } else { &failed };
+            seconds.observe(outcome.elapsed.as_secs_f64());
         }
     }
 

@@ -93,7 +93,8 @@ pub struct Args {
     )]
     tls_key_file: Option<PathBuf>,
 
-    /// Authorities in PEM that may sign client certificates. Without --keys-file only clients with a certificate of theirs may connect; with it, a line of that file may name one. Read again when it changes
+    /// Authorities in PEM that may sign client certificates. Without --keys-file a client needs a certificate to
+    /// connect; with it, a line of that file may name one. Read again when it changes
     #[arg(
         long,
         env = "CAPTCHA_TLS_CLIENT_CA_FILE",
@@ -102,11 +103,13 @@ pub struct Args {
     )]
     tls_client_ca_file: Option<PathBuf>,
 
-    /// File of API keys, which `captcha serve new-key` makes; without it everybody may send and read. Read again when it changes
+    /// File of API keys, which `captcha serve new-key` makes; without it every client may send and read. Read again
+    /// when it changes
     #[arg(long, env = "CAPTCHA_KEYS_FILE", value_name = "FILE")]
     keys_file: Option<PathBuf>,
 
-    /// This process's part of each key's rate and burst, 1/N where N of them serve the same senders, rounded down, at least 1
+    /// This process's part of each key's rate and burst: 1/N where N processes serve the same clients, rounded down, at
+    /// least 1
     #[arg(long, env = "CAPTCHA_RATE_SHARE", value_name = "1/N", default_value = "1/1", value_parser = RateShare::parse)]
     rate_share: RateShare,
 
@@ -114,20 +117,34 @@ pub struct Args {
     #[arg(long, env = "CAPTCHA_CORS_ORIGINS", value_name = "ORIGINS", value_parser = Cors::parse)]
     cors_origins: Option<Cors>,
 
-    /// Names and addresses that clients know this server by, with commas between them, and a port where only that one is
-    /// meant; a request for another host is refused with 421 [default: any host]
+    /// Names and addresses of this server, with commas between them, each with a port if only that port is allowed; a
+    /// request for another host is refused with 421 [default: any host]
     #[arg(long, env = "CAPTCHA_HOST", value_name = "HOSTS", value_parser = Hosts::parse)]
     host: Option<Hosts>,
 
     /// Share of requests that are logged, from 0 (none) to 1 (all)
-    #[arg(long, env = "CAPTCHA_ACCESS_LOG_SHARE", value_name = "SHARE", default_value = "0", value_parser = access_log::parse_share)]
+    #[arg(
+        long,
+        env = "CAPTCHA_ACCESS_LOG_SHARE",
+        value_name = "SHARE",
+        default_value = "0",
+        value_parser = access_log::parse_share
+    )]
     access_log_share: f64,
 
-    /// Proxies whose word on the address of their client is taken: addresses and networks with commas between them, such as 10.0.0.0/8
-    #[arg(long, env = "CAPTCHA_TRUSTED_PROXIES", value_name = "NETWORKS", value_delimiter = ',', value_parser = trusted_proxies::parse_network)]
+    /// Proxies that are trusted to name the address of their client: addresses and networks with commas between them,
+    /// such as 10.0.0.0/8
+    #[arg(
+        long,
+        env = "CAPTCHA_TRUSTED_PROXIES",
+        value_name = "NETWORKS",
+        value_delimiter = ',',
+        value_parser = trusted_proxies::parse_network
+    )]
     trusted_proxies: Vec<IpNet>,
 
-    /// Where a trusted proxy says who its client is. Only what it writes itself is safe: take care that it removes or extends what a client has sent
+    /// Where a trusted proxy names its client. Make sure that the proxy removes or extends what a client has sent
+    /// there: only what the proxy writes itself is safe
     #[arg(
         long,
         env = "CAPTCHA_CLIENT_ADDRESS_FROM",
@@ -157,7 +174,8 @@ enum Command {
 /// Serves until `stop` is cancelled, then answers the requests in flight.
 ///
 /// # Errors
-/// A port cannot be listened on, a file cannot be read, or a new key cannot be made. A server that is away is not an error.
+/// A port cannot be listened on, a file cannot be read, or a new key cannot be made. A server that is away is not an
+/// error.
 pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     match args.command {
         Some(Command::NewKey(args)) => return auth::keys::new_key::run(&args),
@@ -190,12 +208,15 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let address = listener.local_addr().context("cannot read the address of the API")?;
     let admin_address = admin_listener
         .local_addr()
-        .context("cannot tell the address of the admin port")?;
+        .context("cannot read the address of the admin port")?;
     tracing::info!(%address, %admin_address, kafka = kafka.addresses(), topic = %kafka.topic(),
         clickhouse = cluster.addresses(), tls = tls.is_some(), client_certificates, keys = keys.is_some(), "serving");
     runtime::warn_of_root();
     if keys.is_none() && !client_certificates && !address.ip().is_loopback() {
-        tracing::warn!(%address, "no --keys-file: every client that reaches this address may send events and read reports");
+        tracing::warn!(
+            %address,
+            "no --keys-file: every client that reaches this address may send events and read reports"
+        );
     }
 
     admin_port::warn_if_exposed(admin_address);
@@ -226,9 +247,9 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
             }
             ProducerStatus::NoMetadata(reason) => kafka_health.set("kafka", Err(reason)),
         },
-        move |requested| {
-            observe(requested);
-            produce_clock.requested(requested);
+        move |outcome| {
+            observe(outcome);
+            produce_clock.record(outcome);
         },
     );
     tokio::spawn(clock.watch(cluster.clone(), health.clone(), stop.clone()));

@@ -1,6 +1,6 @@
-//! `Retry-After`: when a client that is refused is to send the same again. The seconds are drawn at random from a range, so that
-//! clients that are refused together do not come back together; the header has whole seconds (RFC 9110). The exception is a
-//! key's rate, whose wait is computed.
+//! `Retry-After`: when a client that is refused is to send the same again. The seconds are drawn at random from a
+//! range, so that clients that are refused together do not come back together; the header has whole seconds (RFC 9110).
+//! The exception is a key's rate, whose wait is computed.
 
 use std::ops::RangeInclusive;
 

@@ -52,8 +52,8 @@ impl Tls {
     /// Starts TLS on a connection to a server. Has no timeout of its own: the caller limits it.
     ///
     /// # Errors
-    /// The files are wrong by now, or the server has another certificate than expected, both a [`Mismatch`], or the connection fails: one
-    /// line without address or advice.
+    /// A [`Mismatch`] if the files are wrong or the server has another certificate than expected; or the connection
+    /// fails. One line without address or advice.
     pub async fn connect(&self, host: &str, stream: TcpStream) -> anyhow::Result<Wire> {
         let files = self.clone();
         // On a thread for blocking work: a disk may take its time.

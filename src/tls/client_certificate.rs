@@ -19,7 +19,7 @@ const NAME_CHARS_MAX: usize = 2_048;
 /// A name among the subject alternative names of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum CertificateName {
-    /// In lower case. It is never a wildcard, which names nobody.
+    /// In lower case. Never a wildcard, which does not name a client.
     Dns(String),
     /// As it is written.
     Uri(String),
@@ -29,13 +29,16 @@ impl CertificateName {
     /// Reads a DNS name or, if it has a colon, a URI.
     ///
     /// # Errors
-    /// What is expected. What was given is not repeated: it may be a secret in the wrong place.
+    /// The format that is expected. The text is not repeated: it may be a secret in the wrong place.
     pub fn parse(text: &str) -> Result<CertificateName, &'static str> {
         let name = match text.contains(':') {
             true => CertificateName::uri(text),
             false => CertificateName::dns(text),
         };
-        name.ok_or("a certificate is named by a DNS name or a URI of it, such as cert:shop.example or cert:spiffe://example/shop")
+        name.ok_or(
+            "a certificate is named by a DNS name or a URI of it, such as cert:shop.example or \
+             cert:spiffe://example/shop",
+        )
     }
 
     fn dns(text: &str) -> Option<CertificateName> {
@@ -93,7 +96,7 @@ impl ClientCertificate {
         &self.names
     }
 
-    /// Whether it has not expired, and one of the authorities by now has signed it. It is verified again when the last
+    /// Whether it has not expired, and one of the present authorities has signed it. It is verified again when the last
     /// time was [`RECHECK_INTERVAL`] ago.
     pub fn is_valid(&self) -> bool {
         let verified = &self.verified;

@@ -14,8 +14,8 @@ use prometheus_client::registry::Unit;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Between two reads. A content that two reads in a row find is loaded, so a change is in force within two intervals. The
-/// content is compared, not a date: Kubernetes swaps links, and copies keep dates. Such files are small.
+/// Between two reads. A content that two reads in a row find is loaded, so a change is in force within two intervals.
+/// The content is compared, not a date: Kubernetes swaps links, and copies keep dates. Such files are small.
 pub const READ_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A read that takes longer counts as failed: the file system hangs. The read goes on all the same.
@@ -35,8 +35,8 @@ pub enum FileChange<V> {
     Failed(String),
 }
 
-/// Reads a file again and again until `stop` is cancelled. `loaded` is the content in force; `parse` parses another one or
-/// returns why it cannot be loaded; `apply` gets each change.
+/// Reads a file again and again until `stop` is cancelled. `loaded` is the content in force; `parse` parses another one
+/// or returns why it cannot be loaded; `apply` gets each change.
 pub async fn watch<T, V>(
     loaded: T,
     read: impl Fn() -> ReadResult<T> + Clone + Send + 'static,

@@ -28,7 +28,7 @@ pub struct TlsConfig {
 }
 
 impl TlsConfig {
-    /// Whether a client's certificate chain, its own first, is good at this moment.
+    /// Whether a client's certificate chain, its own first, is valid at `now`.
     pub fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
         match (&self.verifier, chain) {
             (Some(verifier), [own, rest @ ..]) => verifier.verify_client_cert(own, rest, now).is_ok(),

@@ -155,7 +155,7 @@ async fn keys_come_and_go_without_a_restart() {
     becomes(&second, 200).await;
     let both = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, "nonsense\n").unwrap();
-    serve.await_said("the key file cannot be taken").await;
+    serve.await_said("the key file cannot be loaded").await;
     assert_eq!(serve.metric("captcha_file_loaded{file=\"keys\"}").await, 0.0);
     assert_eq!(send(&serve, &first, &events(1)).await.status, 200);
     std::fs::write(&file, both.replace(&old, "")).unwrap();

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::socket::Socket;
+use super::socket::{LINGER, Socket};
 use crate::http::proxy_protocol;
 use crate::tls::client_certificate::ClientCertificate;
 use crate::tls::server::TlsConfigRx;
@@ -23,20 +23,31 @@ const FIRST_BYTES_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long a refused connection may take to read the response and to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
+const _: () = assert!(
+    LINGER.as_secs() <= CLOSE_TIMEOUT.as_secs(),
+    "shutting a socket down takes up to LINGER"
+);
+
 /// The response to a connection beyond the limit.
-pub const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
+pub const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    content-type: application/problem+json\r\n\
     retry-after: 1\r\nconnection: close\r\ncontent-length: 170\r\n\r\n\
-    {\"type\":\"about:blank\",\"title\":\"too many connections\",\"status\":503,\"detail\":\"there are too many connections, in total or from your address; come back in a second, please\"}";
+    {\"type\":\"about:blank\",\"title\":\"too many connections\",\"status\":503,\
+    \"detail\":\"there are too many connections, in total or from your address; come back in a second, please\"}";
 
 /// The response to a connection for which there is no memory.
-pub const TOO_LITTLE_MEMORY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
+pub const TOO_LITTLE_MEMORY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    content-type: application/problem+json\r\n\
     retry-after: 1\r\nconnection: close\r\ncontent-length: 177\r\n\r\n\
-    {\"type\":\"about:blank\",\"title\":\"overloaded\",\"status\":503,\"detail\":\"there is too little memory for more connections, in total or from your address; come back in a second, please\"}";
+    {\"type\":\"about:blank\",\"title\":\"overloaded\",\"status\":503,\
+    \"detail\":\"there is too little memory for more connections, in total or from your address; \
+    come back in a second, please\"}";
 
 /// The response to HTTP without TLS on a port with TLS.
 const NO_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/problem+json\r\n\
     connection: close\r\ncontent-length: 147\r\n\r\n\
-    {\"type\":\"about:blank\",\"title\":\"this port speaks TLS\",\"status\":400,\"detail\":\"the request came without TLS; send it to https:// in place of http://\"}";
+    {\"type\":\"about:blank\",\"title\":\"this port speaks TLS\",\"status\":400,\
+    \"detail\":\"the request came without TLS; send it to https:// in place of http://\"}";
 
 /// A connection's bytes, in the clear or through TLS.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -85,8 +96,8 @@ pub async fn read_client_address(socket: &mut Socket) -> io::Result<Option<IpAdd
     timeout(HANDSHAKE_TIMEOUT, proxy_protocol::read(socket)).await?
 }
 
-/// Sends a response and waits a moment for what the client sends: closing before that would reset the connection, and the
-/// client could not read the response.
+/// Sends a response and waits a moment for what the client sends: closing before that would reset the connection, and
+/// the client could not read the response.
 pub async fn respond_and_close(mut stream: impl AsyncRead + AsyncWrite + Unpin, response: &[u8]) {
     let mut discarded = [0; 4096];
     // Clients such as hyper's and Go's take a response that comes before the request for a broken connection.

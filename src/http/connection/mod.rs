@@ -63,8 +63,8 @@ const _: () = assert!(
 /// separately.
 const STREAM_BYTES: usize = 6 << 10;
 
-/// Memory of the head of such a request for each of its bytes: the fields as they were unpacked, the room that the table for
-/// them grows into, and the compression's own table. Measured: 45 KiB for 15.5.
+/// Memory of the head of such a request for each of its bytes: the fields as they were unpacked, the room that the
+/// table for them grows into, and the compression's own table. Measured: 45 KiB for 15.5.
 const HEAD_FACTOR: usize = 3;
 
 /// The settings of HTTP/1.1 and HTTP/2 for all connections of a listener.
@@ -92,7 +92,7 @@ pub fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
     protocol
 }
 
-/// What all connections of a listener have in common.
+/// The properties that all connections of a listener share.
 pub struct Context<'a> {
     /// The settings of HTTP.
     pub protocol: &'a auto::Builder<TokioExecutor>,
@@ -116,8 +116,8 @@ fn head_bytes(request: &Request<Incoming>) -> usize {
             .sum::<usize>()
 }
 
-/// Refuses a request on HTTP/2 without a response, which would take memory too. RFC 9113 section 8.7: nothing was done, and
-/// the client may send the same again by itself.
+/// Refuses a request on HTTP/2 without a response, which would take memory too. RFC 9113 section 8.7: nothing was done,
+/// and the client may send the same again by itself.
 fn refuse_stream(refused: &Counter) -> h2::Error {
     refused.inc();
     h2::Reason::REFUSED_STREAM.into()

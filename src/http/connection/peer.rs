@@ -11,23 +11,25 @@ use crate::http::metrics::OpenConnection;
 use crate::resource_pool::{Holder, Pool, Share};
 use crate::tls::client_certificate::ClientCertificate;
 
-/// Between two checks whether a client that waits has hung up: nothing wakes a task for that while a request is answered.
+/// Between two checks whether a client that waits has hung up: nothing wakes a task for that while a request is
+/// answered.
 const HANG_UP_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Bytes that the system keeps of responses for a client that reads slowly: at first, and from the first long response on.
-/// A third of it must be free before more is written, so with the system's own megabytes a slow reader would look like one
-/// that does not read. Over a line of 100 ms the larger one lets 640 kB through in a second.
+/// Bytes that the system keeps of responses for a client that reads slowly: at first, and from the first long response
+/// on. A third of it must be free before more is written, so with the system's own megabytes a slow reader would look
+/// like one that does not read. Over a line of 100 ms the larger one lets 640 kB through in a second.
 const SEND_BUFFER_BYTES: [usize; 2] = [16 << 10, 64 << 10];
 
-/// Bytes that the system keeps of requests that are not read yet: at first, and from the first large body on. The system's own
-/// limit is megabytes for each sender that is fast at first.
+/// Bytes that the system keeps of requests that are not read yet: at first, and from the first large body on. The
+/// system's own limit is megabytes for each sender that is fast at first.
 const RECEIVE_BUFFER_BYTES: [usize; 2] = [32 << 10, 256 << 10];
 
-/// How long the system keeps what the other side does not take, before it ends the connection: tcp(7), TCP_USER_TIMEOUT.
+/// How long the system keeps what the other side does not take, before it ends the connection: tcp(7),
+/// TCP_USER_TIMEOUT.
 const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A client that does not read its responses is not read from either, and may fill both of the smaller buffers. Linux doubles
-/// what it is asked for (socket(7)); it is the pod's memory too.
+/// A client that does not read its responses is not read from either, and may fill both of the smaller buffers. Linux
+/// doubles what it is asked for (socket(7)); it is the pod's memory too.
 const BLOCKED_BYTES: usize = 2 * (SEND_BUFFER_BYTES[0] + RECEIVE_BUFFER_BYTES[0]);
 
 /// The same with the larger send buffer.
@@ -104,8 +106,9 @@ impl Peer {
         }
     }
 
-    /// Acquires the memory that the system takes for a response of this many bytes, or of a length that is not known; false if
-    /// there is none. It is held until [`Peer::shrink_send_buffer`]: nothing tells when the system's buffer is empty again.
+    /// Acquires the memory that the system takes for a response of this many bytes, or of a length that is not known;
+    /// false if there is none. It is held until [`Peer::shrink_send_buffer`]: nothing tells when the system's buffer is
+    /// empty again.
     pub fn acquire_send_buffer(&self, bytes: Option<usize>, holder: Holder) -> bool {
         let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
         if bytes.is_some_and(|bytes| bytes <= SHORT_RESPONSE_BYTES_MAX) || sending.is_some() {

@@ -14,10 +14,10 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 /// How long the other side may take to close after this side has.
-const LINGER: Duration = Duration::from_secs(1);
+pub const LINGER: Duration = Duration::from_secs(1);
 
-/// Bytes that are still read meanwhile, so that the other side reads the response before it meets a reset. On a slow line no
-/// more come in that time.
+/// Bytes that are still read meanwhile, so that the other side reads the response before it meets a reset. On a slow
+/// line no more come in that time.
 const LINGER_BYTES_MAX: usize = 16 << 20;
 
 /// Bytes that are discarded at once.

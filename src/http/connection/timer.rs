@@ -20,8 +20,8 @@ pub const WINDOW: Duration = Duration::from_secs(30);
 /// is not worth the memory that its responses hold. What fits the kernel's buffers counts as read.
 pub(super) const WINDOW_BYTES_MIN: u64 = 1 << 20;
 
-/// Bytes of each single response that is not finished: one part of the 100 that an HTTP/2 connection may have, so that a
-/// response that is not read cannot hide behind a busy one.
+/// Bytes of each single response that is not finished: one part of the 100 that an HTTP/2 connection may have, so that
+/// a response that is not read cannot hide behind a busy one.
 pub(super) const RESPONSE_BYTES_MIN: u64 = WINDOW_BYTES_MIN / 100;
 
 /// Records what happens on one connection: its stream, its requests and its responses report to it. Times are

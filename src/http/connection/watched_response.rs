@@ -34,8 +34,8 @@ impl Drop for Progress {
 }
 
 impl WatchedResponse {
-    /// Watches the body of a response. What the body holds, and `stream`, go back once its last byte was written. The request
-    /// is open until what is to be done after the response is done too.
+    /// Watches the body of a response. What the body holds, and `stream`, go back once its last byte was written. The
+    /// request is open until what is to be done after the response is done too.
     pub fn new(request: OpenRequest, mut body: Body, stream: Option<Share>) -> WatchedResponse {
         let request = Arc::new(request);
         if let Some(rest) = body.take_rest() {
@@ -118,7 +118,7 @@ mod tests {
         idle: Duration::from_secs(75),
     };
 
-    /// What becomes of a connection on which nothing happens any more, and after how long.
+    /// Why and when a connection closes on which nothing happens any more.
     async fn end(timer: &Arc<ConnectionTimer>) -> (CloseReason, Duration) {
         let began = Instant::now();
         loop {
@@ -133,10 +133,10 @@ mod tests {
         Body::whole(vec![0; bytes])
     }
 
-    /// Takes so much of an answer, which gets it first.
-    async fn read(answer: &mut WatchedResponse, bytes: u64) {
-        answer.body = body(bytes as usize);
-        while answer.frame().await.is_some() {}
+    /// Reads this much of a response, which gets it first.
+    async fn read(response: &mut WatchedResponse, bytes: u64) {
+        response.body = body(bytes as usize);
+        while response.frame().await.is_some() {}
     }
 
     #[tokio::test(start_paused = true)]
@@ -239,10 +239,10 @@ mod tests {
         let pool = Pool::new(10);
         let share = pool.acquire(Holder::MANY, 10);
         let timer = ConnectionTimer::start();
-        let mut answer = WatchedResponse::new(timer.open_request(Version::HTTP_2), body(7), share);
-        let last = answer.frame().await.unwrap().unwrap().into_data().unwrap();
-        assert!(answer.frame().await.is_none());
-        drop(answer);
+        let mut response = WatchedResponse::new(timer.open_request(Version::HTTP_2), body(7), share);
+        let last = response.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert!(response.frame().await.is_none());
+        drop(response);
         assert!(timer.deadline(TIMEOUTS).is_none());
         assert_eq!(pool.used(), 10);
         drop(last);
@@ -258,10 +258,10 @@ mod tests {
             async move { end(&timer).await }
         });
         // Looked at while one is on its way, and again while another is.
-        let mut answer = None;
+        let mut response = None;
         for _ in 0..20 {
-            drop(answer.take());
-            answer = Some(WatchedResponse::new(
+            drop(response.take());
+            response = Some(WatchedResponse::new(
                 timer.open_request(Version::HTTP_11),
                 body(1),
                 None,
@@ -269,7 +269,7 @@ mod tests {
             sleep(WINDOW - Duration::from_secs(1)).await;
         }
         assert!(!ended.is_finished());
-        drop(answer);
+        drop(response);
         assert_eq!(ended.await.unwrap().0, CloseReason::Idle);
     }
 }

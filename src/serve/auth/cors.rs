@@ -8,18 +8,19 @@ use hyper::header::{
     ORIGIN, VARY,
 };
 
-/// Origins of a list: more are no longer a list that a person looks through.
+/// Origins of a list: a person cannot check a longer one.
 const ORIGINS_MAX: usize = 1_000;
 
-/// What a page may ask for.
+/// The methods that a page may use.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST");
 
-/// What a page may send along. `authorization` has to be named, `*` would not mean it.
+/// The headers that a page may send. `authorization` is named because `*` does not include it.
 const REQUEST_HEADERS: HeaderValue =
     HeaderValue::from_static("authorization, content-type, content-encoding, x-request-id");
 
-/// What a page may read of an answer.
-const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static("x-request-id, retry-after, ratelimit, ratelimit-policy");
+/// The headers of a response that a page may read.
+const RESPONSE_HEADERS: HeaderValue =
+    HeaderValue::from_static("x-request-id, retry-after, ratelimit, ratelimit-policy");
 
 /// Seconds that a browser need not ask again: as many as Chromium takes.
 const MAX_AGE_SECONDS: HeaderValue = HeaderValue::from_static("7200");
@@ -40,7 +41,7 @@ impl Cors {
     /// Reads `*` or origins with commas between them.
     ///
     /// # Errors
-    /// What is wrong with which origin.
+    /// The origin that is wrong, and why.
     pub fn parse(text: &str) -> Result<Cors, String> {
         if text.trim() == "*" {
             return Ok(Cors(Allowed::All));
@@ -49,7 +50,7 @@ impl Cors {
             let origin = origin.trim();
             match fault(origin) {
                 None => Ok(origin.to_string()),
-                Some(fault) => Err(format!("{origin:?} is no origin: {fault}")),
+                Some(fault) => Err(format!("{origin:?} is not an origin: {fault}")),
             }
         });
         let origins = origins.collect::<Result<HashSet<_>, _>>()?;
@@ -67,8 +68,8 @@ impl Cors {
         }
     }
 
-    /// What the 204 to a browser that asks before it sends (OPTIONS) has besides what [`Cors::decorate`] adds to every
-    /// answer; nothing if its page may not. `None`: nobody asks for a page, it is any OPTIONS request.
+    /// The headers of the response to a preflight request, besides those that [`Cors::decorate`] adds to every
+    /// response; empty if its page may not call. `None` if this is another OPTIONS request.
     pub fn preflight(&self, request: &HeaderMap) -> Option<HeaderMap> {
         let origin = request.get(ORIGIN)?;
         request.get(ACCESS_CONTROL_REQUEST_METHOD)?;
@@ -81,27 +82,27 @@ impl Cors {
         Some(headers)
     }
 
-    /// Adds to the headers of an answer, errors too, what lets the page of `origin` read it.
-    pub fn decorate(&self, origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
+    /// Adds to the headers of a response, errors too, what lets the page of `origin` read it.
+    pub fn decorate(&self, origin: Option<&HeaderValue>, response: &mut HeaderMap) {
         let permission = match &self.0 {
             Allowed::All => Some(HeaderValue::from_static("*")),
             Allowed::Only(_) => {
-                // The answer depends on who asks: caches must know, also of an answer to nobody's page.
-                answer.append(VARY, VARY_ORIGIN);
+                // The response depends on the origin: caches must know, also of a response without one.
+                response.append(VARY, VARY_ORIGIN);
                 origin.filter(|origin| self.allows(origin)).cloned()
             }
         };
         if let Some(permission) = permission {
-            answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, permission);
-            answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, ANSWER_HEADERS);
+            response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, permission);
+            response.insert(ACCESS_CONTROL_EXPOSE_HEADERS, RESPONSE_HEADERS);
         }
     }
 }
 
-/// Why a browser would never send this as an `Origin`.
+/// Why no browser sends this as an `Origin`.
 fn fault(origin: &str) -> Option<&'static str> {
     if origin == "*" {
-        return Some("* stands alone, or not at all");
+        return Some("* must be the only origin");
     }
     if origin == "null" {
         return Some("every sandboxed page and every local file has this one");
@@ -117,7 +118,7 @@ fn fault(origin: &str) -> Option<&'static str> {
     if authority.contains(['/', '?', '#', '@']) {
         return Some("it ends with the host or the port, without a path or a slash");
     }
-    // The colons of an IPv6 address stand in brackets.
+    // The colons of an IPv6 address are in brackets.
     let (host, port) = match authority.rsplit_once(':') {
         Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
         _ => (authority, None),
@@ -184,16 +185,16 @@ mod tests {
     fn preflight(cors: &Cors, origin: &'static str) -> HeaderMap {
         let request = [("origin", origin), ("access-control-request-method", "POST")];
         let request = map(&request);
-        let mut answer = cors.preflight(&request).unwrap();
-        cors.decorate(request.get(ORIGIN), &mut answer);
-        answer
+        let mut response = cors.preflight(&request).unwrap();
+        cors.decorate(request.get(ORIGIN), &mut response);
+        response
     }
 
     fn decorated(cors: &Cors, origin: Option<&'static str>) -> HeaderMap {
-        let mut answer = map(&[("vary", "accept-encoding")]);
+        let mut response = map(&[("vary", "accept-encoding")]);
         let origin = origin.map(HeaderValue::from_static);
-        cors.decorate(origin.as_ref(), &mut answer);
-        answer
+        cors.decorate(origin.as_ref(), &mut response);
+        response
     }
 
     #[test]
@@ -222,9 +223,9 @@ mod tests {
             ("a.example", "expected https://host"),
             ("https:a.example", "expected https://host"),
             ("null", "sandboxed"),
-            ("https://a.example,null", "\"null\" is no origin"),
-            ("*,https://a.example", "stands alone"),
-            ("https://a.example,", "\"\" is no origin"),
+            ("https://a.example,null", "\"null\" is not an origin"),
+            ("*,https://a.example", "must be the only"),
+            ("https://a.example,", "\"\" is not an origin"),
             ("HTTPS://a.example", "scheme is lower case"),
             ("7s://a.example", "scheme is lower case"),
             ("://a.example", "scheme is lower case"),
@@ -249,8 +250,8 @@ mod tests {
             ("https://a.example:443", "leave it out"),
             ("http://a.example:80", "leave it out"),
         ] {
-            let said = Cors::parse(text).unwrap_err();
-            assert!(said.contains(reason), "{text}: {said}");
+            let refusal = Cors::parse(text).unwrap_err();
+            assert!(refusal.contains(reason), "{text}: {refusal}");
         }
         let many = |count: usize| {
             let origins: Vec<_> = (0..count).map(|n| format!("https://{n}.example")).collect();
@@ -298,8 +299,8 @@ mod tests {
         ] {
             let nothing = map(&[("vary", "origin")]);
             assert_eq!(preflight(&only, origin), nothing, "{origin}");
-            let answer = decorated(&only, Some(origin));
-            assert!(!answer.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), "{origin}");
+            let response = decorated(&only, Some(origin));
+            assert!(!response.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN), "{origin}");
             assert!(!only.allows(&HeaderValue::from_static(origin)), "{origin}");
         }
         let not_ascii = HeaderValue::from_bytes(b"https://a.example\xff").unwrap();
@@ -322,11 +323,11 @@ mod tests {
     #[test]
     fn answers_keep_what_they_vary_by() {
         let exposed = "x-request-id, retry-after, ratelimit, ratelimit-policy";
-        let answer = decorated(&cors(PAGE), Some(PAGE));
-        let vary: Vec<_> = answer.get_all(VARY).iter().collect();
+        let response = decorated(&cors(PAGE), Some(PAGE));
+        let vary: Vec<_> = response.get_all(VARY).iter().collect();
         assert_eq!(vary, ["accept-encoding", "origin"]);
-        assert_eq!(answer[ACCESS_CONTROL_ALLOW_ORIGIN], PAGE);
-        assert_eq!(answer[ACCESS_CONTROL_EXPOSE_HEADERS], exposed);
+        assert_eq!(response[ACCESS_CONTROL_ALLOW_ORIGIN], PAGE);
+        assert_eq!(response[ACCESS_CONTROL_EXPOSE_HEADERS], exposed);
 
         let to_nobody = decorated(&cors(PAGE), None);
         assert_eq!(to_nobody.get_all(VARY).iter().count(), 2);

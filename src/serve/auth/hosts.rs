@@ -1,5 +1,5 @@
-//! The names that this server is asked for. A page of another name that points here (DNS rebinding) is to a browser of
-//! the same origin, and may call as our own. Pure.
+//! The names of this server. To a browser, a page of another name that points here (DNS rebinding) has the same origin
+//! as this server, and may call it. Pure.
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -9,7 +9,7 @@ use hyper::header::HOST;
 
 use super::cors::{is_host, is_port};
 
-/// Names of a list: more are no longer a list that a person looks through.
+/// Names of a list: a person cannot check a longer one.
 const HOSTS_MAX: usize = 1_000;
 
 /// Names and addresses, some with a port, in lower case.
@@ -40,21 +40,21 @@ impl Hosts {
         }
     }
 
-    /// Checks that what a request asks for, in its target and in its header, is one of them.
+    /// Checks that the hosts of a request, in its target and in its header, are among them.
     ///
     /// # Errors
-    /// The host that is none of them; empty if none is asked for.
+    /// The host that is not one of them; empty if the request names none.
     pub fn check<B>(&self, request: &Request<B>) -> Result<(), String> {
         let target = request.uri().authority();
         let target = target.map(|target| target.as_str().as_bytes());
         let headers = request.headers().get_all(HOST).iter();
         let headers = headers.map(|host| host.as_bytes());
-        let asked = target.into_iter().chain(headers);
-        let mut asked = asked.map(String::from_utf8_lossy).peekable();
-        if asked.peek().is_none() {
+        let named = target.into_iter().chain(headers);
+        let mut named = named.map(String::from_utf8_lossy).peekable();
+        if named.peek().is_none() {
             return Err(String::new());
         }
-        match asked.find(|host| !self.contains(host)) {
+        match named.find(|host| !self.contains(host)) {
             None => Ok(()),
             Some(host) => Err(host.into_owned()),
         }

@@ -110,7 +110,7 @@ impl Auth {
         Ok(Caller { key, certificate })
     }
 
-    /// The caller as the key file has it by now, for connections that stay open.
+    /// The caller as the key file has it now, for connections that stay open.
     ///
     /// # Errors
     /// 401: its key was withdrawn, or has expired, or its certificate has. 403: its role has changed.
@@ -133,9 +133,9 @@ impl Auth {
         })
     }
 
-    /// Checks the page that opens a WebSocket, for which browsers send no preflight: it must be an allowed page, or one of the
-    /// host of the request. Without names of this server, keys or certificates, that host must be one that nobody else's
-    /// name service can point here.
+    /// Checks the page that opens a WebSocket, for which browsers send no preflight: it must be an allowed page, or one
+    /// of the host of the request. Without names of this server, keys or certificates, that host must be one that
+    /// nobody else's name service can point here.
     ///
     /// # Errors
     /// 403.
@@ -280,7 +280,7 @@ impl Caller {
             return Err(Problem::ForeignSites(foreign));
         }
         if filter.site_ids.is_empty() {
-            filter.site_ids = key.sites().listed();
+            filter.site_ids = key.sites().sorted();
         }
         Ok(filter)
     }

@@ -122,8 +122,8 @@ impl KeyRejections {
         KeyRejections { counts, lines }
     }
 
-    /// Counts a problem with the key of this ID, or with this certificate, from an address. Ignores problems that are not about
-    /// keys.
+    /// Counts a problem with the key of this ID, or with this certificate, from an address. Ignores problems that are
+    /// not about keys.
     pub fn record(
         &self,
         problem: &Problem,

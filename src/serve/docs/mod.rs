@@ -24,8 +24,8 @@ use crate::http::{Body, Response};
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Headers of every document. Browsers ask again each time, and mostly get 304, because the parts of the page must be of one
-/// version.
+/// Headers of every document. Browsers ask again each time, and mostly get 304, because the parts of the page must be
+/// of one version.
 const COMMON: [(HeaderName, &str); 4] = [
     (CACHE_CONTROL, "no-cache"),
     (VARY, "accept-encoding"),
@@ -121,7 +121,7 @@ impl Document {
         let digest = Sha256::digest(&gzip);
         Document {
             content_type,
-            tag: digest[..8].iter().map(|byte| format!("{byte:02x}")).collect(),
+            tag: hex::encode(&digest[..8]),
             gzip,
             plain,
         }

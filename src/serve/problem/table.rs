@@ -1,4 +1,5 @@
-//! The table of problems: for each its status, its title, the reason that its events are counted under, and what it says.
+//! The table of problems: for each its status, its title, the reason that its events are counted under, and what it
+//! says.
 
 use hyper::StatusCode;
 use hyper::header::{

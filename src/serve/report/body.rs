@@ -13,7 +13,7 @@ use crate::clickhouse::{Freshness, Report, ReportRow};
 /// Bytes that are made at once.
 const CHUNK_BYTES: usize = 32 << 10;
 
-/// What the text of a row takes at most: a date, a UUID, two numbers and their names; and the end of a report.
+/// The longest text of a row: a date, a UUID, two numbers and their names; and of the end of a report.
 pub const ROW_TEXT_BYTES: usize = 160;
 
 /// The JSON of [`Report`] and a line break, piece by piece.

@@ -1,4 +1,4 @@
-//! A queue that is shared: turns go round among those who wait, and none of them can fill it. Pure.
+//! A fair queue: turns go round among the readers, and none of them can fill it. Pure.
 //!
 //! ```text
 //! enter -> turn at once | waits -> turn, when one ends  | displaced by a reader with fewer places
@@ -9,33 +9,33 @@ use std::collections::{HashMap, VecDeque};
 
 use super::reader::Reader;
 
-/// Those who have a turn and those who wait, each waiting one with a ticket of type `T`.
+/// Reports that have a turn and reports that wait, each of these with a ticket of type `T`.
 #[derive(Debug)]
 pub struct FairQueue<T> {
     turns_max: usize,
     waiting_max: usize,
     /// Turns of each reader; no zeros.
     turns: HashMap<Reader, usize>,
-    /// Readers who wait. The first had a turn longest ago.
+    /// Readers who wait. The turn of the first was longest ago.
     lines: VecDeque<Line<T>>,
     next_number: u64,
 }
 
-/// Who waits for one reader, in the order in which they came; never empty.
+/// The waiting reports of one reader, in the order in which they came; never empty.
 #[derive(Debug)]
 struct Line<T> {
     reader: Reader,
     waiting: VecDeque<(u64, T)>,
 }
 
-/// What becomes of one that comes.
+/// The outcome of entering.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Entry<T> {
     /// It has a turn.
     Turn,
     /// It waits under this number; another one may have lost its place to it.
     Waits(u64, Option<T>),
-    /// There is no place for it.
+    /// There is no free place.
     Full,
 }
 
@@ -51,8 +51,8 @@ impl<T> FairQueue<T> {
         }
     }
 
-    /// One comes. In a full queue it takes the place of the youngest of the reader who has most, if it has fewer even
-    /// then.
+    /// Enters the queue. In a full queue it takes the newest place of the reader who has most, if its own reader has
+    /// fewer even then.
     pub fn enter(&mut self, reader: &Reader, ticket: T) -> Entry<T> {
         if self.turns() < self.turns_max {
             *self.turns.entry(reader.clone()).or_default() += 1;
@@ -77,8 +77,8 @@ impl<T> FairQueue<T> {
         Entry::Waits(number, displaced)
     }
 
-    /// A turn has ended. Whose is next, as it has one from now on: the reader with the fewest turns among those who
-    /// wait, and of those the one who had its last one longest ago.
+    /// Ends a turn, and gives it to the next: to the reader with the fewest turns among those who wait, and among
+    /// equals to the one whose last turn was longest ago.
     pub fn end_turn(&mut self, reader: &Reader) -> Option<(Reader, T)> {
         if let Some(turns) = self.turns.get_mut(reader) {
             *turns -= 1;
@@ -98,7 +98,7 @@ impl<T> FairQueue<T> {
         Some((reader, ticket))
     }
 
-    /// One that waits goes, if it still does.
+    /// Leaves the queue, if it still waits.
     pub fn leave(&mut self, reader: &Reader, number: u64) {
         let is_its = |line: &Line<T>| line.reader == *reader;
         if let Some(index) = self.lines.iter().position(is_its) {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use self::body::{ROW_TEXT_BYTES, ReportBody};
 use self::queue::{Refusal, ReportQueue};
 use self::reader::Reader;
-use super::limits::Limits;
+use super::limits::{Limits, REPORT_WAIT_SECONDS_MAX};
 use super::problem::Problem;
 use crate::clickhouse::{self, Cluster, Filter, ReportError, ReportRow};
 use crate::http::{Body, Response};
@@ -24,11 +24,17 @@ use crate::resource_pool::Share;
 /// Memory of a row of a report until it is sent.
 const ROW_BYTES: usize = size_of::<ReportRow>();
 
-/// Text of a report that is made and not sent: what is kept for a slow reader of one response, and the piece that is being made.
+/// Text of a report that is made and not sent: what is kept for a slow reader of one response, and the piece that is
+/// being made.
 const TEXT_BYTES_MAX: usize = 96 << 10;
 
 /// For a report, its wait in the queue included; the contract promises an answer within 10 seconds.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(9);
+
+const _: () = assert!(
+    REPORT_TIMEOUT.as_secs() < 10 && (REPORT_WAIT_SECONDS_MAX as u64) < REPORT_TIMEOUT.as_secs(),
+    "a report that has waited has time to be asked for, and the contract holds"
+);
 
 /// Reports of one database.
 pub struct Reports {
@@ -52,7 +58,8 @@ impl Reports {
         self.queue.waiting()
     }
 
-    /// Responds with a report once the reader has its turn, unless `hung_up` completes before. The share grows with the rows.
+    /// Responds with a report once the reader has its turn, unless `hung_up` completes before. The share grows with the
+    /// rows.
     ///
     /// # Errors
     /// [`Problem::ReportRefused`] and [`Problem::Report`].

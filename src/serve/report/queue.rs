@@ -10,8 +10,8 @@ use tokio::time::timeout;
 use super::fair_queue::{Entry, FairQueue};
 use super::reader::Reader;
 
-/// Reports asked of ClickHouse at once. The answer to one may have a million rows, and ClickHouse uses all its processors
-/// for one alone.
+/// Reports asked of ClickHouse at once. The answer to one may have a million rows, and ClickHouse uses all its
+/// processors for one alone.
 const ASKING_MAX: usize = 4;
 
 /// Why a valid request for a report is refused.
@@ -51,15 +51,14 @@ impl fmt::Display for Refusal {
             Refusal::QueueFull(1) => f.write_str("one report waits already"),
             Refusal::QueueFull(count) => write!(f, "{count} reports wait already"),
             Refusal::Displaced => f.write_str(
-                "the queue is full, and another reader has the place of this report; this reader has most of the places",
+                "the queue is full, and another reader has the place of this report; this reader has most of the \
+                 places",
             ),
             Refusal::WaitOver(time) => {
                 write!(f, "the report had no turn within {} s", time.as_secs())
             }
             Refusal::Rows => f.write_str("there is too little memory for the rows of the report"),
-            Refusal::HungUp => {
-                f.write_str("the reader closed its side of the connection while the report waited")
-            }
+            Refusal::HungUp => f.write_str("the reader closed its side of the connection while the report waited"),
         }
     }
 }
@@ -119,7 +118,7 @@ impl ReportQueue {
     /// # Errors
     /// [`Refusal`].
     pub async fn turn(self: &Arc<Self>, reader: &Reader, hung_up: impl Future<Output = ()>) -> Result<Turn, Refusal> {
-        let (ticket, answer) = oneshot::channel();
+        let (ticket, outcome) = oneshot::channel();
         match self.with_queue(|queue| queue.enter(reader, ticket)) {
             Entry::Full => Err(Refusal::QueueFull(self.waiting_max)),
             Entry::Turn => Ok(Turn {
@@ -136,21 +135,21 @@ impl ReportQueue {
                     reader,
                     number,
                 };
-                self.wait(answer, hung_up).await
+                self.wait(outcome, hung_up).await
             }
         }
     }
 
     async fn wait(
         &self,
-        answer: oneshot::Receiver<Result<Turn, Refusal>>,
+        outcome: oneshot::Receiver<Result<Turn, Refusal>>,
         hung_up: impl Future<Output = ()>,
     ) -> Result<Turn, Refusal> {
         let over = || Refusal::WaitOver(self.wait);
         tokio::select! {
             biased;
-            answer = timeout(self.wait, answer) => {
-                answer.map_err(|_| over())?.map_err(|_| over())?
+            outcome = timeout(self.wait, outcome) => {
+                outcome.map_err(|_| over())?.map_err(|_| over())?
             }
             () = hung_up => Err(Refusal::HungUp),
         }

@@ -23,8 +23,8 @@ use crate::serve::client::Client;
 use crate::serve::limits::Limits;
 use crate::serve::problem::Problem;
 
-/// A larger body is parsed on a thread for blocking work: parsing takes 10 ms for each megabyte, and other requests would
-/// wait meanwhile. So is a compressed body, which may become large.
+/// A larger body is parsed on a thread for blocking work: parsing takes 10 ms for each megabyte, and other requests
+/// would wait meanwhile. So is a compressed body, which may become large.
 const PARSE_INLINE_BYTES_MAX: usize = 128 << 10;
 
 /// A body of this many bytes is worth a larger receive buffer in the system.
@@ -113,7 +113,8 @@ impl BodyReader {
         }
     }
 
-    /// The share of the memory grows with the bytes that have come: a body that is only announced takes nothing from others.
+    /// The share of the memory grows with the bytes that have come: a body that is only announced takes nothing from
+    /// others.
     async fn collect(&self, body: &mut Incoming, client: &Client) -> Result<Body, Problem> {
         let mut buffer = Buffer::Empty;
         let mut len = 0;

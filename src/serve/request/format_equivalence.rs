@@ -1,5 +1,5 @@
-//! What is accepted in one format is accepted in every format, and what is refused in one is refused in all, at the same
-//! places: events in random spellings and with random defects.
+//! All formats accept the same events and refuse the same events, at the same places: a test with events in random
+//! spellings and with random defects.
 
 use std::io::Write as _;
 
@@ -14,7 +14,7 @@ use crate::event::{Event, EventType, Rejection, Timestamp};
 const EVENTS_MAX: usize = 12;
 const FIELDS: [&str; 4] = ["site_id", "type", "correlation_id", "time"];
 
-/// What is wrong with an event, at a field.
+/// A defect of an event, at a field.
 #[derive(Debug, Clone)]
 enum Defect {
     Missing,
@@ -23,7 +23,7 @@ enum Defect {
     Unknown(&'static str),
     /// Another value, as JSON.
     Value(&'static str),
-    /// A text that is no JSON, for the value.
+    /// A text that is not JSON, for the value.
     NotJson(&'static str),
 }
 
@@ -195,7 +195,7 @@ fn encode(bytes: &[u8], coding: ContentCoding, cut: Index) -> Vec<u8> {
     }
 }
 
-/// What every format makes of the same events.
+/// The outcome that every format must have for the same events.
 fn judged(all: &[Written], ending: &str, cut: Index) -> Vec<Result<Vec<Event>, Rejection>> {
     let texts: Vec<_> = all.iter().map(|written| written.text.as_str()).collect();
     let mut bodies = vec![
@@ -252,7 +252,7 @@ proptest! {
                     named.sort();
                     prop_assert_eq!(&named, &places);
                 }
-                // Lines are read one by one, so that too many of them may be seen before one that is no JSON.
+                // Lines are read one by one, so that too many of them may be seen before one that is not JSON.
                 Err(Rejection::TooMany(max)) => prop_assert!(max == EVENTS_MAX && all.len() > max),
                 Err(Rejection::NotJson(reason)) => prop_assert!(!is_json, "{}", reason),
             }

@@ -5,8 +5,8 @@ use hyper::{Request, Version};
 
 use crate::serve::problem::Problem;
 
-/// Refuses a request that two servers on its way may read differently: that is how one request is smuggled in another. HTTP/2
-/// frames its requests, and needs no such check.
+/// Refuses a request that two servers on its way may read differently: that is how one request is smuggled in another.
+/// HTTP/2 frames its requests, and needs no such check.
 ///
 /// # Errors
 /// [`Problem::Host`] and [`Problem::TransferCoding`]; the connection must close then.

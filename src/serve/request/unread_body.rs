@@ -1,6 +1,6 @@
-//! The rest of a body that is refused: it is read and discarded before the response is sent. Many clients lose a response that
-//! comes before the end of the body: proxies that stream answer 400 or 502 in its place, and a connection that closes in the
-//! middle of a body is reset. A client without a response sends the same again, for ever.
+//! The rest of a body that is refused: it is read and discarded before the response is sent. Many clients lose a
+//! response that comes before the end of the body: proxies that stream answer 400 or 502 in its place, and a connection
+//! that closes in the middle of a body is reset. A client without a response sends the same again, for ever.
 
 use std::time::Duration;
 
@@ -29,7 +29,8 @@ pub struct UnreadBody {
 }
 
 impl UnreadBody {
-    /// A client that asks first whether to send the body (`asks_first`: `Expect: 100-continue`) has not sent it, and need not.
+    /// A client that asks first whether to send the body (`asks_first`: `Expect: 100-continue`) has not sent it, and
+    /// need not.
     pub fn new(body: Incoming, asks_first: bool) -> UnreadBody {
         UnreadBody {
             is_awaited: !asks_first && !body.is_end_stream(),

@@ -31,6 +31,11 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Silence until a ping. Shorter than the minute of common load balancers.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
+const _: () = assert!(
+    PING_INTERVAL.as_secs() < 60,
+    "load balancers close what is silent for a minute"
+);
+
 /// Pings that may stay without an answer.
 const UNANSWERED_PINGS_MAX: u32 = 2;
 

@@ -23,7 +23,7 @@ use crate::serve::router::Route;
 /// A response that is included in the memory of each connection or stream. The memory of a longer one is counted.
 pub const SMALL_RESPONSE_BYTES_MAX: usize = 1 << 10;
 
-/// What all streams use.
+/// The parts of the server that all streams use.
 pub struct Streams {
     pub ingest: Arc<Ingest>,
     pub auth: Arc<Auth>,
@@ -33,7 +33,7 @@ pub struct Streams {
     pub limits: StreamLimits,
 }
 
-/// What all messages of a stream have in common.
+/// The properties that all messages of a stream share.
 #[derive(Clone)]
 pub struct EventStream {
     pub caller: Caller,

@@ -3,7 +3,9 @@
 
 #![no_main]
 
-use captcha::parsers::{ContentCoding, Event, DecompressError, Rejection, decompress, parse_body, parse_lines, parse_record};
+use captcha::parsers::{
+    ContentCoding, DecompressError, Event, Rejection, decompress, parse_body, parse_lines, parse_record,
+};
 use libfuzzer_sys::fuzz_target;
 
 const EVENTS_MAX: usize = 50;

@@ -1,6 +1,6 @@
-//! A key as its client sends it, `captcha_ID_SECRET`: making one, taking it apart, and its hash.
+//! A key as its client sends it, `captcha_ID_SECRET`: generating one, parsing it, and its hash.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -13,10 +13,10 @@ const NEW_ID_BYTES: usize = 6;
 /// Random bytes of a secret: as many as the hash has, beyond any guessing.
 const SECRET_BYTES: usize = 32;
 
-/// What the file's hashes begin with.
+/// The prefix of hashes in the key file.
 const HASH_PREFIX: &str = "sha256:";
 
-/// A key as its client sends it, taken apart. It cannot be printed.
+/// A key as its client sends it. It cannot be printed.
 pub struct KeyText<'a> {
     whole: &'a str,
     id: &'a str,
@@ -35,7 +35,7 @@ impl<'a> KeyText<'a> {
         self.id
     }
 
-    /// What the file holds of it.
+    /// The hash that the file holds.
     pub fn hash(&self) -> Hash {
         Hash(Sha256::digest(self.whole).into())
     }
@@ -44,15 +44,15 @@ impl<'a> KeyText<'a> {
 /// A new key from the operating system's random numbers.
 ///
 /// # Errors
-/// The system has none to give.
-pub fn make() -> Result<String, getrandom::Error> {
+/// The system has no random numbers.
+pub fn generate() -> Result<String, getrandom::Error> {
     let (mut id, mut secret) = ([0; NEW_ID_BYTES], [0; SECRET_BYTES]);
     getrandom::fill(&mut id)?;
     getrandom::fill(&mut secret)?;
-    Ok(format!("{KEY_PREFIX}{}_{}", hex(&id), hex(&secret)))
+    Ok(format!("{KEY_PREFIX}{}_{}", hex::encode(id), hex::encode(secret)))
 }
 
-/// Whether a text can name a key.
+/// Whether a text can be the ID of a key.
 pub fn is_id(text: &str) -> bool {
     KEY_ID_CHARS.contains(&text.len())
         && text
@@ -60,8 +60,8 @@ pub fn is_id(text: &str) -> bool {
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
 }
 
-/// Whether a key stands anywhere in a text, which is then no text to keep.
-pub fn holds_key(text: &str) -> bool {
+/// Whether a text contains a key, and must not be kept.
+pub fn contains_key(text: &str) -> bool {
     text.split(|c: char| c != '_' && !c.is_ascii_alphanumeric())
         .any(|word| KeyText::parse(word).is_some())
 }
@@ -71,23 +71,21 @@ pub fn holds_key(text: &str) -> bool {
 pub struct Hash([u8; 32]);
 
 impl Hash {
-    /// Stands in for the hash of a key that is not there, so that looking takes as long.
+    /// Replaces the hash of a missing key, so that the comparison takes as long.
     pub const NONE: Hash = Hash([0; 32]);
 
     /// Reads `sha256:` and 64 lower-case hexadecimal digits, as `sha256sum` prints them.
     pub fn parse(text: &str) -> Option<Hash> {
-        let digits = text.strip_prefix(HASH_PREFIX)?.as_bytes();
+        // Upper case would be a second text for the same hash.
+        let digits = text
+            .strip_prefix(HASH_PREFIX)
+            .filter(|digits| digits.bytes().all(is_hex))?;
         let mut bytes = [0; 32];
-        if digits.len() != 2 * bytes.len() || !digits.iter().copied().all(is_hex) {
-            return None;
-        }
-        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-            *byte = pair.iter().fold(0, |byte, digit| byte << 4 | nibble(*digit));
-        }
+        hex::decode_to_slice(digits, &mut bytes).ok()?;
         Some(Hash(bytes))
     }
 
-    /// Whether two are the same, in a time that does not tell where they differ.
+    /// Whether two are equal, in constant time.
     pub fn is_same(&self, other: &Hash) -> bool {
         self.0.ct_eq(&other.0).into()
     }
@@ -100,27 +98,12 @@ impl Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{HASH_PREFIX}{}", hex(&self.0))
+        write!(f, "{HASH_PREFIX}{}", hex::encode(self.0))
     }
 }
 
 fn is_hex(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
-}
-
-fn nibble(digit: u8) -> u8 {
-    match digit {
-        b'0'..=b'9' => digit - b'0',
-        _ => digit - b'a' + 10,
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]
@@ -129,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_new_key_is_a_key_and_never_the_same() {
-        let (one, other) = (make().unwrap(), make().unwrap());
+        let (one, other) = (generate().unwrap(), generate().unwrap());
         let (one, other) = (KeyText::parse(&one).unwrap(), KeyText::parse(&other).unwrap());
         assert_ne!(one.id(), other.id());
         assert_eq!(one.id().len(), 12);
@@ -189,11 +172,11 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_wherever_it_stands() {
-        let key = make().unwrap();
-        assert!(holds_key(&key));
-        assert!(holds_key(&format!("# it was '{key}'.")));
-        assert!(!holds_key(&format!("# it was {}", &key[1..])));
-        assert!(!holds_key("captcha_ID_SECRET"));
+    fn a_key_is_found_anywhere_in_a_text() {
+        let key = generate().unwrap();
+        assert!(contains_key(&key));
+        assert!(contains_key(&format!("# it was '{key}'.")));
+        assert!(!contains_key(&format!("# it was {}", &key[1..])));
+        assert!(!contains_key("captcha_ID_SECRET"));
     }
 }

@@ -6,7 +6,7 @@ use super::{Denied, KeyText};
 
 /// The ID of the key that an `Authorization` claims to have, known or not.
 pub fn claimed_id(authorization: &HeaderValue) -> Option<&str> {
-    key_of(authorization).map(|key| key.id())
+    parse(authorization).map(|key| key.id())
 }
 
 /// The one key that a request carries.
@@ -14,13 +14,13 @@ pub fn claimed_id(authorization: &HeaderValue) -> Option<&str> {
 /// # Errors
 /// [`Denied::Missing`], [`Denied::Malformed`].
 pub fn bearer(headers: &HeaderMap) -> Result<KeyText<'_>, Denied> {
-    let mut given = headers.get_all(AUTHORIZATION).iter();
-    let value = given.next().ok_or(Denied::Missing)?;
-    let key = key_of(value).filter(|_| given.next().is_none());
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let value = values.next().ok_or(Denied::Missing)?;
+    let key = parse(value).filter(|_| values.next().is_none());
     key.ok_or(Denied::Malformed)
 }
 
-fn key_of(authorization: &HeaderValue) -> Option<KeyText<'_>> {
+fn parse(authorization: &HeaderValue) -> Option<KeyText<'_>> {
     let (scheme, key) = authorization.to_str().ok()?.split_once(' ')?;
     let is_bearer = scheme.eq_ignore_ascii_case("bearer");
     KeyText::parse(key.trim_matches(' ')).filter(|_| is_bearer)
@@ -29,11 +29,11 @@ fn key_of(authorization: &HeaderValue) -> Option<KeyText<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::auth::keys::api_key::make;
+    use crate::serve::auth::keys::api_key::generate;
 
     #[test]
-    fn what_is_no_key_is_told_from_no_key() {
-        let key = make().unwrap();
+    fn a_wrong_key_differs_from_a_missing_one() {
+        let key = generate().unwrap();
         assert_eq!(bearer(&HeaderMap::new()).err(), Some(Denied::Missing));
         let bearing = format!("Bearer {key}");
         for values in [

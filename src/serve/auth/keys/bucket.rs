@@ -39,12 +39,12 @@ impl<C: Clock> Bucket<C> {
         }
     }
 
-    /// Whether this is the bucket of such a key.
+    /// Whether this is a bucket of this rate and unit.
     pub fn is_for(&self, rate: Rate, unit: Unit) -> bool {
         (self.rate, self.unit) == (rate, unit)
     }
 
-    /// Takes all or none.
+    /// Spends all or nothing.
     ///
     /// # Errors
     /// [`RateLimited`]: not now, or not ever.
@@ -54,7 +54,7 @@ impl<C: Clock> Bucket<C> {
             Ok(Ok(taken)) => Ok(state(taken.remaining_burst_capacity())),
             Ok(Err(not_yet)) => {
                 let wait = not_yet.wait_time_from(self.limiter.clock().now());
-                // What is still to come until this request would pass is what it has too few of now.
+                // The tokens that are still to come until this request passes are those that it lacks now.
                 let lacking = wait.as_nanos().div_ceil(self.rate.interval().as_nanos());
                 let lacking = u32::try_from(lacking).unwrap_or(u32::MAX);
                 Err(RateLimited::Wait {
@@ -66,12 +66,12 @@ impl<C: Clock> Bucket<C> {
         }
     }
 
-    /// As many as may come at once.
+    /// How many may come at once.
     pub fn burst(&self) -> usize {
         self.rate.burst().get() as usize
     }
 
-    /// What is said of more than may ever come at once.
+    /// The error for more than may ever come at once.
     pub fn never(&self, count: usize) -> RateLimited {
         let burst = self.rate.burst().get();
         RateLimited::Never { count, burst }
@@ -106,7 +106,7 @@ mod tests {
     fn wait(outcome: Result<RateState, RateLimited>) -> (u32, u32) {
         match outcome {
             Err(RateLimited::Wait { seconds, state }) => (seconds, state.remaining()),
-            other => panic!("not told to wait: {other:?}"),
+            other => panic!("not asked to wait: {other:?}"),
         }
     }
 
@@ -186,7 +186,7 @@ mod tests {
         }
 
         #[test]
-        fn who_waits_as_told_passes_and_a_second_earlier_does_not(
+        fn a_client_that_waits_as_long_as_asked_passes_and_a_second_earlier_does_not(
             per_second in 1..=1_000_u32,
             burst in 1..=100_000_u32,
             first in any::<u32>(),

@@ -1,19 +1,19 @@
-//! What a client shows to be the one that a line of the key file is for.
+//! The credential of a client, as a line of the key file holds it: the hash of a key, or the name of a certificate.
 
 use std::fmt;
 
 use super::api_key::Hash;
 use crate::http::CertificateName;
 
-/// What a certificate's name begins with in the file.
+/// The prefix of a certificate's name in the file.
 const CERTIFICATE_PREFIX: &str = "cert:";
 
-/// What a client shows.
+/// The credential of a client.
 #[derive(Debug, Clone)]
 pub enum Credential {
-    /// A key, of which this is the hash.
+    /// The hash of a key.
     Key(Hash),
-    /// A client certificate with this name.
+    /// The name of a client certificate.
     Certificate(CertificateName),
 }
 
@@ -21,7 +21,7 @@ impl Credential {
     /// Reads a hash, or `cert:` and a name.
     ///
     /// # Errors
-    /// What is expected. What was given is not repeated.
+    /// The format that is expected. The text is not repeated: it may be a secret in the wrong place.
     pub fn parse(text: &str) -> Result<Credential, &'static str> {
         match text.strip_prefix(CERTIFICATE_PREFIX) {
             Some(name) => CertificateName::parse(name).map(Credential::Certificate),

@@ -1,27 +1,27 @@
-//! Why a request comes from nobody that is known: 401.
+//! Why a request is not authenticated: 401.
 
 use std::fmt;
 
 use super::Expiry;
 
-/// Why a request comes from nobody that is known.
+/// Why a request is not authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
     /// No key was sent.
     Missing,
     /// Neither a key nor a client certificate was sent, where either would do.
     MissingBoth,
-    /// What was sent is no key.
+    /// The text is not a key.
     Malformed,
     /// The file has no such ID.
     Unknown,
-    /// The file has the ID, with another key. The sender is answered as for [`Denied::Unknown`].
+    /// The file has the ID with another key. The client gets the same response as for [`Denied::Unknown`].
     WrongSecret,
-    /// The key was good until then.
+    /// The key was valid until then.
     Expired(Expiry),
-    /// The client certificate is good, and the file does not name it.
+    /// The client certificate is valid, but the file does not name it.
     CertificateUnknown,
-    /// There is no client certificate that is good by now.
+    /// There is no valid client certificate.
     CertificateInvalid,
 }
 

@@ -1,4 +1,4 @@
-//! From when on a key is refused, and what that makes of it. Pure.
+//! The expiry of a key, and its state. Pure.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ impl Expiry {
     /// Reads `2027-01-31`, the beginning of that day in UTC, or `2027-01-31T18:00:00Z`.
     ///
     /// # Errors
-    /// What is expected. What was given is not repeated: it may be a secret in the wrong place.
+    /// The format that is expected. The text is not repeated: it may be a secret in the wrong place.
     pub fn parse(text: &str) -> Result<Expiry, &'static str> {
         let date = NaiveDate::parse_from_str(text, DATE_FORMAT);
         let date = date.map(|date| date.and_time(NaiveTime::MIN));
@@ -29,7 +29,7 @@ impl Expiry {
             .ok_or("an expiry is a date such as 2027-01-31, or a time in UTC such as 2027-01-31T18:00:00Z")
     }
 
-    /// Whether it has come.
+    /// Whether it has passed.
     pub fn is_past(self, now: DateTime<Utc>) -> bool {
         now >= self.0
     }
@@ -51,19 +51,18 @@ const EXPIRES_SOON: TimeDelta = TimeDelta::days(14);
 /// Whether a key may be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// It may.
+    /// It may be used.
     Valid,
-    /// It may, for less than [`EXPIRES_SOON`].
+    /// It may be used for less than [`EXPIRES_SOON`].
     Expiring,
-    /// No more.
+    /// It may not be used any more.
     Expired,
 }
 
 impl State {
-    /// All of them.
     pub const ALL: [State; 3] = [State::Valid, State::Expiring, State::Expired];
 
-    /// Its name in metrics.
+    /// The value of the label `state`.
     pub fn name(self) -> &'static str {
         match self {
             State::Valid => "valid",
@@ -72,8 +71,8 @@ impl State {
         }
     }
 
-    /// That of a key with this expiry.
-    pub fn of(expires: Option<Expiry>, now: DateTime<Utc>) -> State {
+    /// The state of a key with this expiry.
+    pub fn new(expires: Option<Expiry>, now: DateTime<Utc>) -> State {
         let is_past = |by| expires.is_some_and(|expiry| expiry.is_past(by));
         match (is_past(now), is_past(now + EXPIRES_SOON)) {
             (true, _) => State::Expired,
@@ -124,10 +123,10 @@ mod tests {
     #[test]
     fn a_key_expires_soon_for_two_weeks() {
         let expires = Some(Expiry::parse("2027-01-31").unwrap());
-        let state = |now: &str| State::of(expires, now.parse().unwrap());
+        let state = |now: &str| State::new(expires, now.parse().unwrap());
         assert_eq!(state("2027-01-16T23:59:59Z"), State::Valid);
         assert_eq!(state("2027-01-17T00:00:00Z"), State::Expiring);
         assert_eq!(state("2027-01-31T00:00:00Z"), State::Expired);
-        assert_eq!(State::of(None, Utc::now()), State::Valid);
+        assert_eq!(State::new(None, Utc::now()), State::Valid);
     }
 }

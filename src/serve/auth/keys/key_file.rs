@@ -3,27 +3,24 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::api_key::{holds_key, is_id};
+use super::api_key::{contains_key, is_id};
 use super::{Credential, Expiry, Rate, Role, Sites};
 use crate::tls::FILE_BYTES_MAX;
 
 /// Keys in a file: enough for a key for each of ten thousand customers.
 const KEYS_MAX: usize = 10_000;
 
-/// What a line says of a key.
+/// A line of the key file.
 #[derive(Debug)]
 pub struct Entry {
-    /// Its public name.
+    /// The public name of the key.
     pub id: String,
-    /// What it is for.
     pub role: Role,
-    /// The sites that it is for.
     pub sites: Sites,
-    /// Stands for the key itself, or names a certificate.
     pub credential: Credential,
-    /// How much it may do; without one, all.
+    /// `None` is no limit.
     pub rate: Option<Rate>,
-    /// From when on it is refused; without one, never.
+    /// `None` is never.
     pub expires: Option<Expiry>,
 }
 
@@ -40,14 +37,14 @@ impl fmt::Display for Entry {
 /// Reads a key file: all of it or nothing.
 ///
 /// # Errors
-/// The first line that cannot be taken and why. No word of the file is repeated: it may be a secret in the wrong place.
+/// The first wrong line and why. No word of the file is repeated: it may be a secret in the wrong place.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Entry>, String> {
     if bytes.len() > FILE_BYTES_MAX {
         return Err(format!("it has more than {FILE_BYTES_MAX} bytes"));
     }
     let (mut entries, mut lines_of_ids) = (Vec::new(), HashMap::new());
     let (mut lines_of_hashes, mut lines_of_names) = (HashMap::new(), HashMap::new());
-    // An editor's byte order mark is no part of the first ID.
+    // An editor's byte order mark does not belong to the first ID.
     let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
     for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
         let refuse = |reason: String| format!("line {number}: {reason}");
@@ -79,14 +76,18 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<Entry>, String> {
     Ok(entries)
 }
 
-/// What a line says; `None` if nothing.
+/// Parses a line; `None` if it is empty or a comment.
 fn parse_line(line: &[u8]) -> Result<Option<Entry>, String> {
     let line = std::str::from_utf8(line).map_err(|_| "not UTF-8")?;
-    if holds_key(line) {
-        return Err("here is a key itself, and only its hash may be; make a new one with `captcha serve new-key`, this one is spoilt".to_string());
+    if contains_key(line) {
+        return Err(
+            "the line holds a key itself in place of its hash, so the key is no longer secret; make a new \
+             one with `captcha serve new-key`"
+                .to_string(),
+        );
     }
-    let said = line.split_once('#').map_or(line, |(said, _)| said);
-    let mut words = said.split_whitespace();
+    let content = line.split_once('#').map_or(line, |(content, _)| content);
+    let mut words = content.split_whitespace();
     let Some(id) = words.next() else {
         return Ok(None);
     };
@@ -111,7 +112,7 @@ fn parse_line(line: &[u8]) -> Result<Option<Entry>, String> {
     }))
 }
 
-/// What a key may do at most, and until when.
+/// Parses the rate and the expiry.
 fn parse_terms<'a>(words: impl Iterator<Item = &'a str>) -> Result<(Option<Rate>, Option<Expiry>), String> {
     let (mut rate, mut burst, mut expires) = (None, None, None);
     for word in words {
@@ -142,13 +143,13 @@ fn set<T>(name: &str, value: T, slot: &mut Option<T>) -> Result<(), String> {
 fn parse_number(name: &str, number: &str) -> Result<u32, String> {
     let is_number = number.bytes().all(|byte| byte.is_ascii_digit());
     let read = number.parse().ok().filter(|_| is_number);
-    read.ok_or_else(|| format!("{name} is no number; expected {name}=N"))
+    read.ok_or_else(|| format!("{name} is not a number; expected {name}=N"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::auth::keys::api_key::make;
+    use crate::serve::auth::keys::api_key::generate;
     use crate::serve::auth::keys::{BURST_MAX, RATE_MAX};
     use proptest::prelude::*;
     use uuid::Uuid;
@@ -210,16 +211,16 @@ mod tests {
             (format!("k3y2 write * {}", &other[..70]), "line 3: no hash"),
             (format!("k3y2 write * {other}2"), "line 3: no hash"),
             (format!("k3y2 write * {}", other.replace('2', "A")), "line 3: no hash"),
-            (format!("k3y2 write {SITE},7 {other}"), "line 3: site 2 is no UUID"),
-            (format!("k3y2 write *,{SITE} {other}"), "line 3: site 1 is no UUID"),
+            (format!("k3y2 write {SITE},7 {other}"), "line 3: site 2 is not a UUID"),
+            (format!("k3y2 write *,{SITE} {other}"), "line 3: site 1 is not a UUID"),
             (format!("k3y2 write * {other} 100"), "line 3: an unknown word"),
             (format!("k3y2 write * {other} Rate=1"), "line 3: an unknown word"),
             (format!("k3y2 write * {other} rate=0"), "line 3: rate must be 1 to"),
             (format!("k3y2 write * {other} rate=1000001"), "line 3: rate must be"),
             (format!("k3y2 write * {other} rate=1 burst=0"), "line 3: burst must be"),
-            (format!("k3y2 write * {other} rate=+1"), "line 3: rate is no number"),
-            (format!("k3y2 write * {other} rate="), "line 3: rate is no number"),
-            (format!("k3y2 write * {other} rate=1.5"), "line 3: rate is no number"),
+            (format!("k3y2 write * {other} rate=+1"), "line 3: rate is not a number"),
+            (format!("k3y2 write * {other} rate="), "line 3: rate is not a number"),
+            (format!("k3y2 write * {other} rate=1.5"), "line 3: rate is not a number"),
             (format!("k3y2 write * {other} rate=4294967296"), "line 3: rate is no"),
             (format!("k3y2 write * {other} rate=1 rate=1"), "line 3: rate twice"),
             (format!("k3y2 write * {other} burst=1"), "line 3: a burst without"),
@@ -264,11 +265,11 @@ mod tests {
 
     #[test]
     fn a_key_in_the_file_is_refused_and_not_repeated() {
-        let key = make().unwrap();
+        let key = generate().unwrap();
         let secret = key.rsplit('_').next().unwrap();
         for line in [key.clone(), format!("k3y1 write * {key}"), format!("# {key}")] {
             let said = refusal(&line);
-            assert!(said.contains("here is a key itself"), "{said}");
+            assert!(said.contains("holds a key itself"), "{said}");
             assert!(!said.contains(secret), "{said}");
         }
     }

@@ -1,4 +1,4 @@
-//! The keys in force: read from their file at start, and again whenever it has changed.
+//! The keys of the key file: loaded at start, and again whenever the file has changed.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use crate::tls::read_file;
 pub struct Keyring {
     path: PathBuf,
     share: RateShare,
-    /// What the file held when it was opened.
+    /// The content of the file when it was opened.
     opened: Vec<u8>,
     keys: watch::Sender<Keys>,
 }
@@ -58,15 +58,15 @@ impl Keyring {
     /// # Errors
     /// As [`Keyring::open`].
     pub fn read(path: &Path) -> anyhow::Result<(Vec<Entry>, Vec<u8>)> {
-        let context = || format!("cannot take the keys of {}", path.display());
+        let context = || format!("cannot load the keys of {}", path.display());
         let bytes = read(path).map_err(anyhow::Error::msg);
         let bytes = bytes.with_context(context)?;
         let entries = parse(&bytes).map_err(anyhow::Error::msg);
         Ok((entries.with_context(context)?, bytes))
     }
 
-    /// Takes up what changes in the file until `stop` is cancelled. A file that cannot be taken changes nothing:
-    /// the keys from before stay in force, the reason is logged once, and `status` has it.
+    /// Loads the file again whenever it changes, until `stop` is cancelled. A file that cannot be loaded changes
+    /// nothing: the keys from before stay valid, the reason is logged once, and `status` has it.
     pub async fn watch(&self, status: FileStatus, stop: CancellationToken) {
         let path = self.path.clone();
         let reading = move || read(&path);
@@ -82,10 +82,10 @@ impl Keyring {
         .await;
     }
 
-    /// Who sends a request, by its `Authorization: Bearer KEY`.
+    /// The key of a request, from `Authorization: Bearer KEY`.
     ///
     /// # Errors
-    /// [`Denied`]. It takes as long whether there is no such ID or the secret is another.
+    /// [`Denied`]. An unknown ID and a wrong secret take the same time.
     pub fn identify(&self, headers: &HeaderMap) -> Result<Arc<Key>, Denied> {
         let text = bearer(headers)?;
         let key = self.keys.borrow().by_id.get(text.id()).cloned();
@@ -99,7 +99,8 @@ impl Keyring {
         Ok(key)
     }
 
-    /// Whose certificate has these names: the first of them that has a line for the role, else for the other one.
+    /// The key of a certificate with these names: that of the first name with a line for the role, else for the other
+    /// role.
     ///
     /// # Errors
     /// [`Denied`].
@@ -113,7 +114,7 @@ impl Keyring {
         Ok(key)
     }
 
-    /// A key as the file has it by now, for connections that stay: its sites or its role may have changed.
+    /// The same key as the file has it now, for connections that stay open: its sites or its role may have changed.
     ///
     /// # Errors
     /// [`Denied`]: it was withdrawn, or has expired.
@@ -125,14 +126,14 @@ impl Keyring {
         Ok(key)
     }
 
-    /// The keys in force, in the order of the file.
+    /// The keys in the order of the file.
     pub fn all(&self) -> Arc<[Arc<Key>]> {
         Arc::clone(&self.keys.borrow().all)
     }
 
     fn apply(&self, change: FileChange<Vec<Entry>>) {
         match change {
-            FileChange::Restored => self.log("the key file is good again, and as before"),
+            FileChange::Restored => self.log("the key file is valid again, and unchanged"),
             FileChange::Loaded(entries) => {
                 let keys = Keys::new(entries, &self.keys.borrow(), self.share);
                 self.keys.send_replace(keys);
@@ -140,7 +141,7 @@ impl Keyring {
             }
             FileChange::Failed(reason) => tracing::warn!(
                 file = %self.path.display(), %reason,
-                "the key file cannot be taken; the keys from before stay in force, also those that it no longer has"
+                "the key file cannot be loaded; the keys from before stay valid, also those that it no longer has"
             ),
         }
     }
@@ -187,7 +188,7 @@ fn read(path: &Path) -> ReadResult<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::auth::keys::api_key::make;
+    use crate::serve::auth::keys::api_key::generate;
     use crate::serve::auth::keys::{Expiry, KeyText};
     use hyper::header::{AUTHORIZATION, HeaderValue};
 
@@ -224,13 +225,13 @@ mod tests {
         let path = folder.path().join("keys");
         std::fs::write(&path, text).unwrap();
         let name = path.display().to_string();
-        let said = format!("{:#}", Keyring::open(path, whole()).err().unwrap());
-        said.replace(&name, "FILE")
+        let refusal = format!("{:#}", Keyring::open(path, whole()).err().unwrap());
+        refusal.replace(&name, "FILE")
     }
 
     #[test]
     fn a_key_is_known_by_all_of_it() {
-        let (one, other) = (make().unwrap(), make().unwrap());
+        let (one, other) = (generate().unwrap(), generate().unwrap());
         let (keyring, _folder) = keyring(&line(&one, ""));
         let id = KeyText::parse(&one).unwrap().id();
         for spelling in ["Bearer ", "bearer ", "BEARER  "] {
@@ -248,31 +249,31 @@ mod tests {
 
     #[test]
     fn a_key_expires_for_new_requests_and_for_open_streams() {
-        let key = make().unwrap();
+        let key = generate().unwrap();
         let (before, _folder) = keyring(&line(&key, "expires=2200-01-01"));
-        let held = before.identify(&bearing(&key)).ok().unwrap();
+        let key_before = before.identify(&bearing(&key)).ok().unwrap();
         let (after, _folder) = keyring(&line(&key, "expires=2020-01-01"));
         let expired = Denied::Expired(Expiry::parse("2020-01-01").unwrap());
         assert_eq!(after.identify(&bearing(&key)).err(), Some(expired));
-        assert_eq!(after.renew(&held).err(), Some(expired));
-        // Whoever does not have the key does not learn that.
+        assert_eq!(after.renew(&key_before).err(), Some(expired));
+        // A client without the key does not learn that.
         let other = format!("{}{}", &key[..key.len() - 64], "0".repeat(64));
         let denied = after.identify(&bearing(&other)).err();
         assert_eq!(denied, Some(Denied::WrongSecret));
     }
 
     #[test]
-    fn a_file_that_cannot_be_taken_is_an_error_at_start() {
+    fn a_file_that_cannot_be_loaded_is_an_error_at_start() {
         let missing = Keyring::open("/nowhere/keys".into(), whole()).err().unwrap();
         assert_eq!(
             format!("{missing:#}"),
-            "cannot take the keys of /nowhere/keys: no such file or directory (os error 2)"
+            "cannot load the keys of /nowhere/keys: no such file or directory (os error 2)"
         );
         let folder = Keyring::open("/".into(), whole()).err().unwrap();
         assert!(format!("{folder:#}").ends_with("/: not a regular file but a folder"));
         assert_eq!(
             open(b"\nk3y"),
-            "cannot take the keys of FILE: line 2: an ID has 4 to 32 characters, a to z and 0 to 9"
+            "cannot load the keys of FILE: line 2: an ID has 4 to 32 characters, a to z and 0 to 9"
         );
         let large = open("#".repeat(crate::tls::FILE_BYTES_MAX + 7).as_bytes());
         assert!(
@@ -283,7 +284,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_file_is_read_again_and_a_broken_one_changes_nothing() {
-        let (one, other) = (make().unwrap(), make().unwrap());
+        let (one, other) = (generate().unwrap(), generate().unwrap());
         let (keyring, folder) = keyring(&line(&one, "rate=1 burst=5"));
         let first = keyring.identify(&bearing(&one)).ok().unwrap();
         first.spend(5).unwrap();
@@ -334,7 +335,7 @@ mod tests {
 
     #[test]
     fn another_key_of_the_same_id_is_not_the_one_before() {
-        let one = make().unwrap();
+        let one = generate().unwrap();
         let id = KeyText::parse(&one).unwrap().id();
         let other = format!("captcha_{id}_{}", "0".repeat(64));
         let (before, _folder) = keyring(&line(&one, ""));

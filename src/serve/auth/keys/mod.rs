@@ -1,4 +1,4 @@
-//! API keys: who sends a request, what it may do, for which sites, and how much of it.
+//! API keys: their file, their roles, sites and rates, and the commands about them.
 
 mod api_key;
 mod bearer;
@@ -33,7 +33,7 @@ use self::rate_limit::Unit;
 pub use self::rate_limit::{BURST_MAX, RATE_MAX, Rate, RateLimited, RateShare, RateState};
 pub use self::sites::Sites;
 
-/// What a key is for; each has one role.
+/// The purpose of a key. A key has one role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Role {
     /// Send events
@@ -43,7 +43,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// The word for it.
+    /// The word in the key file.
     pub fn name(self) -> &'static str {
         match self {
             Role::Write => "write",
@@ -62,7 +62,7 @@ impl Role {
 impl Entry {
     /// Whether the key may be used.
     pub fn state(&self, now: DateTime<Utc>) -> State {
-        State::of(self.expires, now)
+        State::new(self.expires, now)
     }
 }
 
@@ -75,8 +75,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// A key of an entry. Of the same key before it keeps when that was used, and its bucket if the rate has not
-    /// changed.
+    /// Keeps when the same key `before` was used, and its bucket if the rate has not changed.
     fn new(entry: Entry, before: Option<&Key>, share: RateShare) -> Key {
         let unit = entry.role.unit();
         let bucket = entry.rate.map(|rate| {
@@ -94,7 +93,7 @@ impl Key {
         }
     }
 
-    /// Its line of the file.
+    /// The line of the file.
     pub fn entry(&self) -> &Entry {
         &self.entry
     }
@@ -109,7 +108,6 @@ impl Key {
         &self.entry.id
     }
 
-    /// What it is for.
     pub fn role(&self) -> Role {
         self.entry.role
     }
@@ -136,7 +134,7 @@ impl Key {
         Ok(())
     }
 
-    /// Checks that so many could ever be taken at once, and takes none.
+    /// Checks that this many could ever come at once, and spends nothing.
     ///
     /// # Errors
     /// [`RateLimited::Never`].
@@ -147,8 +145,8 @@ impl Key {
         }
     }
 
-    /// Takes events of its rate (a request, if it reads: then `count` is 1), all or none. `None`: it has no
-    /// rate, or nothing was asked for.
+    /// Spends events of its rate (one request, if it reads: then `count` is 1), all or nothing. `None`: it has no rate,
+    /// or `count` is 0.
     ///
     /// # Errors
     /// [`RateLimited`]: not now, or not ever.

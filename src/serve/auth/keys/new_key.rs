@@ -11,7 +11,7 @@ use chrono::Utc;
 use super::{BURST_MAX, Credential, Entry, Expiry, KeyText, RATE_MAX, Rate, Role, Sites, api_key, key_file};
 use crate::terminal::{escape, stderr_is_terminal, write_stderr};
 
-/// Characters of a note: it is to stay a line that people read.
+/// Characters of a note: the line stays short enough to read.
 const NOTE_CHARS_MAX: usize = 200;
 
 /// Make a new API key: its line for the key file on stdout, the key itself on the terminal
@@ -41,10 +41,15 @@ pub struct Args {
     rate: Option<u32>,
 
     /// Events that it may send at once, so also the most in one request, or requests [default: as --rate]
-    #[arg(long, value_name = "COUNT", requires = "rate", value_parser = clap::value_parser!(u32).range(1..=i64::from(BURST_MAX)))]
+    #[arg(
+        long,
+        value_name = "COUNT", requires = "rate",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(BURST_MAX))
+    )]
     burst: Option<u32>,
 
-    /// From when on it is refused: 2027-01-31, the beginning of that day in UTC, or 2027-01-31T18:00:00Z [default: never]
+    /// From when on it is refused: 2027-01-31, the beginning of that day in UTC, or 2027-01-31T18:00:00Z [default:
+    /// never]
     #[arg(long, value_name = "TIME", value_parser = parse_expiry)]
     expires: Option<Expiry>,
 
@@ -60,9 +65,9 @@ pub struct Args {
 /// Makes a key, shows it, and writes its line.
 ///
 /// # Errors
-/// There is no place for the key but a log, no random numbers, or something cannot be written.
+/// Stderr is not a terminal, the system has no random numbers, or something cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let key = api_key::make().context("the system has no random numbers for a key")?;
+    let key = api_key::generate().context("the system has no random numbers for a key")?;
     let line = line(&key, args)?;
     match &args.key_out {
         Some(path) => save(path, &key)?,
@@ -70,7 +75,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             write_stderr(&shown(&key)).context("cannot write the key to the terminal")?;
         }
         None => bail!(
-            "stderr is no terminal, and a key does not belong in a log; name a new file for it with --key-out FILE"
+            "stderr is not a terminal, and a key does not belong in a log; name a new file for it with --key-out FILE"
         ),
     }
     write_line(&line).context("cannot write the key's line to stdout; without it the key is of no use, make another")
@@ -87,7 +92,7 @@ fn write_line(line: &str) -> io::Result<()> {
 
 /// The line for the key file, checked as the file will be.
 fn line(key: &str, args: &Args) -> anyhow::Result<String> {
-    let text = KeyText::parse(key).context("a new key is no key")?;
+    let text = KeyText::parse(key).context("the new key is not valid")?;
     let rate = args.rate.map(|rate| Rate::new(rate, args.burst));
     let entry = Entry {
         id: text.id().to_string(),
@@ -123,7 +128,7 @@ fn save(path: &Path, key: &str) -> anyhow::Result<()> {
         .with_context(|| format!("cannot write the key to {name}"))
 }
 
-/// A key that nobody could use would be a mistake.
+/// An expiry in the past would be a mistake.
 fn parse_expiry(text: &str) -> Result<Expiry, &'static str> {
     let expiry = Expiry::parse(text)?;
     match expiry.is_past(Utc::now()) {
@@ -157,7 +162,7 @@ mod tests {
     }
 
     fn line_of(words: &[&str]) -> String {
-        let key = api_key::make().unwrap();
+        let key = api_key::generate().unwrap();
         let line = line(&key, &args(words).unwrap()).unwrap();
         let text = KeyText::parse(&key).unwrap();
         line.replace(text.id(), "ID").replace(&text.hash().to_string(), "HASH")
@@ -208,11 +213,11 @@ mod tests {
 
     #[test]
     fn a_key_is_no_note() {
-        let key = api_key::make().unwrap();
+        let key = api_key::generate().unwrap();
         let words = ["--role", "write", "--sites", "*", "--note", &key];
-        let said = format!("{:#}", line(&key, &args(&words).unwrap()).unwrap_err());
-        assert!(said.contains("cannot make a line"), "{said}");
-        assert!(!said.contains(&key), "{said}");
+        let refusal = format!("{:#}", line(&key, &args(&words).unwrap()).unwrap_err());
+        assert!(refusal.contains("cannot make a line"), "{refusal}");
+        assert!(!refusal.contains(&key), "{refusal}");
     }
 
     #[test]

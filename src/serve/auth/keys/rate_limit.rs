@@ -1,4 +1,4 @@
-//! How much a key may do, what it has left, and the headers that tell of both.
+//! The rate of a key, what is left of it, and the headers for both.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -15,16 +15,16 @@ pub const BURST_MAX: u32 = 10_000_000;
 /// Processes that a rate is divided among at most; a typing error would leave each key one event a second.
 const SHARES_MAX: u32 = 1_000;
 
-/// Seconds that a policy speaks of: rates are whole numbers a second, so after one there is always something left.
+/// Seconds of the window of a policy: rates are whole numbers per second, so after one second something is left.
 const WINDOW_SECONDS: u32 = 1;
 
-/// What a key may use, as draft-ietf-httpapi-ratelimit-headers-11 has it.
+/// The rate of a key, as draft-ietf-httpapi-ratelimit-headers-11 has it.
 pub const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// What it has left.
+/// What is left of the rate.
 pub const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
-/// What a bucket counts.
+/// The unit that a bucket counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// Events, of a key that writes.
@@ -33,7 +33,7 @@ pub enum Unit {
     Requests,
 }
 
-/// So many a second, and so many at once.
+/// A number per second, and a number at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     per_second: NonZeroU32,
@@ -44,7 +44,7 @@ impl Rate {
     /// A rate; without a burst, what comes in a second may come at once.
     ///
     /// # Errors
-    /// What is expected: 1 to [`RATE_MAX`] a second, 1 to [`BURST_MAX`] at once.
+    /// The range that is expected: 1 to [`RATE_MAX`] a second, 1 to [`BURST_MAX`] at once.
     pub fn new(per_second: u32, burst: Option<u32>) -> Result<Rate, String> {
         let within = |number, max, name| {
             NonZeroU32::new(number)
@@ -56,8 +56,8 @@ impl Rate {
         Ok(Rate { per_second, burst })
     }
 
-    /// What one of several processes grants of it: together never more than all of it, but where it is less than one for
-    /// each.
+    /// The part that one of several processes grants. Together they grant at most the whole rate, or 1 each if it is
+    /// smaller than their number.
     pub fn share(self, share: RateShare) -> Rate {
         let divided = |number: NonZeroU32| NonZeroU32::new(number.get() / share.0.get()).unwrap_or(NonZeroU32::MIN);
         Rate {
@@ -66,12 +66,12 @@ impl Rate {
         }
     }
 
-    /// So many a second.
+    /// The number per second.
     pub fn per_second(self) -> NonZeroU32 {
         self.per_second
     }
 
-    /// So many at once.
+    /// The number at once.
     pub fn burst(self) -> NonZeroU32 {
         self.burst
     }
@@ -90,7 +90,7 @@ impl RateShare {
     /// Reads `1/N`.
     ///
     /// # Errors
-    /// What is expected.
+    /// The format that is expected.
     pub fn parse(text: &str) -> Result<RateShare, String> {
         let parts = text.strip_prefix("1/").and_then(|parts| parts.parse().ok());
         let parts = parts.filter(|parts: &NonZeroU32| parts.get() <= SHARES_MAX);
@@ -106,7 +106,7 @@ impl fmt::Display for Rate {
     }
 }
 
-/// What a key has left, for the answer's headers.
+/// What is left of a key's rate, for the headers of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RateState {
     policy: HeaderValue,
@@ -115,7 +115,7 @@ pub struct RateState {
 }
 
 impl RateState {
-    /// What is left under a policy that [`policy`] has made.
+    /// What is left, and the value that [`policy`] made.
     pub fn new(policy: HeaderValue, unit: Unit, remaining: u32) -> RateState {
         RateState {
             policy,
@@ -130,7 +130,7 @@ impl RateState {
         self.remaining
     }
 
-    /// Puts `RateLimit-Policy` and `RateLimit` among an answer's headers.
+    /// Inserts `RateLimit-Policy` and `RateLimit` into the headers of a response.
     pub fn write_to(&self, headers: &mut HeaderMap) {
         let (name, remaining) = (self.unit.name(), self.remaining);
         let limit = value(format!("\"{name}\";r={remaining};t={WINDOW_SECONDS}"));
@@ -146,7 +146,7 @@ pub enum RateLimited {
     Wait {
         /// Seconds until it would pass if nothing else came, rounded up, at least 1: `Retry-After`.
         seconds: u32,
-        /// What the key has left, for the headers.
+        /// What is left of the rate, for the headers.
         state: RateState,
     },
     /// Not ever: it alone is more than may come at once.
@@ -183,7 +183,7 @@ impl Unit {
     }
 }
 
-/// The value of `RateLimit-Policy`. The draft counts requests unless told otherwise, and has no word for a burst.
+/// The value of `RateLimit-Policy`. The draft counts requests unless a unit is given, and has no field for a burst.
 pub fn policy(rate: Rate, unit: Unit) -> HeaderValue {
     let (name, Rate { per_second, burst }) = (unit.name(), rate);
     let counts = match unit {

@@ -1,4 +1,4 @@
-//! The sites that a key is for.
+//! The sites of a key.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -25,7 +25,7 @@ impl Sites {
     /// Reads `*` or UUIDs with commas between them.
     ///
     /// # Errors
-    /// What is expected. What was given is not repeated: it may be a secret in the wrong place.
+    /// The format that is expected. The text is not repeated: it may be a secret in the wrong place.
     pub fn parse(text: &str) -> Result<Sites, String> {
         if text == "*" {
             return Ok(Sites::All);
@@ -36,14 +36,14 @@ impl Sites {
         let sites = text.split(',').enumerate().map(|(index, site)| {
             Uuid::try_parse(site.trim()).map_err(|_| {
                 let number = index + 1;
-                format!("site {number} is no UUID; expected * or UUIDs with commas between them")
+                format!("site {number} is not a UUID; expected * or UUIDs with commas between them")
             })
         });
         sites.collect::<Result<_, _>>().map(Sites::Only)
     }
 
-    /// Them in order; none if that is all.
-    pub fn listed(&self) -> Vec<Uuid> {
+    /// The sites in order; empty for every site.
+    pub fn sorted(&self) -> Vec<Uuid> {
         match self {
             Sites::All => Vec::new(),
             Sites::Only(sites) => {
@@ -54,7 +54,7 @@ impl Sites {
         }
     }
 
-    /// Whether a site is one of them.
+    /// Whether the key is for a site.
     pub fn contains(&self, site_id: &Uuid) -> bool {
         match self {
             Sites::All => true,
@@ -68,7 +68,7 @@ impl fmt::Display for Sites {
         match self {
             Sites::All => f.write_str("*"),
             Sites::Only(_) => {
-                let sites: Vec<_> = self.listed().iter().map(Uuid::to_string).collect();
+                let sites: Vec<_> = self.sorted().iter().map(Uuid::to_string).collect();
                 f.write_str(&sites.join(","))
             }
         }
@@ -96,7 +96,7 @@ mod tests {
             &SITE[1..],
         ] {
             let refusal = Sites::parse(text).unwrap_err();
-            assert!(refusal.contains("is no UUID"), "{text}: {refusal}");
+            assert!(refusal.contains("is not a UUID"), "{text}: {refusal}");
         }
     }
 }
