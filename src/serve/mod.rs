@@ -2,6 +2,7 @@
 
 mod access_log;
 mod api;
+mod args;
 mod auth;
 mod client;
 mod clock;
@@ -16,160 +17,36 @@ mod retry_after;
 mod router;
 mod websocket;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use ipnet::IpNet;
 use prometheus_client::registry::{Registry, Unit};
 use tokio_util::sync::CancellationToken;
 
 use self::access_log::AccessLog;
 use self::api::Api;
-use self::auth::cors::Cors;
-use self::auth::hosts::Hosts;
+pub use self::args::Args;
+use self::args::Command;
 use self::auth::keys::{Key, KeyMetrics, Keyring, RateShare};
 use self::auth::{Auth, KeyRejections};
 use self::clock::Clock;
 use self::docs::Documents;
 use self::ingest::Ingest;
-use self::limits::Limits;
 use self::metrics::Metrics;
 use self::report::Reports;
 use self::request::body::BodyReader;
 use self::websocket::session::StreamLimits;
 use self::websocket::stream::Streams;
-use crate::clickhouse::{self, Cluster};
+use crate::clickhouse::Cluster;
 use crate::http::admin_port;
-use crate::http::trusted_proxies::{self, Proxies};
-use crate::kafka::{self, Kafka, Producer, ProducerStatus};
+use crate::http::admin_port::Health;
+use crate::http::trusted_proxies::Proxies;
+use crate::kafka::{Kafka, Producer, ProducerStatus};
 use crate::resource_pool::Pool;
 use crate::tls::file_watch::{FileStatus, WatchedFiles};
 use crate::tls::server;
 use crate::{http, runtime};
-
-/// Accept captcha events over HTTP and answer with statistics
-#[derive(Debug, clap::Args)]
-#[group(skip)]
-#[command(args_conflicts_with_subcommands = true)]
-pub struct Args {
-    #[command(subcommand)]
-    command: Option<Command>,
-
-    /// Address of the API; port 0 takes a free one
-    #[arg(
-        long,
-        env = "CAPTCHA_LISTEN",
-        value_name = "IP:PORT", value_parser = http::parse_listen,
-        default_value = "127.0.0.1:8000"
-    )]
-    listen: SocketAddr,
-
-    /// Address of /livez, /readyz and /metrics; port 0 takes a free one
-    #[arg(
-        long,
-        env = "CAPTCHA_ADMIN_LISTEN",
-        value_name = "IP:PORT", value_parser = http::parse_listen,
-        default_value = "127.0.0.1:9090"
-    )]
-    admin_listen: SocketAddr,
-
-    /// Certificate chain in PEM, the server's own first; makes the API speak TLS. Read again when it changes
-    #[arg(
-        long,
-        env = "CAPTCHA_TLS_CERTIFICATE_FILE",
-        value_name = "FILE",
-        requires = "tls_key_file"
-    )]
-    tls_certificate_file: Option<PathBuf>,
-
-    /// Private key of the certificate in PEM. Read again when it changes
-    #[arg(
-        long,
-        env = "CAPTCHA_TLS_KEY_FILE",
-        value_name = "FILE",
-        requires = "tls_certificate_file"
-    )]
-    tls_key_file: Option<PathBuf>,
-
-    /// Authorities in PEM that may sign client certificates. Without --keys-file a client needs a certificate to
-    /// connect; with it, a line of that file may name one. Read again when it changes
-    #[arg(
-        long,
-        env = "CAPTCHA_TLS_CLIENT_CA_FILE",
-        value_name = "FILE",
-        requires = "tls_certificate_file"
-    )]
-    tls_client_ca_file: Option<PathBuf>,
-
-    /// File of API keys, which `captcha serve new-key` makes; without it every client may send and read. Read again
-    /// when it changes
-    #[arg(long, env = "CAPTCHA_KEYS_FILE", value_name = "FILE")]
-    keys_file: Option<PathBuf>,
-
-    /// This process's part of each key's rate and burst: 1/N where N processes serve the same clients, rounded down, at
-    /// least 1
-    #[arg(long, env = "CAPTCHA_RATE_SHARE", value_name = "1/N", default_value = "1/1", value_parser = RateShare::parse)]
-    rate_share: RateShare,
-
-    /// Origins whose web pages may call the API, with commas between them, or * for all
-    #[arg(long, env = "CAPTCHA_CORS_ORIGINS", value_name = "ORIGINS", value_parser = Cors::parse)]
-    cors_origins: Option<Cors>,
-
-    /// Names and addresses of this server, with commas between them, each with a port if only that port is allowed; a
-    /// request for another host is refused with 421 [default: any host]
-    #[arg(long, env = "CAPTCHA_HOST", value_name = "HOSTS", value_parser = Hosts::parse)]
-    host: Option<Hosts>,
-
-    /// Share of requests that are logged, from 0 (none) to 1 (all)
-    #[arg(
-        long,
-        env = "CAPTCHA_ACCESS_LOG_SHARE",
-        value_name = "SHARE",
-        default_value = "0",
-        value_parser = access_log::parse_share
-    )]
-    access_log_share: f64,
-
-    /// Proxies that are trusted to name the address of their client: addresses and networks with commas between them,
-    /// such as 10.0.0.0/8
-    #[arg(
-        long,
-        env = "CAPTCHA_TRUSTED_PROXIES",
-        value_name = "NETWORKS",
-        value_delimiter = ',',
-        value_parser = trusted_proxies::parse_network
-    )]
-    trusted_proxies: Vec<IpNet>,
-
-    /// Where a trusted proxy names its client. Make sure that the proxy removes or extends what a client has sent
-    /// there: only what the proxy writes itself is safe
-    #[arg(
-        long,
-        env = "CAPTCHA_CLIENT_ADDRESS_FROM",
-        value_name = "WHERE",
-        default_value = "x-forwarded-for",
-        requires = "trusted_proxies"
-    )]
-    client_address_from: trusted_proxies::Source,
-
-    #[command(flatten)]
-    limits: Limits,
-
-    #[command(flatten)]
-    kafka: kafka::Args,
-
-    #[command(flatten)]
-    clickhouse: clickhouse::Args,
-}
-
-/// Commands about API keys, which serve nothing.
-#[derive(Debug, clap::Subcommand)]
-enum Command {
-    NewKey(auth::keys::new_key::Args),
-    Keys(auth::keys::list::Args),
-}
 
 /// Serves until `stop` is cancelled, then answers the requests in flight.
 ///
@@ -231,22 +108,12 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let (keyring, rejections) = (keys.clone(), KeyRejections::register(&mut registry));
     let topic = kafka.topic().clone();
     registry.register_collector(Box::new(kafka.leaders().clone()));
-    let kafka_health = health.clone();
     let clock = Clock::register(&mut registry);
     let (observe, produce_clock) = (metrics.produce_observer(), clock.clone());
     let producer = Producer::start(
         kafka,
         limits.waiting_bytes_max,
-        move |status| match status {
-            ProducerStatus::LeadersReachable => kafka_health.set("kafka", Ok(())),
-            ProducerStatus::SomeLeadersUnreachable(reason) => {
-                kafka_health.warn("kafka", format!("not all leaders can be reached: {reason}"));
-            }
-            ProducerStatus::NoLeaderReachable(reason) => {
-                kafka_health.failed("kafka", format!("no leader can be reached: {reason}"));
-            }
-            ProducerStatus::NoMetadata(reason) => kafka_health.set("kafka", Err(reason)),
-        },
+        report_to(health.clone()),
         move |outcome| {
             observe(outcome);
             produce_clock.record(outcome);
@@ -291,28 +158,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         registry.register_collector(Box::new(KeyMetrics(keys)));
     }
     registry.register_collector(Box::new(watched));
-    let (memory, reports) = (Arc::clone(&shared.memory), Arc::clone(&api));
-    http::GaugeFn::register(
-        &mut registry,
-        "http_requests_in_progress",
-        "Requests that came whole and are not answered yet.",
-        None,
-        move || requests.used(),
-    );
-    http::GaugeFn::register(
-        &mut registry,
-        "client_memory",
-        "What clients make this process hold: connections, heads, bodies, answers and reports.",
-        Some(Unit::Bytes),
-        move || memory.used(),
-    );
-    http::GaugeFn::register(
-        &mut registry,
-        "reports_waiting",
-        "Readers who wait for their turn to ask for a report.",
-        None,
-        move || reports.reports.waiting(),
-    );
+    register_gauges(&mut registry, requests, Arc::clone(&shared.memory), Arc::clone(&api));
 
     // The admin port outlives the API, so that /readyz can be read while the last requests finish.
     let admin_stop = CancellationToken::new();
@@ -342,6 +188,44 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     admin.await.context("the admin port failed")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Sets the check of Kafka from what the producer reports.
+fn report_to(health: Health) -> impl Fn(ProducerStatus) + Send + Sync + 'static {
+    move |status| match status {
+        ProducerStatus::LeadersReachable => health.set("kafka", Ok(())),
+        ProducerStatus::SomeLeadersUnreachable(reason) => {
+            health.warn("kafka", format!("not all leaders can be reached: {reason}"));
+        }
+        ProducerStatus::NoLeaderReachable(reason) => {
+            health.failed("kafka", format!("no leader can be reached: {reason}"));
+        }
+        ProducerStatus::NoMetadata(reason) => health.set("kafka", Err(reason)),
+    }
+}
+
+fn register_gauges(registry: &mut Registry, requests: Arc<Pool>, memory: Arc<Pool>, api: Arc<Api>) {
+    http::GaugeFn::register(
+        registry,
+        "http_requests_in_progress",
+        "Requests that came whole and are not answered yet.",
+        None,
+        move || requests.used(),
+    );
+    http::GaugeFn::register(
+        registry,
+        "client_memory",
+        "Memory that clients make this process hold: connections, heads, bodies, responses and reports.",
+        Some(Unit::Bytes),
+        move || memory.used(),
+    );
+    http::GaugeFn::register(
+        registry,
+        "reports_waiting",
+        "Readers who wait for their turn to ask for a report.",
+        None,
+        move || api.reports.waiting(),
+    );
 }
 
 fn start_keys(
