@@ -154,7 +154,7 @@ async fn http_without_tls_gets_the_advice_to_use_https() {
         }
     };
     is_told().await;
-    let refused = "captcha_connections_refused_total{reason=\"no tls\"}";
+    let refused = "captcha_connections_refused_total{reason=\"no_tls\"}";
     assert!(serve.metric(refused).await >= 1.0);
     // Beyond the limit of connections too.
     eventually("a place for a connection", async || {
@@ -189,7 +189,7 @@ async fn a_slow_head_is_told_from_an_idle_connection() {
         let mut rest = Vec::new();
         stream.read_to_end(&mut rest).await.unwrap();
     }
-    let late = "captcha_connections_refused_total{reason=\"head late\"}";
+    let late = "captcha_connections_refused_total{reason=\"head_late\"}";
     // Counted once the connection is gone.
     eventually("three late heads", async || {
         let count = serve.metric(late).await;
