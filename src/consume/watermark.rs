@@ -8,9 +8,10 @@
 //! while another one took its partition over answers once with the end that it knew, and learns of it meanwhile.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -150,7 +151,7 @@ impl Watermarks {
     }
 
     fn open<T>(&self, work: impl FnOnce(&mut Open) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.0.lock())
     }
 }
 

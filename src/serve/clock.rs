@@ -1,12 +1,13 @@
 //! The clock of this process, which dates events unless Kafka does: its difference from ClickHouse's, and whether Kafka
 //! accepts its dates.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join;
 use humantime::format_duration;
+use parking_lot::{Mutex, MutexGuard};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
@@ -129,7 +130,7 @@ impl Clock {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Each change of it is whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::MetricType;
@@ -64,14 +65,14 @@ impl Health {
 
     /// Adds a check that is still to be set.
     pub fn expect(&self, name: &str) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         state.checks.insert(name.to_string(), Check::starting());
     }
 
     /// Adds a check that a loop sets at each turn: the process lives only as long as it goes on doing so.
     pub fn expect_turns(&self, name: &str) {
         self.expect(name);
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         state.turns.insert(name.to_string(), Instant::now());
     }
 
@@ -81,7 +82,7 @@ impl Health {
     }
 
     fn liveness_at(&self, now: Instant) -> (bool, String) {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.0.lock();
         let mut text = String::new();
         for (name, last) in &state.turns {
             let silent = now.saturating_duration_since(*last);
@@ -116,7 +117,7 @@ impl Health {
     }
 
     fn change(&self, name: &str, change: impl FnOnce(&mut Check) -> Option<News>) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         if let Some(turn) = state.turns.get_mut(name) {
             *turn = Instant::now();
         }
@@ -127,7 +128,7 @@ impl Health {
 
     /// Whether all checks hold, and each with its reason, a line each.
     pub(crate) fn readiness(&self) -> (bool, String) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         let checks = &mut state.checks;
         let now = Instant::now();
         let mut text = String::new();
@@ -149,7 +150,7 @@ impl Health {
 
 impl Collector for Health {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.0.lock();
         let now = Instant::now();
         let help = "1 if a check of /readyz holds, else 0.";
         let mut metric = encoder.encode_descriptor("ready", help, None, MetricType::Gauge)?;

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tracing::callsite::Identifier;
@@ -46,7 +47,7 @@ fn admit(event: &Event<'_>) -> bool {
     // Before the lock: what is logged may log.
     let mut message = Message::default();
     event.record(&mut message);
-    let mut kinds = KINDS.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut kinds = KINDS.lock();
     let kind = kinds.entry(event.metadata().callsite());
     let kind = kind.or_insert_with(|| Kind {
         message: message.0,
@@ -86,7 +87,7 @@ pub async fn log_each_minute() {
 
 /// Says how many lines were left out so far, of each kind.
 pub fn log_left_out() {
-    let kinds = std::mem::take(&mut *KINDS.lock().unwrap_or_else(PoisonError::into_inner));
+    let kinds = std::mem::take(&mut *KINDS.lock());
     for kind in kinds.into_values().filter(|kind| kind.left_out > 0) {
         tracing::warn!(
             count = kind.left_out,
@@ -122,7 +123,7 @@ mod tests {
             event.record(&mut |field: &Field, value: &dyn fmt::Debug| {
                 said += &format!("{}={value:?} ", field.name());
             });
-            self.0.lock().unwrap().push(said);
+            self.0.lock().push(said);
         }
     }
 
@@ -141,7 +142,7 @@ mod tests {
             log_left_out();
             flood();
         });
-        let passed = passed.0.lock().unwrap();
+        let passed = passed.0.lock();
         let count = |text: &str| passed.iter().filter(|said| said.contains(text)).count();
         assert_eq!(count("of requests"), 2_000);
         assert_eq!(count("message=again"), 2 * LINES_MAX as usize);

@@ -6,7 +6,8 @@ pub mod escape;
 pub mod redact;
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 /// What became of stdout.
 static STDOUT: Mutex<Stdout> = Mutex::new(Stdout::Open);
@@ -24,7 +25,7 @@ enum Stdout {
 /// about: what nobody reads is dropped, and anything but a closed pipe is a failure at the end, see [`check_stdout`].
 pub fn print(text: &str) -> bool {
     let text = escape::page(text);
-    let mut state = STDOUT.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut state = STDOUT.lock();
     if matches!(*state, Stdout::Open) {
         let mut stdout = io::stdout().lock();
         match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -41,7 +42,7 @@ pub fn print(text: &str) -> bool {
 /// # Errors
 /// Some of it is lost.
 pub fn check_stdout() -> anyhow::Result<()> {
-    let state = STDOUT.lock().unwrap_or_else(PoisonError::into_inner);
+    let state = STDOUT.lock();
     match &*state {
         Stdout::Failed(err) => {
             anyhow::bail!("cannot write to stdout: {err}; the work is done, only lines are lost")

@@ -1,9 +1,9 @@
 //! The certificate of a client: its names, and whether it is still valid.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustls::pki_types::{CertificateDer, DnsName, UnixTime};
 use webpki::EndEntityCert;
 
@@ -100,7 +100,7 @@ impl ClientCertificate {
     /// time was [`RECHECK_INTERVAL`] ago.
     pub fn is_valid(&self) -> bool {
         let verified = &self.verified;
-        let mut verified = verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut verified = verified.lock();
         if verified.at.elapsed() >= RECHECK_INTERVAL {
             let is_valid = self.tls.borrow().verify(&self.chain, UnixTime::now());
             *verified = Verified {

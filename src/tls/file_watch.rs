@@ -239,9 +239,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_read_that_does_not_end_has_a_reason_and_goes_on() {
         let (release, held) = std::sync::mpsc::channel::<()>();
-        let held = Arc::new(std::sync::Mutex::new(held));
+        let held = Arc::new(parking_lot::Mutex::new(held));
         let read = move || {
-            let _ = held.lock().unwrap().recv();
+            let _ = held.lock().recv();
             Ok("# new".to_string())
         };
         let (status, stop) = (FileStatus::new("keys"), CancellationToken::new());

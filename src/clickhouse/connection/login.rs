@@ -2,9 +2,10 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::server_version::Version;
@@ -41,7 +42,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Transcribed<R> {
         let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
         let fresh = &buf.filled()[before..];
         if !fresh.is_empty() {
-            let mut kept = self.transcript.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kept = self.transcript.0.lock();
             let room = TRANSCRIPT_BYTES_MAX - kept.len();
             kept.extend_from_slice(&fresh[..fresh.len().min(room)]);
         }
@@ -52,7 +53,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Transcribed<R> {
 impl Transcript {
     /// Code and message, if the first thing that the server sent was an exception.
     pub fn exception(&self) -> Option<(i32, String)> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.0.lock();
         let rest = kept.strip_prefix(&[EXCEPTION])?;
         let (code, rest) = rest.split_first_chunk::<4>()?;
         let (_name, rest) = split_string(rest)?;
@@ -63,7 +64,7 @@ impl Transcript {
 
     /// The server's version, if the first thing that it sent was its greeting.
     pub fn version(&self) -> Option<Version> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.0.lock();
         let (_name, rest) = split_string(kept.strip_prefix(&[HELLO])?)?;
         let (major, rest) = split_integer(rest)?;
         let (minor, _) = split_integer(rest)?;

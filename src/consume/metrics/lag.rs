@@ -1,9 +1,10 @@
 //! What Kafka has and ClickHouse lacks: how many records, and since when, which grows while nothing moves.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use chrono::Utc;
+use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
@@ -107,7 +108,7 @@ impl Lags {
     }
 
     fn open<T>(&self, work: impl FnOnce(&mut Arrivals) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        work(&mut self.0.lock())
     }
 }
 

@@ -1,9 +1,10 @@
 //! The other end of a connection, and the connection's shares of what all clients share.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::socket::SocketHandle;
@@ -110,7 +111,7 @@ impl Peer {
     /// false if there is none. It is held until [`Peer::shrink_send_buffer`]: nothing tells when the system's buffer is
     /// empty again.
     pub fn acquire_send_buffer(&self, bytes: Option<usize>, holder: Holder) -> bool {
-        let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sending = self.sending.lock();
         if bytes.is_some_and(|bytes| bytes <= SHORT_RESPONSE_BYTES_MAX) || sending.is_some() {
             return true;
         }
@@ -136,7 +137,7 @@ impl Peer {
 
     /// Gives back the memory for long responses: none is on its way, and none has been for a while.
     pub(crate) fn shrink_send_buffer(&self) {
-        let mut sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sending = self.sending.lock();
         if sending.take().is_some() {
             self.handle.set_send_buffer(SEND_BUFFER_BYTES[0]);
         }
@@ -147,7 +148,7 @@ impl Peer {
     /// # Errors
     /// There is none.
     pub(crate) fn blocked_share(&self) -> Result<Share, NoMemory> {
-        let sending = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let sending = self.sending.lock();
         match &*sending {
             // The memory for long responses includes it.
             Some(_) => Ok(self.memory.share(self.holder)),

@@ -1,13 +1,14 @@
 //! Limits of time on a connection: heads come, responses are read, and no connection is idle for ever.
 
+use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::Version;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::http::limits::Timeouts;
@@ -156,7 +157,7 @@ impl ConnectionTimer {
     }
 
     fn responses(&self) -> MutexGuard<'_, Vec<ResponseProgress>> {
-        self.responses.lock().unwrap_or_else(PoisonError::into_inner)
+        self.responses.lock()
     }
 
     fn now(&self) -> u64 {

@@ -1,9 +1,9 @@
 //! Rejected keys: each request or message is counted, and some are logged.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -137,7 +137,7 @@ impl KeyRejections {
         let name = reason.name();
         self.counts.get_or_create(&ReasonLabel { reason: name }).inc();
         let lines = &self.lines[reason as usize];
-        let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = lines.lock();
         if let Some(left_out) = lines.admit(Instant::now()) {
             let names = certificate.map(|certificate| certificate.names());
             let certificate = names.and_then(<[_]>::first).map(tracing::field::display);

@@ -5,11 +5,12 @@ pub mod fair_queue;
 pub mod queue;
 pub mod reader;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::header::{CONTENT_TYPE, HeaderValue};
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use self::body::{ROW_TEXT_BYTES, ReportBody};
@@ -88,7 +89,7 @@ impl Reports {
             return Err(Problem::ReportRefused(Refusal::Rows));
         }
         let mut body = Body::made(ReportBody::new(report));
-        body.hold(share.into_inner().unwrap_or_else(PoisonError::into_inner));
+        body.hold(share.into_inner());
         let mut response = Response::new(body);
         let json = HeaderValue::from_static("application/json");
         response.headers_mut().insert(CONTENT_TYPE, json);
@@ -107,7 +108,7 @@ impl Reports {
 }
 
 fn grow(share: &Mutex<Share>, bytes: usize) -> bool {
-    share.lock().unwrap_or_else(PoisonError::into_inner).grow(bytes)
+    share.lock().grow(bytes)
 }
 
 fn timed_out(time: Duration) -> ReportError {

@@ -1,9 +1,10 @@
 //! The queue of reports: a few are asked of ClickHouse at once, the others wait, and turns go round among the readers.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -161,7 +162,7 @@ impl ReportQueue {
     }
 
     fn with_queue<T>(&self, act: impl FnOnce(&mut FairQueue<Ticket>) -> T) -> T {
-        act(&mut self.queue.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut self.queue.lock())
     }
 }
 
@@ -196,16 +197,16 @@ mod tests {
             let (queue, order) = (Arc::clone(&queue), Arc::clone(&order));
             tokio::spawn(async move {
                 let _turn = queue.turn(&reader(name), pending()).await.unwrap();
-                order.lock().unwrap().push(name);
+                order.lock().push(name);
             });
             yield_now().await;
         }
         assert_eq!(queue.waiting(), 6);
         turns.pop();
-        while order.lock().unwrap().len() < 6 {
+        while order.lock().len() < 6 {
             yield_now().await;
         }
-        let order = order.lock().unwrap();
+        let order = order.lock();
         let expected = ["other", "other", "first", "first", "first", "first"];
         assert_eq!(*order, expected);
         assert_eq!(queue.waiting(), 0);
