@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use humantime::format_duration;
 
-use super::say;
+use super::output::print_line;
 use crate::clickhouse::Cluster;
 use crate::kafka::{Kafka, TimestampType, TopicState};
 
@@ -20,7 +20,7 @@ pub async fn warn(kafka: &Kafka, state: &TopicState, cluster: &Cluster) -> anyho
         return Ok(());
     }
     let (addresses, topic) = (kafka.addresses(), kafka.topic());
-    say(format_args!(
+    print_line(format_args!(
         "warning: topic {topic} has {}={}, so the clocks of its senders decide how long kafka keeps records, and kafka \
          refuses those of a clock that is far off; to let kafka's clock decide: kafka-configs.sh --bootstrap-server \
          {addresses} --alter --entity-type topics --entity-name {topic} --add-config {}={}",
@@ -34,7 +34,7 @@ pub async fn warn(kafka: &Kafka, state: &TopicState, cluster: &Cluster) -> anyho
         && is_short(retention_millis, ahead_millis)
     {
         let text = |millis: i64| format_duration(Duration::from_secs((millis.unsigned_abs() + 500) / 1_000));
-        say(format_args!(
+        print_line(format_args!(
             "warning: the clock here and that of clickhouse at {} differ by {}, and topic {topic} keeps records for {} \
              (retention.ms={retention_millis}): a sender whose clock is so far behind loses so much of it; set the clocks",
             cluster.addresses(),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::bail;
 
 use super::lock::under_lock;
+use super::output::{print_line, print_shard};
 use super::wait::{self, WaitArgs};
-use super::{head, say};
 use crate::clickhouse::lock::{Lock, Step};
 use crate::clickhouse::{self, Cluster, Connection, DroppedRange, Month, Shard, StoredMonth};
 
@@ -60,14 +60,14 @@ async fn drop_months(args: &Args) -> anyhow::Result<()> {
     }
     let mut dropped = false;
     for (shard, connection, months) in &looked_at {
-        head(shard);
+        print_shard(shard);
         dropped |= match args.dry_run || months.is_empty() {
             true => show(months),
             false => drop_from(shard, connection, args).await?,
         };
     }
     if !dropped {
-        say(format_args!("nothing to do: no month before {} has rows", args.before));
+        print_line(format_args!("nothing to do: no month before {} has rows", args.before));
     }
     Ok(())
 }
@@ -120,7 +120,7 @@ fn refuse_windows(missing: &[DroppedRange], month: Month) -> anyhow::Result<()> 
 
 fn show(months: &[StoredMonth]) -> bool {
     for stored in months {
-        say(format_args!("would drop {}", described(stored)));
+        print_line(format_args!("would drop {}", described(stored)));
     }
     !months.is_empty()
 }
@@ -148,7 +148,7 @@ async fn drop_month(connection: &Connection, lock: &Lock, stored: &StoredMonth) 
     }
     connection.drop_month(stored.month).await?;
     lock.note(connection, &Step::Done(&step)).await?;
-    say(format_args!("dropped {}", described(stored)));
+    print_line(format_args!("dropped {}", described(stored)));
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::bail;
 use tokio::time::{Instant, sleep};
 
-use super::say;
+use super::output::print_line;
 use crate::clickhouse::lock::{CREATE_LOG, Lock, SILENCE_MAX, Step, Term};
 use crate::clickhouse::{Connection, Shard};
 
@@ -46,7 +46,7 @@ async fn take(shard: &Shard, connection: &Connection) -> anyhow::Result<Lock> {
                 return Ok(lock);
             }
         } else if waited_for.as_ref() != Some(&term.owner) {
-            say(format_args!("waiting for {}, which is migrating", term.owner));
+            print_line(format_args!("waiting for {}, which is migrating", term.owner));
             waited_for = Some(term.owner);
             began = Instant::now();
         } else if began.elapsed() > LOCK_WAIT_MAX {
@@ -67,11 +67,11 @@ fn tell_of(before: &Term) {
     }
     let owner = &before.owner;
     match &before.unfinished {
-        Some(name) => say(format_args!(
+        Some(name) => print_line(format_args!(
             "{owner} began {name} and was not heard of for {} s; taking its place",
             SILENCE_MAX.as_secs()
         )),
-        None => say(format_args!(
+        None => print_line(format_args!(
             "{owner} was not heard of for {} s; taking its place",
             SILENCE_MAX.as_secs()
         )),

@@ -3,24 +3,23 @@
 mod clocks;
 mod drop_months;
 mod lock;
+mod output;
 mod plan;
 mod schema;
+mod shard_state;
 mod tables;
 mod topic;
 mod topic_record;
 mod wait;
 
-use anyhow::{Context as _, bail};
-
-use self::plan::{Migration, plan};
-use self::tables::There;
+use self::output::{print_line, print_shard};
+use self::shard_state::ShardState;
 use self::topic::TopicArgs;
 use self::topic_record::Desired;
 use self::wait::WaitArgs;
-use crate::clickhouse::schema::{Applied, FILES, VERSION, misfit};
-use crate::clickhouse::{self, Cluster, Empty, Identifier, Shard, ShardId, TopicRecord};
+use crate::clickhouse::schema::{Applied, FILES, VERSION};
+use crate::clickhouse::{self, Cluster, Empty, Identifier, Shard};
 use crate::kafka::{self, Kafka};
-use crate::terminal::{escape, print};
 
 /// Make the ClickHouse schema and the Kafka topic what this captcha needs
 #[derive(Debug, clap::Args)]
@@ -94,8 +93,8 @@ async fn migrate(args: &Args) -> anyhow::Result<()> {
     let kafka = Kafka::new(args.kafka.clone())?;
     if args.status {
         for shard in cluster.iter() {
-            let found = Found::look(shard, &kafka).await?;
-            head(shard);
+            let found = ShardState::load(shard, &kafka).await?;
+            print_shard(shard);
             show_status(found.applied.as_deref().unwrap_or_default());
         }
         topic::show(&kafka).await;
@@ -109,12 +108,12 @@ async fn migrate(args: &Args) -> anyhow::Result<()> {
     }
     let mut all = Vec::new();
     for shard in cluster.iter() {
-        all.push(Found::look(shard, &kafka).await?);
+        all.push(ShardState::load(shard, &kafka).await?);
     }
     if args.retire_topic {
         return retire(&kafka, &all).await;
     }
-    let plans = all.iter().map(Found::plan);
+    let plans = all.iter().map(ShardState::plan);
     let plans: Vec<_> = plans.collect::<anyhow::Result<_>>()?;
 
     // Before anything is made: what is wished may contradict what is known.
@@ -147,106 +146,13 @@ async fn migrate(args: &Args) -> anyhow::Result<()> {
     };
     let mut done = topic_done.made | filled;
     for (found, todo) in all.iter().zip(&plans) {
-        head(found.shard);
+        print_shard(found.shard);
         done |= found.migrate(&kafka, todo, desired, args.dry_run).await?;
     }
     if !done {
-        say(format_args!("nothing to do: schema version {VERSION}"));
+        print_line(format_args!("nothing to do: schema version {VERSION}"));
     }
     Ok(())
-}
-
-/// What a shard has already.
-struct Found<'a> {
-    shard: &'a Shard,
-    /// The recorded migrations; `None` while there is no database.
-    applied: Option<Vec<Applied>>,
-    /// What is recorded of the topic; nothing while the schema is older than that, or not there.
-    facts: Option<TopicRecord>,
-    /// The tables.
-    there: There,
-}
-
-impl<'a> Found<'a> {
-    async fn look(shard: &'a Shard, kafka: &Kafka) -> anyhow::Result<Found<'a>> {
-        let mut found = Found {
-            shard,
-            applied: None,
-            facts: None,
-            there: There::default(),
-        };
-        let connection = match shard.connect().await {
-            Err(err) if err.action() == clickhouse::Action::SchemaMissing => return Ok(found),
-            other => other?,
-        };
-        connection.verify_visibility_of_all().await?;
-        let applied = connection.applied().await?;
-        found.there = tables::check(shard).await?;
-        let is_lost = found.there.lost.iter().any(|lost| lost.name == "topics");
-        if misfit(&applied).is_none() && !is_lost {
-            found.facts = connection.topic_record(kafka.topic().as_str()).await?;
-        }
-        found.applied = Some(applied);
-        Ok(found)
-    }
-
-    fn plan(&self) -> anyhow::Result<Vec<Migration>> {
-        let todo = plan(FILES, self.applied.as_deref().unwrap_or_default())?;
-        let is_work = !todo.is_empty() || !self.there.lost.is_empty();
-        if is_work && self.there.is_replicated && !self.shard.is_cluster() {
-            bail!(
-                "the tables of clickhouse at {} are the same on several replicas; give --clickhouse-cluster, as when they were made",
-                self.shard.addresses()
-            );
-        }
-        Ok(todo)
-    }
-
-    fn wanted(&self, kafka: &Kafka, desired: Desired) -> anyhow::Result<Option<TopicRecord>> {
-        let desired = self.placed(desired);
-        topic_record::wanted(kafka.topic().as_str(), self.facts.as_ref(), desired)
-            .with_context(|| format!("clickhouse at {}", self.shard.addresses()))
-    }
-
-    fn placed(&self, desired: Desired) -> Desired {
-        Desired {
-            shard: self.shard.id(),
-            ..desired
-        }
-    }
-
-    /// Makes the schema and records the topic, or shows it; whether there was anything to do.
-    async fn migrate(
-        &self,
-        kafka: &Kafka,
-        todo: &[Migration],
-        desired: Desired,
-        dry_run: bool,
-    ) -> anyhow::Result<bool> {
-        let (shard, database_missing) = (self.shard, self.applied.is_none());
-        let is_planned = !todo.is_empty() || !self.there.lost.is_empty();
-        let mut done = database_missing || is_planned;
-        if dry_run {
-            for lost in &self.there.lost {
-                let why = self.there.why(lost);
-                say(format_args!("would make {} again: {why}", lost.name));
-            }
-            show_plan(shard, database_missing, todo).await?;
-        } else {
-            done = schema::migrate(shard, database_missing, is_planned).await?;
-        }
-        // Before the first run there is nothing to look into.
-        if !dry_run || !is_planned {
-            done |= self.record(kafka, desired, dry_run).await?;
-        }
-        Ok(done)
-    }
-
-    async fn record(&self, kafka: &Kafka, desired: Desired, dry_run: bool) -> anyhow::Result<bool> {
-        let connection = self.shard.connect().await?;
-        let topic = kafka.topic().as_str();
-        topic_record::record(topic, &connection, self.placed(desired), dry_run).await
-    }
 }
 
 /// Before anything is looked up: a question may come to such a replica. Whether there was one.
@@ -254,8 +160,8 @@ async fn fill_empty_replicas(shard: &Shard, dry_run: bool) -> anyhow::Result<boo
     let empty = shard.fill_empty_replicas(dry_run).await?;
     for Empty { address, like } in &empty {
         match dry_run {
-            true => say(format_args!("would make the tables of {address} as {like} has them")),
-            false => say(format_args!(
+            true => print_line(format_args!("would make the tables of {address} as {like} has them")),
+            false => print_line(format_args!(
                 "made the tables of {address} as {like} has them; once it has fetched what they hold, run \
                  SYSTEM RESTART REPLICAS there: an insert may still wait for what it stands for"
             )),
@@ -264,12 +170,12 @@ async fn fill_empty_replicas(shard: &Shard, dry_run: bool) -> anyhow::Result<boo
     Ok(!empty.is_empty())
 }
 
-async fn retire(kafka: &Kafka, all: &[Found<'_>]) -> anyhow::Result<()> {
+async fn retire(kafka: &Kafka, all: &[ShardState<'_>]) -> anyhow::Result<()> {
     for found in all {
         found.shard.connect_to_schema().await?;
-        head(found.shard);
+        print_shard(found.shard);
         if !found.record(kafka, Desired::default(), false).await? {
-            say(format_args!("topic {} is retired already", kafka.topic()));
+            print_line(format_args!("topic {} is retired already", kafka.topic()));
         }
     }
     Ok(())
@@ -278,48 +184,15 @@ async fn retire(kafka: &Kafka, all: &[Found<'_>]) -> anyhow::Result<()> {
 fn show_status(applied: &[Applied]) {
     for file in FILES {
         match applied.iter().find(|record| record.name == file.name) {
-            Some(record) => say(format_args!("{}  applied {} UTC", file.name, record.applied_at)),
-            None => say(format_args!("{}  not applied", file.name)),
+            Some(record) => print_line(format_args!("{}  applied {} UTC", file.name, record.applied_at)),
+            None => print_line(format_args!("{}  not applied", file.name)),
         }
     }
     let built_in = |record: &&Applied| FILES.iter().any(|file| file.name == record.name);
     for record in applied.iter().filter(|record| !built_in(record)) {
-        say(format_args!(
+        print_line(format_args!(
             "{}  applied {} UTC, not in this captcha",
             record.name, record.applied_at
         ));
     }
-}
-
-async fn show_plan(shard: &Shard, database_missing: bool, todo: &[Migration]) -> anyhow::Result<()> {
-    if database_missing {
-        say(format_args!("would make database {}", shard.database()));
-    }
-    for migration in todo {
-        say(format_args!("would apply {}", migration.name));
-        if let Some(table) = migration.rewrites.as_ref().filter(|_| !database_missing) {
-            let bytes = shard.connect().await?.table_bytes(table).await?;
-            say(format_args!("  {}", schema::rewriting(table, bytes)));
-        }
-    }
-    Ok(())
-}
-
-/// The newest migration that is recorded; 0 before the first.
-fn version(applied: &[Applied]) -> u32 {
-    let versions = applied.iter().map(|record| record.version);
-    versions.max().unwrap_or(0)
-}
-
-/// Says which shard comes now, where there are several.
-fn head(shard: &Shard) {
-    match shard.id() {
-        ShardId { of: 1, .. } => {}
-        id => say(format_args!("{id}, {}:", shard.addresses())),
-    }
-}
-
-/// A line on stdout for people.
-fn say(line: std::fmt::Arguments<'_>) {
-    print(&format!("{}\n", escape::line(&line.to_string())));
 }

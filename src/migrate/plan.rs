@@ -84,13 +84,19 @@ pub fn plan(files: &[File], applied: &[Applied]) -> Result<Vec<Migration>, PlanE
             return Err(PlanError::Divergent(record.name.clone()));
         }
     }
-    let newest = applied.iter().map(|record| record.version).max().unwrap_or(0);
+    let newest = newest_version(applied);
     let is_applied = |m: &Migration| applied.iter().any(|record| record.version == m.version);
     let todo: Vec<Migration> = migrations.into_iter().filter(|m| !is_applied(m)).collect();
     match todo.first() {
         Some(first) if first.version < newest => Err(PlanError::OutOfOrder(first.name.clone())),
         _ => Ok(todo),
     }
+}
+
+/// The newest migration that is recorded; 0 before the first.
+pub fn newest_version(applied: &[Applied]) -> u32 {
+    let versions = applied.iter().map(|record| record.version);
+    versions.max().unwrap_or(0)
 }
 
 fn read(files: &[File]) -> Result<Vec<Migration>, PlanError> {

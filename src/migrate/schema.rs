@@ -6,8 +6,9 @@ use anyhow::{Context as _, bail};
 use tokio::time::{Instant, sleep};
 
 use super::lock::under_lock;
-use super::plan::{Migration, plan};
-use super::{say, tables, version};
+use super::output::print_line;
+use super::plan::{Migration, newest_version, plan};
+use super::tables;
 use crate::clickhouse::lock::{Lock, Step};
 use crate::clickhouse::schema::{CREATE_HISTORY, FILES, MEND_HISTORY};
 use crate::clickhouse::{Connection, Shard};
@@ -26,7 +27,7 @@ pub async fn migrate(shard: &Shard, database_missing: bool, is_planned: bool) ->
             .create_database()
             .await
             .with_context(|| format!("cannot make database {}", shard.database()))?;
-        say(format_args!("made database {}", shard.database()));
+        print_line(format_args!("made database {}", shard.database()));
     }
     let connection = shard.connect().await?;
     if is_planned {
@@ -44,12 +45,12 @@ async fn apply_each(shard: &Shard, connection: &Connection, lock: &Lock) -> anyh
     // Whoever had the lock before may have done some of it.
     let applied = connection.applied().await?;
     let there = tables::check(shard).await?;
-    there.make_again(shard, connection, version(&applied)).await?;
+    there.make_again(shard, connection, newest_version(&applied)).await?;
     for migration in plan(FILES, &applied)? {
         apply(shard, connection, lock, &migration)
             .await
             .with_context(|| format!("cannot apply {}", migration.name))?;
-        say(format_args!("applied {}", migration.name));
+        print_line(format_args!("applied {}", migration.name));
     }
     Ok(())
 }
@@ -59,7 +60,7 @@ async fn apply(shard: &Shard, connection: &Connection, lock: &Lock, migration: &
     await_mutations(connection).await?;
     if let Some(table) = &migration.rewrites {
         let bytes = connection.table_bytes(table).await?;
-        say(format_args!("{}: {}", migration.name, rewriting(table, bytes)));
+        print_line(format_args!("{}: {}", migration.name, rewriting(table, bytes)));
     }
     lock.note(connection, &Step::Begin(&migration.name)).await?;
     shard.define(connection, &migration.sql).await?;
@@ -94,7 +95,7 @@ async fn await_mutations(connection: &Connection) -> anyhow::Result<()> {
             return Ok(());
         };
         if running != last {
-            say(format_args!(
+            print_line(format_args!(
                 "waiting for a mutation of {}: {} parts to do",
                 first.table, first.parts_to_do
             ));

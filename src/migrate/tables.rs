@@ -2,7 +2,8 @@
 
 use anyhow::bail;
 
-use super::{say, version};
+use super::output::print_line;
+use super::plan::newest_version;
 use crate::clickhouse::schema::{FILES, NEEDED, VERSION};
 use crate::clickhouse::{Connection, Declared, Shard, Table, Tables, declared};
 
@@ -33,7 +34,7 @@ pub async fn check(shard: &Shard) -> anyhow::Result<There> {
     }
     let recorded = all.iter().find(|here| here.get("migrations").is_some());
     let version = match recorded {
-        Some(here) => version(&shard.connect_at(&here.address).await?.applied().await?),
+        Some(here) => newest_version(&shard.connect_at(&here.address).await?.applied().await?),
         None => 0,
     };
     if version > VERSION {
@@ -141,7 +142,7 @@ impl There {
             for (file, _) in applied.zip(1..).filter(|(_, number)| known.versions.contains(number)) {
                 shard.define(connection, file.sql).await?;
             }
-            say(format_args!("made {} again: {}", known.name, self.why(known)));
+            print_line(format_args!("made {} again: {}", known.name, self.why(known)));
         }
         Ok(())
     }

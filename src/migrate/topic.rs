@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 
-use super::say;
+use super::output::print_line;
 use crate::kafka::{Kafka, Retention, TimestampType, TopicSpec, TopicState, Transient, min_insync_replicas};
 
 /// Partitions of a new topic: enough to use a few cores and consumers, few enough for a laptop.
@@ -58,7 +58,7 @@ pub async fn migrate(
     if state.is_none() {
         made = true;
         if dry_run {
-            say(format_args!(
+            print_line(format_args!(
                 "would make topic {} with {} partitions",
                 kafka.topic(),
                 spec.partitions
@@ -88,7 +88,7 @@ pub async fn migrate(
         );
     }
     if made {
-        say(format_args!("made topic {}: {}", kafka.topic(), described(&state)));
+        print_line(format_args!("made topic {}: {}", kafka.topic(), described(&state)));
     }
     Ok(Done {
         made,
@@ -104,7 +104,7 @@ pub async fn show(kafka: &Kafka) {
         Ok(None) => "not made".to_string(),
         Err(err) => format!("not known: {err:#}"),
     };
-    say(format_args!("topic {}  {is}", kafka.topic()));
+    print_line(format_args!("topic {}  {is}", kafka.topic()));
 }
 
 fn described(state: &TopicState) -> String {

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use uuid::Uuid;
 
-use super::say;
+use super::output::print_line;
 use crate::clickhouse::{Connection, ShardId, TopicRecord};
 use crate::topic_partition::LogName;
 
@@ -35,7 +35,7 @@ pub async fn record(topic: &str, connection: &Connection, desired: Desired, dry_
         return Ok(false);
     };
     if dry_run {
-        say(format_args!(
+        print_line(format_args!(
             "would record topic {topic}: {} partitions, stored as {}",
             wanted.partitions, wanted.log
         ));
@@ -121,24 +121,24 @@ pub fn wanted(topic: &str, known: Option<&TopicRecord>, desired: Desired) -> any
 
 fn tell(topic: &str, known: Option<&TopicRecord>, now: &TopicRecord) {
     if now.partitions == 0 {
-        return say(format_args!(
+        return print_line(format_args!(
             "retired topic {topic}: complete_through does not wait for it any more"
         ));
     }
     if let Some(known) = known.filter(|known| known.log != now.log) {
-        return say(format_args!(
+        return print_line(format_args!(
             "recorded topic {topic} as made anew: its records are stored from offset 0 on as {}, beside those of {}",
             now.log, known.log
         ));
     }
     let grown = |known: &&TopicRecord| known.partitions != now.partitions && known.partitions > 0;
     if let Some(known) = known.filter(grown) {
-        say(format_args!(
+        print_line(format_args!(
             "warning: topic {topic} went from {} to {} partitions; an event that was sent before and is sent again may be counted twice",
             known.partitions, now.partitions
         ));
     }
-    say(format_args!(
+    print_line(format_args!(
         "recorded topic {topic}: {} partitions, repeat window {} records",
         now.partitions, now.repeat_window_records
     ));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::say;
+use super::output::print_line;
 use crate::clickhouse;
 use crate::kafka::Transient;
 
@@ -39,7 +39,7 @@ pub async fn until_done(args: &WaitArgs, attempt: impl AsyncFn() -> anyhow::Resu
         }
         let reason = format!("{failure:#}");
         if last.as_ref() != Some(&reason) {
-            say(format_args!("waiting up to {} s: {reason}", args.wait));
+            print_line(format_args!("waiting up to {} s: {reason}", args.wait));
             last = Some(reason);
         }
         sleep(TRY_INTERVAL).await;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::table;
+use super::table::table;
 use crate::clickhouse::{self, Cluster, Connection, Held, Row, Shard, Span, TopicRecord};
 use crate::kafka::{self, Kafka, PartitionConsumer, Record};
 use crate::terminal::{print, progress};

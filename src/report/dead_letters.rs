@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 
-use super::table;
+use super::table::table;
 use crate::clickhouse::{self, Cluster, DeadLetter, Span};
 use crate::kafka::TopicArgs;
 use crate::terminal::print;

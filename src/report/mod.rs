@@ -2,18 +2,16 @@
 
 mod audit;
 mod dead_letters;
-
-use std::ops::Range;
+mod table;
 
 use anyhow::Context as _;
 use chrono::NaiveDate;
 use clap::error::ErrorKind;
-use comfy_table::{CellAlignment, Table, presets};
 use uuid::Uuid;
 
+use self::table::table;
 use crate::clickhouse::{self, Cluster, Filter, Freshness, Report};
 use crate::terminal;
-use crate::terminal::escape;
 
 /// Show how many challenges each site served and solved on each day (UTC)
 #[derive(Debug, clap::Args)]
@@ -131,27 +129,6 @@ fn freshness(freshness: Freshness) -> String {
 }
 
 const COLUMNS: [&str; 4] = ["date", "site_id", "served", "solved"];
-
-/// A table for people, with these columns of numbers.
-fn table(header: &[&str], rows: impl Iterator<Item = Vec<String>>, numbers: Range<usize>) -> String {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(header);
-    let escaped = |cell: String| escape::line(&cell).into_owned();
-    table.add_rows(rows.map(|row| row.into_iter().map(escaped).collect::<Vec<_>>()));
-    for index in numbers {
-        if let Some(column) = table.column_mut(index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    if let Some(first) = table.column_mut(0) {
-        first.set_padding((0, 1));
-    }
-    table
-        .lines()
-        .map(|line| line.trim_end().to_string())
-        .collect::<Vec<_>>()
-        .join("\n")
-}
 
 #[cfg(test)]
 mod tests {
