@@ -6,9 +6,10 @@
 //! | --- | --- |
 //! | commands | [`serve`], [`consume`], [`migrate`], [`report`]; [`cli`] runs them |
 //! | servers | [`kafka`], [`clickhouse`], [`http`] |
-//! | below | [`event`], [`tls`], [`telemetry`], [`resource_pool`], [`address`], [`terminal`], [`runtime`] |
+//! | below | [`event`], [`tls`], [`telemetry`], [`resource_pool`], [`address`], [`backoff`], [`terminal`], [`runtime`] |
 
 mod address;
+mod backoff;
 pub mod cli;
 mod clickhouse;
 mod consume;

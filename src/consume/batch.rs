@@ -1,14 +1,15 @@
-//! Cutting batches: records in, rows of one insert out. Pure, and the same for whoever does it.
+//! Batches: records in, rows of one insert out. Pure, and the same in every process.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
 
 use chrono::{DateTime, Datelike as _};
 
-use super::dedup::fingerprint::{AsItIs, Fingerprint, Repeats};
+use super::dedup::{DedupWindow, Fingerprint, PassThroughHasher};
 use crate::clickhouse::{RAW_BYTES_LEAST, RAW_BYTES_MAX, Row, RowKind, arrival_millis, kept_raw};
 use crate::event::parse_record;
 use crate::kafka::{Record, VALUE_BYTES_MAX};
+use crate::topic_partition::Offset;
 
 /// Rows of one insert; far below the 1,048,449 at which ClickHouse would split a block into two parts. An insert
 /// costs ClickHouse about 20 ms of processor time whatever it holds, so with 20,000 a million rows took twice as much.
@@ -17,71 +18,70 @@ pub const ROWS_MAX: usize = 100_000;
 /// Characters of the reason against a bad record that are kept.
 const REASON_CHARS_MAX: usize = 1_000;
 
-/// And in a flood of them.
+/// And when too many come at once.
 const REASON_CHARS_LEAST: usize = 100;
 
-/// What was fetched and is not stored yet.
+/// Rows that were fetched and are not stored yet.
 #[derive(Debug, Default)]
 pub struct Pending {
-    /// What becomes of each record, in ascending order; whether an event is a repeat is not known yet.
+    /// One for each record, in ascending order; whether an event is a repeat is not known yet.
     pub rows: VecDeque<Row>,
-    /// The offset to be fetched next: what lies before it is stored, among the rows, or not in Kafka.
-    pub reached: i64,
-    /// Bytes of what the rows keep of bad records.
-    text_bytes: usize,
+    /// The offset to fetch next: everything before it is stored, among the rows, or not in Kafka.
+    pub end: Offset,
+    /// Bytes that the rows keep of bad records.
+    heap_bytes: usize,
 }
 
 impl Pending {
-    /// Adds records. They are read here, once, because an event takes less memory than its record.
-    pub fn add(&mut self, records: Vec<Record>) {
+    /// Adds records. They are parsed here, once, because an event takes less memory than its record.
+    pub fn push(&mut self, records: Vec<Record>) {
         for record in records {
-            let row = row(record);
-            self.text_bytes += text_bytes(&row);
+            let row = row_of(record);
+            self.heap_bytes += heap_bytes(&row);
             self.rows.push_back(row);
         }
     }
 
-    /// Forgets what lies below a head, which may be beyond everything that was fetched.
-    pub fn go_on_at(&mut self, head: i64) {
+    /// Forgets the rows below a head, which may be beyond everything that was fetched.
+    pub fn skip_to(&mut self, head: Offset) {
         let stored = self.rows.partition_point(|row| row.offset < head);
         let stored = self.rows.drain(..stored);
-        self.text_bytes -= stored.map(|row| text_bytes(&row)).sum::<usize>();
-        self.reached = self.reached.max(head);
+        self.heap_bytes -= stored.map(|row| heap_bytes(&row)).sum::<usize>();
+        self.end = self.end.max(head);
     }
 
-    /// Memory that the rows take.
+    /// Memory of the rows.
     pub fn bytes(&self) -> usize {
-        self.rows.len() * size_of::<Row>() + self.text_bytes
+        self.rows.len() * size_of::<Row>() + self.heap_bytes
     }
 }
 
-/// The rows that follow a head, and what they add to the memory of events.
+/// The rows that follow a head, and what they add to the dedup window.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// Ascending, without a hole, of one arrival month.
     pub rows: Vec<Row>,
     /// The head once the rows are stored.
-    pub end: i64,
-    /// To be noted once the rows are stored.
-    pub seen: HashMap<Fingerprint, i64, BuildHasherDefault<AsItIs>>,
+    pub end: Offset,
+    /// Events and their offsets, for the dedup window once the rows are stored.
+    pub fingerprints: HashMap<Fingerprint, Offset, BuildHasherDefault<PassThroughHasher>>,
     /// Arrival of the last row.
     pub last_arrival_millis: Option<i64>,
     /// Bytes that are kept of bad records.
     pub raw_bytes: usize,
-    /// Bad records of which less is kept than would be without a flood of them.
-    pub shortened: u64,
+    /// Bad records of which less is kept because too many came at once.
+    pub truncated: u64,
 }
 
-/// Cuts the next batch from what is pending. It ends where the arrival month changes, because
-/// the table is partitioned by it and deduplication tokens hold within one table partition. Offsets that
-/// Kafka does not have become a gap, dated like the row before it, which every reader of the log agrees on.
-/// Before the first row of a table it is dated 1970: the record after it may not have been fetched by everybody. Of bad
-/// records `raw_bytes` are kept in all, and a little of each.
-pub fn cut(
-    head: i64,
+/// The next batch of the pending rows. It ends where the arrival month changes, because the table is partitioned by it and
+/// deduplication tokens hold within one table partition. Offsets that Kafka does not have become a gap, dated like the row
+/// before it, on which all readers of the log agree. Before the first row of a table it is dated 1970: not every reader has
+/// fetched the record after it. Of bad records `raw_bytes` are kept in all, and a little of each.
+pub fn next_batch(
+    head: Offset,
     last_arrival_millis: Option<i64>,
     pending: &Pending,
-    repeats: &Repeats,
+    window: &DedupWindow,
     raw_bytes: usize,
 ) -> Batch {
     let mut batch = Batch {
@@ -90,40 +90,40 @@ pub fn cut(
         ..Batch::default()
     };
     for row in &pending.rows {
-        // In this order, because an event that is marked counts as seen.
-        if !batch.add_gap(row.offset) || !batch.takes(row.arrival_millis) {
+        // In this order: an event that is marked is in `fingerprints`, so it must be in the batch.
+        if !batch.add_gap(row.offset) || !batch.accepts(row.arrival_millis) {
             return batch;
         }
         let mut row = row.clone();
-        batch.mark(&mut row, repeats);
-        batch.shorten(&mut row, raw_bytes);
+        batch.mark_repeat(&mut row, window);
+        batch.truncate_raw(&mut row, raw_bytes);
         batch.add(row);
     }
-    batch.add_gap(pending.reached);
+    batch.add_gap(pending.end);
     batch
 }
 
 impl Batch {
-    /// Adds a gap up to an offset, if there is one and it belongs into this batch.
-    fn add_gap(&mut self, to: i64) -> bool {
+    /// Adds a gap up to an offset, if there is one. Returns `false` if it is for the next batch.
+    fn add_gap(&mut self, to: Offset) -> bool {
         let span = to - self.end;
         let arrival_millis = self.last_arrival_millis.unwrap_or(0);
         if span <= 0 {
             return true;
         }
-        let belongs = self.takes(arrival_millis);
-        if belongs {
+        let is_accepted = self.accepts(arrival_millis);
+        if is_accepted {
             self.add(Row {
                 offset: to - 1,
                 arrival_millis,
                 kind: RowKind::Gap { span },
             });
         }
-        belongs
+        is_accepted
     }
 
-    /// Whether a row of this arrival belongs into this batch.
-    fn takes(&self, arrival_millis: i64) -> bool {
+    /// Whether a row that arrived then is for this batch.
+    fn accepts(&self, arrival_millis: i64) -> bool {
         let is_same_month = |first: &Row| month(first.arrival_millis) == month(arrival_millis);
         self.rows.len() < ROWS_MAX && self.rows.first().is_none_or(is_same_month)
     }
@@ -134,19 +134,19 @@ impl Batch {
         self.rows.push(row);
     }
 
-    /// Marks an event that is a repeat, and counts it as seen.
-    fn mark(&mut self, row: &mut Row, repeats: &Repeats) {
+    /// Marks an event that is a repeat, and adds it to the fingerprints.
+    fn mark_repeat(&mut self, row: &mut Row, window: &DedupWindow) {
         let RowKind::Event { event, repeat } = &mut row.kind else {
             return;
         };
-        let fingerprint = repeats.fingerprint(event);
-        let earlier = self.seen.insert(fingerprint, row.offset);
-        let earlier = earlier.or_else(|| repeats.last(fingerprint));
-        *repeat = earlier.is_some_and(|earlier| repeats.in_window(earlier, row.offset));
+        let fingerprint = window.fingerprint(event);
+        let earlier = self.fingerprints.insert(fingerprint, row.offset);
+        let earlier = earlier.or_else(|| window.last_offset(fingerprint));
+        *repeat = earlier.is_some_and(|earlier| window.reaches_back(row.offset, earlier));
     }
 
-    /// Keeps of a bad record what is allowed.
-    fn shorten(&mut self, row: &mut Row, raw_bytes: usize) {
+    /// Keeps as much of a bad record as `raw_bytes` allows for the batch.
+    fn truncate_raw(&mut self, row: &mut Row, raw_bytes: usize) {
         let RowKind::Bad { reason, raw } = &mut row.kind else {
             return;
         };
@@ -156,24 +156,24 @@ impl Batch {
             reason.push_str(&format!(
                 " (too many at once: the first {RAW_BYTES_LEAST} bytes are kept)"
             ));
-            self.shortened += 1;
+            self.truncated += 1;
         }
         self.raw_bytes += raw.len();
     }
 }
 
-// What is read of a value is at least what is kept of it.
+// At least as much of a value is read as is kept of it.
 const _: () = assert!(VALUE_BYTES_MAX as usize >= RAW_BYTES_MAX);
 
-/// What becomes of a record.
-fn row(record: Record) -> Row {
+/// The row of a record.
+fn row_of(record: Record) -> Row {
     let bytes = record.value_bytes;
     let kind = match (record.read_error, record.value) {
-        (Some(reason), value) => bad(reason, &value.unwrap_or_default(), bytes),
-        (None, None) => bad("no value".to_string(), &[], bytes),
+        (Some(reason), value) => dead_letter(reason, &value.unwrap_or_default(), bytes),
+        (None, None) => dead_letter("no value".to_string(), &[], bytes),
         (None, Some(value)) => match parse_record(&value) {
             Ok(event) => RowKind::Event { event, repeat: false },
-            Err(reason) => bad(reason, &value, bytes),
+            Err(reason) => dead_letter(reason, &value, bytes),
         },
     };
     Row {
@@ -183,16 +183,16 @@ fn row(record: Record) -> Row {
     }
 }
 
-/// Memory that a row takes beside itself.
-fn text_bytes(row: &Row) -> usize {
+/// Memory that a row takes outside of itself.
+fn heap_bytes(row: &Row) -> usize {
     match &row.kind {
         RowKind::Bad { reason, raw } => reason.len() + raw.len(),
         RowKind::Event { .. } | RowKind::Gap { .. } => 0,
     }
 }
 
-/// A record that is no event: what was read of its value, and how long that is.
-fn bad(reason: String, value: &[u8], bytes: u64) -> RowKind {
+/// A record that is not an event: `value` is what was read of its `bytes` bytes.
+fn dead_letter(reason: String, value: &[u8], bytes: u64) -> RowKind {
     let mut reason: String = reason.chars().take(REASON_CHARS_MAX).collect();
     if bytes > RAW_BYTES_MAX as u64 {
         reason.push_str(&format!(" (the first {RAW_BYTES_MAX} of {bytes} bytes are kept)"));
@@ -234,26 +234,26 @@ mod tests {
 
     fn pending(records: &[Record]) -> Pending {
         let mut pending = Pending::default();
-        pending.add(records.to_vec());
-        pending.reached = records.last().map_or(0, |last| last.offset + 1);
+        pending.push(records.to_vec());
+        pending.end = records.last().map_or(0, |last| last.offset + 1);
         pending
     }
 
-    /// Cuts until nothing is left and remembers as the consumer does.
-    fn consume(mut head: i64, records: &[Record], repeats: &mut Repeats) -> Vec<Vec<Row>> {
+    /// Makes batches until nothing is left, and records as the consumer does.
+    fn consume(mut head: i64, records: &[Record], window: &mut DedupWindow) -> Vec<Vec<Row>> {
         let mut batches = Vec::new();
         let (mut rest, mut last) = (pending(records), None);
-        while head < rest.reached {
-            let batch = cut(head, last, &rest, repeats, usize::MAX);
+        while head < rest.end {
+            let batch = next_batch(head, last, &rest, window, usize::MAX);
             assert!(batch.end > head, "no progress at {head}");
             let is_inside = |offset: &i64| (head..batch.end).contains(offset);
-            assert!(batch.seen.values().all(is_inside), "seen and not stored");
-            for (fingerprint, offset) in &batch.seen {
-                repeats.note(*fingerprint, *offset);
+            assert!(batch.fingerprints.values().all(is_inside), "recorded and not stored");
+            for (fingerprint, offset) in &batch.fingerprints {
+                window.record(*fingerprint, *offset);
             }
-            repeats.complete_to(batch.end);
+            window.complete_to(batch.end);
             (head, last) = (batch.end, batch.last_arrival_millis);
-            rest.go_on_at(head);
+            rest.skip_to(head);
             batches.push(batch.rows);
         }
         batches
@@ -279,7 +279,7 @@ mod tests {
             },
             good(8, 2),
         ];
-        let batches = consume(5, &records, &mut Repeats::new(100));
+        let batches = consume(5, &records, &mut DedupWindow::new(100));
         assert_eq!(batches.len(), 1);
         let kinds: Vec<_> = batches[0]
             .iter()
@@ -304,7 +304,7 @@ mod tests {
     fn a_batch_ends_with_the_month_and_with_the_limit() {
         let records = [(0, MAY - 1), (1, MAY), (2, MAY), (3, MAY - 1)]
             .map(|(offset, millis)| record(offset, millis, &event(offset as u128).to_json()));
-        let sizes: Vec<_> = consume(0, &records, &mut Repeats::new(10))
+        let sizes: Vec<_> = consume(0, &records, &mut DedupWindow::new(10))
             .iter()
             .map(Vec::len)
             .collect();
@@ -313,51 +313,54 @@ mod tests {
         let many: Vec<_> = (0..=ROWS_MAX as i64)
             .map(|offset| good(offset, offset as u128))
             .collect();
-        let sizes: Vec<_> = consume(0, &many, &mut Repeats::new(10)).iter().map(Vec::len).collect();
+        let sizes: Vec<_> = consume(0, &many, &mut DedupWindow::new(10))
+            .iter()
+            .map(Vec::len)
+            .collect();
         assert_eq!(sizes, [ROWS_MAX, 1]);
     }
 
     #[test]
     fn skipped_offsets_become_a_gap_dated_like_the_row_before() {
         let june = MAY + 31 * 86_400_000;
-        let repeats = Repeats::new(10);
+        let window = DedupWindow::new(10);
         let records = pending(&[record(3, june, "x")]);
-        let first = cut(0, Some(MAY), &records, &repeats, usize::MAX);
+        let first = next_batch(0, Some(MAY), &records, &window, usize::MAX);
         let gap = Row {
             offset: 2,
             arrival_millis: MAY,
             kind: RowKind::Gap { span: 3 },
         };
         assert_eq!((first.rows, first.end), (vec![gap], 3));
-        let second = cut(3, first.last_arrival_millis, &records, &repeats, usize::MAX);
+        let second = next_batch(3, first.last_arrival_millis, &records, &window, usize::MAX);
         assert_eq!((second.rows.len(), second.end), (1, 4));
 
-        let nothing_before = cut(0, None, &records, &repeats, usize::MAX);
+        let nothing_before = next_batch(0, None, &records, &window, usize::MAX);
         assert_eq!((nothing_before.rows.len(), nothing_before.end), (1, 3));
         assert_eq!(nothing_before.rows[0].arrival_millis, 0);
         let mut lone = pending(&[]);
-        lone.reached = 3;
-        let lone = cut(0, None, &lone, &repeats, usize::MAX);
+        lone.end = 3;
+        let lone = next_batch(0, None, &lone, &window, usize::MAX);
         assert_eq!(lone.rows, nothing_before.rows);
     }
 
     #[test]
     fn what_kafka_does_not_have_at_the_end_becomes_a_gap_too() {
         let mut after = pending(&[good(5, 1)]);
-        after.reached = 8;
+        after.end = 8;
         let gap = |offset, span| Row {
             offset,
             arrival_millis: MAY,
             kind: RowKind::Gap { span },
         };
-        let batch = cut(5, Some(MAY), &after, &Repeats::new(10), usize::MAX);
+        let batch = next_batch(5, Some(MAY), &after, &DedupWindow::new(10), usize::MAX);
         assert_eq!((batch.rows.len(), batch.end), (2, 8));
         assert_eq!(batch.rows[1], gap(7, 2));
 
-        after.go_on_at(6);
-        let alone = cut(6, Some(MAY), &after, &Repeats::new(10), usize::MAX);
+        after.skip_to(6);
+        let alone = next_batch(6, Some(MAY), &after, &DedupWindow::new(10), usize::MAX);
         assert_eq!((alone.rows, alone.end), (vec![gap(7, 2)], 8));
-        let nothing = cut(8, Some(MAY), &after, &Repeats::new(10), usize::MAX);
+        let nothing = next_batch(8, Some(MAY), &after, &DedupWindow::new(10), usize::MAX);
         assert_eq!((nothing.rows.len(), nothing.end), (0, 8));
     }
 
@@ -367,20 +370,20 @@ mod tests {
         let row_bytes = size_of::<Row>();
         assert_eq!(pending.bytes(), 3 * row_bytes);
         let text = "not JSON: expected value at line 1 column 1".len() + "garbage".len();
-        pending.add(vec![record(8, MAY, "garbage"), record(9, MAY, "garbage")]);
+        pending.push(vec![record(8, MAY, "garbage"), record(9, MAY, "garbage")]);
         assert_eq!(pending.bytes(), 5 * row_bytes + 2 * text);
-        pending.go_on_at(7);
-        assert_eq!((pending.rows.len(), pending.reached), (3, 8));
-        pending.go_on_at(9);
+        pending.skip_to(7);
+        assert_eq!((pending.rows.len(), pending.end), (3, 8));
+        pending.skip_to(9);
         assert_eq!(pending.bytes(), row_bytes + text);
-        pending.go_on_at(20);
-        assert_eq!((pending.bytes(), pending.reached), (0, 20));
+        pending.skip_to(20);
+        assert_eq!((pending.bytes(), pending.end), (0, 20));
     }
 
     #[test]
     fn timestamps_that_cannot_be_stored_are_moved_to_the_edge() {
         let records = [record(0, -1, "x"), record(1, i64::MIN, "x"), record(2, i64::MAX, "x")];
-        let batches = consume(0, &records, &mut Repeats::new(10));
+        let batches = consume(0, &records, &mut DedupWindow::new(10));
         let arrivals: Vec<_> = batches.concat().iter().map(|row| row.arrival_millis).collect();
         let last = arrival_millis(i64::MAX);
         assert_eq!(arrivals, [0, 0, last]);
@@ -389,7 +392,7 @@ mod tests {
 
     #[test]
     fn repeats_are_marked_within_the_window_only() {
-        let mut repeats = Repeats::new(3);
+        let mut window = DedupWindow::new(3);
         let records = [
             good(0, 1),
             good(1, 1),
@@ -401,7 +404,7 @@ mod tests {
             good(7, 2),
             good(8, 1),
         ];
-        let rows = consume(0, &records, &mut repeats).concat();
+        let rows = consume(0, &records, &mut window).concat();
         // 4 repeats 1; 7 is 5 after 2; 8 is 4 after 4.
         assert_eq!(
             repeats_of(&rows),
@@ -410,9 +413,9 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_bad_record_is_cut_and_says_so() {
+    fn a_huge_bad_record_is_truncated_and_says_so() {
         let records = [record(0, MAY, &"x".repeat(RAW_BYTES_MAX + 1))];
-        let batch = cut(0, None, &pending(&records), &Repeats::new(10), usize::MAX);
+        let batch = next_batch(0, None, &pending(&records), &DedupWindow::new(10), usize::MAX);
         let RowKind::Bad { reason, raw } = &batch.rows[0].kind else {
             panic!("{:?}", batch.rows[0].kind);
         };
@@ -432,7 +435,7 @@ mod tests {
             record(2, MAY, &garbage(RAW_BYTES_LEAST)),
             record(3, MAY, &garbage(50)),
         ];
-        let batch = cut(0, None, &pending(&records), &Repeats::new(10), 160);
+        let batch = next_batch(0, None, &pending(&records), &DedupWindow::new(10), 160);
         let kept = |row: &Row| match &row.kind {
             RowKind::Bad { reason, raw } => (raw.len(), reason.contains("too many at once")),
             other => panic!("{other:?}"),
@@ -440,40 +443,40 @@ mod tests {
         let kept: Vec<_> = batch.rows.iter().map(kept).collect();
         let least = RAW_BYTES_LEAST;
         assert_eq!(kept, [(100, false), (least, true), (least, false), (least, true)]);
-        assert_eq!((batch.shortened, batch.raw_bytes), (2, 100 + 3 * least));
+        assert_eq!((batch.truncated, batch.raw_bytes), (2, 100 + 3 * least));
         for (row, record) in batch.rows.iter().zip(&records) {
             assert!(row.is_made_of([MAY; 2], record.value.as_deref()));
         }
     }
 
     proptest! {
-        /// Wherever batches are cut, and whatever the consumer forgot and read again before each of
+        /// Wherever batches end, and whatever the consumer forgot and read again before each of
         /// them, the rows are those that the definition of a repeat asks for.
         #[test]
         fn rows_are_a_function_of_the_log(
             numbers in proptest::collection::vec(0_u128..12, 1..120),
-            cuts in proptest::collection::vec(1_usize..9, 1..40),
-            window in 1_i64..20,
+            batch_rows in proptest::collection::vec(1_usize..9, 1..40),
+            records_max in 1_i64..20,
         ) {
             let records: Vec<_> = numbers.iter().enumerate().map(|(offset, number)| good(offset as i64, *number)).collect();
             let expected: Vec<bool> = numbers.iter().enumerate().map(|(at, number)| {
-                numbers[at.saturating_sub(window as usize)..at].contains(number)
+                numbers[at.saturating_sub(records_max as usize)..at].contains(number)
             }).collect();
             let mut rows = Vec::new();
-            let mut sizes = cuts.iter().cycle();
+            let mut sizes = batch_rows.iter().cycle();
             while rows.len() < records.len() {
                 let head = rows.len();
-                let mut rebuilt = Repeats::new(window);
-                for offset in rebuilt.missing(head as i64) {
+                let mut rebuilt = DedupWindow::new(records_max);
+                for offset in rebuilt.missing_below(head as i64) {
                     let fingerprint = rebuilt.fingerprint(&event(numbers[offset as usize]));
-                    rebuilt.note(fingerprint, offset);
+                    rebuilt.record(fingerprint, offset);
                 }
                 let to = records.len().min(head + sizes.next().unwrap());
-                rows.extend(cut(head as i64, None, &pending(&records[head..to]), &rebuilt, usize::MAX).rows);
+                rows.extend(next_batch(head as i64, None, &pending(&records[head..to]), &rebuilt, usize::MAX).rows);
             }
             prop_assert_eq!(repeats_of(&rows), expected.clone());
-            let uncut = consume(0, &records, &mut Repeats::new(window)).concat();
-            prop_assert_eq!(repeats_of(&uncut), expected);
+            let whole = consume(0, &records, &mut DedupWindow::new(records_max)).concat();
+            prop_assert_eq!(repeats_of(&whole), expected);
         }
     }
 }

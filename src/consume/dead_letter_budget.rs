@@ -1,4 +1,4 @@
-//! How much is kept of records that are no events: a flood of garbage may cost rows, which are small, but not its bytes.
+//! How much is kept of records that are not events: a flood of garbage may cost rows, which are small, but not its bytes.
 
 use std::time::Duration;
 
@@ -7,37 +7,37 @@ use tokio::time::Instant;
 /// Bytes of bad records that one partition may keep at once: what a faulty producer sends until somebody looks.
 const BURST_BYTES: usize = 64 << 20;
 
-/// And a second in the long run: 1.4 GB a day before compression.
-const BYTES_A_SECOND: usize = 16 << 10;
+/// Bytes that one partition may keep in a second in the long run: 1.4 GB a day before compression.
+const REFILL_BYTES_PER_SECOND: usize = 16 << 10;
 
-/// What one partition may still keep.
+/// Bytes of bad records that one partition may still keep.
 #[derive(Debug)]
-pub struct Allowance {
+pub struct DeadLetterBudget {
     bytes: usize,
     refilled: Instant,
 }
 
-impl Allowance {
-    /// All of it.
-    pub fn new(now: Instant) -> Allowance {
-        Allowance {
+impl DeadLetterBudget {
+    /// A full budget.
+    pub fn new(now: Instant) -> DeadLetterBudget {
+        DeadLetterBudget {
             bytes: BURST_BYTES,
             refilled: now,
         }
     }
 
-    /// Bytes that may be kept now.
-    pub fn bytes(&mut self, now: Instant) -> usize {
+    /// Adds what the time since the last refill is worth, and returns the bytes that may be kept now.
+    pub fn refill(&mut self, now: Instant) -> usize {
         let seconds = now.duration_since(self.refilled).as_secs();
         let more = usize::try_from(seconds)
             .unwrap_or(usize::MAX)
-            .saturating_mul(BYTES_A_SECOND);
+            .saturating_mul(REFILL_BYTES_PER_SECOND);
         self.bytes = self.bytes.saturating_add(more).min(BURST_BYTES);
         self.refilled += Duration::from_secs(seconds);
         self.bytes
     }
 
-    /// Says that so many were kept.
+    /// Takes bytes that are kept out of the budget.
     pub fn spend(&mut self, bytes: usize) {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
@@ -50,14 +50,17 @@ mod tests {
     #[test]
     fn what_is_spent_comes_back_slowly() {
         let start = Instant::now();
-        let mut allowance = Allowance::new(start);
-        assert_eq!(allowance.bytes(start), BURST_BYTES);
-        allowance.spend(BURST_BYTES + 1);
-        assert_eq!(allowance.bytes(start + Duration::from_millis(1_900)), BYTES_A_SECOND);
+        let mut budget = DeadLetterBudget::new(start);
+        assert_eq!(budget.refill(start), BURST_BYTES);
+        budget.spend(BURST_BYTES + 1);
         assert_eq!(
-            allowance.bytes(start + Duration::from_millis(2_000)),
-            2 * BYTES_A_SECOND
+            budget.refill(start + Duration::from_millis(1_900)),
+            REFILL_BYTES_PER_SECOND
         );
-        assert_eq!(allowance.bytes(start + Duration::from_secs(1 << 40)), BURST_BYTES);
+        assert_eq!(
+            budget.refill(start + Duration::from_millis(2_000)),
+            2 * REFILL_BYTES_PER_SECOND
+        );
+        assert_eq!(budget.refill(start + Duration::from_secs(1 << 40)), BURST_BYTES);
     }
 }

@@ -4,6 +4,7 @@ mod batch;
 mod dead_letter_budget;
 mod decision;
 mod dedup;
+mod lag;
 mod limits;
 mod metrics;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod session;
 mod watermark;
 mod worker;
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::str::FromStr;
@@ -19,23 +21,27 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::future::try_join_all;
+use prometheus_client::registry::Registry;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use self::limits::Bounds;
+use self::limits::Limits;
+use self::metrics::{Metrics, schema_version};
 use self::watermark::Watermarks;
 use self::worker::{Shared, Worker};
 use crate::clickhouse::{self, Cluster, Shard, ShardId, TopicRecord};
-use crate::http::admin_port;
+use crate::http::admin_port::{self, Health};
 use crate::kafka::{self, Kafka};
+use crate::telemetry::gauges::GaugeFn;
+use crate::topic_partition::Partition;
 use crate::{http, runtime};
 
-/// Between looks for a schema or a topic that is not there yet.
-const WAIT: Duration = Duration::from_secs(1);
+/// Between questions for a schema or a topic that does not exist yet.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Between looks for partitions that were added to the topic.
-const PARTITIONS_LOOK: Duration = Duration::from_secs(5);
+/// Between questions for partitions that were added to the topic.
+const PARTITIONS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Move events from Kafka into ClickHouse, each exactly once
 #[derive(Debug, clap::Args)]
@@ -45,19 +51,26 @@ pub struct Args {
     #[arg(
         long,
         env = "CAPTCHA_ADMIN_LISTEN",
-        value_name = "IP:PORT", value_parser = http::parse_listen,
+        value_name = "IP:PORT",
+        value_parser = http::parse_listen,
         default_value = "127.0.0.1:9091"
     )]
     admin_listen: SocketAddr,
 
-    /// Share of the partitions: I of N, I from 0, takes those whose number modulo N is I. A partition
-    /// that two consumers take by mistake costs work, not truth; one of a share that nobody takes stands still
+    /// Share of the partitions: I of N, I from 0, takes those whose number modulo N is I. If two consumers take one share
+    /// by mistake, that costs work and every count stays right; if none takes it, its partitions wait
     #[arg(long, env = "CAPTCHA_PARTITION_SHARE", value_name = "I/N", default_value = "0/1")]
     partition_share: PartitionShare,
 
     /// Milliseconds between two inserts into one partition that is not behind, up to 60000. Each insert is a part
     /// that ClickHouse must merge
-    #[arg(long, env = "CAPTCHA_INSERT_INTERVAL_MS", value_name = "MS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    #[arg(
+        long,
+        env = "CAPTCHA_INSERT_INTERVAL_MS",
+        value_name = "MS",
+        default_value_t = 300,
+        value_parser = clap::value_parser!(u32).range(1..=60_000)
+    )]
     insert_interval_ms: u32,
 
     #[command(flatten)]
@@ -67,11 +80,17 @@ pub struct Args {
     clickhouse: clickhouse::Args,
 }
 
-/// A share of the partitions.
+/// The partitions whose number modulo `of` is `index`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct PartitionShare {
     index: i32,
     of: i32,
+}
+
+impl fmt::Display for PartitionShare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.of)
+    }
 }
 
 impl FromStr for PartitionShare {
@@ -90,12 +109,12 @@ impl FromStr for PartitionShare {
 }
 
 impl PartitionShare {
-    fn owns(self, partition: i32) -> bool {
+    fn owns(self, partition: Partition) -> bool {
         partition % self.of == self.index
     }
 
     /// Whether any partition can be of this share and in that shard of ClickHouse.
-    fn meets(self, shard: ShardId) -> bool {
+    fn overlaps(self, shard: ShardId) -> bool {
         (self.index - shard.index) % common_divisor(self.of, shard.of) == 0
     }
 }
@@ -110,37 +129,32 @@ fn common_divisor(one: i32, other: i32) -> i32 {
 /// Consumes until `stop` is cancelled, then finishes the insert in hand.
 ///
 /// # Errors
-/// The admin port cannot be listened on, or a file cannot be read. A server that is away is no error.
+/// The admin port cannot be listened on, or a file cannot be read. A server that is away is not an error.
 pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
+    let share = args.partition_share;
     let cluster = Cluster::new(args.clickhouse)?;
     let kafka = Kafka::new(args.kafka)?;
     let listener = http::bind(args.admin_listen, "--admin-listen").await?;
     let admin_address = listener
         .local_addr()
-        .context("cannot tell the address of the admin port")?;
-    tracing::info!(%admin_address, kafka = kafka.addresses(), topic = %kafka.topic(),
-        clickhouse = cluster.addresses(), partition_share = format!("{}/{}", args.partition_share.index, args.partition_share.of), "consuming");
+        .context("cannot read the address of the admin port")?;
+    tracing::info!(
+        %admin_address,
+        kafka = kafka.addresses(),
+        topic = %kafka.topic(),
+        clickhouse = cluster.addresses(),
+        partition_share = %share,
+        "consuming"
+    );
     admin_port::warn_if_exposed(admin_address);
     runtime::warn_of_root();
 
-    let consumed: Vec<&Shard> = cluster
+    let shards: Vec<&Shard> = cluster.iter().filter(|shard| share.overlaps(shard.id())).collect();
+    let checks = shards
         .iter()
-        .filter(|shard| args.partition_share.meets(shard.id()))
-        .collect();
-    let checks = consumed
-        .iter()
-        .flat_map(|shard| [check("schema", shard), check("topic", shard)]);
-    let health = admin_port::Health::awaiting(checks);
-    let (metrics, mut registry) = metrics::Metrics::new();
-    registry.register_collector(Box::new(kafka.leaders().clone()));
-    let versions: Vec<Shard> = consumed.iter().copied().cloned().collect();
-    http::GaugeFn::register(
-        &mut registry,
-        "schema_version",
-        "Newest migration that ClickHouse has, of the shard that has the oldest; 0 while it is not known.",
-        None,
-        move || metrics::schema_version::oldest(&versions) as usize,
-    );
+        .flat_map(|shard| [check_name("schema", shard), check_name("topic", shard)]);
+    let health = Health::awaiting(checks);
+    let (metrics, registry) = metrics_of(&kafka, &shards);
     let admin_stop = CancellationToken::new();
     let admin = tokio::spawn(admin_port::serve(
         listener,
@@ -149,12 +163,12 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         admin_stop.clone(),
     ));
 
-    let bounds = Bounds::new();
-    let each = consumed.into_iter().map(async |shard| {
-        let schema = check("schema", shard);
-        let facts = tokio::select! {
+    let limits = Limits::new();
+    let consumed = shards.into_iter().map(async |shard| {
+        let check = check_name("schema", shard);
+        let topic_record = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            facts = wait_for(&schema, &health, || schema_facts(shard, &kafka)) => facts,
+            record = retry_until_ok(&check, &health, || topic_record(shard, &kafka)) => record,
         };
         let shared = Shared {
             kafka: kafka.clone(),
@@ -163,95 +177,100 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
             metrics: metrics.clone(),
             stop: stop.clone(),
             insert_interval: Duration::from_millis(args.insert_interval_ms.into()),
-            facts,
-            bounds: bounds.clone(),
-            claims: Watermarks::default(),
+            topic_record,
+            limits: limits.clone(),
+            watermarks: Watermarks::default(),
         };
-        work(args.partition_share, &shared).await
+        consume_shard(share, &shared).await
     });
-    let outcome = try_join_all(each).await;
+    let outcome = try_join_all(consumed).await;
     admin_stop.cancel();
     admin.await.context("the admin port failed")?;
     tracing::info!("stopped");
     outcome.map(drop)
 }
 
-/// The name of a check in `/readyz`, with the shard where there are several.
-fn check(name: &str, shard: &Shard) -> String {
+fn metrics_of(kafka: &Kafka, shards: &[&Shard]) -> (Metrics, Registry) {
+    let (metrics, mut registry) = Metrics::new();
+    registry.register_collector(Box::new(kafka.leaders().clone()));
+    let shards: Vec<Shard> = shards.iter().copied().cloned().collect();
+    GaugeFn::register(
+        &mut registry,
+        "schema_version",
+        "Newest migration that ClickHouse has, of the shard that has the oldest; 0 while it is not known.",
+        None,
+        move || schema_version::oldest(&shards) as usize,
+    );
+    (metrics, registry)
+}
+
+/// The name of a check in `/readyz`, with the shard if there are several.
+fn check_name(name: &str, shard: &Shard) -> String {
     match shard.id() {
         ShardId { of: 1, .. } => name.to_string(),
         shard => format!("{name} of {shard}"),
     }
 }
 
-/// Keeps a worker for each partition of a share that is in one shard of ClickHouse, those that are added later too,
+/// Runs a worker for each partition of a share that is in one shard of ClickHouse, also for those that are added later,
 /// until the process is to stop; then waits for them to end.
-async fn work(share: PartitionShare, shared: &Shared) -> anyhow::Result<()> {
+async fn consume_shard(share: PartitionShare, shared: &Shared) -> anyhow::Result<()> {
     let mut workers = JoinSet::new();
-    let claiming = tokio::spawn(watermark::write(
-        shared.claims.clone(),
+    let watermark_writer = tokio::spawn(watermark::write(
+        shared.watermarks.clone(),
         shared.kafka.clone(),
         shared.shard.clone(),
         shared.health.clone(),
-        check("claims", &shared.shard),
+        check_name("watermarks", &shared.shard),
         shared.stop.clone(),
     ));
-    let looking = tokio::spawn(metrics::schema_version::watch(
-        shared.shard.clone(),
-        shared.stop.clone(),
-    ));
-    let mut known = 0;
+    let version_watch = tokio::spawn(schema_version::watch(shared.shard.clone(), shared.stop.clone()));
+    let check = check_name("topic", &shared.shard);
+    let mut partitions = 0;
     let mut wait = Duration::ZERO;
     loop {
-        let look = async {
+        let next_count = async {
             sleep(wait).await;
-            wait_for(&check("topic", &shared.shard), &shared.health, || {
-                shared.kafka.partition_count()
-            })
-            .await
+            retry_until_ok(&check, &shared.health, || shared.kafka.partition_count()).await
         };
         tokio::select! {
             () = shared.stop.cancelled() => break,
             Some(ended) = workers.join_next() => ended.context(WORKER_FAILED)?,
-            count = look => {
+            count = next_count => {
                 shared.metrics.topic_partitions.set(count.into());
-                start_workers(share, known..count, shared, &mut workers);
-                known = known.max(count);
-                wait = PARTITIONS_LOOK;
+                spawn_workers(share, partitions..count, shared, &mut workers);
+                partitions = partitions.max(count);
+                wait = PARTITIONS_INTERVAL;
             }
         }
     }
     while let Some(ended) = workers.join_next().await {
         ended.context(WORKER_FAILED)?;
     }
-    looking.await.context(WORKER_FAILED)?;
-    claiming.await.context(WORKER_FAILED)
+    version_watch.await.context(WORKER_FAILED)?;
+    watermark_writer.await.context(WORKER_FAILED)
 }
 
 const WORKER_FAILED: &str = "a worker failed; this is a bug in captcha";
 
-fn start_workers(share: PartitionShare, added: Range<i32>, shared: &Shared, workers: &mut JoinSet<()>) {
+fn spawn_workers(share: PartitionShare, added: Range<Partition>, shared: &Shared, workers: &mut JoinSet<()>) {
     if added.is_empty() {
         return;
     }
     let partitions = added.end;
     let shard = shared.shard.id();
-    for number in added.filter(|number| share.owns(*number) && shard.holds(*number)) {
-        workers.spawn(Worker::new(number, shared).run());
+    for partition in added.filter(|partition| share.owns(*partition) && shard.holds(*partition)) {
+        workers.spawn(Worker::new(partition, shared).run());
     }
     if workers.is_empty() {
-        tracing::warn!(
-            partitions,
-            %shard,
-            "no partition for this share; fewer replicas would do"
-        );
+        tracing::warn!(partitions, %shard, "no partition for this share; fewer replicas would do");
     } else {
         tracing::info!(owned = workers.len(), partitions, %shard, "partitions taken");
     }
 }
 
-/// Asks until the answer is there; the reason why not is the check's.
-async fn wait_for<T, F>(check: &str, health: &admin_port::Health, mut ask: impl FnMut() -> F) -> T
+/// Asks until there is an answer; the check has the reason why not.
+async fn retry_until_ok<T, F>(check: &str, health: &Health, mut ask: impl FnMut() -> F) -> T
 where
     F: Future<Output = anyhow::Result<T>>,
 {
@@ -263,13 +282,13 @@ where
             }
             Err(err) => health.failed(check, format!("{err:#}")),
         }
-        sleep(WAIT).await;
+        sleep(RETRY_INTERVAL).await;
     }
 }
 
-async fn schema_facts(shard: &Shard, kafka: &Kafka) -> anyhow::Result<TopicRecord> {
-    let (_, facts) = shard.connect_for(kafka.topic().as_str()).await?;
-    Ok(facts)
+async fn topic_record(shard: &Shard, kafka: &Kafka) -> anyhow::Result<TopicRecord> {
+    let (_, record) = shard.connect_for(kafka.topic().as_str()).await?;
+    Ok(record)
 }
 
 #[cfg(test)]
@@ -287,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_share_meets_the_shards_that_hold_some_of_its_partitions() {
+    fn a_share_overlaps_the_shards_that_hold_some_of_its_partitions() {
         for (share_of, shard_of) in [(1, 1), (1, 3), (2, 2), (2, 3), (4, 6), (6, 4), (5, 1)] {
             for (index, at) in (0..share_of).flat_map(|index| (0..shard_of).map(move |at| (index, at))) {
                 let share = PartitionShare { index, of: share_of };
@@ -295,8 +314,8 @@ mod tests {
                     index: at,
                     of: shard_of,
                 };
-                let meet = (0..share_of * shard_of).any(|n| share.owns(n) && shard.holds(n));
-                assert_eq!(share.meets(shard), meet, "{share:?} {shard:?}");
+                let overlap = (0..share_of * shard_of).any(|n| share.owns(n) && shard.holds(n));
+                assert_eq!(share.overlaps(shard), overlap, "{share:?} {shard:?}");
             }
         }
     }

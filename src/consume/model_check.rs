@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use super::decision::{Answer, Attempt, Step, Why};
+use super::decision::{Attempt, InsertOutcome, Next, Reason};
 
 /// Records in the log.
 const RECORDS: i64 = 3;
@@ -21,7 +21,7 @@ const BATCH_MAX: i64 = 2;
 struct Rules {
     guard: bool,
     tokens: bool,
-    look_for_running: bool,
+    check_running: bool,
     keep_token_after_error: bool,
     refuse_other_tokens: bool,
 }
@@ -29,7 +29,7 @@ struct Rules {
 const ALL: Rules = Rules {
     guard: true,
     tokens: true,
-    look_for_running: true,
+    check_running: true,
     keep_token_after_error: true,
     refuse_other_tokens: true,
 };
@@ -37,9 +37,9 @@ const ALL: Rules = Rules {
 /// Head and generation.
 type Token = (i64, u32);
 
-/// Where a worker stands.
+/// How far a worker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum At {
+enum WorkerState {
     /// No connection.
     Start,
     /// The head was read.
@@ -49,14 +49,14 @@ enum At {
     /// It was answered Ok.
     ReadHead(Attempt),
     /// The head had not moved.
-    LookForRunning(Attempt),
+    CheckRunning(Attempt),
     /// The running inserts were looked at.
-    LookAtHead(Attempt, bool),
+    RereadHead(Attempt, bool),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Worker {
-    at: At,
+    state: WorkerState,
     burnt: Option<Token>,
 }
 
@@ -93,7 +93,7 @@ fn token(attempt: &Attempt) -> Token {
 impl World {
     fn new(faults_left: u8) -> World {
         let worker = Worker {
-            at: At::Start,
+            state: WorkerState::Start,
             burnt: None,
         };
         World {
@@ -139,12 +139,12 @@ impl World {
 
     fn worker_steps(&self, index: usize, rules: Rules, next: &mut Vec<World>) {
         let worker = self.workers[index];
-        match worker.at {
-            At::Start => {
+        match worker.state {
+            WorkerState::Start => {
                 let head = self.head().unwrap_or(0);
-                next.push(self.with(|world| world.workers[index].at = At::Head(head)));
+                next.push(self.with(|world| world.workers[index].state = WorkerState::Head(head)));
             }
-            At::Head(head) => {
+            WorkerState::Head(head) => {
                 for end in head + 1..=RECORDS.min(head + BATCH_MAX) {
                     let generation = match worker.burnt {
                         Some((burnt, generation)) if burnt == head => generation,
@@ -152,7 +152,7 @@ impl World {
                     };
                     let attempt = Attempt { head, end, generation };
                     next.push(self.with(|world| {
-                        world.workers[index].at = At::Waiting(attempt);
+                        world.workers[index].state = WorkerState::Waiting(attempt);
                         world.flights.push(Flight {
                             attempt,
                             phase: Phase::Received,
@@ -161,53 +161,53 @@ impl World {
                     }));
                 }
             }
-            At::Waiting(_) => {}
-            At::ReadHead(attempt) => {
-                let step = attempt.head_is(self.head());
-                next.push(self.with(|world| world.follow(index, attempt, step)));
+            WorkerState::Waiting(_) => {}
+            WorkerState::ReadHead(attempt) => {
+                let decision = attempt.after_head(self.head());
+                next.push(self.with(|world| world.follow(index, attempt, decision)));
             }
-            At::LookForRunning(attempt) => {
+            WorkerState::CheckRunning(attempt) => {
                 let same = |flight: &Flight| token(&flight.attempt) == token(&attempt);
-                let is_running = rules.look_for_running && self.flights.iter().any(same);
+                let is_running = rules.check_running && self.flights.iter().any(same);
                 next.push(self.with(|world| {
-                    world.workers[index].at = At::LookAtHead(attempt, is_running);
+                    world.workers[index].state = WorkerState::RereadHead(attempt, is_running);
                 }));
             }
-            At::LookAtHead(attempt, is_running) => {
-                let step = attempt.looked(is_running, self.head());
-                next.push(self.with(|world| world.follow(index, attempt, step)));
+            WorkerState::RereadHead(attempt, is_running) => {
+                let decision = attempt.after_recheck(is_running, self.head());
+                next.push(self.with(|world| world.follow(index, attempt, decision)));
             }
         }
     }
 
     /// What a worker does with a decision.
-    fn follow(&mut self, index: usize, attempt: Attempt, step: Step) {
+    fn follow(&mut self, index: usize, attempt: Attempt, next: Next) {
         let head = self.head().unwrap_or(0);
         let worker = &mut self.workers[index];
-        worker.at = match step {
-            Step::ReadHead => At::ReadHead(attempt),
-            Step::LookAgain => At::LookForRunning(attempt),
-            Step::Confirmed => {
+        worker.state = match next {
+            Next::ReadHead => WorkerState::ReadHead(attempt),
+            Next::Recheck => WorkerState::CheckRunning(attempt),
+            Next::Confirmed => {
                 let stored = &self.rows[attempt.head as usize..attempt.end as usize];
                 assert!(stored.iter().all(|rows| *rows == 1), "taken for stored");
-                At::Head(attempt.end)
+                WorkerState::Head(attempt.end)
             }
-            Step::Overtaken => At::Head(head),
-            Step::NextToken(generation) => {
+            Next::Overtaken => WorkerState::Head(head),
+            Next::NextToken(generation) => {
                 worker.burnt = Some((attempt.head, generation));
-                At::Head(attempt.head)
+                WorkerState::Head(attempt.head)
             }
-            Step::BeginAnew(Why::WentBack) => panic!("nothing takes rows away here"),
-            Step::BeginAnew(_) => At::Start,
+            Next::Restart(Reason::WentBack) => panic!("nothing takes rows away here"),
+            Next::Restart(_) => WorkerState::Start,
         };
     }
 
     fn server_steps(&self, index: usize, rules: Rules, next: &mut Vec<World>) {
         let Flight { attempt, phase, worker } = self.flights[index];
-        let answer = |world: &mut World, answer: Answer| {
+        let answer = |world: &mut World, outcome: InsertOutcome| {
             world.flights.remove(index);
             if let Some(worker) = worker {
-                world.follow(worker, attempt, attempt.answered(answer));
+                world.follow(worker, attempt, attempt.after_insert(outcome));
             }
         };
         let is_other =
@@ -216,13 +216,13 @@ impl World {
         let is_moved = rules.guard && self.head().unwrap_or(0) != attempt.head;
         match phase {
             Phase::Received if is_contested || is_moved => {
-                next.push(self.with(|world| answer(world, Answer::HeadMoved)));
+                next.push(self.with(|world| answer(world, InsertOutcome::HeadMoved)));
             }
             Phase::Received => {
                 next.push(self.with(|world| world.flights[index].phase = Phase::GuardPassed));
             }
             Phase::GuardPassed if rules.tokens && self.tokens.contains(&token(&attempt)) => {
-                next.push(self.with(|world| answer(world, Answer::Ok)));
+                next.push(self.with(|world| answer(world, InsertOutcome::Ok)));
             }
             Phase::GuardPassed => next.push(self.with(|world| {
                 world.tokens.push(token(&attempt));
@@ -232,7 +232,7 @@ impl World {
                 for offset in attempt.head..attempt.end {
                     world.rows[offset as usize] += 1;
                 }
-                answer(world, Answer::Ok);
+                answer(world, InsertOutcome::Ok);
             })),
         }
     }
@@ -255,20 +255,20 @@ impl World {
             // Killed: it forgets.
             next.push(base.with(|world| {
                 orphaned(world);
-                world.workers[index].at = At::Start;
+                world.workers[index].state = WorkerState::Start;
                 world.workers[index].burnt = None;
             }));
             // Cut off, while an insert is under way or not.
             next.push(base.with(|world| {
                 orphaned(world);
-                if let At::Waiting(attempt) = world.workers[index].at {
-                    world.follow(index, attempt, attempt.answered(Answer::Failed));
+                if let WorkerState::Waiting(attempt) = world.workers[index].state {
+                    world.follow(index, attempt, attempt.after_insert(InsertOutcome::Failed));
                     if !rules.keep_token_after_error {
                         let next = (attempt.head, attempt.generation + 1);
                         world.workers[index].burnt = Some(next);
                     }
                 } else {
-                    world.workers[index].at = At::Start;
+                    world.workers[index].state = WorkerState::Start;
                 }
             }));
         }
@@ -285,7 +285,7 @@ impl World {
         next.push(base.with(|world| {
             world.flights.clear();
             for worker in &mut world.workers {
-                worker.at = At::Start;
+                worker.state = WorkerState::Start;
             }
         }));
         // A token is forgotten, which takes 100,000 inserts elsewhere. Workers may sleep as long, wherever they
@@ -382,10 +382,10 @@ fn each_rule_is_needed() {
 
 /// What keeps workers from calling a token burnt that a rival is using, which costs work and a wrong line in the log.
 #[test]
-fn nothing_rests_on_the_look_for_running_inserts() {
+fn nothing_rests_on_the_check_for_running_inserts() {
     for careless in [
         Rules {
-            look_for_running: false,
+            check_running: false,
             ..ALL
         },
         Rules {

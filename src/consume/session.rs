@@ -1,29 +1,29 @@
-//! The two connections of a worker, and where they stand.
+//! The two connections of a worker, and how far they are.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
 use super::batch::Pending;
+use super::dedup::DedupWindow;
 use crate::clickhouse::{Connection, Head, Shard};
 use crate::kafka::{Kafka, PartitionConsumer};
-use crate::topic_partition::TopicPartition;
+use crate::topic_partition::{Offset, Partition, TopicPartition};
 
 /// From opening to the first failure.
 pub struct Session {
-    /// ClickHouse.
+    /// The connection to ClickHouse.
     pub clickhouse: Connection,
-    /// Whether its table is one of several replicas.
+    /// Whether the table is one of several replicas.
     pub is_replicated: bool,
-    /// Kafka.
     log: PartitionConsumer,
     /// The partition, under the name that its log has now.
     pub topic_partition: TopicPartition,
     /// The head that was read last.
-    pub head: i64,
-    /// Arrival of the row before it.
+    pub head: Offset,
+    /// Arrival of the row before the head.
     pub last_arrival_millis: Option<i64>,
-    /// What follows the head.
+    /// Rows that follow the head.
     pub pending: Pending,
 }
 
@@ -32,19 +32,20 @@ impl Session {
     /// Kafka's log is the one that the table was made of.
     ///
     /// # Errors
-    /// One of them is away, there are no tables, rows are hidden, or the log is another one.
-    pub async fn open(kafka: &Kafka, shard: &Shard, partition: i32) -> anyhow::Result<Session> {
+    /// A server is away, there are no tables, rows are hidden, or the log is another one.
+    pub async fn open(kafka: &Kafka, shard: &Shard, partition: Partition) -> anyhow::Result<Session> {
         let opened = shard.connect_for(kafka.topic().as_str()).await;
-        let (clickhouse, facts) = opened.context("cannot consume")?;
+        let (clickhouse, record) = opened.context("cannot consume")?;
         let topic_partition = TopicPartition {
-            log: facts.log.clone(),
+            log: record.log.clone(),
             partition,
         };
         let head = clickhouse.head(&topic_partition).await?;
         let log = kafka.partition_consumer(partition, 0).await?;
-        if !facts.is_of(log.topic_id()) {
+        if !record.is_of(log.topic_id()) {
             bail!(
-                "topic {} was deleted and made again; `captcha migrate --topic-recreated` consumes the new one from its beginning",
+                "topic {} was deleted and created again; `captcha migrate --topic-recreated` consumes the new one from its \
+                 beginning",
                 kafka.topic()
             );
         }
@@ -58,16 +59,16 @@ impl Session {
             last_arrival_millis: None,
             pending: Pending::default(),
         };
-        session.go_on_at(head);
+        session.resume_at(head);
         if let Some(head) = head {
-            session.check_log(&head).await?;
+            session.verify_log(&head).await?;
         }
         Ok(session)
     }
 
-    /// The record before the head must be the one that its row was made of. What Kafka does not have any
-    /// more cannot be compared.
-    async fn check_log(&self, head: &Head) -> anyhow::Result<()> {
+    /// Checks that the record before the head is the one that its row was made of. What Kafka does not have any more
+    /// cannot be compared.
+    async fn verify_log(&self, head: &Head) -> anyhow::Result<()> {
         let before = head.next - 1;
         let Some(record) = self.log.record_at(before).await? else {
             return Ok(());
@@ -80,16 +81,16 @@ impl Session {
         Err(self.log.other_record_error(before))
     }
 
-    /// Fetches once, about `bytes_max` bytes, and says whether that led on.
+    /// Fetches once, about `bytes_max` bytes, and returns whether there is more now.
     ///
     /// # Errors
     /// Kafka is away, or its log is not the one that was consumed.
     pub async fn fetch(&mut self, bytes_max: i32) -> anyhow::Result<bool> {
         let records = self.log.fetch(bytes_max).await?;
-        self.pending.add(records);
-        let led_on = self.log.position() > self.pending.reached;
-        self.pending.reached = self.log.position();
-        Ok(led_on)
+        self.pending.push(records);
+        let has_advanced = self.log.position() > self.pending.end;
+        self.pending.end = self.log.position();
+        Ok(has_advanced)
     }
 
     /// How long the broker hands out nothing, because a quota is used up; 0 if none is.
@@ -101,26 +102,46 @@ impl Session {
     ///
     /// # Errors
     /// Kafka is away.
-    pub async fn confirmed_end(&self) -> anyhow::Result<i64> {
+    pub async fn confirmed_end(&self) -> anyhow::Result<Offset> {
         self.log.confirmed_end().await
     }
 
-    /// Takes a head for true and forgets the records below it.
-    pub fn go_on_at(&mut self, head: Option<Head>) {
+    /// Reads the events that a window lacks below the head.
+    ///
+    /// # Errors
+    /// ClickHouse is away.
+    pub async fn load(&self, window: &mut DedupWindow) -> anyhow::Result<()> {
+        let missing = window.missing_below(self.head);
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let record = |offset, event| {
+            let fingerprint = window.fingerprint(&event);
+            window.record(fingerprint, offset);
+        };
+        self.clickhouse
+            .identities(&self.topic_partition, missing.start, missing.end, record)
+            .await?;
+        window.complete_to(self.head);
+        Ok(())
+    }
+
+    /// Continues at a head that was read, and forgets the rows below it.
+    pub fn resume_at(&mut self, head: Option<Head>) {
         self.head = head.map_or(0, |head| head.next);
         self.last_arrival_millis = head.map(|head| head.arrival_millis);
-        self.pending.go_on_at(self.head);
+        self.pending.skip_to(self.head);
         self.log.skip_to(self.head);
     }
 
-    /// Whether anything is to be stored.
+    /// Whether there is anything to store.
     pub fn has_pending(&self) -> bool {
-        self.pending.reached > self.head
+        self.pending.end > self.head
     }
 
     /// Whether Kafka has more than was fetched.
     pub fn is_behind(&self) -> bool {
-        self.pending.reached < self.log.end_offset()
+        self.pending.end < self.log.end_offset()
     }
 
     /// Records in Kafka that are not in ClickHouse yet.

@@ -1,11 +1,12 @@
-//! Claims: up to which moment each partition is complete, for the report's `complete_through`.
+//! Watermarks: up to which moment each partition is complete, for the report's `complete_through`. The table of watermarks
+//! is called `claims`.
 //!
-//! A claim of a partition names a moment t of ClickHouse's clock, and says that every event which was confirmed before
-//! t is in the table. It is made so: read t; a second later at the earliest read where Kafka's log ends; once the
-//! head is there, claim t. What was confirmed before t lies before that end, and the head is read from the table.
+//! A watermark of a partition is a moment t of ClickHouse's clock, and says that every event that was confirmed before t is
+//! in the table. It is made in three steps: read t; at least a second later read where Kafka's log ends; once the head is
+//! there, record t. What was confirmed before t is before that end, and the head is read from the table.
 //!
-//! Between t and the end that counts lies another reading of the end, a second before it: a broker that was frozen
-//! while another one took its partition over answers once with the end that it knew, and learns of it meanwhile.
+//! Between t and the end that counts there is another reading of the end, a second before it: a broker that was frozen
+//! while another one took its partition over answers once with the end that it knew, and learns the new one meanwhile.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,14 +20,14 @@ use super::session::Session;
 use crate::clickhouse::{Connection, Shard, Watermark};
 use crate::http::admin_port::Health;
 use crate::kafka::{Kafka, MetadataClient};
-use crate::topic_partition::TopicPartition;
+use crate::topic_partition::{Offset, TopicPartition};
 
-/// Between readings of the clock, of an end, and between writings.
-const CLAIM_INTERVAL: Duration = Duration::from_secs(1);
+/// Between readings of the clock, between those of an end, and between writes.
+const WATERMARK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What is to be claimed next of one partition. Pure.
+/// The next watermark of one partition, until its end is reached. Pure.
 #[derive(Debug, Default)]
-struct Claiming {
+struct NextWatermark {
     /// The clock before the end was read last, unless anything failed since.
     earlier_millis: Option<i64>,
     target: Option<Target>,
@@ -35,112 +36,114 @@ struct Claiming {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Target {
     through_millis: i64,
-    end: i64,
+    end: Offset,
 }
 
-impl Claiming {
-    /// Whether it is of use to read the end of the log.
-    fn wants_end(&self) -> bool {
+impl NextWatermark {
+    /// Whether the end of the log is worth reading.
+    fn needs_end(&self) -> bool {
         self.target.is_none()
     }
 
-    /// The end of the log was read, after the clock showed this.
-    fn end_is(&mut self, clock_millis: i64, end: i64) {
+    /// Records the end of the log, which was read after the clock showed this.
+    fn record_end(&mut self, clock_millis: i64, end: Offset) {
         let target = |through_millis| Target { through_millis, end };
         self.target = self.earlier_millis.map(target);
         self.earlier_millis = Some(clock_millis);
     }
 
-    /// Something failed; the next reading of an end is the first one.
-    fn failed(&mut self) {
+    /// Forgets the last reading of an end, because something failed: the next one is the first of two.
+    fn forget_end(&mut self) {
         self.earlier_millis = None;
     }
 
-    /// The head was read; the moment that may be claimed now, if any.
-    fn head_is(&mut self, head: i64) -> Option<i64> {
+    /// The watermark that a head has reached, if any, in milliseconds since 1970.
+    fn take_reached(&mut self, head: Offset) -> Option<i64> {
         let reached = self.target.filter(|target| head >= target.end)?;
         self.target = None;
         Some(reached.through_millis)
     }
 }
 
-/// Claims one partition.
+/// Makes the watermarks of one partition.
 pub struct WatermarkTracker {
-    claims: Watermarks,
-    claiming: Claiming,
+    watermarks: Watermarks,
+    next: NextWatermark,
     next_end: Instant,
 }
 
 impl WatermarkTracker {
-    /// For a partition of which nothing was claimed yet.
-    pub fn new(claims: Watermarks) -> WatermarkTracker {
+    /// For a partition without a watermark.
+    pub fn new(watermarks: Watermarks) -> WatermarkTracker {
         WatermarkTracker {
-            claims,
-            claiming: Claiming::default(),
+            watermarks,
+            next: NextWatermark::default(),
             next_end: Instant::now(),
         }
     }
 
-    /// Claims what the head has reached, and asks Kafka now and then for the end that it is to reach next. The
-    /// moment that is claimed, if any, in milliseconds since 1970. If Kafka does not tell, there is no claim, which is
-    /// no reason to store nothing.
-    pub async fn step(&mut self, session: &Session) -> Option<i64> {
-        let claimed = self.claiming.head_is(session.head);
-        if let Some(through_millis) = claimed {
-            self.claims.note(&session.topic_partition, through_millis);
+    /// Records the watermark that the head has reached, and asks Kafka now and then for the end of the next one. Returns
+    /// that watermark, if any, in milliseconds since 1970. If Kafka does not answer, there is no watermark; rows are stored
+    /// all the same.
+    pub async fn advance(&mut self, session: &Session) -> Option<i64> {
+        let reached = self.next.take_reached(session.head);
+        if let Some(through_millis) = reached {
+            self.watermarks.record(&session.topic_partition, through_millis);
         }
-        let is_time = self.next_end <= Instant::now() && self.claiming.wants_end();
-        if let Some(clock_millis) = self.claims.clock_millis().filter(|_| is_time) {
+        let is_due = self.next_end <= Instant::now() && self.next.needs_end();
+        if let Some(clock_millis) = self.watermarks.clock_millis().filter(|_| is_due) {
             match session.confirmed_end().await {
-                Ok(end) => self.claiming.end_is(clock_millis, end),
+                Ok(end) => self.next.record_end(clock_millis, end),
                 Err(err) => {
                     let reason = format!("{err:#}");
-                    tracing::debug!(partition = session.topic_partition.partition, %reason, "cannot claim");
-                    self.claiming.failed();
+                    tracing::debug!(partition = session.topic_partition.partition, %reason, "cannot make a watermark");
+                    self.next.forget_end();
                 }
             }
-            self.next_end = Instant::now() + CLAIM_INTERVAL;
+            self.next_end = Instant::now() + WATERMARK_INTERVAL;
         }
-        claimed
+        reached
     }
 
-    /// Something failed.
-    pub fn failed(&mut self) {
-        self.claiming.failed();
+    /// Forgets the last reading of an end, because something failed.
+    pub fn forget_end(&mut self) {
+        self.next.forget_end();
     }
 
-    /// The log is another one, and offsets of the former one mean nothing.
-    pub fn begin_anew(&mut self) {
-        self.claiming = Claiming::default();
+    /// Forgets everything: the log is another one, and offsets of the former one mean nothing.
+    pub fn reset(&mut self) {
+        self.next = NextWatermark::default();
     }
 }
 
-/// Where workers leave their claims until they are written. Clones share it.
+/// Where workers leave their watermarks until they are written. Clones share it.
 #[derive(Clone, Default)]
-pub struct Watermarks(Arc<Mutex<Open>>);
+pub struct Watermarks(Arc<Mutex<Unwritten>>);
 
 #[derive(Default)]
-struct Open {
+struct Unwritten {
     clock_millis: Option<i64>,
     due: BTreeMap<TopicPartition, i64>,
 }
 
 impl Watermarks {
-    /// ClickHouse's clock when it was read last, at most a round ago if all is well.
+    /// ClickHouse's clock when it was read last, at most a second ago while ClickHouse answers.
     pub fn clock_millis(&self) -> Option<i64> {
-        self.open(|open| open.clock_millis)
+        self.0.lock().clock_millis
     }
 
-    /// Leaves a claim.
-    pub fn note(&self, topic_partition: &TopicPartition, through_millis: i64) {
-        self.open(|open| open.due.insert(topic_partition.clone(), through_millis));
+    /// Leaves a watermark to be written, in the place of an older one.
+    pub fn record(&self, topic_partition: &TopicPartition, through_millis: i64) {
+        self.0.lock().due.insert(topic_partition.clone(), through_millis);
     }
 
-    fn take(&self, clock_millis: i64) -> Vec<Watermark> {
-        let due = self.open(|open| {
-            open.clock_millis = Some(clock_millis);
-            std::mem::take(&mut open.due)
-        });
+    /// Takes all that are to be written, and sets the clock.
+    fn drain(&self, clock_millis: i64) -> Vec<Watermark> {
+        let due = {
+            let mut unwritten = self.0.lock();
+            unwritten.clock_millis = Some(clock_millis);
+            std::mem::take(&mut unwritten.due)
+        };
         due.into_iter()
             .map(|(TopicPartition { log, partition }, through_millis)| Watermark {
                 log,
@@ -149,15 +152,11 @@ impl Watermarks {
             })
             .collect()
     }
-
-    fn open<T>(&self, work: impl FnOnce(&mut Open) -> T) -> T {
-        work(&mut self.0.lock())
-    }
 }
 
-/// Reads the clock of a shard and writes claims of its partitions until the process is to stop.
+/// Reads the clock of a shard and writes watermarks of its partitions until the process is to stop.
 pub async fn write(
-    claims: Watermarks,
+    watermarks: Watermarks,
     kafka: Kafka,
     shard: Shard,
     health: Health,
@@ -166,44 +165,44 @@ pub async fn write(
 ) {
     health.expect_turns(&check);
     let mut writer = Writer {
-        claims,
+        watermarks,
         topic: kafka.metadata_client(),
         shard,
         connection: None,
     };
     loop {
-        // May be cancelled in the middle of writing: a claim that is written late is as true.
-        let round = async {
-            match writer.round().await {
+        // May be cancelled in the middle of writing: a watermark that is written late is as true.
+        let turn = async {
+            match writer.write_due().await {
                 Ok(()) => health.set(&check, Ok(())),
-                Err(err) => health.failed(&check, format!("cannot write claims: {err:#}")),
+                Err(err) => health.failed(&check, format!("cannot write watermarks: {err:#}")),
             }
-            sleep(CLAIM_INTERVAL).await;
+            sleep(WATERMARK_INTERVAL).await;
         };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = round => {}
+            () = turn => {}
         }
     }
 }
 
 struct Writer {
-    claims: Watermarks,
+    watermarks: Watermarks,
     topic: MetadataClient,
     shard: Shard,
     connection: Option<Connection>,
 }
 
 impl Writer {
-    /// A connection on which anything failed is dropped; claims that were not written are made again.
-    async fn round(&mut self) -> anyhow::Result<()> {
+    /// A connection on which anything failed is dropped; watermarks that were not written are made again.
+    async fn write_due(&mut self) -> anyhow::Result<()> {
         let connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.shard.connect().await?,
         };
-        let due = self.claims.take(connection.now_millis().await?);
+        let due = self.watermarks.drain(connection.now_millis().await?);
         if !due.is_empty() {
-            // Asked after all that is claimed, so that no partition is older than a claim and yet not counted.
+            // After the watermarks are made, so that no partition is older than a watermark and yet not counted.
             let partitions = self.topic.partition_count().await?;
             connection.claim(partitions, &due).await?;
         }
@@ -218,50 +217,50 @@ mod tests {
     use crate::topic_partition::LogName;
 
     #[test]
-    fn a_moment_is_claimed_once_the_end_after_it_is_reached() {
-        let mut claiming = Claiming::default();
-        claiming.end_is(1_000, 5);
-        assert_eq!(claiming.head_is(5), None, "the end was read once only");
-        claiming.end_is(2_000, 7);
-        assert!(!claiming.wants_end());
-        assert_eq!(claiming.head_is(6), None);
-        assert_eq!(claiming.head_is(7), Some(1_000));
-        assert_eq!(claiming.head_is(7), None);
-        claiming.end_is(3_000, 7);
-        assert_eq!(claiming.head_is(9), Some(2_000));
+    fn a_watermark_is_made_once_the_end_after_it_is_reached() {
+        let mut next = NextWatermark::default();
+        next.record_end(1_000, 5);
+        assert_eq!(next.take_reached(5), None, "the end was read once only");
+        next.record_end(2_000, 7);
+        assert!(!next.needs_end());
+        assert_eq!(next.take_reached(6), None);
+        assert_eq!(next.take_reached(7), Some(1_000));
+        assert_eq!(next.take_reached(7), None);
+        next.record_end(3_000, 7);
+        assert_eq!(next.take_reached(9), Some(2_000));
     }
 
     #[test]
     fn after_a_failure_two_ends_are_read_again() {
-        let mut claiming = Claiming::default();
-        claiming.end_is(1_000, 5);
-        claiming.failed();
-        claiming.end_is(9_000, 5);
-        assert_eq!(claiming.head_is(5), None);
-        claiming.end_is(10_000, 6);
+        let mut next = NextWatermark::default();
+        next.record_end(1_000, 5);
+        next.forget_end();
+        next.record_end(9_000, 5);
+        assert_eq!(next.take_reached(5), None);
+        next.record_end(10_000, 6);
         // What is known already stays true.
-        claiming.failed();
-        assert_eq!(claiming.head_is(6), Some(9_000));
+        next.forget_end();
+        assert_eq!(next.take_reached(6), Some(9_000));
     }
 
     #[test]
-    fn of_each_partition_the_newest_claim_is_written_once() {
-        let claims = Watermarks::default();
+    fn the_newest_watermark_of_each_partition_is_written_once() {
+        let watermarks = Watermarks::default();
         let topic_partition = |partition| TopicPartition {
             log: LogName::new("t"),
             partition,
         };
-        assert_eq!(claims.clock_millis(), None);
-        claims.note(&topic_partition(1), 10);
-        claims.note(&topic_partition(0), 11);
-        claims.note(&topic_partition(1), 12);
-        let written: Vec<_> = claims
-            .take(20)
+        assert_eq!(watermarks.clock_millis(), None);
+        watermarks.record(&topic_partition(1), 10);
+        watermarks.record(&topic_partition(0), 11);
+        watermarks.record(&topic_partition(1), 12);
+        let written: Vec<_> = watermarks
+            .drain(20)
             .into_iter()
-            .map(|claim| (claim.partition, claim.through_millis))
+            .map(|watermark| (watermark.partition, watermark.through_millis))
             .collect();
         assert_eq!(written, [(0, 11), (1, 12)]);
-        assert_eq!(claims.clock_millis(), Some(20));
-        assert!(claims.take(21).is_empty());
+        assert_eq!(watermarks.clock_millis(), Some(20));
+        assert!(watermarks.drain(21).is_empty());
     }
 }

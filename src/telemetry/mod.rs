@@ -3,5 +3,6 @@
 pub mod gauges;
 pub mod health;
 pub mod log_limit;
+pub mod log_once;
 pub mod logging;
 pub mod process_metrics;

@@ -96,7 +96,7 @@ async fn tls_and_the_least_grants_from_migrate_to_audit() {
     let serve = world.serve_with(&as_user("captcha_serve")).await;
     let consume = world.consume(&as_user("captcha_consume")).await;
     accept(&serve.address, &events(30)).await;
-    consume.await_ready(200, "claims: ok").await;
+    consume.await_ready(200, "watermarks: ok").await;
     let counted = crate::process::eventually("30 events counted", async || {
         let report = world
             .ok(&with(&["report", "--format", "csv"], &as_user("captcha_report")))
@@ -297,7 +297,7 @@ async fn certificates_change_without_a_restart() {
     serve.await_said(reason).await;
     std::fs::copy(next.file(), &ca).unwrap();
     accept(&serve.address, &events(4)).await;
-    consume.await_ready(200, "claims: ok").await;
+    consume.await_ready(200, "watermarks: ok").await;
     crate::process::eventually("4 events counted", async || {
         let report = get(&serve.address, "/v1/report").await.json();
         let counted = report["counters"][0]["served"] == 4;

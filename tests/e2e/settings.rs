@@ -374,7 +374,7 @@ async fn no_profile_changes_an_answer() {
         produce_some(&world).await;
         world.await_log(rounds * 51).await;
     }
-    consume.await_ready(200, "claims: ok").await;
+    consume.await_ready(200, "watermarks: ok").await;
     consume.terminate().await;
     let expected = answers(&world, &[]).await;
     assert_eq!(world.counted().await, Ok(300), "{expected:?}");

@@ -62,7 +62,7 @@ async fn shards_hold_their_own_partitions_and_are_counted_together() {
     let total = ends.iter().sum::<i64>() as u64;
     world.await_counted(total).await;
     even.await_ready(200, "schema of shard 0 of 2: ok").await;
-    odd.await_ready(200, "claims of shard 1 of 2: ok").await;
+    odd.await_ready(200, "watermarks of shard 1 of 2: ok").await;
     assert!(!even.ready().await.text().contains("shard 1"));
 
     for index in 0..2 {

@@ -1,29 +1,31 @@
-//! How long the repeat window of a partition is in time: N records are fixed, the time that they take is not.
+//! How long the dedup window of a partition is in time: N records are fixed, the time that they take is not.
 
 use std::collections::VecDeque;
 
-/// Places that are kept of one window; the answer is right to so many parts of it.
+use crate::topic_partition::Offset;
+
+/// Samples of one window; the age is exact to one part in this many.
 const SAMPLES_MAX: i64 = 1_000;
 
-/// Where in the log which arrival stood, at some places of the last window.
+/// Arrivals at some offsets of the last window.
 #[derive(Debug)]
-pub struct Window {
+pub struct WindowAge {
     records: i64,
-    samples: VecDeque<(i64, i64)>,
+    samples: VecDeque<(Offset, i64)>,
 }
 
-impl Window {
-    /// Of N records; nothing is known of it yet.
-    pub fn new(records: i64) -> Window {
-        Window {
+impl WindowAge {
+    /// Of a window of N records, without a sample.
+    pub fn new(records: i64) -> WindowAge {
+        WindowAge {
             records,
             samples: VecDeque::new(),
         }
     }
 
-    /// Notes that the row before a head arrived then, and says how many milliseconds the window before that head
-    /// spans at least: as far back as was seen.
-    pub fn reached(&mut self, head: i64, arrival_millis: i64) -> i64 {
+    /// Records when the row before a head arrived. Returns the milliseconds that the window before that head spans at
+    /// least, as far back as there are samples.
+    pub fn record(&mut self, head: Offset, arrival_millis: i64) -> i64 {
         let apart = self.records / SAMPLES_MAX;
         match self.samples.back() {
             // The table has lost rows.
@@ -49,13 +51,13 @@ mod tests {
 
     #[test]
     fn it_is_as_long_as_its_records_took() {
-        let mut window = Window::new(10_000);
+        let mut age = WindowAge::new(10_000);
         // One record a second, then ten.
         let mut spans = Vec::new();
         let mut now = 0;
         for head in 0..60_000 {
             now += if head < 30_000 { 1_000 } else { 100 };
-            spans.push(window.reached(head, now));
+            spans.push(age.record(head, now));
         }
         assert_eq!(spans[0], 0);
         assert!(
@@ -68,13 +70,13 @@ mod tests {
             let span = spans[head as usize];
             assert!((millis..millis + millis / 500).contains(&span), "{head}: {span}");
         }
-        assert!(window.samples.len() <= SAMPLES_MAX as usize + 2);
+        assert!(age.samples.len() <= SAMPLES_MAX as usize + 2);
     }
 
     #[test]
-    fn a_head_that_went_back_begins_anew() {
-        let mut window = Window::new(10);
-        window.reached(100, 5_000);
-        assert_eq!(window.reached(50, 9_000), 0);
+    fn a_head_that_went_back_starts_again() {
+        let mut age = WindowAge::new(10);
+        age.record(100, 5_000);
+        assert_eq!(age.record(50, 9_000), 0);
     }
 }

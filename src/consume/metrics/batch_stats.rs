@@ -1,15 +1,15 @@
-//! What is counted of the rows of an insert, taken before they leave for ClickHouse. Pure.
+//! Counts of the rows of one insert, made before they leave for ClickHouse. Pure.
 
 use crate::clickhouse::{Row, RowKind};
 
-/// What stands at an offset, as the label of a metric has it.
+/// The kinds of rows, as the label of a metric has them.
 pub const KINDS: [&str; 4] = ["event", "repeat", "bad", "gap"];
 
 const BAD: usize = 2;
 const GAP: usize = 3;
 
-fn kind(row: &RowKind) -> usize {
-    match row {
+fn kind_index(kind: &RowKind) -> usize {
+    match kind {
         RowKind::Event { repeat: false, .. } => 0,
         RowKind::Event { repeat: true, .. } => 1,
         RowKind::Bad { .. } => BAD,
@@ -17,34 +17,30 @@ fn kind(row: &RowKind) -> usize {
     }
 }
 
-/// The rows of one insert.
-#[derive(Debug, Default)]
-pub struct Tally {
+/// Counts of the rows of one insert.
+#[derive(Debug)]
+pub struct BatchStats {
     /// By [`KINDS`].
     counts: [u64; KINDS.len()],
-    /// Arrivals of records, in milliseconds since 1970, and how many one after the other had each: under load hundreds.
-    arrivals: Vec<(i64, u64)>,
+    /// Arrivals of records, in milliseconds since 1970.
+    arrivals_millis: Vec<i64>,
 }
 
-impl Tally {
-    /// Counts rows.
-    pub fn of(rows: &[Row]) -> Tally {
-        let mut tally = Tally::default();
+impl BatchStats {
+    pub fn new(rows: &[Row]) -> BatchStats {
+        let mut stats = BatchStats {
+            counts: [0; KINDS.len()],
+            arrivals_millis: Vec::with_capacity(rows.len()),
+        };
         for row in rows {
-            let kind = kind(&row.kind);
-            tally.counts[kind] += 1;
+            let kind = kind_index(&row.kind);
+            stats.counts[kind] += 1;
             // A record without a timestamp did not wait since 1970.
-            if kind == GAP || row.arrival_millis == 0 {
-                continue;
-            }
-            match tally.arrivals.last_mut() {
-                Some((arrival_millis, count)) if *arrival_millis == row.arrival_millis => {
-                    *count += 1;
-                }
-                _ => tally.arrivals.push((row.arrival_millis, 1)),
+            if kind != GAP && row.arrival_millis != 0 {
+                stats.arrivals_millis.push(row.arrival_millis);
             }
         }
-        tally
+        stats
     }
 
     /// All rows.
@@ -52,22 +48,20 @@ impl Tally {
         self.counts.iter().sum()
     }
 
-    /// Those that are no events.
+    /// Records that are not events.
     pub fn bad(&self) -> u64 {
         self.counts[BAD]
     }
 
-    /// How many there are of each kind.
+    /// The count of each kind.
     pub fn kinds(&self) -> impl Iterator<Item = (&'static str, u64)> {
         KINDS.into_iter().zip(self.counts)
     }
 
-    /// How long ago records arrived, and how many did then; 0 if that is yet to come.
-    pub fn waits_millis(&self, now_millis: i64) -> impl Iterator<Item = (u64, u64)> {
-        self.arrivals.iter().map(move |(arrival_millis, count)| {
-            let wait = now_millis.saturating_sub(*arrival_millis);
-            (wait.max(0) as u64, *count)
-        })
+    /// How long ago each record arrived, in seconds; 0 for one of the future.
+    pub fn seconds_since_arrival(&self, now_millis: i64) -> impl Iterator<Item = f64> {
+        let seconds = move |arrival_millis: &i64| now_millis.saturating_sub(*arrival_millis).max(0) as f64 / 1e3;
+        self.arrivals_millis.iter().map(seconds)
     }
 }
 
@@ -103,11 +97,11 @@ mod tests {
             row(10, some(false)),
             row(99, some(false)),
         ];
-        let tally = Tally::of(&rows);
-        assert_eq!((tally.rows(), tally.bad()), (7, 1));
-        let kinds: Vec<_> = tally.kinds().collect();
+        let stats = BatchStats::new(&rows);
+        assert_eq!((stats.rows(), stats.bad()), (7, 1));
+        let kinds: Vec<_> = stats.kinds().collect();
         assert_eq!(kinds, [("event", 4), ("repeat", 1), ("bad", 1), ("gap", 1)]);
-        let waits: Vec<_> = tally.waits_millis(20).collect();
-        assert_eq!(waits, [(10, 3), (3, 1), (10, 1), (0, 1)]);
+        let seconds: Vec<_> = stats.seconds_since_arrival(20).collect();
+        assert_eq!(seconds, [0.010, 0.010, 0.010, 0.003, 0.010, 0.0]);
     }
 }

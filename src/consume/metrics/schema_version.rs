@@ -1,4 +1,4 @@
-//! Which schema version ClickHouse has, for who looks at the metrics.
+//! The schema version that ClickHouse has, as a metric.
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clickhouse::Shard;
 
-/// Between looks for migrations that were applied meanwhile. Each is a connection and some small questions.
-const LOOK_INTERVAL: Duration = Duration::from_secs(15);
+/// Between readings of the version, which a migration may have changed. Each is a connection and some small queries.
+const READ_INTERVAL: Duration = Duration::from_secs(15);
 
-/// The version of the shard that has the oldest; 0 while one of them is not known, or there is none.
+/// The version of the shard that has the oldest; 0 while one of them is not known, or if there is none.
 pub fn oldest(shards: &[Shard]) -> u32 {
     let versions = shards.iter().map(Shard::schema_version);
     versions.min().unwrap_or(0)
 }
 
-/// Looks at a shard again and again, which notes its version, until the process is to stop.
+/// Connects to a shard again and again, which keeps its version, until the process is to stop.
 pub async fn watch(shard: Shard, stop: CancellationToken) {
-    let look = async {
+    let read = async {
         loop {
-            sleep(LOOK_INTERVAL).await;
-            // What is wrong with it is the workers' to say.
+            sleep(READ_INTERVAL).await;
+            // The checks of the workers have the reason if this fails.
             let _ = shard.connect_to_schema().await;
         }
     };
-    stop.run_until_cancelled(look).await;
+    stop.run_until_cancelled(read).await;
 }
