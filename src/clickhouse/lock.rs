@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use klickhouse::Value;
-use tokio::task::JoinHandle;
 use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::connection::settings::{INSERT_EACH, known};
 use super::connection::unexpected;
@@ -55,13 +55,7 @@ impl Term {
 pub struct Lock {
     term: u64,
     owner: String,
-    alive: JoinHandle<()>,
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        self.alive.abort();
-    }
+    _alive: AbortOnDropHandle<()>,
 }
 
 impl Lock {
@@ -122,7 +116,7 @@ impl Shard {
         Ok(Some(Lock {
             term,
             owner: owner.to_string(),
-            alive,
+            _alive: AbortOnDropHandle::new(alive),
         }))
     }
 }

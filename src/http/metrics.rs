@@ -9,6 +9,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::telemetry::gauges::GaugeGuard;
+
 /// Between two log lines that say how many connections were refused.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -102,9 +104,8 @@ impl ConnectionMetrics {
         metrics
     }
 
-    pub(crate) fn open_connection(&self) -> OpenConnection {
-        self.open.inc();
-        OpenConnection(self.open.clone())
+    pub(crate) fn open_connection(&self) -> GaugeGuard {
+        GaugeGuard::new(self.open.clone())
     }
 
     pub(crate) fn count_closed(&self, reason: CloseReason) {
@@ -138,16 +139,6 @@ impl ConnectionMetrics {
 
 fn label(reason: CloseReason) -> ReasonLabel {
     ReasonLabel { reason: reason.name() }
-}
-
-/// Counts as an open connection until it is dropped.
-#[derive(Debug)]
-pub(crate) struct OpenConnection(Gauge);
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
 }
 
 #[cfg(test)]

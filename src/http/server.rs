@@ -24,6 +24,7 @@ use super::limits::Limits;
 use super::metrics::{CloseReason, ConnectionMetrics};
 use super::trusted_proxies::Proxies;
 use crate::resource_pool::{Holder, Pool, Share};
+use crate::telemetry::log_once::Change;
 use crate::tls::server::TlsConfigRx;
 
 /// After accept() failed, mostly because no descriptor is free: without a pause it would spin.
@@ -245,9 +246,9 @@ where
 
 /// Logs once that connections cannot be accepted, and once that they can again.
 fn log_change(failing: &mut bool, failure: Option<&std::io::Error>) {
-    match failure {
-        Some(reason) if !*failing => tracing::warn!(%reason, "cannot accept connections"),
-        None if *failing => tracing::info!("connections are accepted again"),
+    match (Change::between(*failing, failure.is_some()), failure) {
+        (Some(Change::Began), Some(reason)) => tracing::warn!(%reason, "cannot accept connections"),
+        (Some(Change::Ended), _) => tracing::info!("connections are accepted again"),
         _ => {}
     }
     *failing = failure.is_some();

@@ -11,6 +11,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::protocol::metadata::MetadataResponse;
+use crate::telemetry::log_once::Change;
 
 /// In one line; a cluster may have many brokers, which all fail for the same reason.
 const REASONS_MAX: usize = 3;
@@ -40,11 +41,9 @@ impl LeaderReachability {
         let reason = outcome.as_ref().err().map(|err| format!("{err:#}"));
         let before = self.0.lock().insert(leader.to_string(), reason.clone());
         let failed_before = before.is_some_and(|before| before.is_some());
-        match reason {
-            Some(reason) if !failed_before => {
-                tracing::warn!(leader, %reason, "a leader cannot be reached");
-            }
-            None if failed_before => tracing::info!(leader, "a leader is reached again"),
+        match (Change::between(failed_before, reason.is_some()), reason) {
+            (Some(Change::Began), Some(reason)) => tracing::warn!(leader, %reason, "a leader cannot be reached"),
+            (Some(Change::Ended), _) => tracing::info!(leader, "a leader is reached again"),
             _ => {}
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// It fails, and did not before.
-    Started,
+    Began,
     /// It works, and failed before.
     Ended,
 }
@@ -15,7 +15,7 @@ impl Change {
     /// The change from one try to the next, if there is one.
     pub fn between(failed_before: bool, fails_now: bool) -> Option<Change> {
         match (failed_before, fails_now) {
-            (false, true) => Some(Change::Started),
+            (false, true) => Some(Change::Began),
             (true, false) => Some(Change::Ended),
             _ => None,
         }
@@ -73,6 +73,6 @@ mod tests {
     fn a_failure_is_logged_when_it_starts_and_when_it_ends() {
         let tries = [false, true, true, false, false];
         let changes: Vec<_> = tries.windows(2).map(|pair| Change::between(pair[0], pair[1])).collect();
-        assert_eq!(changes, [Some(Change::Started), None, Some(Change::Ended), None]);
+        assert_eq!(changes, [Some(Change::Began), None, Some(Change::Ended), None]);
     }
 }

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::socket::SocketHandle;
-use crate::http::metrics::OpenConnection;
 use crate::resource_pool::{Holder, Pool, Share};
+use crate::telemetry::gauges::GaugeGuard;
 use crate::tls::client_certificate::ClientCertificate;
 
 /// Between two checks whether a client that waits has hung up: nothing wakes a task for that while a request is
@@ -60,7 +60,7 @@ pub struct Peer {
     handle: SocketHandle,
     /// Of the connections, and of the memory.
     shares: Option<[Share; 2]>,
-    _open: OpenConnection,
+    _open: GaugeGuard,
     _tracked: TaskTrackerToken,
 }
 
@@ -70,7 +70,7 @@ impl Peer {
         address: SocketAddr,
         handle: SocketHandle,
         memory: Arc<Pool>,
-        open: OpenConnection,
+        open: GaugeGuard,
         tracked: TaskTrackerToken,
     ) -> Peer {
         handle.set_unacknowledged_timeout(UNACKNOWLEDGED_TIMEOUT);

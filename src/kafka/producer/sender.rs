@@ -16,6 +16,7 @@ use super::accumulator::{Batch, drain};
 use super::job::ProduceJob;
 use super::outcome::ProduceOutcome;
 use super::routing::{Routes, SenderHandle};
+use crate::backoff::Backoff;
 use crate::kafka::client::Kafka;
 use crate::kafka::connect::{Wire, quota_advice, throttle_time};
 use crate::kafka::error_codes::explain_code;
@@ -46,9 +47,11 @@ const READ_BUFFER_BYTES: usize = 4 << 10;
 /// callers get the reason at once.
 const RETRY_WINDOW: Duration = Duration::from_secs(3);
 
-/// Before a retry: the first time, and at most.
-const RETRY_BACKOFF: Duration = Duration::from_millis(50);
-const RETRY_BACKOFF_MAX: Duration = Duration::from_millis(500);
+/// Before a retry.
+const RETRY_BACKOFF: Backoff = Backoff {
+    first: Duration::from_millis(50),
+    longest: Duration::from_millis(500),
+};
 
 /// Between attempts to connect while nobody sends.
 const RECONNECT_BACKOFF: Duration = Duration::from_secs(1);
@@ -239,8 +242,7 @@ impl BrokerSender {
         };
         let now = Instant::now();
         let since = routes.failing.record_failure(partition);
-        let backoff = RETRY_BACKOFF * 2_u32.pow(jobs.iter().map(|job| job.retries).max().unwrap_or(0).min(8));
-        let backoff = backoff.min(RETRY_BACKOFF_MAX);
+        let backoff = RETRY_BACKOFF.wait(jobs.iter().map(|job| job.retries).max().unwrap_or(0));
         let may_retry = failure.is_retriable && now - since < RETRY_WINDOW;
         let (retried, failed): (Vec<_>, Vec<_>) = jobs
             .into_iter()

@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 use super::keys::Denied;
 use crate::http::ClientCertificate;
 use crate::serve::problem::Problem;
+use crate::telemetry::log_once::LogCount;
 
 /// Between two lines of one reason: enough to see who tries what, and a flood of wrong keys does not fill a disk.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
@@ -87,26 +88,7 @@ struct ReasonLabel {
 /// Counts and logs rejected keys.
 pub struct KeyRejections {
     counts: Family<ReasonLabel, Counter>,
-    lines: [Mutex<LineLimit>; Reason::ALL.len()],
-}
-
-/// Limits the log lines of one reason.
-#[derive(Debug, Default)]
-struct LineLimit {
-    last: Option<Instant>,
-    left_out: u64,
-}
-
-impl LineLimit {
-    /// `Some` if one more line may be written, with the number of lines left out since the last one.
-    fn admit(&mut self, now: Instant) -> Option<u64> {
-        if self.last.is_some_and(|last| now < last + LINE_INTERVAL) {
-            self.left_out += 1;
-            return None;
-        }
-        self.last = Some(now);
-        Some(std::mem::take(&mut self.left_out))
-    }
+    lines: [Mutex<LogCount>; Reason::ALL.len()],
 }
 
 impl KeyRejections {
@@ -118,7 +100,7 @@ impl KeyRejections {
         }
         let help = "Requests and stream messages that no key let in, by reason";
         registry.register("keys_rejected", help, counts.clone());
-        let lines = Default::default();
+        let lines = std::array::from_fn(|_| Mutex::new(LogCount::new(LINE_INTERVAL)));
         KeyRejections { counts, lines }
     }
 
@@ -138,7 +120,8 @@ impl KeyRejections {
         self.counts.get_or_create(&ReasonLabel { reason: name }).inc();
         let lines = &self.lines[reason as usize];
         let mut lines = lines.lock();
-        if let Some(left_out) = lines.admit(Instant::now()) {
+        if let Some(count) = lines.add(1, Instant::now()) {
+            let left_out = count - 1;
             let names = certificate.map(|certificate| certificate.names());
             let certificate = names.and_then(<[_]>::first).map(tracing::field::display);
             tracing::info!(reason = name, key, certificate, %address, left_out, "key refused");
@@ -152,13 +135,12 @@ mod tests {
 
     #[test]
     fn a_flood_is_a_line_a_second_with_the_count_of_the_others() {
-        let (mut lines, began) = (LineLimit::default(), Instant::now());
+        let (mut lines, began) = (LogCount::new(LINE_INTERVAL), Instant::now());
         let at = |millis| began + Duration::from_millis(millis);
-        let admitted: Vec<_> = (0..40).map(|tick| lines.admit(at(tick * 50))).collect();
-        let written: Vec<_> = admitted.into_iter().flatten().collect();
-        assert_eq!(written, [0, 19]);
-        assert_eq!(lines.admit(at(10_000)), Some(19));
-        assert_eq!(lines.admit(at(20_000)), Some(0));
+        let written: Vec<_> = (0..40).filter_map(|tick| lines.add(1, at(tick * 50))).collect();
+        assert_eq!(written, [1, 20]);
+        assert_eq!(lines.add(1, at(10_000)), Some(20));
+        assert_eq!(lines.add(1, at(20_000)), Some(1));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use super::problem::Problem;
 use crate::clickhouse::{self, Cluster, Filter, ReportError, ReportRow};
 use crate::http::{Body, Response};
 use crate::resource_pool::Share;
+use crate::telemetry::log_once::Change;
 
 /// Memory of a row of a report until it is sent.
 const ROW_BYTES: usize = size_of::<ReportRow>();
@@ -99,9 +100,10 @@ impl Reports {
     /// Logs once that reports fail, and once that they work again.
     fn log_change(&self, failure: Option<&ReportError>) {
         let failure = failure.filter(|failure| matches!(failure, ReportError::Shard(_)));
-        match (self.is_failing.swap(failure.is_some(), Relaxed), failure) {
-            (false, Some(reason)) => tracing::warn!(%reason, "reports fail"),
-            (true, None) => tracing::info!("reports work again"),
+        let failed_before = self.is_failing.swap(failure.is_some(), Relaxed);
+        match (Change::between(failed_before, failure.is_some()), failure) {
+            (Some(Change::Began), Some(reason)) => tracing::warn!(%reason, "reports fail"),
+            (Some(Change::Ended), _) => tracing::info!("reports work again"),
             _ => {}
         }
     }

@@ -7,7 +7,6 @@ use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use prometheus_client::metrics::gauge::Gauge;
 
 use super::in_flight::Reply;
 use super::session::{self, StreamLimits};
@@ -19,6 +18,7 @@ use crate::serve::metrics::Metrics;
 use crate::serve::problem::{Problem, catch_panic};
 use crate::serve::request::body::Body;
 use crate::serve::router::Route;
+use crate::telemetry::gauges::GaugeGuard;
 
 /// A response that is included in the memory of each connection or stream. The memory of a longer one is counted.
 pub const SMALL_RESPONSE_BYTES_MAX: usize = 1 << 10;
@@ -53,22 +53,11 @@ impl EventStream {
     }
 }
 
-/// Counts as an open stream until it is dropped.
-struct OpenStream(Gauge);
-
-impl Drop for OpenStream {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 impl Streams {
     /// Answers the messages of a connection once it is upgraded. The listener counts the connection as open until then.
     pub async fn run(self: Arc<Self>, upgrade: OnUpgrade, peer: Arc<Peer>, stream: EventStream) {
         if let Ok(upgraded) = upgrade.await {
-            let open = &self.metrics.streams_open;
-            open.inc();
-            let _open = OpenStream(open.clone());
+            let _open = GaugeGuard::new(self.metrics.streams_open.clone());
             let bodies = &self.ingest.bodies;
             let share = || bodies.share(stream.holder);
             let answer = |message| Arc::clone(&self).answer(message, stream.clone());
