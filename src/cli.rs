@@ -30,7 +30,7 @@ enum Command {
 /// Parses the command line, runs its command, and writes the one line that a failure is.
 pub fn run() -> ExitCode {
     let cli = parse();
-    let done = logging::start().map(|()| start(cli.command));
+    let done = logging::init().map(|()| start(cli.command));
     let (code, failure) = match done.map(|done| done.and_then(|()| terminal::check_stdout())) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(err)) => (exit_code(&err), err),

@@ -25,9 +25,9 @@ pub fn warn_of_root() {
 /// Those of the subcommand, or threads cannot be started.
 pub fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let runtime = Runtime::new().context("cannot start threads")?;
-    runtime.spawn(logging::log_each_minute());
+    runtime.spawn(logging::log_suppressed_each_minute());
     let outcome = runtime.block_on(work);
-    logging::log_left_out();
+    logging::log_suppressed();
     // Without waiting for a name that is still being looked up.
     runtime.shutdown_background();
     outcome
@@ -73,8 +73,8 @@ impl fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
-/// Does work that may end at any moment, and ends it at once with SIGTERM or SIGINT. Without that the first process of a
-/// container, which has no default for signals, would not end.
+/// Does work that may end at any moment, and ends it at once with SIGTERM or SIGINT. Without that the first process of
+/// a container, which has no default for signals, would not end.
 ///
 /// # Errors
 /// Those of the work, or [`Stopped`].

@@ -11,8 +11,8 @@ pub type Partition = i32;
 /// The number of a record within its partition, from 0.
 pub type Offset = i64;
 
-/// The name of a log, as the column `topic` has it: that of its Kafka topic, and `@` and a number behind it if the topic
-/// was deleted and made again (`captcha@2`). No topic can have such a name.
+/// The name of a log, as the column `topic` has it: that of its Kafka topic, and `@` and a number behind it if the
+/// topic was deleted and made again (`captcha@2`). No topic can have such a name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LogName(Arc<str>);
 

@@ -73,10 +73,10 @@ pub struct Batch {
     pub truncated: u64,
 }
 
-/// The next batch of the pending rows. It ends where the arrival month changes, because the table is partitioned by it and
-/// deduplication tokens hold within one table partition. Offsets that Kafka does not have become a gap, dated like the row
-/// before it, on which all readers of the log agree. Before the first row of a table it is dated 1970: not every reader has
-/// fetched the record after it. Of bad records `raw_bytes` are kept in all, and a little of each.
+/// The next batch of the pending rows. It ends where the arrival month changes, because the table is partitioned by it
+/// and deduplication tokens hold within one table partition. Offsets that Kafka does not have become a gap, dated like
+/// the row before it, on which all readers of the log agree. Before the first row of a table it is dated 1970: not
+/// every reader has fetched the record after it. Of bad records `raw_bytes` are kept in all, and a little of each.
 pub fn next_batch(
     head: Offset,
     last_arrival_millis: Option<i64>,

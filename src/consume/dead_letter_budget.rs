@@ -1,4 +1,5 @@
-//! How much is kept of records that are not events: a flood of garbage may cost rows, which are small, but not its bytes.
+//! How much is kept of records that are not events: a flood of garbage may cost rows, which are small, but not its
+//! bytes.
 
 use std::time::Duration;
 

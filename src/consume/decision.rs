@@ -1,4 +1,5 @@
-//! What follows an insert: the only place that decides it. Pure; `model_check.rs` tries all interleavings of two workers.
+//! What follows an insert: the only place that decides it. Pure; `model_check.rs` tries all interleavings of two
+//! workers.
 //!
 //! Invariants, H the head that was read before the insert, E the offset after its last row:
 //! - Only a head that was read proves anything; an insert's own answer proves nothing.
@@ -9,8 +10,8 @@
 
 use crate::topic_partition::Offset;
 
-/// Tokens of one head that may be burnt. A server that is killed burns one now and then (7 in 650 kills); if it goes on, the
-/// cause is another one, and one more token could store the same rows once more.
+/// Tokens of one head that may be burnt. A server that is killed burns one now and then (7 in 650 kills); if it goes
+/// on, the cause is another one, and one more token could store the same rows once more.
 pub const GENERATIONS_MAX: u32 = 8;
 
 /// One insert, from the head that it was planned for.

@@ -21,8 +21,8 @@ impl LagTracker {
         LagTracker { partition, metrics }
     }
 
-    /// Records the lag of a session. If there is a record in Kafka that was not fetched, or that an open transaction hides,
-    /// nothing else is known of it: what was recorded before stays, or it arrived now.
+    /// Records the lag of a session. If there is a record in Kafka that was not fetched, or that an open transaction
+    /// hides, nothing else is known of it: what was recorded before stays, or it arrived now.
     pub fn record(&self, session: &Session) {
         self.set_records(session.lag_records());
         let lag = &self.metrics.lag;

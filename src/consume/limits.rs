@@ -10,16 +10,16 @@ use super::batch::ROWS_MAX;
 /// About the memory for rows that all partitions of a process have fetched and not stored, up to 64 partitions.
 const PENDING_BYTES_MAX: usize = 64 << 20;
 
-/// The least and the most of it for one partition, which with [`ROWS_MAX`] bounds a batch: not so much that one insert takes
-/// long, not so little that inserts become many. An event takes 80 bytes, a bad record its length.
+/// The least and the most of it for one partition, which with [`ROWS_MAX`] bounds a batch: not so much that one insert
+/// takes long, not so little that inserts become many. An event takes 80 bytes, a bad record its length.
 const PENDING_BYTES_LEAST: usize = 1 << 20;
 const PENDING_BYTES_MOST: usize = 16 << 20;
 
 /// Bytes that one fetch asks for at most. The records of a fetch take several times that until they are parsed.
 const FETCH_BYTES_MAX: usize = 2 << 20;
 
-/// Rows that one process makes and inserts at once: two full batches, or very many small ones. ClickHouse writes them no
-/// faster when there are more.
+/// Rows that one process makes and inserts at once: two full batches, or very many small ones. ClickHouse writes them
+/// no faster when there are more.
 const ROWS_IN_FLIGHT_MAX: usize = 2 * ROWS_MAX;
 
 /// The limits of one process. Clones share them.

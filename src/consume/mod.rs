@@ -57,8 +57,8 @@ pub struct Args {
     )]
     admin_listen: SocketAddr,
 
-    /// Share of the partitions: I of N, I from 0, takes those whose number modulo N is I. If two consumers take one share
-    /// by mistake, that costs work and every count stays right; if none takes it, its partitions wait
+    /// Share of the partitions: I of N, I from 0, takes those whose number modulo N is I. If two consumers take one
+    /// share by mistake, that costs work and every count stays right; if none takes it, its partitions wait
     #[arg(long, env = "CAPTCHA_PARTITION_SHARE", value_name = "I/N", default_value = "0/1")]
     partition_share: PartitionShare,
 
@@ -153,7 +153,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let checks = shards
         .iter()
         .flat_map(|shard| [check_name("schema", shard), check_name("topic", shard)]);
-    let health = Health::awaiting(checks);
+    let health = Health::new(checks);
     let (metrics, registry) = metrics_of(&kafka, &shards);
     let admin_stop = CancellationToken::new();
     let admin = tokio::spawn(admin_port::serve(
@@ -280,7 +280,7 @@ where
                 health.set(check, Ok(()));
                 return answer;
             }
-            Err(err) => health.failed(check, format!("{err:#}")),
+            Err(err) => health.record_failure(check, format!("{err:#}")),
         }
         sleep(RETRY_INTERVAL).await;
     }

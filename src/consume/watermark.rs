@@ -1,9 +1,9 @@
-//! Watermarks: up to which moment each partition is complete, for the report's `complete_through`. The table of watermarks
-//! is called `claims`.
+//! Watermarks: up to which moment each partition is complete, for the report's `complete_through`. The table of
+//! watermarks is called `claims`.
 //!
-//! A watermark of a partition is a moment t of ClickHouse's clock, and says that every event that was confirmed before t is
-//! in the table. It is made in three steps: read t; at least a second later read where Kafka's log ends; once the head is
-//! there, record t. What was confirmed before t is before that end, and the head is read from the table.
+//! A watermark of a partition is a moment t of ClickHouse's clock, and says that every event that was confirmed before
+//! t is in the table. It is made in three steps: read t; at least a second later read where Kafka's log ends; once the
+//! head is there, record t. What was confirmed before t is before that end, and the head is read from the table.
 //!
 //! Between t and the end that counts there is another reading of the end, a second before it: a broker that was frozen
 //! while another one took its partition over answers once with the end that it knew, and learns the new one meanwhile.
@@ -82,9 +82,9 @@ impl WatermarkTracker {
         }
     }
 
-    /// Records the watermark that the head has reached, and asks Kafka now and then for the end of the next one. Returns
-    /// that watermark, if any, in milliseconds since 1970. If Kafka does not answer, there is no watermark; rows are stored
-    /// all the same.
+    /// Records the watermark that the head has reached, and asks Kafka now and then for the end of the next one.
+    /// Returns that watermark, if any, in milliseconds since 1970. If Kafka does not answer, there is no watermark;
+    /// rows are stored all the same.
     pub async fn advance(&mut self, session: &Session) -> Option<i64> {
         let reached = self.next.take_reached(session.head);
         if let Some(through_millis) = reached {
@@ -163,7 +163,7 @@ pub async fn write(
     check: String,
     stop: CancellationToken,
 ) {
-    health.expect_turns(&check);
+    health.add_loop(&check);
     let mut writer = Writer {
         watermarks,
         topic: kafka.metadata_client(),
@@ -175,7 +175,7 @@ pub async fn write(
         let turn = async {
             match writer.write_due().await {
                 Ok(()) => health.set(&check, Ok(())),
-                Err(err) => health.failed(&check, format!("cannot write watermarks: {err:#}")),
+                Err(err) => health.record_failure(&check, format!("cannot write watermarks: {err:#}")),
             }
             sleep(WATERMARK_INTERVAL).await;
         };

@@ -1,7 +1,7 @@
 //! One partition from Kafka into ClickHouse: fetch, make a batch, insert it, read the head, and again.
 //!
-//! Whatever fails, the worker drops both connections, waits, and starts again at the head that the table has. It keeps nothing
-//! that the table does not know but the generation of a burnt token.
+//! Whatever fails, the worker drops both connections, waits, and starts again at the head that the table has. It keeps
+//! nothing that the table does not know but the generation of a burnt token.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -30,7 +30,8 @@ use crate::kafka::{Kafka, quota_advice};
 use crate::telemetry::log_once::LogCount;
 use crate::topic_partition::{Offset, Partition, TopicPartition};
 
-/// After this time an insert without an answer makes its partition unready. The worker waits for the answer all the same.
+/// After this time an insert without an answer makes its partition unready. The worker waits for the answer all the
+/// same.
 const SLOW: Duration = Duration::from_secs(5);
 
 /// Between readings of the head while there are no new records, so that readiness knows of ClickHouse.
@@ -51,8 +52,8 @@ const RETRY: Backoff = Backoff {
     longest: Duration::from_secs(5),
 };
 
-/// After another consumer of the partition was faster. That one does the work meanwhile; if it ends, the partition waits this
-/// long for the next.
+/// After another consumer of the partition was faster. That one does the work meanwhile; if it ends, the partition
+/// waits this long for the next.
 const YIELD: Backoff = Backoff {
     first: Duration::from_millis(100),
     longest: Duration::from_secs(1),
@@ -128,7 +129,7 @@ impl Worker {
     /// A worker for one partition.
     pub fn new(partition: Partition, shared: &Shared) -> Worker {
         let check = format!("partition {partition}");
-        shared.health.expect_turns(&check);
+        shared.health.add_loop(&check);
         shared.limits.add_worker();
         let window_records = shared.topic_record.repeat_window_records;
         Worker {
@@ -177,7 +178,7 @@ impl Worker {
                     self.watermark.forget_end();
                     let reason = format!("{err:#}");
                     tracing::debug!(partition = self.topic_partition.partition, %reason, "trying again");
-                    self.health.failed(&self.check, reason);
+                    self.health.record_failure(&self.check, reason);
                     let wait = RETRY.wait(self.failures);
                     self.failures += 1;
                     tokio::select! {
@@ -327,14 +328,15 @@ impl Worker {
             quota_advice("consumer_byte_rate")
         );
         if session.is_behind() {
-            self.health.failed(&self.check, reason);
+            self.health.record_failure(&self.check, reason);
         } else {
             self.health.set(&self.check, Ok(()));
         }
         sleep(throttled.min(THROTTLED_MAX)).await;
     }
 
-    /// Waits before the next session, and reads meanwhile how many records Kafka has: it may be ClickHouse that is away.
+    /// Waits before the next session, and reads meanwhile how many records Kafka has: it may be ClickHouse that is
+    /// away.
     async fn wait_and_read_lag(&self, wait: Duration) {
         let until = Instant::now() + wait;
         let reading = self.lag.read(&self.kafka, self.last_head);

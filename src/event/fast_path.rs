@@ -103,8 +103,8 @@ impl<'a> Rest<'a> {
         Timestamp::parse(std::str::from_utf8(self.string(TIME_BYTES_MIN)?).ok()?).ok()
     }
 
-    /// What stands between quotes, of which the second is not looked for in the first `bytes_min` bytes. So there may be
-    /// a quote inside, and a backslash, but neither is in any name or value that is taken.
+    /// What stands between quotes, of which the second is not looked for in the first `bytes_min` bytes. So there may
+    /// be a quote inside, and a backslash, but neither is in any name or value that is taken.
     fn string(&mut self, bytes_min: usize) -> Option<&'a [u8]> {
         self.take(b'"')?;
         let tail = self.0.get(bytes_min..)?;

@@ -16,12 +16,13 @@ const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(3_600);
 /// Drop what arrived before a month, whole months of the table at once; reports count it no more
 ///
 /// Nothing else is to delete from the table: this command first writes how far each partition had come, so that
-/// consumers go on where they are and the audit knows what is missing on purpose. Consumers may run meanwhile. Killed at
-/// any moment, the next one goes on.
+/// consumers go on where they are and the audit knows what is missing on purpose. Consumers may run meanwhile. Killed
+/// at any moment, the next one goes on.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub struct Args {
-    /// Drop what arrived in Kafka before this month, UTC; reports have the day that an event names, which may be another
+    /// Drop what arrived in Kafka before this month, UTC; reports have the day that an event names, which may be
+    /// another
     #[arg(long, value_name = "YYYY-MM")]
     before: Month,
 

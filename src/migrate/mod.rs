@@ -53,8 +53,9 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["topic_recreated", "dry_run", "status"])]
     retire_topic: bool,
 
-    /// Make tables that are the same on all replicas of a ClickHouse cluster, each of which is in --clickhouse-addr, and
-    /// has the macros `shard` and `replica`. The name is a part of their path in Keeper [default: tables of one server]
+    /// Make tables that are the same on all replicas of a ClickHouse cluster, each of which is in --clickhouse-addr,
+    /// and has the macros `shard` and `replica`. The name is a part of their path in Keeper [default: tables of one
+    /// server]
     #[arg(long, env = "CAPTCHA_CLICKHOUSE_CLUSTER", value_name = "NAME")]
     clickhouse_cluster: Option<Identifier>,
 

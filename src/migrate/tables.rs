@@ -82,8 +82,8 @@ fn check_all(shard: &Shard, all: &[Tables], version: u32) -> anyhow::Result<Ther
     })
 }
 
-/// Whether nothing was ever stored: what is left of the tables that consumers write has no rows. Where none is left, only
-/// a schema that was never whole proves it.
+/// Whether nothing was ever stored: what is left of the tables that consumers write has no rows. Where none is left,
+/// only a schema that was never whole proves it.
 fn is_unused(filled: &[&Tables], version: u32) -> bool {
     let written = ["events", "topics", "claims"];
     let all = filled.iter().flat_map(|here| &here.tables);

@@ -15,14 +15,14 @@ const TRY_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub struct WaitArgs {
-    /// Wait up to SECONDS for names that do not resolve, servers that do not answer, and a topic that is made by somebody
-    /// else; never for what must be put right, such as a password, a grant or a table
+    /// Wait up to SECONDS for names that do not resolve, servers that do not answer, and a topic that is made by
+    /// somebody else; never for what must be put right, such as a password, a grant or a table
     #[arg(long, env = "CAPTCHA_WAIT", value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=86_400))]
     wait: u64,
 }
 
-/// Tries until it is done, or fails with what does not pass, or too late. Each reason is said once until there is another
-/// one.
+/// Tries until it is done, or fails with what does not pass, or too late. Each reason is said once until there is
+/// another one.
 ///
 /// # Errors
 /// Those of the last try.

@@ -119,8 +119,8 @@ impl Clock {
                 let state = *self.state();
                 match state.verdict(Instant::now()) {
                     Verdict::Fits => health.set(CHECK, Ok(())),
-                    Verdict::Warning(reason) => health.warn(CHECK, reason),
-                    Verdict::Refused(reason) => health.failed(CHECK, reason),
+                    Verdict::Warning(reason) => health.set_warning(CHECK, reason),
+                    Verdict::Refused(reason) => health.record_failure(CHECK, reason),
                 }
                 sleep(CHECK_INTERVAL).await;
             }

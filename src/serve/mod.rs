@@ -98,9 +98,9 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
 
     admin_port::warn_if_exposed(admin_address);
 
-    let health = admin_port::Health::awaiting(["serving"]);
-    health.expect_turns("kafka");
-    health.expect_turns(clock::CHECK);
+    let health = admin_port::Health::new(["serving"]);
+    health.add_loop("kafka");
+    health.add_loop(clock::CHECK);
     let mut registry = Registry::with_prefix("captcha");
     let metrics = Metrics::register(&mut registry);
     let connections = http::ConnectionMetrics::register(&mut registry);
@@ -195,10 +195,10 @@ fn report_to(health: Health) -> impl Fn(ProducerStatus) + Send + Sync + 'static 
     move |status| match status {
         ProducerStatus::LeadersReachable => health.set("kafka", Ok(())),
         ProducerStatus::SomeLeadersUnreachable(reason) => {
-            health.warn("kafka", format!("not all leaders can be reached: {reason}"));
+            health.set_warning("kafka", format!("not all leaders can be reached: {reason}"));
         }
         ProducerStatus::NoLeaderReachable(reason) => {
-            health.failed("kafka", format!("no leader can be reached: {reason}"));
+            health.record_failure("kafka", format!("no leader can be reached: {reason}"));
         }
         ProducerStatus::NoMetadata(reason) => health.set("kafka", Err(reason)),
     }

@@ -1,4 +1,4 @@
-//! The same warning again and again: the first of each minute are written, the others are counted.
+//! The same warning again and again: the first lines of each minute are written, the others are counted.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,55 +14,56 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-/// Warnings or errors of one kind that are written in a minute: those of a few partitions that lose their broker at once.
+/// Warnings or errors of one callsite that are written in a minute: those of a few partitions that lose their broker at
+/// once.
 const LINES_MAX: u32 = 20;
 
-/// After which a line says how many were left out, and as many may be written again.
+/// After this time a line has how many were suppressed, and as many may be written again.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
-static KINDS: LazyLock<Mutex<Kinds>> = LazyLock::new(Mutex::default);
+static CALLSITES: LazyLock<Mutex<Callsites>> = LazyLock::new(Mutex::default);
 
-static LEFT_OUT: LazyLock<Counter> = LazyLock::new(Counter::default);
+static SUPPRESSED: LazyLock<Counter> = LazyLock::new(Counter::default);
 
 /// Lines of this minute, by the place in the code that they come from.
-type Kinds = HashMap<Identifier, Kind>;
+type Callsites = HashMap<Identifier, Callsite>;
 
 #[derive(Debug)]
-struct Kind {
+struct Callsite {
     message: String,
     written: u32,
-    left_out: u64,
+    suppressed: u64,
 }
 
-/// Lets no more warnings and errors through than a person reads.
-pub struct Floods;
+/// Lets through no more warnings and errors than a person reads.
+pub struct LogLimit;
 
-impl<S: Subscriber> Layer<S> for Floods {
+impl<S: Subscriber> Layer<S> for LogLimit {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         *event.metadata().level() > Level::WARN || admit(event)
     }
 }
 
 fn admit(event: &Event<'_>) -> bool {
-    // Before the lock: what is logged may log.
+    // Before the lock: a value that is logged may log.
     let mut message = Message::default();
     event.record(&mut message);
-    let mut kinds = KINDS.lock();
-    let kind = kinds.entry(event.metadata().callsite());
-    let kind = kind.or_insert_with(|| Kind {
+    let mut callsites = CALLSITES.lock();
+    let callsite = callsites.entry(event.metadata().callsite());
+    let callsite = callsite.or_insert_with(|| Callsite {
         message: message.0,
         written: 0,
-        left_out: 0,
+        suppressed: 0,
     });
-    let is_room = kind.written < LINES_MAX;
-    match is_room {
-        true => kind.written += 1,
+    let is_written = callsite.written < LINES_MAX;
+    match is_written {
+        true => callsite.written += 1,
         false => {
-            kind.left_out += 1;
-            LEFT_OUT.inc();
+            callsite.suppressed += 1;
+            SUPPRESSED.inc();
         }
     }
-    is_room
+    is_written
 }
 
 /// The message of an event.
@@ -77,32 +78,32 @@ impl Visit for Message {
     }
 }
 
-/// Once a minute says how many lines were left out, of each kind. Does not end.
-pub async fn log_each_minute() {
+/// Logs once a minute how many lines were suppressed, of each callsite. Does not end.
+pub async fn log_suppressed_each_minute() {
     loop {
         tokio::time::sleep(LOG_INTERVAL).await;
-        log_left_out();
+        log_suppressed();
     }
 }
 
-/// Says how many lines were left out so far, of each kind.
-pub fn log_left_out() {
-    let kinds = std::mem::take(&mut *KINDS.lock());
-    for kind in kinds.into_values().filter(|kind| kind.left_out > 0) {
+/// Logs how many lines were suppressed so far, of each callsite.
+pub fn log_suppressed() {
+    let callsites = std::mem::take(&mut *CALLSITES.lock());
+    for callsite in callsites.into_values().filter(|callsite| callsite.suppressed > 0) {
         tracing::warn!(
-            count = kind.left_out,
-            like = kind.message,
+            count = callsite.suppressed,
+            like = callsite.message,
             "lines were left out of the log"
         );
     }
 }
 
-/// Renders how many lines were left out.
+/// Adds the count of suppressed lines to a registry.
 pub fn register(registry: &mut Registry) {
     registry.register(
         "captcha_log_lines_suppressed",
         "Warnings and errors that were counted and not logged, because there were many like them",
-        LEFT_OUT.clone(),
+        SUPPRESSED.clone(),
     );
 }
 
@@ -119,18 +120,18 @@ mod tests {
 
     impl<S: Subscriber> Layer<S> for Passed {
         fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-            let mut said = String::new();
+            let mut text = String::new();
             event.record(&mut |field: &Field, value: &dyn fmt::Debug| {
-                said += &format!("{}={value:?} ", field.name());
+                text += &format!("{}={value:?} ", field.name());
             });
-            self.0.lock().push(said);
+            self.0.lock().push(text);
         }
     }
 
     #[test]
     fn a_flood_is_counted_and_has_one_line_more() {
         let passed = Passed::default();
-        let subscriber = tracing_subscriber::registry().with(Floods).with(passed.clone());
+        let subscriber = tracing_subscriber::registry().with(LogLimit).with(passed.clone());
         let flood = || {
             for number in 0..1_000 {
                 tracing::warn!(number, "again");
@@ -139,11 +140,11 @@ mod tests {
         };
         tracing::subscriber::with_default(subscriber, || {
             flood();
-            log_left_out();
+            log_suppressed();
             flood();
         });
         let passed = passed.0.lock();
-        let count = |text: &str| passed.iter().filter(|said| said.contains(text)).count();
+        let count = |text: &str| passed.iter().filter(|line| line.contains(text)).count();
         assert_eq!(count("of requests"), 2_000);
         assert_eq!(count("message=again"), 2 * LINES_MAX as usize);
         assert_eq!(count("left out of the log"), 1);

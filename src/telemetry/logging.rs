@@ -9,29 +9,29 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-pub use super::log_limit::{log_each_minute, log_left_out, register};
+pub use super::log_limit::{log_suppressed, log_suppressed_each_minute, register};
 use crate::terminal::{escape, stderr_is_terminal, write_stderr};
 
 /// The target of our own lines. Those of libraries are left out unless `CAPTCHA_LOG` names them: drivers log each retry
-/// and, of a failed login, what they sent; others log once for each connection that a client breaks, or a name that it made
-/// up. Our own lines have what matters of it.
+/// and, of a failed login, what they sent; others log once for each connection that a client breaks, or a name that it
+/// made up. Our own lines have what matters.
 const OURS: &str = env!("CARGO_CRATE_NAME");
 
-/// Starts logging.
+/// Sets up logging and the panic hook.
 ///
 /// # Errors
 /// `CAPTCHA_LOG` is not a filter.
-pub fn start() -> anyhow::Result<()> {
+pub fn init() -> anyhow::Result<()> {
     let filter = log_filter(&std::env::var("CAPTCHA_LOG").unwrap_or_default())?;
     let registry = tracing_subscriber::registry()
         .with(filter)
-        .with(super::log_limit::Floods);
+        .with(super::log_limit::LogLimit);
     let is_terminal = stderr_is_terminal();
     let colours = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    // The library escapes less than there is to escape, and not in every place; so it writes plain text, and the colours come
-    // after the escapes.
+    // The library does not escape everything, nor everywhere; so it writes plain text, and the colours come after the
+    // escapes.
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(Lines { colours })
+        .with_writer(LineWriter { colours })
         .with_ansi(false);
     if is_terminal {
         registry.with(layer.with_target(false)).try_init()?;
@@ -39,19 +39,18 @@ pub fn start() -> anyhow::Result<()> {
         registry.with(layer.json().flatten_event(true)).try_init()?;
     }
     std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(ToString::to_string);
-        let place = place.unwrap_or_default();
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
         let payload = panic.payload();
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
         let reason = text.unwrap_or("no reason");
-        tracing::error!(place, reason, "a bug: a thread panicked");
+        tracing::error!(location, reason, "a bug: a thread panicked");
     }));
     Ok(())
 }
 
-/// A level is meant for our own lines; anything else is a filter as tracing has them, such as `rskafka=debug`, and several
-/// have commas between them.
+/// A level alone is for our own lines; anything else is one of tracing's directives, such as `rskafka=debug`. Several
+/// are separated by commas.
 fn log_filter(text: &str) -> anyhow::Result<EnvFilter> {
     let refuse = |reason: &str| anyhow::anyhow!("CAPTCHA_LOG={text} is not a log filter: {reason}; try info or debug");
     let mut directives = format!("off,{OURS}={}", LevelFilter::INFO);
@@ -67,12 +66,12 @@ fn log_filter(text: &str) -> anyhow::Result<EnvFilter> {
     filter.map_err(|err| refuse(&err.to_string()))
 }
 
-/// Where all lines pass on their way to stderr.
-struct Lines {
+/// Makes a writer for each line.
+struct LineWriter {
     colours: bool,
 }
 
-impl<'a> MakeWriter<'a> for Lines {
+impl<'a> MakeWriter<'a> for LineWriter {
     type Writer = Line;
 
     fn make_writer(&'a self) -> Line {
@@ -87,14 +86,14 @@ impl<'a> MakeWriter<'a> for Lines {
     }
 }
 
-/// One line, which comes whole.
+/// A writer for one line, which arrives whole.
 struct Line {
     /// The level, if it is to be in colour.
     colour: Option<Level>,
 }
 
 impl Line {
-    fn of(&self, bytes: &[u8]) -> String {
+    fn escape(&self, bytes: &[u8]) -> String {
         let text = String::from_utf8_lossy(bytes);
         let line = escape::log_line(text.trim_end_matches('\n'));
         let line = match self.colour {
@@ -107,7 +106,7 @@ impl Line {
 
 impl io::Write for Line {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        write_stderr(&self.of(bytes))?;
+        write_stderr(&self.escape(bytes))?;
         Ok(bytes.len())
     }
 
@@ -162,7 +161,7 @@ mod tests {
     fn a_line_is_one_line_whose_only_controls_are_its_colours() {
         let written = |colour| {
             let text = "2026-11-29T00:00:00Z  WARN it failed reason=WARN \u{1b}[31m\nx\u{202e}\n";
-            Line { colour }.of(text.as_bytes())
+            Line { colour }.escape(text.as_bytes())
         };
         let plain = "2026-11-29T00:00:00Z  WARN it failed reason=WARN \\u001b[31m\\nx\\u202e\n";
         assert_eq!(written(None), plain);

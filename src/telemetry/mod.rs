@@ -1,4 +1,4 @@
-//! What operators see of a process: log lines, readiness and liveness, metrics of its own.
+//! Telemetry of a process: log lines, readiness and liveness, metrics of its own.
 
 pub mod gauges;
 pub mod health;

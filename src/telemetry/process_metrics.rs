@@ -1,4 +1,4 @@
-//! What a process tells of itself: which version it is, and what it takes, as Linux says under `/proc`.
+//! Metrics that every process has: its version, and the resources that it uses, from Linux's `/proc`.
 
 use std::fs;
 
@@ -26,30 +26,30 @@ pub(crate) fn registry() -> Registry {
     };
     registry.register("captcha_build", "Which captcha this is", Info::new(build));
     logging::register(&mut registry);
-    registry.register_collector(Box::new(Vitals::new()));
+    registry.register_collector(Box::new(ProcessCollector::new()));
     registry
 }
 
-/// Reads `/proc` when somebody looks. The names are those that all Prometheus clients use; where there is no `/proc`, none
-/// of them is there.
+/// Reads `/proc` whenever the metrics are read. The names are those that all Prometheus clients use; without `/proc`
+/// there are none of them.
 #[derive(Debug)]
-struct Vitals {
+struct ProcessCollector {
     /// Seconds since 1970. Read once, because the system derives it from its clock, which may be set.
     started: Option<f64>,
 }
 
-impl Vitals {
-    fn new() -> Vitals {
-        let booted = fs::read_to_string("/proc/stat").ok();
-        let booted = booted.and_then(|text| booted_seconds(&text));
-        let began = Stat::read().map(|stat| ticks_to_seconds(stat.start_ticks));
-        Vitals {
-            started: booted.zip(began).map(|(booted, began)| booted + began),
+impl ProcessCollector {
+    fn new() -> ProcessCollector {
+        let boot = fs::read_to_string("/proc/stat").ok();
+        let boot = boot.and_then(|text| boot_seconds(&text));
+        let start = Stat::read().map(|stat| ticks_to_seconds(stat.start_ticks));
+        ProcessCollector {
+            started: boot.zip(start).map(|(boot, start)| boot + start),
         }
     }
 }
 
-impl Collector for Vitals {
+impl Collector for ProcessCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
         let Some(stat) = Stat::read() else {
             return Ok(());
@@ -58,7 +58,7 @@ impl Collector for Vitals {
         encoder
             .encode_descriptor(
                 "process_cpu",
-                "Processor time that the process took.",
+                "Processor time that the process used.",
                 Some(&Unit::Seconds),
                 MetricType::Counter,
             )?
@@ -70,26 +70,26 @@ impl Collector for Vitals {
         };
         gauge(
             "process_resident_memory",
-            "Memory that the process has.",
+            "Resident memory of the process.",
             Some(Unit::Bytes),
             (stat.resident_pages * page_size() as u64) as f64,
         )?;
         gauge(
             "process_virtual_memory",
-            "Addresses that the process has taken.",
+            "Address space of the process.",
             Some(Unit::Bytes),
             stat.virtual_bytes as f64,
         )?;
         if let Some(count) = open_fds() {
             gauge("process_open_fds", "Descriptors that are open.", None, count as f64)?;
         }
-        // Without a limit: as many as can be named.
+        // Without a limit: the largest number.
         let max = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         gauge("process_max_fds", "Descriptors that may be open.", None, max as f64)?;
         if let Some(started) = self.started {
             gauge(
                 "process_start_time",
-                "When the process began, since 1970.",
+                "When the process started, since 1970.",
                 Some(Unit::Seconds),
                 started,
             )?;
@@ -102,8 +102,8 @@ fn ticks_to_seconds(ticks: u64) -> f64 {
     ticks as f64 / clock_ticks_per_second() as f64
 }
 
-/// How many descriptors are open. Linux 6.2 and newer say it as the size of the folder; before that it is 0, and they are
-/// counted, but for the one that counting takes.
+/// How many descriptors are open. Since Linux 6.2 it is the size of the folder; before that the size is 0, and they are
+/// counted, without the one that counting takes.
 fn open_fds() -> Option<u64> {
     const FOLDER: &str = "/proc/self/fd";
     match fs::metadata(FOLDER).ok()?.len() {
@@ -112,12 +112,12 @@ fn open_fds() -> Option<u64> {
     }
 }
 
-/// What matters of `/proc/self/stat` (proc_pid_stat(5)).
+/// Some fields of `/proc/self/stat` (proc_pid_stat(5)).
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
-    /// In the process and in the system for it.
+    /// In user mode and in the kernel.
     cpu_ticks: u64,
-    /// From the start of the system to that of the process.
+    /// From the boot of the system to the start of the process.
     start_ticks: u64,
     virtual_bytes: u64,
     resident_pages: u64,
@@ -142,8 +142,8 @@ impl Stat {
     }
 }
 
-/// When the system began, of `/proc/stat`, in seconds since 1970.
-fn booted_seconds(text: &str) -> Option<f64> {
+/// When the system booted, from `/proc/stat`, in seconds since 1970.
+fn boot_seconds(text: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix("btime "));
     line?.trim().parse().ok()
 }
@@ -166,7 +166,7 @@ mod tests {
         for other in ["", "71 (a) S", "71 (a) S 1 2 x"] {
             assert_eq!(Stat::parse(other), None);
         }
-        assert_eq!(booted_seconds("cpu 1 2\nbtime 170\nx 1\n"), Some(170.0));
-        assert_eq!(booted_seconds("cpu 1 2\n"), None);
+        assert_eq!(boot_seconds("cpu 1 2\nbtime 170\nx 1\n"), Some(170.0));
+        assert_eq!(boot_seconds("cpu 1 2\n"), None);
     }
 }

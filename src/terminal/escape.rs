@@ -28,8 +28,8 @@ pub fn log_page(text: &str) -> String {
     redact(&page(text)).into_owned()
 }
 
-/// Whether a character does not show as itself: controls, marks that turn the direction of text, everything of no width,
-/// what is not assigned. The standard library keeps the table, for its `Debug`.
+/// Whether a character does not show as itself: controls, marks that turn the direction of text, everything of no
+/// width, what is not assigned. The standard library keeps the table, for its `Debug`.
 pub fn is_hidden(c: char) -> bool {
     match c {
         ' '..='~' => false,
@@ -64,8 +64,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// General category Cc, Cf, Zl or Zp, and what else Unicode says is ignored when shown: by ranges, from its own tables
-    /// (16.0), to hold the standard library's against.
+    /// General category Cc, Cf, Zl or Zp, and what else Unicode says is ignored when shown: by ranges, from its own
+    /// tables (16.0), to hold the standard library's against.
     const NEVER_SHOWN: [(u32, u32); 34] = [
         (0x00, 0x1f),
         (0x7f, 0x9f),

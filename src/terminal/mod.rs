@@ -21,8 +21,9 @@ enum Stdout {
     Failed(io::Error),
 }
 
-/// Writes lines to stdout, and says whether anybody may read what comes next. Never a reason to stop the work that the text is
-/// about: what nobody reads is dropped, and anything but a closed pipe is a failure at the end, see [`check_stdout`].
+/// Writes lines to stdout, and says whether anybody may read what comes next. Never a reason to stop the work that the
+/// text is about: what nobody reads is dropped, and anything but a closed pipe is a failure at the end, see
+/// [`check_stdout`].
 pub fn print(text: &str) -> bool {
     let text = escape::page(text);
     let mut state = STDOUT.lock();

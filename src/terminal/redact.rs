@@ -9,8 +9,8 @@ pub const KEY_PREFIX: &str = "captcha_";
 /// Characters of a key's ID. Long enough that random ones differ, short enough for a log line.
 pub const KEY_ID_CHARS: RangeInclusive<usize> = 4..=32;
 
-/// Hexadecimal digits after an ID that make a secret of which a part was cut off. What is left unknown of one that shows
-/// fewer is beyond any guessing.
+/// Hexadecimal digits after an ID that make a secret of which a part was cut off. What is left unknown of one that
+/// shows fewer is beyond any guessing.
 const SECRET_DIGITS_MIN: usize = 16;
 
 /// In the place of a secret.

@@ -3,8 +3,8 @@
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroU128;
 
-/// 128 bits in the place of an event. The key is a new one in each process, so that nobody can choose two events with one
-/// fingerprint. By chance, a pair among 10^12 events has one with a probability below 10^-14.
+/// 128 bits in the place of an event. The key is a new one in each process, so that nobody can choose two events with
+/// one fingerprint. By chance, a pair among 10^12 events has one with a probability below 10^-14.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint(NonZeroU128);
 

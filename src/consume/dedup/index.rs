@@ -1,12 +1,12 @@
 //! The last position of each fingerprint among the last N positions of a log, in 27 bytes for each: 16 in a ring of the
 //! fingerprints themselves, the rest in two tables that lead to slots of the ring.
 //!
-//! Nothing is ever deleted from a table. A cell counts only if the ring has the fingerprint in its slot, and each table covers
-//! N positions in a row; so everything in the older one is too old when the next one starts.
+//! Nothing is ever deleted from a table. A cell counts only if the ring has the fingerprint in its slot, and each table
+//! covers N positions in a row; so everything in the older one is too old when the next one starts.
 //!
 //! `hashbrown::HashTable` takes more: a ring with one table of it that deletes grows to 36 bytes for each of 1,000,000
-//! positions, because deleted cells pile up until it doubles, and two of them that do not delete take 37. Its time is the
-//! same: 600 ns against 600 ns for a lookup and an insert.
+//! positions, because deleted cells pile up until it doubles, and two of them that do not delete take 37. Its time is
+//! the same: 600 ns against 600 ns for a lookup and an insert.
 
 use super::fingerprint::Fingerprint;
 

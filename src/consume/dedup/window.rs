@@ -1,8 +1,8 @@
 //! The events at the last N offsets of a partition.
 //!
-//! A repeat is a function of the log, whoever consumes it and however often: record `o` is a repeat if and only if the same
-//! event is at an offset in `[o - N, o)`. So the window maps each event to its *last* offset. A set of events would forget
-//! when, and call first copies repeats.
+//! A repeat is a function of the log, whoever consumes it and however often: record `o` is a repeat if and only if the
+//! same event is at an offset in `[o - N, o)`. So the window maps each event to its *last* offset. A set of events
+//! would forget when, and call first copies repeats.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::ops::Range;
@@ -79,8 +79,8 @@ impl DedupWindow {
         }
     }
 
-    /// The offsets below a head that are still to be recorded, because they matter. If a head goes back, because the table
-    /// lost rows, the window forgets everything: an event's last offset may be above that head.
+    /// The offsets below a head that are still to be recorded, because they matter. If a head goes back, because the
+    /// table lost rows, the window forgets everything: an event's last offset may be above that head.
     pub fn missing_below(&mut self, head: Offset) -> Range<Offset> {
         if head < self.end() {
             self.restart_at(0);
