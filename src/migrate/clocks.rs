@@ -1,4 +1,4 @@
-//! What is to be said of clocks: whose clock decides how long Kafka keeps records, and whether it may.
+//! Warnings about clocks: which clock decides how long Kafka keeps records, and whether it is right enough.
 
 use std::time::Duration;
 
@@ -8,13 +8,14 @@ use super::output::print_line;
 use crate::clickhouse::Cluster;
 use crate::kafka::{Kafka, TimestampType, TopicState};
 
-/// A retention of less than so many times what the clocks differ is short: that much of it may be missing.
-const SHORT_TIMES: i64 = 10;
+/// A retention is short if it is less than this many times the difference of the clocks: that part of it may be
+/// missing.
+const SHORT_FACTOR: i64 = 10;
 
-/// Warns if the clocks of others than Kafka decide how long it keeps the records of the topic.
+/// Warns if other clocks than Kafka's decide how long it keeps the records of the topic.
 ///
 /// # Errors
-/// ClickHouse does not tell its clock.
+/// ClickHouse is away.
 pub async fn warn(kafka: &Kafka, state: &TopicState, cluster: &Cluster) -> anyhow::Result<()> {
     if state.timestamp_type() == TimestampType::LogAppendTime {
         return Ok(());
@@ -36,7 +37,8 @@ pub async fn warn(kafka: &Kafka, state: &TopicState, cluster: &Cluster) -> anyho
         let text = |millis: i64| format_duration(Duration::from_secs((millis.unsigned_abs() + 500) / 1_000));
         print_line(format_args!(
             "warning: the clock here and that of clickhouse at {} differ by {}, and topic {topic} keeps records for {} \
-             (retention.ms={retention_millis}): a sender whose clock is so far behind loses so much of it; set the clocks",
+             (retention.ms={retention_millis}): the records of a sender whose clock is that far behind are \
+             deleted that much earlier; set the clocks",
             cluster.addresses(),
             text(ahead_millis),
             text(retention_millis)
@@ -46,7 +48,7 @@ pub async fn warn(kafka: &Kafka, state: &TopicState, cluster: &Cluster) -> anyho
 }
 
 fn is_short(retention_millis: i64, ahead_millis: i64) -> bool {
-    retention_millis < ahead_millis.saturating_abs().saturating_mul(SHORT_TIMES)
+    retention_millis < ahead_millis.saturating_abs().saturating_mul(SHORT_FACTOR)
 }
 
 #[cfg(test)]
@@ -54,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_retention_is_short_by_what_clocks_differ() {
+    fn a_retention_is_short_compared_to_what_clocks_differ() {
         const HOUR: i64 = 3_600_000;
         for (retention, ahead, short) in [
             (168 * HOUR, HOUR, false),

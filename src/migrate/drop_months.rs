@@ -1,4 +1,4 @@
-//! `captcha migrate drop-months`: what arrived long ago goes, and no head goes back.
+//! `captcha migrate drop-months`: drops what arrived long ago, and keeps every head where it is.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use super::wait::{self, WaitArgs};
 use crate::clickhouse::lock::{Lock, Step};
 use crate::clickhouse::{self, Cluster, Connection, DroppedRange, Month, Shard, StoredMonth};
 
-/// What the clock that dates what arrives, Kafka's or that of `captcha serve`, and ClickHouse's may differ.
-const CLOCKS_DIFFER_MAX: Duration = Duration::from_secs(3_600);
+/// How far the clock that dates arrivals, Kafka's or that of `captcha serve`, may be from ClickHouse's.
+const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(3_600);
 
-/// Drop what arrived before a month, whole months of the table at once; reports count it no more
+/// Drop what arrived before a month, whole months of the table at once; reports no longer count it
 ///
-/// Nothing else is to delete from the table: this command first writes how far each partition had come, so that
-/// consumers go on where they are and the audit knows what is missing on purpose. Consumers may run meanwhile. Killed
-/// at any moment, the next one goes on.
+/// Delete from the table in no other way: this command first writes how far each partition is, so that consumers
+/// continue there and the audit knows what is missing on purpose. Consumers may run meanwhile. If the command is
+/// killed, run it again.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub struct Args {
@@ -42,28 +42,28 @@ pub struct Args {
     clickhouse: clickhouse::Args,
 }
 
-/// Drops months of all shards, or shows them.
+/// Drops months of all shards, or prints them.
 ///
 /// # Errors
-/// A server is away or refuses, or the months are not ripe.
+/// A server is away or refuses, or the months may not be dropped yet.
 pub async fn run(args: &Args) -> anyhow::Result<()> {
-    wait::until_done(&args.wait, async || drop_months(args).await).await
+    wait::retry_until_done(&args.wait, async || drop_months(args).await).await
 }
 
 async fn drop_months(args: &Args) -> anyhow::Result<()> {
     let cluster = Cluster::new(args.clickhouse.clone())?;
-    let mut looked_at = Vec::new();
+    let mut plans = Vec::new();
     for shard in cluster.iter() {
         let connection = shard.connect_to_schema().await?;
-        // All of them before the first one drops anything.
-        let months = look(shard, &connection, args).await?;
-        looked_at.push((shard, connection, months));
+        // Of all shards before the first one drops anything.
+        let months = months_to_drop(shard, &connection, args).await?;
+        plans.push((shard, connection, months));
     }
     let mut dropped = false;
-    for (shard, connection, months) in &looked_at {
+    for (shard, connection, months) in &plans {
         print_shard(shard);
         dropped |= match args.dry_run || months.is_empty() {
-            true => show(months),
+            true => print_plan(months),
             false => drop_from(shard, connection, args).await?,
         };
     }
@@ -73,8 +73,8 @@ async fn drop_months(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The months that are to go, if they are ripe.
-async fn look(shard: &Shard, connection: &Connection, args: &Args) -> anyhow::Result<Vec<StoredMonth>> {
+/// The months to drop, if they may be dropped now.
+async fn months_to_drop(shard: &Shard, connection: &Connection, args: &Args) -> anyhow::Result<Vec<StoredMonth>> {
     connection.verify_events().await?;
     connection.verify_visibility_of_all().await?;
     let (before, begin_millis) = (args.before, args.before.begin().timestamp_millis());
@@ -85,25 +85,25 @@ async fn look(shard: &Shard, connection: &Connection, args: &Args) -> anyhow::Re
     if months.is_empty() {
         return Ok(months);
     }
-    let wanted_millis = begin_millis + CLOCKS_DIFFER_MAX.as_millis() as i64;
+    let wanted_millis = begin_millis + CLOCK_DIFFERENCE_MAX.as_millis() as i64;
     let through = connection.complete_through(shard.id()).await?;
     if !through.reaches(wanted_millis) {
         bail!(
             "cannot drop what arrived before {before}: what clickhouse at {} has is complete through {through}, and must be \
              through {before} and {} s; let captcha consume catch up, or retire topics that nobody consumes",
             shard.addresses(),
-            CLOCKS_DIFFER_MAX.as_secs()
+            CLOCK_DIFFERENCE_MAX.as_secs()
         );
     }
     if !args.forget_repeats {
         for stored in &months {
-            refuse_windows(&connection.missing_without(stored.month).await?, stored.month)?;
+            refuse_if_in_window(&connection.missing_without(stored.month).await?, stored.month)?;
         }
     }
     Ok(months)
 }
 
-fn refuse_windows(missing: &[DroppedRange], month: Month) -> anyhow::Result<()> {
+fn refuse_if_in_window(missing: &[DroppedRange], month: Month) -> anyhow::Result<()> {
     for missing in missing {
         if let Some(begin) = missing.window_begin() {
             bail!(
@@ -119,18 +119,18 @@ fn refuse_windows(missing: &[DroppedRange], month: Month) -> anyhow::Result<()> 
     Ok(())
 }
 
-fn show(months: &[StoredMonth]) -> bool {
+fn print_plan(months: &[StoredMonth]) -> bool {
     for stored in months {
-        print_line(format_args!("would drop {}", described(stored)));
+        print_line(format_args!("would drop {}", summary(stored)));
     }
     !months.is_empty()
 }
 
-/// Drops what is still there; whether that was anything.
+/// Drops the months that are still there. Returns whether there was one.
 async fn drop_from(shard: &Shard, connection: &Connection, args: &Args) -> anyhow::Result<bool> {
     under_lock(shard, connection, async |lock| {
-        // Consumers go on, and another one may have had the lock before.
-        let months = look(shard, connection, args).await?;
+        // Once more: consumers run meanwhile, and another process may have had the lock before.
+        let months = months_to_drop(shard, connection, args).await?;
         for stored in &months {
             drop_month(connection, lock, stored).await?;
         }
@@ -141,19 +141,19 @@ async fn drop_from(shard: &Shard, connection: &Connection, args: &Args) -> anyho
 
 async fn drop_month(connection: &Connection, lock: &Lock, stored: &StoredMonth) -> anyhow::Result<()> {
     let step = format!("to drop {}", stored.month);
-    // Also says whether these are still the tables that were looked at, and not those of a backup that was put back.
+    // Fails if these are not the tables that were read before, but those of a backup that was restored.
     lock.note(connection, &Step::Begin(&step)).await?;
-    // Looked at again, because a record may have come since that is dated back.
+    // Read again, because a record with an old date may have arrived since.
     for missing in connection.missing_without(stored.month).await? {
         connection.mark(&missing).await?;
     }
     connection.drop_month(stored.month).await?;
     lock.note(connection, &Step::Done(&step)).await?;
-    print_line(format_args!("dropped {}", described(stored)));
+    print_line(format_args!("dropped {}", summary(stored)));
     Ok(())
 }
 
-fn described(stored: &StoredMonth) -> String {
+fn summary(stored: &StoredMonth) -> String {
     let StoredMonth { month, rows, bytes } = stored;
     format!("{month}: {rows} rows, {} MB", bytes.div_ceil(1_000_000))
 }

@@ -1,4 +1,4 @@
-//! The right to change the tables, waited for and given back.
+//! The lock to change the tables: waited for and given back.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use super::output::print_line;
 use crate::clickhouse::lock::{CREATE_LOG, Lock, SILENCE_MAX, Step, Term};
 use crate::clickhouse::{Connection, Shard};
 
-/// Between looks at a lock that somebody else has.
-const LOCK_LOOK: Duration = Duration::from_millis(500);
+/// Between readings of a lock that another process has.
+const LOCK_READ_INTERVAL: Duration = Duration::from_millis(500);
 
-/// For a lock of somebody who gives signs of life: a few statements that rewrite large tables.
+/// For a lock whose owner is alive: a few statements that rewrite large tables.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(3_600);
 
-/// Does work that one process at a time may do.
+/// Does work that only one process at a time may do.
 ///
 /// # Errors
-/// The server is away, somebody else keeps the lock for an hour, or the work's own.
+/// The server is away, another process keeps the lock for an hour, or the work's own.
 pub async fn under_lock<T>(
     shard: &Shard,
     connection: &Connection,
     work: impl AsyncFnOnce(&Lock) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     shard.define(connection, CREATE_LOG).await?;
-    let lock = take(shard, connection).await?;
+    let lock = acquire(shard, connection).await?;
     let done = work(&lock).await;
     // Also after a failure, so that the next one need not wait; if this fails too, it has to.
     let unlocked = lock.note(connection, &Step::Unlock).await;
@@ -34,34 +34,34 @@ pub async fn under_lock<T>(
     Ok(done)
 }
 
-async fn take(shard: &Shard, connection: &Connection) -> anyhow::Result<Lock> {
+async fn acquire(shard: &Shard, connection: &Connection) -> anyhow::Result<Lock> {
     let owner = owner();
-    let mut began = Instant::now();
+    let mut wait_start = Instant::now();
     let mut waited_for = None;
     loop {
         let term = connection.term().await?;
         if term.is_free() {
             if let Some(lock) = shard.lock(&term, &owner).await? {
-                tell_of(&term);
+                print_abandoned(&term);
                 return Ok(lock);
             }
         } else if waited_for.as_ref() != Some(&term.owner) {
             print_line(format_args!("waiting for {}, which is migrating", term.owner));
             waited_for = Some(term.owner);
-            began = Instant::now();
-        } else if began.elapsed() > LOCK_WAIT_MAX {
+            wait_start = Instant::now();
+        } else if wait_start.elapsed() > LOCK_WAIT_MAX {
             bail!(
                 "{} has been migrating for more than {} s; see what it waits for",
                 term.owner,
                 LOCK_WAIT_MAX.as_secs()
             );
         }
-        sleep(LOCK_LOOK).await;
+        sleep(LOCK_READ_INTERVAL).await;
     }
 }
 
-/// Says what was left behind by one that did not end well.
-fn tell_of(before: &Term) {
+/// Prints what an owner left behind that did not give the lock back.
+fn print_abandoned(before: &Term) {
     if before.is_over {
         return;
     }
@@ -78,7 +78,7 @@ fn tell_of(before: &Term) {
     }
 }
 
-/// A name for this process that no other has.
+/// A name that no other process has.
 fn owner() -> String {
     let host = rustix::system::uname();
     let host = host.nodename().to_string_lossy();

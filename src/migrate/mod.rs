@@ -1,4 +1,4 @@
-//! `captcha migrate`: makes the topic and the schema what this binary needs, and says what it did.
+//! `captcha migrate`: makes the topic and the schema what this binary needs, and prints what it did.
 
 mod clocks;
 mod drop_months;
@@ -27,7 +27,7 @@ use crate::kafka::{self, Kafka};
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     #[command(subcommand)]
-    other: Option<Other>,
+    subcommand: Option<Subcommand>,
 
     /// Show what would be done, and do nothing
     #[arg(long, conflicts_with = "status")]
@@ -40,11 +40,16 @@ pub struct Args {
     /// The same event sent again within the next RECORDS records of its partition is counted once. Kept in
     /// ClickHouse and fixed from then on. Costs `captcha consume` up to 27 bytes of memory for each record and
     /// partition [default for a new topic: 1000000]
-    #[arg(long, env = "CAPTCHA_DEDUP_WINDOW_RECORDS", value_name = "RECORDS", value_parser = clap::value_parser!(i64).range(1..=100_000_000))]
+    #[arg(
+        long,
+        env = "CAPTCHA_DEDUP_WINDOW_RECORDS",
+        value_name = "RECORDS",
+        value_parser = clap::value_parser!(i64).range(1..=100_000_000)
+    )]
     dedup_window_records: Option<i64>,
 
-    /// The topic was deleted and made again: consume it from its beginning, beside what is stored of the old one.
-    /// Refused unless Kafka's id of the topic is another one than before
+    /// The topic was deleted and made again: consume it from its beginning, and keep what is stored of the old one.
+    /// Refused unless Kafka's id of the topic differs from the recorded one
     #[arg(long, conflicts_with = "status")]
     topic_recreated: bool,
 
@@ -72,20 +77,20 @@ pub struct Args {
     clickhouse: clickhouse::Args,
 }
 
-/// What is done to the tables without making them.
+/// Work on tables that exist.
 #[derive(Debug, clap::Subcommand)]
-enum Other {
+enum Subcommand {
     DropMonths(drop_months::Args),
 }
 
-/// Does what is to be done, or shows it.
+/// Does what is to be done, or prints it.
 ///
 /// # Errors
-/// A server is away or refuses, the topic is not fit for events, or migrations are not what was applied.
+/// A server is away or refuses, the topic is not fit for events, or the migrations differ from those that were applied.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    match &args.other {
-        Some(Other::DropMonths(args)) => drop_months::run(args).await,
-        None => wait::until_done(&args.wait, async || migrate(&args).await).await,
+    match &args.subcommand {
+        Some(Subcommand::DropMonths(args)) => drop_months::run(args).await,
+        None => wait::retry_until_done(&args.wait, async || migrate(&args).await).await,
     }
 }
 
@@ -93,62 +98,56 @@ async fn migrate(args: &Args) -> anyhow::Result<()> {
     let cluster = Cluster::new(args.clickhouse.clone())?.replicated(args.clickhouse_cluster.clone());
     let kafka = Kafka::new(args.kafka.clone())?;
     if args.status {
-        for shard in cluster.iter() {
-            let found = ShardState::load(shard, &kafka).await?;
-            print_shard(shard);
-            show_status(found.applied.as_deref().unwrap_or_default());
-        }
-        topic::show(&kafka).await;
-        return Ok(());
+        return print_status(&cluster, &kafka).await;
     }
-    let mut filled = false;
+    let mut done = false;
     for shard in cluster.iter() {
         // Before anything is made: a name alone proves nothing.
         tables::check(shard).await?;
-        filled |= fill_empty_replicas(shard, args.dry_run).await?;
+        done |= fill_empty_replicas(shard, args.dry_run).await?;
     }
-    let mut all = Vec::new();
+    let mut states = Vec::new();
     for shard in cluster.iter() {
-        all.push(ShardState::load(shard, &kafka).await?);
+        states.push(ShardState::load(shard, &kafka).await?);
     }
     if args.retire_topic {
-        return retire(&kafka, &all).await;
+        return retire(&kafka, &states).await;
     }
-    let plans = all.iter().map(ShardState::plan);
+    let plans = states.iter().map(ShardState::plan);
     let plans: Vec<_> = plans.collect::<anyhow::Result<_>>()?;
 
-    // Before anything is made: what is wished may contradict what is known.
-    let state = kafka.topic_state().await?;
-    let known = || all.iter().filter_map(|found| found.facts.as_ref());
+    // Before anything is made: what is desired may contradict what is recorded.
+    let topic_state = kafka.topic_state().await?;
+    let records = || states.iter().filter_map(|state| state.record.as_ref());
     let desired = Desired {
-        topic_id: state.as_ref().map(|state| state.id),
-        partitions: state.as_ref().map_or(1, |state| state.partitions),
-        // A shard that is new, or was forgotten by a migrate that was killed, follows the others.
+        topic_id: topic_state.as_ref().map(|topic| topic.id),
+        partitions: topic_state.as_ref().map_or(1, |topic| topic.partitions),
+        // A shard that is new, or that a migrate did not reach before it was killed, follows the others.
         dedup_window_records: args
             .dedup_window_records
-            .or_else(|| known().map(|facts| facts.repeat_window_records).next()),
+            .or_else(|| records().map(|record| record.repeat_window_records).next()),
         recreated: args.topic_recreated,
         ..Desired::default()
     };
-    for found in &all {
-        found.wanted(&kafka, desired)?;
+    for state in &states {
+        state.next_record(&kafka, desired)?;
     }
 
-    let recorded = known().map(|facts| facts.partitions).max();
-    let recorded = recorded.filter(|partitions| *partitions > 0);
-    let topic_done = topic::migrate(&args.topic, &kafka, state, recorded, args.dry_run).await?;
-    if let Some(state) = &topic_done.state {
-        clocks::warn(&kafka, state, &cluster).await?;
+    let partitions = records().map(|record| record.partitions).max();
+    let partitions = partitions.filter(|partitions| *partitions > 0);
+    let topic = topic::migrate(&args.topic, &kafka, topic_state, partitions, args.dry_run).await?;
+    if let Some(topic_state) = &topic.state {
+        clocks::warn(&kafka, topic_state, &cluster).await?;
     }
     let desired = Desired {
-        topic_id: topic_done.state.map(|state| state.id),
-        partitions: topic_done.partitions,
+        topic_id: topic.state.map(|topic| topic.id),
+        partitions: topic.partitions,
         ..desired
     };
-    let mut done = topic_done.made | filled;
-    for (found, todo) in all.iter().zip(&plans) {
-        print_shard(found.shard);
-        done |= found.migrate(&kafka, todo, desired, args.dry_run).await?;
+    done |= topic.is_created;
+    for (state, pending) in states.iter().zip(&plans) {
+        print_shard(state.shard);
+        done |= state.migrate(&kafka, pending, desired, args.dry_run).await?;
     }
     if !done {
         print_line(format_args!("nothing to do: schema version {VERSION}"));
@@ -156,7 +155,7 @@ async fn migrate(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Before anything is looked up: a question may come to such a replica. Whether there was one.
+/// Comes before everything that reads: a query may reach such a replica. Returns whether there was one.
 async fn fill_empty_replicas(shard: &Shard, dry_run: bool) -> anyhow::Result<bool> {
     let empty = shard.fill_empty_replicas(dry_run).await?;
     for Empty { address, like } in &empty {
@@ -171,18 +170,28 @@ async fn fill_empty_replicas(shard: &Shard, dry_run: bool) -> anyhow::Result<boo
     Ok(!empty.is_empty())
 }
 
-async fn retire(kafka: &Kafka, all: &[ShardState<'_>]) -> anyhow::Result<()> {
-    for found in all {
-        found.shard.connect_to_schema().await?;
-        print_shard(found.shard);
-        if !found.record(kafka, Desired::default(), false).await? {
+async fn retire(kafka: &Kafka, states: &[ShardState<'_>]) -> anyhow::Result<()> {
+    for state in states {
+        state.shard.connect_to_schema().await?;
+        print_shard(state.shard);
+        if !state.record_topic(kafka, Desired::default(), false).await? {
             print_line(format_args!("topic {} is retired already", kafka.topic()));
         }
     }
     Ok(())
 }
 
-fn show_status(applied: &[Applied]) {
+async fn print_status(cluster: &Cluster, kafka: &Kafka) -> anyhow::Result<()> {
+    for shard in cluster.iter() {
+        let state = ShardState::load(shard, kafka).await?;
+        print_shard(shard);
+        print_applied(state.applied.as_deref().unwrap_or_default());
+    }
+    topic::print_status(kafka).await;
+    Ok(())
+}
+
+fn print_applied(applied: &[Applied]) {
     for file in FILES {
         match applied.iter().find(|record| record.name == file.name) {
             Some(record) => print_line(format_args!("{}  applied {} UTC", file.name, record.applied_at)),

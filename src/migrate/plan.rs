@@ -1,4 +1,4 @@
-//! Which migrations are to be done: a pure function of the files and of what is recorded.
+//! Which migrations are pending: a pure function of the files and of what is recorded.
 
 use std::fmt;
 
@@ -6,24 +6,21 @@ use sha2::{Digest as _, Sha256};
 
 use crate::clickhouse::schema::{Applied, File};
 
-/// A migration file whose name was understood.
+/// A migration file with a valid name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Migration {
-    /// The number in its name.
     pub version: u32,
-    /// Its file name.
     pub name: String,
     /// SHA-256 of its content with `\n` line endings, in hexadecimal.
     pub checksum: String,
-    /// Its statement.
     pub sql: String,
-    /// Who can work with the schema that it makes, as in its [`File`].
+    /// The oldest captcha that can work with the schema that it makes, as in its [`File`].
     pub compatible_since: u32,
     /// The table whose data it rewrites, if it does.
     pub rewrites: Option<String>,
 }
 
-/// Why nothing is to be done before a person has looked.
+/// Why nothing can be done before a person corrects it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlanError {
     /// The file's name is not `V<number>__<what_it_does>.sql`.
@@ -31,7 +28,7 @@ pub enum PlanError {
     /// Two files have the number of this one.
     Repeated(String),
     /// No file has this number, but a later one exists.
-    Hole(u32),
+    Gap(u32),
     /// The recorded migration is not among the files.
     Missing(String),
     /// The file is not what was applied under its number.
@@ -52,14 +49,16 @@ impl fmt::Display for PlanError {
             PlanError::Repeated(name) => {
                 write!(f, "migration {name} has the number of another one")
             }
-            PlanError::Hole(version) => write!(f, "migration V{version} is missing between others"),
+            PlanError::Gap(version) => write!(f, "migration V{version} is missing between others"),
             PlanError::Missing(name) => write!(
                 f,
-                "migration {name} is applied, but this captcha does not have it; use one that is at least as new as the schema"
+                "migration {name} is applied, but this captcha does not have it; use one that is at least as new as the \
+                 schema"
             ),
             PlanError::Divergent(name) => write!(
                 f,
-                "migration {name} differs from the one that was applied; a migration that was applied never changes, write a new one"
+                "migration {name} differs from the one that was applied; a migration that was applied never changes, write \
+                 a new one"
             ),
             PlanError::OutOfOrder(name) => {
                 write!(f, "migration {name} is not applied, but a later one is")
@@ -70,10 +69,10 @@ impl fmt::Display for PlanError {
 
 impl std::error::Error for PlanError {}
 
-/// The migrations that are to be done, in order.
+/// The pending migrations, in order.
 ///
 /// # Errors
-/// The first thing that is wrong with the files or with what is recorded, by name.
+/// The first fault of the files or of what is recorded, by name.
 pub fn plan(files: &[File], applied: &[Applied]) -> Result<Vec<Migration>, PlanError> {
     let migrations = read(files)?;
     for record in applied {
@@ -86,10 +85,10 @@ pub fn plan(files: &[File], applied: &[Applied]) -> Result<Vec<Migration>, PlanE
     }
     let newest = newest_version(applied);
     let is_applied = |m: &Migration| applied.iter().any(|record| record.version == m.version);
-    let todo: Vec<Migration> = migrations.into_iter().filter(|m| !is_applied(m)).collect();
-    match todo.first() {
+    let pending: Vec<Migration> = migrations.into_iter().filter(|m| !is_applied(m)).collect();
+    match pending.first() {
         Some(first) if first.version < newest => Err(PlanError::OutOfOrder(first.name.clone())),
-        _ => Ok(todo),
+        _ => Ok(pending),
     }
 }
 
@@ -118,7 +117,7 @@ fn read(files: &[File]) -> Result<Vec<Migration>, PlanError> {
     migrations.sort_by_key(|m| m.version);
     for (expected, migration) in (1..).zip(&migrations) {
         if migration.version != expected {
-            return Err(PlanError::Hole(expected));
+            return Err(PlanError::Gap(expected));
         }
     }
     Ok(migrations)
@@ -297,8 +296,8 @@ mod tests {
                 PlanError::Missing("V2__two.sql".into()),
             ),
             (vec![ONE, renamed], vec![], PlanError::Repeated("V1__uno.sql".into())),
-            (vec![ONE, THREE], vec![], PlanError::Hole(2)),
-            (vec![TWO], vec![], PlanError::Hole(1)),
+            (vec![ONE, THREE], vec![], PlanError::Gap(2)),
+            (vec![TWO], vec![], PlanError::Gap(1)),
             (
                 vec![ONE, TWO],
                 vec![applied(TWO)],

@@ -1,4 +1,4 @@
-//! The schema, changed by one at a time: under a lock, with a note before and after each statement.
+//! The schema, changed by one process at a time: under a lock, with a note before and after each statement.
 
 use std::time::Duration;
 
@@ -13,11 +13,12 @@ use crate::clickhouse::lock::{Lock, Step};
 use crate::clickhouse::schema::{CREATE_HISTORY, FILES, MEND_HISTORY};
 use crate::clickhouse::{Connection, Shard};
 
-/// Between looks at mutations, and how long one may go without getting on.
-const MUTATION_LOOK: Duration = Duration::from_secs(1);
-const MUTATION_STANDSTILL_MAX: Duration = Duration::from_secs(600);
+/// Between readings of mutations, and how long one may go without progress.
+const MUTATION_READ_INTERVAL: Duration = Duration::from_secs(1);
+const MUTATION_STALLED_MAX: Duration = Duration::from_secs(600);
 
-/// Applies what is not applied yet, if there was anything when that was planned, and says whether there was.
+/// Creates the database if it is missing, and applies pending migrations if some were planned. Returns whether anything
+/// was done.
 ///
 /// # Errors
 /// The server is away or refuses a statement, or what is applied does not fit the files.
@@ -32,20 +33,22 @@ pub async fn migrate(shard: &Shard, database_missing: bool, is_planned: bool) ->
     let connection = shard.connect().await?;
     if is_planned {
         under_lock(shard, &connection, async |lock| {
-            apply_each(shard, &connection, lock).await
+            apply_pending(shard, &connection, lock).await
         })
         .await?;
     }
     Ok(database_missing || is_planned)
 }
 
-async fn apply_each(shard: &Shard, connection: &Connection, lock: &Lock) -> anyhow::Result<()> {
+async fn apply_pending(shard: &Shard, connection: &Connection, lock: &Lock) -> anyhow::Result<()> {
     shard.define(connection, CREATE_HISTORY).await?;
     shard.define(connection, MEND_HISTORY).await?;
-    // Whoever had the lock before may have done some of it.
+    // The last owner of the lock may have done some of it.
     let applied = connection.applied().await?;
-    let there = tables::check(shard).await?;
-    there.make_again(shard, connection, newest_version(&applied)).await?;
+    let existing = tables::check(shard).await?;
+    existing
+        .recreate_lost(shard, connection, newest_version(&applied))
+        .await?;
     for migration in plan(FILES, &applied)? {
         apply(shard, connection, lock, &migration)
             .await
@@ -55,17 +58,18 @@ async fn apply_each(shard: &Shard, connection: &Connection, lock: &Lock) -> anyh
     Ok(())
 }
 
-/// Killed anywhere in here, the next one does the same again: a statement can run twice, and is recorded once.
+/// If it is killed anywhere in here, the next process does the same again: a statement can run twice, and is recorded
+/// once.
 async fn apply(shard: &Shard, connection: &Connection, lock: &Lock, migration: &Migration) -> anyhow::Result<()> {
     await_mutations(connection).await?;
     if let Some(table) = &migration.rewrites {
         let bytes = connection.table_bytes(table).await?;
-        print_line(format_args!("{}: {}", migration.name, rewriting(table, bytes)));
+        print_line(format_args!("{}: {}", migration.name, rewrite_cost(table, bytes)));
     }
     lock.note(connection, &Step::Begin(&migration.name)).await?;
     shard.define(connection, &migration.sql).await?;
     await_mutations(connection).await?;
-    // Recorded is only what is there: `IF NOT EXISTS` leaves what somebody else made meanwhile.
+    // Checked before it is recorded: `IF NOT EXISTS` leaves a table that another program made meanwhile.
     tables::check_at(shard, migration.version).await?;
     connection
         .record_migration(
@@ -79,13 +83,13 @@ async fn apply(shard: &Shard, connection: &Connection, lock: &Lock, migration: &
     Ok(())
 }
 
-/// What it costs to rewrite a table.
-pub fn rewriting(table: &str, bytes: u64) -> String {
+/// The cost of rewriting a table, for a line.
+pub fn rewrite_cost(table: &str, bytes: u64) -> String {
     let megabytes = bytes / 1_000_000;
     format!("rewrites table {table}, {megabytes} MB, and needs as much free space again")
 }
 
-/// Waits until nothing rewrites a table, whoever began that.
+/// Waits until no mutation runs, whichever process started it.
 async fn await_mutations(connection: &Connection) -> anyhow::Result<()> {
     let mut last = Vec::new();
     let mut moved = Instant::now();
@@ -100,14 +104,15 @@ async fn await_mutations(connection: &Connection) -> anyhow::Result<()> {
                 first.table, first.parts_to_do
             ));
             moved = Instant::now();
-        } else if moved.elapsed() > MUTATION_STANDSTILL_MAX {
+        } else if moved.elapsed() > MUTATION_STALLED_MAX {
             let (table, command, failure) = (&first.table, &first.command, &first.failure);
             bail!(
-                "the mutation `{command}` of {table} has not got on for {} s: {failure}; mend that or end it with KILL MUTATION",
-                MUTATION_STANDSTILL_MAX.as_secs()
+                "the mutation `{command}` of {table} has made no progress for {} s: {failure}; fix that or end it with \
+                 KILL MUTATION",
+                MUTATION_STALLED_MAX.as_secs()
             );
         }
         last = running;
-        sleep(MUTATION_LOOK).await;
+        sleep(MUTATION_READ_INTERVAL).await;
     }
 }

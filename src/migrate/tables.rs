@@ -1,4 +1,4 @@
-//! What is there before anything is made: tables of captcha's names that are not as captcha makes them, and lost ones.
+//! The tables that exist before anything is made: those that are not as captcha makes them, and lost ones.
 
 use anyhow::bail;
 
@@ -7,86 +7,86 @@ use super::plan::newest_version;
 use crate::clickhouse::schema::{FILES, NEEDED, VERSION};
 use crate::clickhouse::{Connection, Declared, Shard, Table, Tables, declared};
 
-/// Differences that a line has of one table.
+/// Differences of one table in an error line.
 const DIFFERENCES_MAX: usize = 4;
 
-/// Tables that are made again from what is known, whatever they held: nothing, and how far others came.
+/// Tables that can be recreated whatever was in them: a view, and watermarks, which consumers write again.
 const DERIVED: [&str; 2] = ["dead_letters", "claims"];
 
-/// What is there.
+/// The tables of a shard.
 #[derive(Debug, Default)]
-pub struct There {
-    /// What migrations made and is lost, all of which may be made again.
+pub struct ExistingTables {
+    /// Tables that migrations made and that are lost, all of which may be recreated.
     pub lost: Vec<&'static Declared>,
-    /// Whether tables are the same on several servers.
+    /// Whether tables have replicas on several servers.
     pub is_replicated: bool,
 }
 
-/// Looks at the tables that there are, and refuses those that are not as captcha makes them.
+/// Reads the tables of a shard, and refuses those that are not as captcha makes them.
 ///
 /// # Errors
-/// No answer, such a table, or a lost one that held what nobody can make again.
-pub async fn check(shard: &Shard) -> anyhow::Result<There> {
+/// No answer, such a table, or a lost one whose rows cannot be made again.
+pub async fn check(shard: &Shard) -> anyhow::Result<ExistingTables> {
     let all = shard.tables().await?;
-    // First those of migrate itself, which say what to expect of the others.
-    for here in &all {
-        refuse_foreign(shard, here, None)?;
+    // First those of migrate itself, which have what to expect of the others.
+    for tables in &all {
+        refuse_foreign(shard, tables, None)?;
     }
-    let recorded = all.iter().find(|here| here.get("migrations").is_some());
+    let recorded = all.iter().find(|tables| tables.get("migrations").is_some());
     let version = match recorded {
-        Some(here) => newest_version(&shard.connect_at(&here.address).await?.applied().await?),
+        Some(tables) => newest_version(&shard.connect_at(&tables.address).await?.applied().await?),
         None => 0,
     };
     if version > VERSION {
-        // A newer captcha knows what they are, and the plan says so.
-        return Ok(There::default());
+        // A newer captcha made them; the plan has the error.
+        return Ok(ExistingTables::default());
     }
     check_all(shard, &all, version)
 }
 
-/// The same, after the migrations up to a version were run.
+/// The same, after the migrations up to a version ran.
 ///
 /// # Errors
 /// As [`check`].
-pub async fn check_at(shard: &Shard, version: u32) -> anyhow::Result<There> {
+pub async fn check_at(shard: &Shard, version: u32) -> anyhow::Result<ExistingTables> {
     check_all(shard, &shard.tables().await?, version)
 }
 
-fn check_all(shard: &Shard, all: &[Tables], version: u32) -> anyhow::Result<There> {
-    // A replica without any of them is one that is to be filled.
-    let filled: Vec<&Tables> = all.iter().filter(|here| !here.tables.is_empty()).collect();
+fn check_all(shard: &Shard, all: &[Tables], version: u32) -> anyhow::Result<ExistingTables> {
+    // A replica without any of them is still to be filled.
+    let filled: Vec<&Tables> = all.iter().filter(|tables| !tables.tables.is_empty()).collect();
     let mut lost = Vec::new();
-    for here in &filled {
-        refuse_foreign(shard, here, Some(version))?;
+    for tables in &filled {
+        refuse_foreign(shard, tables, Some(version))?;
         let is_lost = |known: &&Declared| {
             let is_made = known.versions.first().is_some_and(|made| *made <= version);
-            is_made && here.get(known.name).is_none()
+            is_made && tables.get(known.name).is_none()
         };
         lost.extend(declared().iter().filter(is_lost));
     }
-    let held = lost.iter().filter(|known| !DERIVED.contains(&known.name));
-    let held: Vec<_> = held.map(|known| known.name).collect();
-    if !held.is_empty() && !is_unused(&filled, version) {
+    let irreplaceable = lost.iter().filter(|known| !DERIVED.contains(&known.name));
+    let irreplaceable: Vec<_> = irreplaceable.map(|known| known.name).collect();
+    if !irreplaceable.is_empty() && !is_unused(&filled, version) {
         bail!(
             "database {} of clickhouse at {} has lost {}, which migrations made; restore them from a backup, or drop the \
-             database to begin anew",
+             database to start over",
             shard.database(),
             shard.addresses(),
-            held.join(", ")
+            irreplaceable.join(", ")
         );
     }
-    let mut tables = filled.iter().flat_map(|here| &here.tables);
-    Ok(There {
+    let mut tables = filled.iter().flat_map(|tables| &tables.tables);
+    Ok(ExistingTables {
         is_replicated: tables.any(Table::is_replicated),
         lost,
     })
 }
 
-/// Whether nothing was ever stored: what is left of the tables that consumers write has no rows. Where none is left,
-/// only a schema that was never whole proves it.
+/// Whether nothing was ever stored: those tables that consumers write and that are left have no rows. If none is left,
+/// only a schema that was never complete proves it.
 fn is_unused(filled: &[&Tables], version: u32) -> bool {
     let written = ["events", "topics", "claims"];
-    let all = filled.iter().flat_map(|here| &here.tables);
+    let all = filled.iter().flat_map(|tables| &tables.tables);
     let mut left = all.filter(|table| written.contains(&table.name.as_str())).peekable();
     match left.peek() {
         None => version < NEEDED,
@@ -94,13 +94,13 @@ fn is_unused(filled: &[&Tables], version: u32) -> bool {
     }
 }
 
-/// Of all tables, or of those of migrate itself while no version is known.
-fn refuse_foreign(shard: &Shard, here: &Tables, version: Option<u32>) -> anyhow::Result<()> {
+/// Checks all tables, or those of migrate itself while no version is known.
+fn refuse_foreign(shard: &Shard, tables: &Tables, version: Option<u32>) -> anyhow::Result<()> {
     let database = shard.database().to_string();
     let mut foreign = Vec::new();
     let own = |known: &&Declared| version.is_some() || known.versions.is_empty();
     for known in declared().iter().filter(own) {
-        let Some(found) = here.get(known.name) else {
+        let Some(found) = tables.get(known.name) else {
             continue;
         };
         let mut differences = known.differences(found, &database, version.unwrap_or(0));
@@ -108,7 +108,7 @@ fn refuse_foreign(shard: &Shard, here: &Tables, version: Option<u32>) -> anyhow:
             differences.push("it is not replicated, and --clickhouse-cluster is given".to_string());
         }
         if !differences.is_empty() {
-            foreign.push(format!("{} ({})", known.name, summed_up(&differences)));
+            foreign.push(format!("{} ({})", known.name, summary(&differences)));
         }
     }
     match foreign.len() {
@@ -116,13 +116,13 @@ fn refuse_foreign(shard: &Shard, here: &Tables, version: Option<u32>) -> anyhow:
         _ => bail!(
             "database {database} of clickhouse at {} has tables that are not as captcha makes them: {}; rename them or change \
              them back, or name another --clickhouse-database",
-            here.address,
+            tables.address,
             foreign.join(", ")
         ),
     }
 }
 
-fn summed_up(differences: &[String]) -> String {
+fn summary(differences: &[String]) -> String {
     let shown = differences.len().min(DIFFERENCES_MAX);
     let more = match differences.len() - shown {
         0 => String::new(),
@@ -131,24 +131,24 @@ fn summed_up(differences: &[String]) -> String {
     differences[..shown].join(", ") + &more
 }
 
-impl There {
-    /// Makes lost tables again, by the migrations up to a version that made and changed them.
+impl ExistingTables {
+    /// Recreates lost tables, by the migrations up to a version that made and changed them.
     ///
     /// # Errors
     /// No answer, or the server refuses.
-    pub async fn make_again(&self, shard: &Shard, connection: &Connection, version: u32) -> anyhow::Result<()> {
+    pub async fn recreate_lost(&self, shard: &Shard, connection: &Connection, version: u32) -> anyhow::Result<()> {
         for known in &self.lost {
             let applied = FILES.iter().take(version as usize);
             for (file, _) in applied.zip(1..).filter(|(_, number)| known.versions.contains(number)) {
                 shard.define(connection, file.sql).await?;
             }
-            print_line(format_args!("made {} again: {}", known.name, self.why(known)));
+            print_line(format_args!("made {} again: {}", known.name, self.reason_for(known)));
         }
         Ok(())
     }
 
-    /// Why nothing is missed of a lost table.
-    pub fn why(&self, known: &Declared) -> &'static str {
+    /// Why nothing is missing once a lost table is recreated.
+    pub fn reason_for(&self, known: &Declared) -> &'static str {
         match DERIVED.contains(&known.name) {
             true => "it was lost, and what it had follows from the others",
             false => "it was lost, and nothing was ever stored",

@@ -1,4 +1,4 @@
-//! The topic: made as it should be, or checked and left alone.
+//! The topic: created as it should be, or checked and left alone.
 
 use anyhow::bail;
 
@@ -8,18 +8,28 @@ use crate::kafka::{Kafka, Retention, TimestampType, TopicSpec, TopicState, Trans
 /// Partitions of a new topic: enough to use a few cores and consumers, few enough for a laptop.
 const PARTITIONS: i32 = 4;
 
-/// How the topic is made. An existing topic must match what is named here.
+/// How the topic is created. An existing topic must match what is given here.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 #[command(next_help_heading = "Topic")]
 pub struct TopicArgs {
-    /// Number of partitions, up to 10000. A topic that is there is only checked, as with the next two [default for
+    /// Number of partitions, up to 10000. An existing topic is only checked, as with the next two [default for
     /// a new topic: 4]
-    #[arg(long, env = "CAPTCHA_PARTITIONS", value_name = "COUNT", value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    #[arg(
+        long,
+        env = "CAPTCHA_PARTITIONS",
+        value_name = "COUNT",
+        value_parser = clap::value_parser!(i32).range(1..=10_000)
+    )]
     partitions: Option<i32>,
 
     /// Copies of each partition; min.insync.replicas is one less, at least 1 [default for a new topic: the broker's]
-    #[arg(long, env = "CAPTCHA_REPLICATION_FACTOR", value_name = "COUNT", value_parser = clap::value_parser!(i16).range(1..))]
+    #[arg(
+        long,
+        env = "CAPTCHA_REPLICATION_FACTOR",
+        value_name = "COUNT",
+        value_parser = clap::value_parser!(i16).range(1..)
+    )]
     replication_factor: Option<i16>,
 
     /// How long Kafka keeps records, such as 7d, 12h or 2w [default for a new topic: 7d]
@@ -27,44 +37,43 @@ pub struct TopicArgs {
     retention: Option<Retention>,
 }
 
-/// What became of the topic.
-pub struct Done {
-    /// Whether it was made, or would be.
-    pub made: bool,
-    /// How many partitions it has.
+/// The topic after a run.
+pub struct TopicOutcome {
+    /// Whether it was created, or would be.
+    pub is_created: bool,
     pub partitions: i32,
-    /// It as it is; `None` while it is not made.
+    /// `None` while it does not exist.
     pub state: Option<TopicState>,
 }
 
-/// Makes the topic, or checks the one that is there, of this state, and never alters it.
+/// Creates the topic, or checks the existing one, which has this state, and never alters it.
 ///
 /// # Errors
-/// No broker answers, it refuses, or the topic that is there is not fit; then every reason is named.
+/// No broker answers, it refuses, or the existing topic is not fit; then the error names every reason.
 pub async fn migrate(
     args: &TopicArgs,
     kafka: &Kafka,
     mut state: Option<TopicState>,
     recorded_partitions: Option<i32>,
     dry_run: bool,
-) -> anyhow::Result<Done> {
+) -> anyhow::Result<TopicOutcome> {
     let spec = TopicSpec {
-        // One that is made again needs as many as before, or an event that is sent again comes to another one.
+        // A topic that is recreated needs as many as before, or an event that is sent again comes to another partition.
         partitions: args.partitions.or(recorded_partitions).unwrap_or(PARTITIONS),
         replication_factor: args.replication_factor,
         retention: args.retention.unwrap_or(Retention::WEEK),
     };
-    let mut made = false;
+    let mut is_created = false;
     if state.is_none() {
-        made = true;
+        is_created = true;
         if dry_run {
             print_line(format_args!(
                 "would make topic {} with {} partitions",
                 kafka.topic(),
                 spec.partitions
             ));
-            return Ok(Done {
-                made,
+            return Ok(TopicOutcome {
+                is_created,
                 partitions: spec.partitions,
                 state: None,
             });
@@ -87,27 +96,27 @@ pub async fn migrate(
             faults.join(", ")
         );
     }
-    if made {
-        print_line(format_args!("made topic {}: {}", kafka.topic(), described(&state)));
+    if is_created {
+        print_line(format_args!("made topic {}: {}", kafka.topic(), summary(&state)));
     }
-    Ok(Done {
-        made,
+    Ok(TopicOutcome {
+        is_created,
         partitions: state.partitions,
         state: Some(state),
     })
 }
 
-/// Says what the topic is, or why that is not known.
-pub async fn show(kafka: &Kafka) {
-    let is = match kafka.topic_state().await {
-        Ok(Some(state)) => described(&state),
+/// Prints how the topic is configured, or why that is not known.
+pub async fn print_status(kafka: &Kafka) {
+    let status = match kafka.topic_state().await {
+        Ok(Some(state)) => summary(&state),
         Ok(None) => "not made".to_string(),
         Err(err) => format!("not known: {err:#}"),
     };
-    print_line(format_args!("topic {}  {is}", kafka.topic()));
+    print_line(format_args!("topic {}  {status}", kafka.topic()));
 }
 
-fn described(state: &TopicState) -> String {
+fn summary(state: &TopicState) -> String {
     let copies = match state.replication_factor {
         1 => "1 copy".to_string(),
         several => format!("{several} copies"),
@@ -120,7 +129,7 @@ fn described(state: &TopicState) -> String {
     )
 }
 
-/// What keeps a topic from holding events, each with what it should be.
+/// Why a topic is not fit for events; each reason has the value that it should have.
 fn faults(args: &TopicArgs, state: &TopicState) -> Vec<String> {
     let mut faults = Vec::new();
     let mut want = |name: &str, is: String, should: String| {

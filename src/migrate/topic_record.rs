@@ -1,4 +1,4 @@
-//! What is recorded of the topic: its partitions, its repeat window, and under which name its records stand.
+//! What is recorded of the topic: its partitions, its dedup window, and the name of its log.
 
 use anyhow::bail;
 use uuid::Uuid;
@@ -7,7 +7,7 @@ use super::output::print_line;
 use crate::clickhouse::{Connection, ShardId, TopicRecord};
 use crate::topic_partition::LogName;
 
-/// N unless it is said otherwise: at 100 events a second for each partition, the last 2 h 46 min.
+/// N unless --dedup-window-records is given: at 100 events a second for each partition, the last 2 h 46 min.
 const DEDUP_WINDOW_RECORDS: i64 = 1_000_000;
 
 /// What is to be recorded.
@@ -17,45 +17,50 @@ pub struct Desired {
     pub topic_id: Option<Uuid>,
     /// Partitions that the topic has; 0 if it is to be retired.
     pub partitions: i32,
-    /// N, if it is said.
+    /// N, if it is given.
     pub dedup_window_records: Option<i64>,
-    /// Whether it was said that the topic is another one of the same name.
+    /// Whether --topic-recreated is given.
     pub recreated: bool,
     /// Which shard the server is to be.
     pub shard: ShardId,
 }
 
-/// Records it unless it is recorded already, or says what would be recorded; whether there is anything.
+/// Records the topic unless it is recorded already, or prints what would be recorded. Returns whether there is
+/// anything.
 ///
 /// # Errors
-/// ClickHouse is away, or what is wished contradicts what is known.
+/// ClickHouse is away, or what is desired contradicts what is recorded.
 pub async fn record(topic: &str, connection: &Connection, desired: Desired, dry_run: bool) -> anyhow::Result<bool> {
-    let known = connection.topic_record(topic).await?;
-    let Some(wanted) = wanted(topic, known.as_ref(), desired)? else {
+    let recorded = connection.topic_record(topic).await?;
+    let Some(next) = next_record(topic, recorded.as_ref(), desired)? else {
         return Ok(false);
     };
     if dry_run {
         print_line(format_args!(
             "would record topic {topic}: {} partitions, stored as {}",
-            wanted.partitions, wanted.log
+            next.partitions, next.log
         ));
         return Ok(true);
     }
-    connection.record_topic(topic, &wanted).await?;
-    if connection.topic_record(topic).await?.as_ref() != Some(&wanted) {
+    connection.record_topic(topic, &next).await?;
+    if connection.topic_record(topic).await?.as_ref() != Some(&next) {
         bail!("another migrate recorded topic {topic} differently at the same time; run `captcha migrate` again");
     }
-    tell(topic, known.as_ref(), &wanted);
+    print_recorded(topic, recorded.as_ref(), &next);
     Ok(true)
 }
 
 /// The revision that is to be recorded; `None` if nothing is new.
 ///
 /// # Errors
-/// What is wished contradicts what is known.
-pub fn wanted(topic: &str, known: Option<&TopicRecord>, desired: Desired) -> anyhow::Result<Option<TopicRecord>> {
+/// What is desired contradicts what is recorded.
+pub fn next_record(
+    topic: &str,
+    recorded: Option<&TopicRecord>,
+    desired: Desired,
+) -> anyhow::Result<Option<TopicRecord>> {
     let window = desired.dedup_window_records;
-    let Some(known) = known else {
+    let Some(recorded) = recorded else {
         if desired.recreated {
             bail!("topic {topic} was never consumed; leave --topic-recreated out");
         }
@@ -71,26 +76,26 @@ pub fn wanted(topic: &str, known: Option<&TopicRecord>, desired: Desired) -> any
             shard: desired.shard,
         }));
     };
-    // A partition's head is where its rows are: elsewhere it would begin at 0 and count everything again.
-    if known.shard != desired.shard {
+    // A partition's head is where its rows are: elsewhere it would start at 0 and count everything again.
+    if recorded.shard != desired.shard {
         bail!(
             "it is {} for topic {topic} and cannot become {}; give all shards, in their order, `;` between them, and for \
              another number of shards begin with a new topic and a new database",
-            known.shard,
+            recorded.shard,
             desired.shard
         );
     }
-    // A consumer that runs has the recorded one; with another, the table would be by two rules.
-    if let Some(window) = window.filter(|window| *window != known.repeat_window_records) {
+    // A consumer that runs has the recorded window; with another one, the table would follow two rules.
+    if let Some(window) = window.filter(|window| *window != recorded.repeat_window_records) {
         bail!(
-            "the repeat window of topic {topic} is fixed at {} records and cannot become {window}; leave --dedup-window-records out",
-            known.repeat_window_records,
+            "the dedup window of topic {topic} is fixed at {} records and cannot become {window}; leave --dedup-window-records out",
+            recorded.repeat_window_records,
         );
     }
-    // One that is still to be made is another one; one that is retired may be gone.
-    let is_another = desired.partitions > 0 && !known.is_of(desired.topic_id.unwrap_or_default());
-    // Whoever takes a topic for another one by mistake would have all its records counted twice.
-    match (is_another, desired.recreated) {
+    // A topic that does not exist yet is a new one; a topic that is retired may be gone.
+    let is_recreated = desired.partitions > 0 && !recorded.is_of(desired.topic_id.unwrap_or_default());
+    // If a topic is taken for a new one by mistake, all its records are counted twice.
+    match (is_recreated, desired.recreated) {
         (true, false) => bail!(
             "topic {topic} was deleted since it was recorded; `captcha migrate --topic-recreated` makes it again, unless it is there, and consumes it from its beginning"
         ),
@@ -99,47 +104,47 @@ pub fn wanted(topic: &str, known: Option<&TopicRecord>, desired: Desired) -> any
         }
         _ => {}
     }
-    let revision = known.revision + 1;
-    let wanted = TopicRecord {
+    let revision = recorded.revision + 1;
+    let next = TopicRecord {
         revision,
-        log: match is_another {
+        log: match is_recreated {
             // No topic has a name with this sign.
             true => LogName::new(&format!("{topic}@{revision}")),
-            false => known.log.clone(),
+            false => recorded.log.clone(),
         },
-        topic_id: desired.topic_id.unwrap_or(known.topic_id),
+        topic_id: desired.topic_id.unwrap_or(recorded.topic_id),
         partitions: desired.partitions,
-        repeat_window_records: known.repeat_window_records,
-        shard: known.shard,
+        repeat_window_records: recorded.repeat_window_records,
+        shard: recorded.shard,
     };
     let is_new = TopicRecord {
-        revision: known.revision,
-        ..wanted.clone()
-    } != *known;
-    Ok(is_new.then_some(wanted))
+        revision: recorded.revision,
+        ..next.clone()
+    } != *recorded;
+    Ok(is_new.then_some(next))
 }
 
-fn tell(topic: &str, known: Option<&TopicRecord>, now: &TopicRecord) {
+fn print_recorded(topic: &str, recorded: Option<&TopicRecord>, now: &TopicRecord) {
     if now.partitions == 0 {
         return print_line(format_args!(
             "retired topic {topic}: complete_through does not wait for it any more"
         ));
     }
-    if let Some(known) = known.filter(|known| known.log != now.log) {
+    if let Some(recorded) = recorded.filter(|recorded| recorded.log != now.log) {
         return print_line(format_args!(
-            "recorded topic {topic} as made anew: its records are stored from offset 0 on as {}, beside those of {}",
-            now.log, known.log
+            "recorded topic {topic} as recreated: its records are stored from offset 0 on as {}, next to those of {}",
+            now.log, recorded.log
         ));
     }
-    let grown = |known: &&TopicRecord| known.partitions != now.partitions && known.partitions > 0;
-    if let Some(known) = known.filter(grown) {
+    let has_grown = |recorded: &&TopicRecord| recorded.partitions != now.partitions && recorded.partitions > 0;
+    if let Some(recorded) = recorded.filter(has_grown) {
         print_line(format_args!(
             "warning: topic {topic} went from {} to {} partitions; an event that was sent before and is sent again may be counted twice",
-            known.partitions, now.partitions
+            recorded.partitions, now.partitions
         ));
     }
     print_line(format_args!(
-        "recorded topic {topic}: {} partitions, repeat window {} records",
+        "recorded topic {topic}: {} partitions, dedup window {} records",
         now.partitions, now.repeat_window_records
     ));
 }
@@ -151,7 +156,7 @@ mod tests {
     const ONE: Uuid = Uuid::from_u128(1);
     const TWO: Uuid = Uuid::from_u128(2);
 
-    fn known() -> TopicRecord {
+    fn recorded() -> TopicRecord {
         TopicRecord {
             revision: 3,
             log: LogName::new("t"),
@@ -172,18 +177,18 @@ mod tests {
 
     #[test]
     fn only_what_is_new_is_recorded() {
-        let first = wanted("t", None, desired(ONE, 4)).unwrap().unwrap();
+        let first = next_record("t", None, desired(ONE, 4)).unwrap().unwrap();
         assert_eq!((first.revision, first.log.as_str()), (1, "t"));
         assert_eq!(first.repeat_window_records, DEDUP_WINDOW_RECORDS);
-        assert_eq!(wanted("t", Some(&known()), desired(ONE, 4)).unwrap(), None);
-        let grown = wanted("t", Some(&known()), desired(ONE, 6)).unwrap().unwrap();
+        assert_eq!(next_record("t", Some(&recorded()), desired(ONE, 4)).unwrap(), None);
+        let grown = next_record("t", Some(&recorded()), desired(ONE, 6)).unwrap().unwrap();
         assert_eq!((grown.revision, grown.partitions), (4, 6));
         assert_eq!((grown.repeat_window_records, grown.topic_id), (20, ONE));
         let nameless = TopicRecord {
             topic_id: Uuid::nil(),
-            ..known()
+            ..recorded()
         };
-        let named = wanted("t", Some(&nameless), desired(TWO, 4)).unwrap().unwrap();
+        let named = next_record("t", Some(&nameless), desired(TWO, 4)).unwrap().unwrap();
         assert_eq!((named.topic_id, named.log.as_str()), (TWO, "t"));
     }
 
@@ -194,31 +199,31 @@ mod tests {
                 dedup_window_records: Some(window),
                 ..desired(ONE, 4)
             };
-            assert_eq!(wanted("t", Some(&known()), desired).is_ok(), fits);
+            assert_eq!(next_record("t", Some(&recorded()), desired).is_ok(), fits);
         }
     }
 
     #[test]
-    fn a_topic_recreated_must_be_another_one_and_said_to_be() {
-        let anew = |topic_id| Desired {
+    fn a_topic_recreated_must_be_another_one_and_called_so() {
+        let recreated = |topic_id| Desired {
             recreated: true,
             ..desired(topic_id, 4)
         };
         for (desired, reason) in [
             (desired(TWO, 4), "was deleted since"),
-            (anew(ONE), "is the one that was recorded"),
+            (recreated(ONE), "is the one that was recorded"),
         ] {
-            let err = wanted("t", Some(&known()), desired).unwrap_err();
+            let err = next_record("t", Some(&recorded()), desired).unwrap_err();
             assert!(err.to_string().contains(reason), "{err}");
         }
-        assert!(wanted("t", None, anew(ONE)).is_err());
+        assert!(next_record("t", None, recreated(ONE)).is_err());
         let away = Desired {
             topic_id: None,
-            ..anew(ONE)
+            ..recreated(ONE)
         };
-        let other = wanted("t", Some(&known()), away).unwrap().unwrap();
+        let other = next_record("t", Some(&recorded()), away).unwrap().unwrap();
         assert_eq!(other.log.as_str(), "t@4", "still to be made");
-        let other = wanted("t", Some(&known()), anew(TWO)).unwrap().unwrap();
+        let other = next_record("t", Some(&recorded()), recreated(TWO)).unwrap().unwrap();
         assert_eq!((other.log.as_str(), other.topic_id), ("t@4", TWO));
         assert!(other.log.as_str().parse::<crate::kafka::TopicName>().is_err());
     }
@@ -230,16 +235,18 @@ mod tests {
             shard: second,
             ..desired(ONE, 4)
         };
-        assert_eq!(wanted("t", None, desired).unwrap().unwrap().shard, second);
-        let err = wanted("t", Some(&known()), desired).unwrap_err().to_string();
+        assert_eq!(next_record("t", None, desired).unwrap().unwrap().shard, second);
+        let err = next_record("t", Some(&recorded()), desired).unwrap_err().to_string();
         let start = "it is shard 0 of 1 for topic t and cannot become shard 1 of 2; ";
         assert!(err.starts_with(start), "{err}");
     }
 
     #[test]
     fn only_what_is_recorded_can_be_retired() {
-        assert!(wanted("t", None, Desired::default()).is_err());
-        let retired = wanted("t", Some(&known()), Desired::default()).unwrap().unwrap();
+        assert!(next_record("t", None, Desired::default()).is_err());
+        let retired = next_record("t", Some(&recorded()), Desired::default())
+            .unwrap()
+            .unwrap();
         assert_eq!((retired.partitions, retired.topic_id), (0, ONE));
     }
 }

@@ -1,4 +1,4 @@
-//! Waiting for servers that start at the same time: what may pass is tried again, everything else ends at once.
+//! Waiting for servers that start at the same time: a failure that may pass is tried again, every other ends at once.
 
 use std::time::Duration;
 
@@ -8,47 +8,53 @@ use super::output::print_line;
 use crate::clickhouse;
 use crate::kafka::Transient;
 
-/// Between tries. Each is a few connections.
-const TRY_INTERVAL: Duration = Duration::from_secs(1);
+/// Between attempts. Each is a few connections.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long to wait.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub struct WaitArgs {
-    /// Wait up to SECONDS for names that do not resolve, servers that do not answer, and a topic that is made by
-    /// somebody else; never for what must be put right, such as a password, a grant or a table
-    #[arg(long, env = "CAPTCHA_WAIT", value_name = "SECONDS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=86_400))]
+    /// Wait up to SECONDS for names that do not resolve, servers that do not answer, and a topic that another program
+    /// makes; never for what a person must put right, such as a password, a grant or a table
+    #[arg(
+        long,
+        env = "CAPTCHA_WAIT",
+        value_name = "SECONDS",
+        default_value_t = 0,
+        value_parser = clap::value_parser!(u64).range(..=86_400)
+    )]
     wait: u64,
 }
 
-/// Tries until it is done, or fails with what does not pass, or too late. Each reason is said once until there is
-/// another one.
+/// Tries until it succeeds, fails with an error that does not pass, or the time is over. A reason is printed once until
+/// another one follows.
 ///
 /// # Errors
-/// Those of the last try.
-pub async fn until_done(args: &WaitArgs, attempt: impl AsyncFn() -> anyhow::Result<()>) -> anyhow::Result<()> {
-    let (began, limit) = (Instant::now(), Duration::from_secs(args.wait));
+/// Those of the last attempt.
+pub async fn retry_until_done(args: &WaitArgs, attempt: impl AsyncFn() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let (start, limit) = (Instant::now(), Duration::from_secs(args.wait));
     let mut last = None;
     loop {
         let failure = match attempt().await {
             Err(failure) if is_transient(&failure) && !limit.is_zero() => failure,
             other => return other,
         };
-        if began.elapsed() + TRY_INTERVAL > limit {
-            return Err(failure.context(format!("waited {} s in vain", args.wait)));
+        if start.elapsed() + RETRY_INTERVAL > limit {
+            return Err(failure.context(format!("gave up after {} s", args.wait)));
         }
         let reason = format!("{failure:#}");
         if last.as_ref() != Some(&reason) {
             print_line(format_args!("waiting up to {} s: {reason}", args.wait));
             last = Some(reason);
         }
-        sleep(TRY_INTERVAL).await;
+        sleep(RETRY_INTERVAL).await;
     }
 }
 
 fn is_transient(failure: &anyhow::Error) -> bool {
-    let of_store = failure.downcast_ref::<clickhouse::Error>();
-    failure.is::<Transient>() || of_store.is_some_and(clickhouse::Error::is_transient)
+    let clickhouse_error = failure.downcast_ref::<clickhouse::Error>();
+    failure.is::<Transient>() || clickhouse_error.is_some_and(clickhouse::Error::is_transient)
 }
 
 #[cfg(test)]
@@ -62,7 +68,7 @@ mod tests {
         let passing = || anyhow::Error::from(Transient::new("away".to_string()));
         let tries = std::cell::Cell::new(0);
         let args = WaitArgs { wait: 3_600 };
-        let done = until_done(&args, async || {
+        let done = retry_until_done(&args, async || {
             tries.set(tries.get() + 1);
             match tries.get() {
                 1 => Err(passing()).context("in the middle"),
@@ -72,7 +78,7 @@ mod tests {
         .await;
         assert_eq!((done.unwrap_err().to_string(), tries.get()), ("wrong".to_string(), 2));
         let args = WaitArgs { wait: 0 };
-        let at_once = until_done(&args, async || Err(passing())).await;
+        let at_once = retry_until_done(&args, async || Err(passing())).await;
         assert_eq!(at_once.unwrap_err().to_string(), "away");
     }
 }

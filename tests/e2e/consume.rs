@@ -346,7 +346,7 @@ async fn a_topic_that_was_made_anew_stops_until_it_is_said_so() {
     let would = world.migrate(&["--topic-recreated", "--dry-run"]).await;
     assert!(would.contains("3 partitions, stored as anew_"), "{would}");
     let said = world.migrate(&["--topic-recreated"]).await;
-    assert!(said.contains("as made anew"), "{said}");
+    assert!(said.contains("as recreated"), "{said}");
     consume.await_ready(200, "partition 2: ok").await;
     accept(&serve.address, &events(5)).await;
     world.await_counted(3 + 6 + 5).await;

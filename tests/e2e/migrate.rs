@@ -105,7 +105,7 @@ async fn a_topic_that_is_there_is_checked_and_never_altered() {
 async fn the_repeat_window_is_fixed() {
     let world = World::new("fixed");
     let first = world.migrate(&["--dedup-window-records", "20"]).await;
-    assert!(first.contains("repeat window 20 records"), "{first}");
+    assert!(first.contains("dedup window 20 records"), "{first}");
     for same in [&[][..], &["--dedup-window-records", "20"]] {
         assert!(world.migrate(same).await.starts_with("nothing to do"));
     }

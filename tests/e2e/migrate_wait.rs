@@ -68,7 +68,7 @@ async fn a_wait_has_an_end() {
     let output = world.run(&["migrate", "--wait", "1"]).await;
     let line = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{line}");
-    let start = "captcha: waited 1 s in vain: cannot connect to kafka at 127.0.0.1:1: ";
+    let start = "captcha: gave up after 1 s: cannot connect to kafka at 127.0.0.1:1: ";
     assert!(line.starts_with(start), "{line}");
 }
 

@@ -190,7 +190,7 @@ async fn a_shard_that_migrate_did_not_reach_follows_the_others() {
     let alone = world.beside(&second.address());
     alone.sql("TRUNCATE TABLE topics").await;
     let said = world.migrate(&[]).await;
-    assert!(said.contains("repeat window 77 records"), "{said}");
+    assert!(said.contains("dedup window 77 records"), "{said}");
     let recorded = alone
         .sql("SELECT shard, shards, repeat_window_records FROM topics")
         .await;
