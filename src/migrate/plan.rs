@@ -181,8 +181,7 @@ fn is_mutation(commands: &[&str]) -> bool {
 
 /// What `sha256sum` prints for the file, on every platform: `\r\n` counts as `\n`.
 fn checksum(sql: &str) -> String {
-    let digest = Sha256::digest(sql.replace("\r\n", "\n"));
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(Sha256::digest(sql.replace("\r\n", "\n")))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `captcha report audit`: compares what Kafka still holds with what ClickHouse stores, and says what is wrong.
+//! `captcha report audit`: compares the records that Kafka still has with the rows in ClickHouse.
 
 use std::fmt;
 
@@ -8,18 +8,18 @@ use super::table::table;
 use crate::clickhouse::{self, Cluster, Connection, Held, Row, Shard, Span, TopicRecord};
 use crate::kafka::{self, Kafka, PartitionConsumer, Record};
 use crate::terminal::{print, progress};
-use crate::topic_partition::{LogName, TopicPartition};
+use crate::topic_partition::{LogName, Offset, Partition, TopicPartition};
 
 /// Bytes of one fetch.
 const FETCH_BYTES_MAX: i32 = 4 << 20;
 
-/// Records that are compared with one question to ClickHouse, which reads every offset of the partition for it.
+/// Records that are compared with one query, for which ClickHouse reads every offset of the partition.
 const COMPARED_AT_ONCE: usize = 200_000;
 
 /// Fetches in a row that may bring nothing before Kafka's end.
-const FETCHES_IN_VAIN_MAX: u32 = 20;
+const EMPTY_FETCHES_MAX: u32 = 20;
 
-/// Compare what Kafka still holds with what ClickHouse stores; exit code 3 if anything is wrong
+/// Compare the records that Kafka still has with the rows in ClickHouse; exit code 3 if anything is wrong
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub struct Args {
@@ -43,7 +43,7 @@ enum Format {
     Json,
 }
 
-/// The audit found damage; its exit code differs from that of an audit that could not look.
+/// The audit found damage; its exit code differs from that of an audit that failed.
 #[derive(Debug)]
 pub struct Damage(u64);
 
@@ -59,18 +59,18 @@ impl fmt::Display for Damage {
 
 impl std::error::Error for Damage {}
 
-/// What is known of one partition of one log.
+/// The audit of one partition of one log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-struct Line {
-    /// The topic, or the name under which it is stored since it was made anew.
+struct PartitionAudit {
+    /// The name of the topic, with a suffix if the topic was recreated.
     log: LogName,
-    partition: i32,
-    /// Kafka's log; nothing if Kafka has no such partition.
-    kafka_first: Option<i64>,
-    kafka_next: Option<i64>,
+    partition: Partition,
+    /// The range of Kafka's log; `None` if Kafka has no such partition.
+    kafka_first: Option<Offset>,
+    kafka_next: Option<Offset>,
     /// The offset that ClickHouse needs next.
-    head: i64,
-    /// Records in Kafka that are not in ClickHouse yet. No damage.
+    head: Offset,
+    /// Records in Kafka that are not in ClickHouse yet. Not damage.
     lag: i64,
     events: u64,
     repeats: u64,
@@ -78,12 +78,12 @@ struct Line {
     gaps: u64,
     /// Records that are in both and were compared.
     compared: u64,
-    /// Damage, from here on.
+    /// From here on, damage.
     holes: u64,
     overlaps: u64,
     counted_twice: u64,
     left_out: u64,
-    /// Records whose row was made of something else.
+    /// Records whose row was made of another record.
     differing: u64,
     /// Offsets in ClickHouse that Kafka's log has not reached.
     beyond_log: u64,
@@ -92,13 +92,13 @@ struct Line {
 #[derive(Serialize)]
 struct Report {
     topic: String,
-    partitions: Vec<Line>,
+    partitions: Vec<PartitionAudit>,
     damage: u64,
 }
 
-impl Line {
-    fn of(log: &LogName, held: &Held) -> Line {
-        Line {
+impl PartitionAudit {
+    fn new(log: &LogName, held: &Held) -> PartitionAudit {
+        PartitionAudit {
             log: log.clone(),
             partition: held.partition,
             head: held.next,
@@ -110,7 +110,7 @@ impl Line {
             overlaps: held.overlaps,
             counted_twice: held.counted_twice,
             left_out: held.left_out,
-            ..Line::default()
+            ..PartitionAudit::default()
         }
     }
 
@@ -118,8 +118,8 @@ impl Line {
         self.holes + self.overlaps + self.counted_twice + self.left_out + self.differing + self.beyond_log
     }
 
-    /// Notes the range of Kafka's log, which was read after the table.
-    fn set_log(&mut self, first: i64, next: i64) {
+    /// Sets the range of Kafka's log, which was read after the table.
+    fn set_kafka_range(&mut self, first: Offset, next: Offset) {
         self.kafka_first = Some(first);
         self.kafka_next = Some(next);
         self.lag = (next - self.head.max(first)).max(0);
@@ -127,7 +127,7 @@ impl Line {
     }
 }
 
-/// Looks, and writes what it found to stdout.
+/// Audits, and writes the result to stdout.
 ///
 /// # Errors
 /// A server is away, the schema is not there, or [`Damage`].
@@ -137,7 +137,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let report = audit(&kafka, &cluster, &args.span).await?;
     let page = match args.format {
         Format::Json => serde_json::to_string(&report)?,
-        Format::Table => lines(&report),
+        Format::Table => table_page(&report),
     };
     print(&(page + "\n"));
     match report.damage {
@@ -152,45 +152,47 @@ async fn audit(kafka: &Kafka, cluster: &Cluster, span: &Span) -> anyhow::Result<
         partitions.extend(audit_shard(kafka, shard, span).await?);
     }
     Ok(Report {
-        damage: partitions.iter().map(Line::damage).sum(),
+        damage: partitions.iter().map(PartitionAudit::damage).sum(),
         topic: kafka.topic().to_string(),
         partitions,
     })
 }
 
-async fn audit_shard(kafka: &Kafka, shard: &Shard, span: &Span) -> anyhow::Result<Vec<Line>> {
+async fn audit_shard(kafka: &Kafka, shard: &Shard, span: &Span) -> anyhow::Result<Vec<PartitionAudit>> {
     let topic = kafka.topic().as_str();
-    let (connection, facts) = shard.connect_for(topic).await?;
+    let (connection, topic_record) = shard.connect_for(topic).await?;
     progress("reading what ClickHouse stores ...");
-    let held = connection.audit(&facts.log, facts.repeat_window_records, span).await?;
+    let held = connection
+        .audit(&topic_record.log, topic_record.repeat_window_records, span)
+        .await?;
     let count = kafka.partition_count().await?;
-    let stored = held.last().map_or(0, |last| last.partition + 1);
+    let stored_count = held.last().map_or(0, |last| last.partition + 1);
     let mut partitions = Vec::new();
-    for number in 0..count.max(stored) {
-        let found = held.iter().find(|held| held.partition == number);
-        let found = found.copied().unwrap_or(Held {
-            partition: number,
+    for partition in 0..count.max(stored_count) {
+        let rows = held.iter().find(|held| held.partition == partition);
+        let rows = rows.copied().unwrap_or(Held {
+            partition,
             ..Held::default()
         });
-        let mut line = Line::of(&facts.log, &found);
-        if !shard.id().holds(number) {
-            // What does not belong here stands in its own shard too.
-            line.overlaps += line.events + line.repeats + line.dead_letters + line.gaps;
-            partitions.extend((line.overlaps > 0).then_some(line));
+        let mut audited = PartitionAudit::new(&topic_record.log, &rows);
+        if !shard.id().holds(partition) {
+            // Rows of another shard's partition are in that shard too.
+            audited.overlaps += audited.events + audited.repeats + audited.dead_letters + audited.gaps;
+            partitions.extend((audited.overlaps > 0).then_some(audited));
             continue;
         }
-        if number < count {
-            progress(&format!("comparing partition {number} of {count} ..."));
-            compare(kafka, &connection, &facts, &found, &mut line).await?;
+        if partition < count {
+            progress(&format!("comparing partition {partition} of {count} ..."));
+            compare(kafka, &connection, &topic_record, &rows, &mut audited).await?;
         } else {
-            line.beyond_log = line.head.max(0) as u64;
+            audited.beyond_log = audited.head.max(0) as u64;
         }
-        partitions.push(line);
+        partitions.push(audited);
     }
-    // Of what a topic held before it was made anew, Kafka has nothing any more.
-    for log in connection.former_logs(topic, &facts.log).await? {
-        let held = connection.audit(&log, facts.repeat_window_records, span);
-        partitions.extend(held.await?.iter().map(|held| Line::of(&log, held)));
+    // Of the logs before the topic was recreated, Kafka has nothing any more.
+    for log in connection.former_logs(topic, &topic_record.log).await? {
+        let held = connection.audit(&log, topic_record.repeat_window_records, span);
+        partitions.extend(held.await?.iter().map(|held| PartitionAudit::new(&log, held)));
     }
     Ok(partitions)
 }
@@ -199,53 +201,53 @@ async fn audit_shard(kafka: &Kafka, shard: &Shard, span: &Span) -> anyhow::Resul
 async fn compare(
     kafka: &Kafka,
     connection: &Connection,
-    facts: &TopicRecord,
+    topic_record: &TopicRecord,
     held: &Held,
-    line: &mut Line,
+    audited: &mut PartitionAudit,
 ) -> anyhow::Result<()> {
     let mut log = kafka.partition_consumer(held.partition, held.first).await?;
     anyhow::ensure!(
-        facts.is_of(log.topic_id()),
+        topic_record.is_of(log.topic_id()),
         "topic {} was deleted and made again, so there is nothing to compare; see `captcha migrate --topic-recreated`",
         kafka.topic()
     );
     let (first, next) = log.offset_range().await?;
-    line.set_log(first, next);
+    audited.set_kafka_range(first, next);
     log.skip_to(first);
     let topic_partition = TopicPartition {
-        log: facts.log.clone(),
+        log: topic_record.log.clone(),
         partition: held.partition,
     };
     let end = held.next.min(next);
     while log.position() < end {
         let from = log.position();
-        let records = fetch_some(&mut log, end).await?;
+        let records = fetch_to_compare(&mut log, end).await?;
         let rows = connection.stored_rows(&topic_partition, from, log.position()).await?;
         for record in records.iter().filter(|record| record.offset < end) {
-            // One without a row is a hole, which is counted already, or was dropped on purpose.
+            // A record without a row is a hole, which is counted already, or was dropped on purpose.
             if let Some(row) = rows.get(&record.offset) {
-                line.compared += 1;
-                line.differing += u64::from(!is_origin(record, row));
+                audited.compared += 1;
+                audited.differing += u64::from(!is_made_of(record, row));
             }
         }
     }
     Ok(())
 }
 
-fn is_origin(record: &Record, row: &Row) -> bool {
+fn is_made_of(record: &Record, row: &Row) -> bool {
     row.is_made_of(record.timestamps_millis(), record.value.as_deref())
 }
 
-/// Fetches until there is enough to be compared, or all.
-async fn fetch_some(log: &mut PartitionConsumer, end: i64) -> anyhow::Result<Vec<Record>> {
+/// Fetches until there is enough to compare, or all.
+async fn fetch_to_compare(log: &mut PartitionConsumer, end: Offset) -> anyhow::Result<Vec<Record>> {
     let mut records = Vec::new();
-    let mut in_vain = 0;
+    let mut empty_fetches = 0;
     while log.position() < end && records.len() < COMPARED_AT_ONCE {
         let before = log.position();
         records.extend(log.fetch(FETCH_BYTES_MAX).await?);
-        in_vain = if log.position() > before { 0 } else { in_vain + 1 };
+        empty_fetches = if log.position() > before { 0 } else { empty_fetches + 1 };
         anyhow::ensure!(
-            in_vain < FETCHES_IN_VAIN_MAX,
+            empty_fetches < EMPTY_FETCHES_MAX,
             "kafka has records beyond {before} and does not hand them out"
         );
     }
@@ -271,27 +273,27 @@ const COLUMNS: [&str; 16] = [
     "beyond_log",
 ];
 
-fn lines(report: &Report) -> String {
-    let rows = report.partitions.iter().map(|line| {
-        let kafka = match line.kafka_first.zip(line.kafka_next) {
+fn table_page(report: &Report) -> String {
+    let rows = report.partitions.iter().map(|audited| {
+        let kafka = match audited.kafka_first.zip(audited.kafka_next) {
             Some((first, next)) => format!("{first}..{next}"),
             None => "none".to_string(),
         };
-        let mut cells = vec![line.log.to_string(), line.partition.to_string(), kafka];
+        let mut cells = vec![audited.log.to_string(), audited.partition.to_string(), kafka];
         let counts = [
-            line.events,
-            line.repeats,
-            line.dead_letters,
-            line.gaps,
-            line.compared,
-            line.holes,
-            line.overlaps,
-            line.counted_twice,
-            line.left_out,
-            line.differing,
-            line.beyond_log,
+            audited.events,
+            audited.repeats,
+            audited.dead_letters,
+            audited.gaps,
+            audited.compared,
+            audited.holes,
+            audited.overlaps,
+            audited.counted_twice,
+            audited.left_out,
+            audited.differing,
+            audited.beyond_log,
         ];
-        cells.extend([line.head, line.lag].map(|offset| offset.to_string()));
+        cells.extend([audited.head, audited.lag].map(|offset| offset.to_string()));
         cells.extend(counts.map(|count| count.to_string()));
         cells
     });
@@ -303,17 +305,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lag_is_no_damage_and_offsets_beyond_the_log_are() {
+    fn lag_is_not_damage_and_offsets_beyond_the_log_are() {
         let held = Held {
             next: 10,
             ..Held::default()
         };
-        let mut line = Line::of(&LogName::new("t"), &held);
-        line.set_log(0, 15);
-        assert_eq!((line.lag, line.damage()), (5, 0));
-        line.set_log(12, 15);
-        assert_eq!((line.lag, line.damage()), (3, 0));
-        line.set_log(0, 7);
-        assert_eq!((line.lag, line.damage()), (0, 3));
+        let mut audited = PartitionAudit::new(&LogName::new("t"), &held);
+        audited.set_kafka_range(0, 15);
+        assert_eq!((audited.lag, audited.damage()), (5, 0));
+        audited.set_kafka_range(12, 15);
+        assert_eq!((audited.lag, audited.damage()), (3, 0));
+        audited.set_kafka_range(0, 7);
+        assert_eq!((audited.lag, audited.damage()), (0, 3));
     }
 }

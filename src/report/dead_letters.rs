@@ -1,4 +1,4 @@
-//! `captcha report dead-letters`: the records that are no events, for people and to be mended and sent again.
+//! `captcha report dead-letters`: the records that are not events, for people, and for a program that sends them again.
 
 use anyhow::Context as _;
 use chrono::{DateTime, SecondsFormat};
@@ -8,21 +8,22 @@ use super::table::table;
 use crate::clickhouse::{self, Cluster, DeadLetter, Span};
 use crate::kafka::TopicArgs;
 use crate::terminal::print;
+use crate::topic_partition::{Offset, Partition};
 
-/// Rows of a table unless it is said otherwise; people read no more.
+/// Rows of a table unless --limit is given; people read no more.
 const TABLE_ROWS: u64 = 100;
 
 /// Characters of a record that a table shows.
 const SHOWN_CHARS: usize = 60;
 
-/// Show the records in Kafka that are no events, and why
+/// Show the records in Kafka that are not events, and why
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub struct Args {
     #[command(flatten)]
     span: Span,
 
-    /// At most so many [default: 100 in a table, all as ndjson]
+    /// Show at most COUNT records [default: 100 in a table, all as ndjson]
     #[arg(long, value_name = "COUNT")]
     limit: Option<u64>,
 
@@ -46,9 +47,9 @@ enum Format {
 
 /// A dead letter as a line of JSON.
 #[derive(Serialize)]
-struct Line<'a> {
-    partition: i32,
-    offset: i64,
+struct JsonLine<'a> {
+    partition: Partition,
+    offset: Offset,
     arrival: String,
     reason: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,17 +58,16 @@ struct Line<'a> {
     raw_hex: Option<String>,
 }
 
-impl<'a> Line<'a> {
-    fn of(letter: &'a DeadLetter) -> Line<'a> {
+impl<'a> JsonLine<'a> {
+    fn new(letter: &'a DeadLetter) -> JsonLine<'a> {
         let raw = std::str::from_utf8(&letter.raw).ok();
-        let hex = |byte: &u8| format!("{byte:02x}");
-        Line {
+        JsonLine {
             partition: letter.partition,
             offset: letter.offset,
             arrival: arrival(letter),
             reason: &letter.reason,
             raw,
-            raw_hex: raw.is_none().then(|| letter.raw.iter().map(hex).collect()),
+            raw_hex: raw.is_none().then(|| hex::encode(&letter.raw)),
         }
     }
 }
@@ -75,7 +75,7 @@ impl<'a> Line<'a> {
 /// Asks ClickHouse and writes to stdout.
 ///
 /// # Errors
-/// ClickHouse is away, or the schema is not there.
+/// ClickHouse is away, or has no schema.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let cluster = Cluster::new(args.clickhouse)?;
     let limit = args.limit.unwrap_or(match args.format {
@@ -84,25 +84,25 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     });
     let mut rows = Vec::new();
     let mut failed = Ok(());
-    let mut left = limit;
-    let mut take = |letter: DeadLetter| {
-        left -= 1;
-        let is_read = match args.format {
+    let mut remaining = limit;
+    let mut add = |letter: DeadLetter| {
+        remaining -= 1;
+        let is_open = match args.format {
             Format::Table => {
                 rows.push(cells(&letter));
                 true
             }
-            Format::Ndjson => line(&letter).map(|line| print(&line)).unwrap_or_else(|err| {
+            Format::Ndjson => json_line(&letter).map(|line| print(&line)).unwrap_or_else(|err| {
                 failed = Err(err);
                 false
             }),
         };
-        left > 0 && is_read
+        remaining > 0 && is_open
     };
     let topic = args.topic.name().as_str();
     for shard in cluster.iter() {
         let connection = shard.connect_to_schema().await?;
-        let more = connection.dead_letters(topic, &args.span, limit, &mut take);
+        let more = connection.dead_letters(topic, &args.span, limit, &mut add);
         if !more.await? {
             break;
         }
@@ -115,8 +115,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn line(letter: &DeadLetter) -> serde_json::Result<String> {
-    Ok(serde_json::to_string(&Line::of(letter))? + "\n")
+fn json_line(letter: &DeadLetter) -> serde_json::Result<String> {
+    Ok(serde_json::to_string(&JsonLine::new(letter))? + "\n")
 }
 
 fn cells(letter: &DeadLetter) -> Vec<String> {
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_line_has_the_whole_record() {
-        let line = |raw| serde_json::to_string(&Line::of(&letter(raw))).unwrap();
+        let line = |raw| serde_json::to_string(&JsonLine::new(&letter(raw))).unwrap();
         assert_eq!(
             line(b"{\"a\"\n"),
             r#"{"partition":1,"offset":2,"arrival":"1970-01-01T00:00:01.000Z","reason":"because","raw":"{\"a\"\n"}"#

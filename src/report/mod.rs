@@ -19,7 +19,7 @@ use crate::terminal;
 #[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
     #[command(subcommand)]
-    other: Option<Other>,
+    subcommand: Option<Subcommand>,
 
     /// Only this site; may be given several times [default: all sites]
     #[arg(long, value_name = "UUID", value_parser = Filter::parse_site_id)]
@@ -41,9 +41,9 @@ pub struct Args {
     clickhouse: clickhouse::Args,
 }
 
-/// Other things that can be reported.
+/// Other reports.
 #[derive(Debug, clap::Subcommand)]
-enum Other {
+enum Subcommand {
     Audit(audit::Args),
     DeadLetters(dead_letters::Args),
 }
@@ -55,7 +55,7 @@ enum Format {
     Csv,
 }
 
-/// What a failure is worth to whoever started the process: 3 if an audit looked and found damage, else 1.
+/// The exit code of a failure: 3 if an audit found damage, else 1.
 pub fn exit_code(err: &anyhow::Error) -> u8 {
     if err.is::<audit::Damage>() { 3 } else { 1 }
 }
@@ -63,16 +63,16 @@ pub fn exit_code(err: &anyhow::Error) -> u8 {
 /// Asks ClickHouse and writes the report to stdout.
 ///
 /// # Errors
-/// ClickHouse is away, the schema is not there, the report is too large, or an audit found damage.
+/// ClickHouse is away or has no schema, the report is too large, or an audit found damage.
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    match args.other {
-        Some(Other::Audit(args)) => audit::run(args).await,
-        Some(Other::DeadLetters(args)) => dead_letters::run(args).await,
-        None => run_counters(args).await,
+    match args.subcommand {
+        Some(Subcommand::Audit(args)) => audit::run(args).await,
+        Some(Subcommand::DeadLetters(args)) => dead_letters::run(args).await,
+        None => print_report(args).await,
     }
 }
 
-async fn run_counters(args: Args) -> anyhow::Result<()> {
+async fn print_report(args: Args) -> anyhow::Result<()> {
     let cluster = Cluster::new(args.clickhouse)?;
     let filter = Filter {
         site_ids: args.site_id,
@@ -83,36 +83,36 @@ async fn run_counters(args: Args) -> anyhow::Result<()> {
         let reason = format!("--from and --to: {}\n", Filter::OUT_OF_ORDER);
         terminal::exit_with(&clap::Error::raw(ErrorKind::ValueValidation, reason));
     }
-    let counters = cluster.counters(&filter, &|_| true).await?;
-    let page = page(&counters, args.format).context("cannot write the report")?;
+    let report = cluster.counters(&filter, &|_| true).await?;
+    let page = render(&report, args.format).context("cannot write the report")?;
     terminal::print(&page);
-    if counters.counters.is_empty() && args.format == Format::Table {
+    if report.counters.is_empty() && args.format == Format::Table {
         terminal::progress("no events match");
     }
     Ok(())
 }
 
-fn page(counters: &Report, format: Format) -> anyhow::Result<String> {
+fn render(report: &Report, format: Format) -> anyhow::Result<String> {
     Ok(match format {
-        Format::Json => serde_json::to_string(counters)? + "\n",
+        Format::Json => serde_json::to_string(report)? + "\n",
         Format::Csv => {
             let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
             csv.write_record(COLUMNS)?;
-            for counter in &counters.counters {
-                csv.serialize(counter)?;
+            for row in &report.counters {
+                csv.serialize(row)?;
             }
             String::from_utf8(csv.into_inner()?)?
         }
         Format::Table => {
-            let rows = counters.counters.iter().map(|counter| {
+            let rows = report.counters.iter().map(|row| {
                 vec![
-                    counter.date.to_string(),
-                    counter.site_id.to_string(),
-                    counter.served.to_string(),
-                    counter.solved.to_string(),
+                    row.date.to_string(),
+                    row.site_id.to_string(),
+                    row.served.to_string(),
+                    row.solved.to_string(),
                 ]
             });
-            let (table, freshness) = (table(&COLUMNS, rows, 2..4), freshness(counters.freshness));
+            let (table, freshness) = (table(&COLUMNS, rows, 2..4), freshness(report.freshness));
             format!("{table}\n{freshness}\n")
         }
     })
@@ -135,14 +135,14 @@ mod tests {
     use super::*;
     use crate::clickhouse::ReportRow;
 
-    fn page(counters: Vec<ReportRow>, format: Format) -> String {
+    fn render(counters: Vec<ReportRow>, format: Format) -> String {
         let counters = Report {
             counters,
             freshness: Freshness {
                 complete_through: chrono::DateTime::from_timestamp_millis(978_307_200_000),
             },
         };
-        super::page(&counters, format).unwrap()
+        super::render(&counters, format).unwrap()
     }
 
     fn two() -> Vec<ReportRow> {
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn json_is_what_the_api_answers() {
         assert_eq!(
-            page(two(), Format::Json),
+            render(two(), Format::Json),
             "{\"counters\":[\
              {\"date\":\"2001-01-01\",\"site_id\":\"00000000-0000-0000-0000-000000000000\",\"served\":1,\"solved\":0},\
              {\"date\":\"2001-01-02\",\"site_id\":\"ffffffff-ffff-ffff-ffff-ffffffffffff\",\"served\":12345,\"solved\":678}],\
@@ -172,17 +172,17 @@ mod tests {
     #[test]
     fn csv_always_has_its_header() {
         assert_eq!(
-            page(two(), Format::Csv),
+            render(two(), Format::Csv),
             "date,site_id,served,solved\n\
              2001-01-01,00000000-0000-0000-0000-000000000000,1,0\n\
              2001-01-02,ffffffff-ffff-ffff-ffff-ffffffffffff,12345,678\n"
         );
-        assert_eq!(page(Vec::new(), Format::Csv), "date,site_id,served,solved\n");
+        assert_eq!(render(Vec::new(), Format::Csv), "date,site_id,served,solved\n");
     }
 
     #[test]
     fn the_table_lines_up_and_has_no_trailing_spaces() {
-        let page = page(two(), Format::Table);
+        let page = render(two(), Format::Table);
         let lines: Vec<_> = page.lines().collect();
         assert_eq!(lines.len(), 4, "{page}");
         assert_eq!(lines[3], "complete through 2001-01-01 00:00:00.000 UTC");
