@@ -1,4 +1,4 @@
-//! Host names: resolved in bounded time, and with words of their own where they are not.
+//! Addresses of servers: parsed, and resolved in bounded time with errors of their own.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,14 +7,14 @@ use std::time::Duration;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-/// For one name. A resolver of the same network answers in milliseconds; one that does not answer is asked again by the
-/// system after 5 s, which is longer than anybody here waits for a server.
+/// For one name. A resolver in the same network answers in milliseconds; the system asks a silent one again after 5 s,
+/// which is longer than captcha waits for any server.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The addresses of `host:port`.
 ///
 /// # Errors
-/// Why there is none, for the middle of a line.
+/// Why there are none, for the middle of a line.
 pub async fn resolve(address: &str) -> Result<Vec<SocketAddr>, String> {
     within(RESOLVE_TIMEOUT, lookup_host(address)).await
 }
@@ -30,10 +30,10 @@ async fn within(
     }
 }
 
-/// Reads the address of a server, of a list mostly, with blanks around it or without.
+/// Parses the address of a server, with or without blanks around it.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A phrase for the end of an error.
 pub fn parse_address(text: &str) -> Result<String, &'static str> {
     let address = text.trim();
     if address.contains("://") {
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_is_resolved_or_called_a_name() {
+    async fn a_name_is_resolved_or_the_error_calls_it_a_name() {
         let found = resolve("[::1]:9000").await.unwrap();
         assert_eq!(found, ["[::1]:9000".parse().unwrap()]);
         let never = std::future::pending::<io::Result<std::iter::Empty<SocketAddr>>>();

@@ -12,7 +12,10 @@ use crate::{consume, migrate, report, runtime, serve, terminal};
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Settings are environment variables too, as `captcha COMMAND --help` shows; an empty one counts as absent,\nand a switch is true or false, 1 or 0, yes or no, on or off.\nCAPTCHA_LOG is error, warn, info (the default), debug or trace.\nExit codes: 0 done, 1 failed, 2 wrong usage, 3 an audit found damage, 130 and 143 stopped by SIGINT and SIGTERM."
+    after_help = "Settings are environment variables too, as `captcha COMMAND --help` shows; an empty one counts as absent,\n\
+and a switch is true or false, 1 or 0, yes or no, on or off.\n\
+CAPTCHA_LOG is error, warn, info (the default), debug or trace.\n\
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 an audit found damage, 130 and 143 stopped by SIGINT and SIGTERM."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -27,26 +30,26 @@ enum Command {
     Report(report::Args),
 }
 
-/// Parses the command line, runs its command, and writes the one line that a failure is.
+/// Parses the command line and runs its command. A failure is one line on stderr.
 pub fn run() -> ExitCode {
     let cli = parse();
-    let done = logging::init().map(|()| start(cli.command));
-    let (code, failure) = match done.map(|done| done.and_then(|()| terminal::check_stdout())) {
+    let outcome = logging::init().map(|()| run_command(cli.command));
+    let (code, failure) = match outcome.map(|outcome| outcome.and_then(|()| terminal::check_stdout())) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(err)) => (exit_code(&err), err),
         // A wrong setting, with the exit code that clap has for those.
         Err(err) => (2, err),
     };
-    terminal::complain(&format!("captcha: {failure:#}"));
+    terminal::print_error(&format!("captcha: {failure:#}"));
     ExitCode::from(code)
 }
 
 fn parse() -> Cli {
-    // Without colours: nothing would distinguish them from what was given.
+    // Without colours: they could not be told from escapes in the arguments.
     let mut command = prepare(Cli::command()).styles(Styles::plain());
     let matches = command.try_get_matches_from_mut(std::env::args_os());
     let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
-    parsed.unwrap_or_else(|err| terminal::exit_with(&err.format(&mut command)))
+    parsed.unwrap_or_else(|err| terminal::exit_with_clap_error(&err.format(&mut command)))
 }
 
 fn exit_code(err: &anyhow::Error) -> u8 {
@@ -56,20 +59,20 @@ fn exit_code(err: &anyhow::Error) -> u8 {
     }
 }
 
-fn start(command: Command) -> anyhow::Result<()> {
-    warn_of_unknown_settings();
+fn run_command(command: Command) -> anyhow::Result<()> {
+    warn_of_unknown_variables();
     runtime::block_on(async {
         match command {
             Command::Serve(args) => serve::run(args, runtime::shutdown_token()?).await,
             Command::Consume(args) => consume::run(args, runtime::shutdown_token()?).await,
-            Command::Migrate(args) => runtime::unless_stopped(migrate::run(args)).await,
-            Command::Report(args) => runtime::unless_stopped(report::run(args)).await,
+            Command::Migrate(args) => runtime::run_unless_stopped(migrate::run(args)).await,
+            Command::Report(args) => runtime::run_unless_stopped(report::run(args)).await,
         }
     })
 }
 
-/// A misspelt variable would otherwise leave a default in force without a word.
-fn warn_of_unknown_settings() {
+/// Without this a misspelt variable would silently leave the default.
+fn warn_of_unknown_variables() {
     let cli = Cli::command();
     let known: Vec<_> = cli
         .get_subcommands()
@@ -84,8 +87,8 @@ fn warn_of_unknown_settings() {
     }
 }
 
-/// Has a command and its subcommands take an empty variable for an absent one, which is what files of settings leave
-/// where nothing is chosen, and read every switch by [`parse_switch`].
+/// Makes a command and its subcommands treat an empty variable as an absent one, because files of settings have empty
+/// ones where nothing is chosen, and parse every switch with [`parse_switch`].
 pub fn prepare(command: clap::Command) -> clap::Command {
     command.mut_args(prepare_arg).mut_subcommands(prepare)
 }
@@ -103,7 +106,7 @@ fn prepare_arg(arg: Arg) -> Arg {
     }
 }
 
-/// Reads what a variable says of a switch.
+/// Parses the value of a switch in a variable.
 fn parse_switch(text: &str) -> Result<bool, &'static str> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" => Ok(true),

@@ -9,13 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::logging;
 
-/// Exit code after a second signal: what a shell reports of a process that SIGINT ended.
-const HURRIED: i32 = 130;
+/// As a shell reports a process that SIGINT ended.
+const SECOND_SIGNAL_EXIT_CODE: i32 = 130;
 
-/// Warns of a process that serves or consumes as root, which neither needs: a fault in it would have the whole machine.
-pub fn warn_of_root() {
+/// Warns if a process serves or consumes as root. Neither needs that, and a fault in it would have the whole machine.
+pub fn warn_if_root() {
     if rustix::process::geteuid().is_root() {
-        tracing::warn!("this process runs as root and needs no right of it; run it as another user");
+        tracing::warn!("this process runs as root and does not need to; run it as another user");
     }
 }
 
@@ -28,7 +28,7 @@ pub fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Resul
     runtime.spawn(logging::log_suppressed_each_minute());
     let outcome = runtime.block_on(work);
     logging::log_suppressed();
-    // Without waiting for a name that is still being looked up.
+    // Does not wait for a name that is still being resolved.
     runtime.shutdown_background();
     outcome
 }
@@ -42,11 +42,11 @@ pub fn shutdown_token() -> anyhow::Result<CancellationToken> {
     let token = CancellationToken::new();
     let cancelled = token.clone();
     tokio::spawn(async move {
-        let name = either(&mut terminate, &mut interrupt).await;
+        let name = first_signal(&mut terminate, &mut interrupt).await;
         tracing::info!(signal = name, "stopping; a second signal stops at once");
         cancelled.cancel();
-        either(&mut terminate, &mut interrupt).await;
-        std::process::exit(HURRIED);
+        first_signal(&mut terminate, &mut interrupt).await;
+        std::process::exit(SECOND_SIGNAL_EXIT_CODE);
     });
     Ok(token)
 }
@@ -56,7 +56,7 @@ pub fn shutdown_token() -> anyhow::Result<CancellationToken> {
 pub struct Stopped(&'static str);
 
 impl Stopped {
-    /// What a shell reports of a process that the signal ended.
+    /// As a shell reports a process that the signal ended.
     pub fn exit_code(&self) -> u8 {
         match self.0 {
             "SIGINT" => 130,
@@ -73,16 +73,16 @@ impl fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
-/// Does work that may end at any moment, and ends it at once with SIGTERM or SIGINT. Without that the first process of
-/// a container, which has no default for signals, would not end.
+/// Runs work that may end at any moment, and ends it at once on SIGTERM or SIGINT. Without that the first process of a
+/// container, which has no default action for signals, would not end.
 ///
 /// # Errors
 /// Those of the work, or [`Stopped`].
-pub async fn unless_stopped(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+pub async fn run_unless_stopped(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = signals()?;
     tokio::select! {
         done = work => done,
-        name = either(&mut terminate, &mut interrupt) => Err(Stopped(name).into()),
+        name = first_signal(&mut terminate, &mut interrupt) => Err(Stopped(name).into()),
     }
 }
 
@@ -92,7 +92,7 @@ fn signals() -> anyhow::Result<(Signal, Signal)> {
     Ok((terminate, interrupt))
 }
 
-async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+async fn first_signal(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
     tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",

@@ -13,11 +13,11 @@ pub const KAFKA: &str = "4.4";
 /// raised: this is that of [`KAFKA`], 4.4-IV2.
 pub const KAFKA_METADATA_VERSION: i16 = 33;
 
-/// Names a ClickHouse that is newer than any that was run.
-pub fn name_newer_clickhouse(address: &str, major: u64, minor: u64) {
-    static NAMED: Once = Once::new();
+/// Logs once a ClickHouse that is newer than the newest tested one.
+pub fn log_newer_clickhouse_once(address: &str, major: u64, minor: u64) {
+    static LOGGED: Once = Once::new();
     if (major, minor) > CLICKHOUSE {
-        NAMED.call_once(|| {
+        LOGGED.call_once(|| {
             let tested = format!("{}.{}", CLICKHOUSE.0, CLICKHOUSE.1);
             tracing::warn!(
                 address,
@@ -29,11 +29,11 @@ pub fn name_newer_clickhouse(address: &str, major: u64, minor: u64) {
     }
 }
 
-/// Names a Kafka broker that is newer than any that was run.
-pub fn name_newer_kafka(address: &str, metadata_version: i16) {
-    static NAMED: Once = Once::new();
+/// Logs once a Kafka broker that is newer than the newest tested one.
+pub fn log_newer_kafka_once(address: &str, metadata_version: i16) {
+    static LOGGED: Once = Once::new();
     if metadata_version > KAFKA_METADATA_VERSION {
-        NAMED.call_once(|| {
+        LOGGED.call_once(|| {
             tracing::warn!(
                 address,
                 metadata_version,

@@ -147,7 +147,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         "consuming"
     );
     admin_port::warn_if_exposed(admin_address);
-    runtime::warn_of_root();
+    runtime::warn_if_root();
 
     let shards: Vec<&Shard> = cluster.iter().filter(|shard| share.overlaps(shard.id())).collect();
     let checks = shards

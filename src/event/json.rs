@@ -1,4 +1,4 @@
-//! Accepting events: bytes in, events or every reason against them out.
+//! Parsing events: bytes in, events or all errors out.
 
 use std::borrow::Cow;
 
@@ -7,55 +7,54 @@ use serde::de::{Deserializer as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::fast_path::{parse_canonical, parse_plain};
+use super::fast_path::{parse_canonical, parse_fast};
 use super::{Event, EventType, Timestamp};
 
-/// Errors listed in one answer; a sender that gets these wrong gets the rest wrong the same way.
+/// Errors listed in one response; a sender with that many makes the same mistake everywhere.
 pub const ERRORS_MAX: usize = 100;
 
-/// Characters of a sender's own field name that an error repeats.
+/// Characters of an unknown field's name that an error repeats.
 const NAME_CHARS_MAX: usize = 64;
 
 const FIELDS: [&str; 4] = ["site_id", "type", "correlation_id", "time"];
 
-/// One thing wrong with one place in a body.
+/// One error at one place in a body.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct FieldError {
     /// Where, as a JSON pointer (RFC 6901), such as `/3/site_id`; the empty pointer is the whole body.
     pub pointer: String,
-    /// What is wrong there.
     pub detail: String,
 }
 
-/// Why a body holds no events.
+/// Why a body is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Rejection {
     /// The bytes are not JSON.
     NotJson(String),
     /// JSON, but not an event or an array of events.
     Invalid {
-        /// How many there are, right and wrong; 0 in an empty array.
+        /// How many events there are, valid or not; 0 in an empty array.
         events: usize,
-        /// What is wrong; at most 100 errors are listed.
+        /// At most [`ERRORS_MAX`].
         errors: Vec<FieldError>,
     },
     /// More events than this limit.
     TooMany(usize),
 }
 
-/// Reads a JSON document: one event, or an array of 1 to `events_max` events, all or none.
+/// Parses a JSON document: one event, or an array of 1 to `events_max` events, all or none.
 ///
 /// # Errors
 /// [`Rejection`], with every field that is wrong.
 pub fn parse_body(body: &[u8], events_max: usize) -> Result<Vec<Event>, Rejection> {
-    match parse_plain(body, events_max) {
+    match parse_fast(body, events_max) {
         Some(events) => Ok(events),
-        None => parse_any(body, events_max),
+        None => parse_slow(body, events_max),
     }
 }
 
-/// The long way: takes every spelling that JSON has, and names everything wrong.
-fn parse_any(body: &[u8], events_max: usize) -> Result<Vec<Event>, Rejection> {
+/// The slow path: parses every spelling that JSON has, and names every error.
+fn parse_slow(body: &[u8], events_max: usize) -> Result<Vec<Event>, Rejection> {
     let text = utf8(body)?;
     let raw: &RawValue = serde_json::from_str(text).map_err(|err| Rejection::NotJson(err.to_string()))?;
     let mut errors = Vec::new();
@@ -71,7 +70,7 @@ pub(crate) fn utf8(body: &[u8]) -> Result<&str, Rejection> {
     std::str::from_utf8(body).map_err(|err| Rejection::NotJson(format!("not UTF-8 at byte {}", err.valid_up_to())))
 }
 
-/// The events that were read of so many, if nothing is wrong with any.
+/// The events, if none of the `count` has an error.
 pub(crate) fn all_or_none(events: Vec<Event>, count: usize, errors: Vec<FieldError>) -> Result<Vec<Event>, Rejection> {
     if errors.is_empty() {
         Ok(events)
@@ -80,19 +79,19 @@ pub(crate) fn all_or_none(events: Vec<Event>, count: usize, errors: Vec<FieldErr
     }
 }
 
-/// Reads the value of a Kafka record: exactly one event.
+/// Parses the value of a Kafka record: exactly one event.
 ///
 /// # Errors
 /// One line that says what is wrong with the record.
 pub fn parse_record(value: &[u8]) -> Result<Event, String> {
-    // Nearly all records are what `Event::to_json` wrote, and reading JSON is most of what a record costs.
+    // Nearly all records are what `Event::to_json` wrote, and parsing JSON is most of the cost of a record.
     if let Some(event) = parse_canonical(value) {
         return Ok(event);
     }
     if value.trim_ascii_start().starts_with(b"[") {
         return Err("an array; a record holds one event".to_string());
     }
-    match parse_any(value, 1) {
+    match parse_slow(value, 1) {
         Ok(mut events) => events.pop().ok_or_else(|| "no event".to_string()),
         Err(Rejection::NotJson(reason)) => Err(format!("not JSON: {reason}")),
         Err(Rejection::TooMany(max)) => Err(format!("more than {max} events")),
@@ -104,7 +103,7 @@ pub fn parse_record(value: &[u8]) -> Result<Event, String> {
     }
 }
 
-/// The events of an array that are right, and how many items it has.
+/// The valid events of an array, and the number of its items.
 fn parse_array(
     raw: &RawValue,
     events_max: usize,
@@ -128,8 +127,8 @@ fn parse_array(
     Ok((events, count))
 }
 
-/// Collects the items of an array, and stops at the first that is too many: a body of commas costs no more memory
-/// than one of events.
+/// Collects the items of an array, and stops after `events_max` of them: a body of commas costs no more memory than one
+/// of events.
 struct ItemsVisitor {
     events_max: usize,
 }
@@ -153,7 +152,7 @@ impl<'de> Visitor<'de> for ItemsVisitor {
     }
 }
 
-/// Reads one event at `pointer`, or adds what is wrong with it.
+/// Parses one event at `pointer`, or adds its errors.
 pub(crate) fn parse_event(raw: &RawValue, pointer: &str, errors: &mut Vec<FieldError>) -> Option<Event> {
     // A derived struct would accept an array of four values too, so ask for the object first.
     if !raw.get().starts_with('{') {
@@ -191,49 +190,50 @@ impl<'de> Visitor<'de> for EventVisitor<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut values: [Option<&RawValue>; 4] = [None; 4];
         let mut failed = false;
-        let mut complain = |errors: &mut Vec<FieldError>, name: &str, detail: String| {
+        let mut add_error = |errors: &mut Vec<FieldError>, name: &str, detail: String| {
             failed = true;
             push(errors, &field_pointer(self.pointer, name), detail);
         };
         while let Some((Name(name), value)) = map.next_entry::<Name<'de>, &RawValue>()? {
             match FIELDS.iter().position(|field| *field == name) {
-                None => complain(
+                None => add_error(
                     self.errors,
                     &name,
                     format!("unknown field; expected {}", FIELDS.join(", ")),
                 ),
                 Some(at) if values[at].is_some() => {
-                    complain(self.errors, &name, "given more than once".to_string());
+                    add_error(self.errors, &name, "given more than once".to_string());
                 }
                 Some(at) => values[at] = Some(value),
             }
         }
         let mut text = |errors: &mut Vec<FieldError>, at: usize| match values[at] {
             None => {
-                complain(errors, FIELDS[at], "missing".to_string());
+                add_error(errors, FIELDS[at], "missing".to_string());
                 None
             }
             Some(value) => match string(value) {
                 Ok(text) => Some(text),
                 Err(detail) => {
-                    complain(errors, FIELDS[at], detail);
+                    add_error(errors, FIELDS[at], detail);
                     None
                 }
             },
         };
         let [site_id, event_type, correlation_id, time] = [0, 1, 2, 3].map(|at| text(self.errors, at));
 
-        let mut checked = |name: &str, detail: &str| complain(self.errors, name, detail.to_string());
-        let site_id = site_id.and_then(|text| uuid(&text).map_err(|e| checked("site_id", e)).ok());
+        let mut add_invalid = |name: &str, detail: &str| add_error(self.errors, name, detail.to_string());
+        let site_id = site_id.and_then(|text| uuid(&text).map_err(|e| add_invalid("site_id", e)).ok());
         let event_type = event_type.and_then(|text| {
             let event_type = EventType::from_name(&text);
             if event_type.is_none() {
-                checked("type", "neither serve nor solve");
+                add_invalid("type", "neither serve nor solve");
             }
             event_type
         });
-        let correlation_id = correlation_id.and_then(|text| uuid(&text).map_err(|e| checked("correlation_id", e)).ok());
-        let time = time.and_then(|text| Timestamp::parse(&text).map_err(|e| checked("time", e)).ok());
+        let correlation_id =
+            correlation_id.and_then(|text| uuid(&text).map_err(|e| add_invalid("correlation_id", e)).ok());
+        let time = time.and_then(|text| Timestamp::parse(&text).map_err(|e| add_invalid("time", e)).ok());
 
         let event = match (site_id, event_type, correlation_id, time) {
             (Some(site_id), Some(event_type), Some(correlation_id), Some(time)) => Some(Event {
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_told_apart() {
+    fn what_is_not_json_is_an_error_of_its_own() {
         for body in [
             "",
             " ",
@@ -545,11 +545,11 @@ mod tests {
             format!("[[{}]]", good()),
             "[]".to_string(),
         ] {
-            assert_eq!(parse_plain(body.as_bytes(), EVENTS_MAX), None, "{body}");
+            assert_eq!(parse_fast(body.as_bytes(), EVENTS_MAX), None, "{body}");
         }
         let two = format!("[{},{}]", good(), good());
-        assert_eq!(parse_plain(two.as_bytes(), 1), None);
-        assert!(parse_plain(two.as_bytes(), 2).is_some());
+        assert_eq!(parse_fast(two.as_bytes(), 1), None);
+        assert!(parse_fast(two.as_bytes(), 2).is_some());
     }
 
     proptest! {
@@ -583,8 +583,8 @@ mod tests {
             if is_array {
                 bytes = [b"[", &bytes[..], space.as_bytes(), b"]"].concat();
             }
-            prop_assert_eq!(parse_plain(&bytes, EVENTS_MAX), Some(events.clone()));
-            prop_assert_eq!(parse_any(&bytes, EVENTS_MAX), Ok(events));
+            prop_assert_eq!(parse_fast(&bytes, EVENTS_MAX), Some(events.clone()));
+            prop_assert_eq!(parse_slow(&bytes, EVENTS_MAX), Ok(events));
             let at = at.index(bytes.len());
             match change {
                 0 => bytes[at] = to.unwrap_or(b'"'),
@@ -592,11 +592,11 @@ mod tests {
                 2 => { bytes.remove(at); }
                 _ => bytes.truncate(at),
             }
-            if let Some(read) = parse_plain(&bytes, EVENTS_MAX) {
-                prop_assert_eq!(parse_any(&bytes, EVENTS_MAX), Ok(read));
+            if let Some(read) = parse_fast(&bytes, EVENTS_MAX) {
+                prop_assert_eq!(parse_slow(&bytes, EVENTS_MAX), Ok(read));
             }
             if let Some(read) = parse_canonical(&bytes) {
-                prop_assert_eq!(parse_any(&bytes, 1), Ok(vec![read]));
+                prop_assert_eq!(parse_slow(&bytes, 1), Ok(vec![read]));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The captcha event: four fields that are its identity, read once at the edge and correct from then on.
+//! The captcha event: four fields that are its identity, parsed once at the edge and valid from then on.
 
 mod fast_path;
 mod json;
@@ -32,7 +32,7 @@ impl EventType {
         }
     }
 
-    /// The kind with this exact spelling.
+    /// The type with this exact spelling.
     pub fn from_name(name: &str) -> Option<EventType> {
         [EventType::Serve, EventType::Solve]
             .into_iter()
@@ -46,7 +46,7 @@ impl fmt::Display for EventType {
     }
 }
 
-/// What [`Event::to_json`] writes at most: UUIDs and a time with its fraction.
+/// The longest text of [`Event::to_json`]: UUIDs and a time with its fraction.
 const JSON_BYTES_MAX: usize = 157;
 
 /// One captcha event. Two events are the same event if and only if all four fields are equal.
@@ -54,11 +54,10 @@ const JSON_BYTES_MAX: usize = 157;
 pub struct Event {
     /// The site that showed the challenge.
     pub site_id: Uuid,
-    /// Shown or solved.
     pub event_type: EventType,
     /// Ties a solve to its serve.
     pub correlation_id: Uuid,
-    /// The sender's clock; decides nothing but the day that a report counts the event in.
+    /// By the sender's clock, which decides only the day on which a report counts the event.
     pub time: Timestamp,
 }
 
@@ -88,12 +87,12 @@ impl Event {
     }
 }
 
-/// Without a formatter, which takes several times as long.
+/// Writes a UUID without a formatter, which takes several times as long.
 fn hyphenated(id: Uuid, buffer: &mut [u8; Hyphenated::LENGTH]) -> &str {
     id.hyphenated().encode_lower(buffer)
 }
 
-/// Events that differ in their correlation id alone, for tests.
+/// Events that differ only in their correlation id, for tests.
 #[cfg(test)]
 pub fn numbered(number: u128) -> Event {
     Event {

@@ -1,4 +1,4 @@
-//! Events as lines (NDJSON): one JSON object a line.
+//! Events as NDJSON: one JSON object on each line.
 
 use serde_json::value::RawValue;
 
@@ -6,8 +6,8 @@ use super::Event;
 use super::fast_path::parse_canonical;
 use super::json::{ERRORS_MAX, FieldError, Rejection, all_or_none, parse_event, push, utf8};
 
-/// Reads 1 to `events_max` events, one a line, all or none. Lines end with `\n` or `\r\n`, the last with or without;
-/// blank ones are skipped. A pointer begins with the number of the event, from 0.
+/// Parses 1 to `events_max` events, one on each line, all or none. Lines end with `\n` or `\r\n`, the last with or
+/// without; blank ones are skipped. A pointer begins with the number of the event, from 0.
 ///
 /// # Errors
 /// [`Rejection`], with every field that is wrong.
@@ -15,14 +15,14 @@ pub fn parse_lines(body: &[u8], events_max: usize) -> Result<Vec<Event>, Rejecti
     let text = utf8(body)?;
     let mut events = Vec::new();
     let mut errors: Vec<FieldError> = Vec::new();
-    let mut seen = 0;
+    let mut count = 0;
     for (number, line) in text.split('\n').enumerate() {
-        // What JSON takes for blank.
+        // JSON's white space.
         let line = line.trim_matches([' ', '\t', '\r']);
         if line.is_empty() {
             continue;
         }
-        if seen == events_max {
+        if count == events_max {
             return Err(Rejection::TooMany(events_max));
         }
         match parse_canonical(line.as_bytes()) {
@@ -31,19 +31,19 @@ pub fn parse_lines(body: &[u8], events_max: usize) -> Result<Vec<Event>, Rejecti
                 let raw: &RawValue = serde_json::from_str(line)
                     .map_err(|err| Rejection::NotJson(format!("line {}: {}", number + 1, without_line(&err))))?;
                 if errors.len() < ERRORS_MAX {
-                    events.extend(parse_event(raw, &format!("/{seen}"), &mut errors));
+                    events.extend(parse_event(raw, &format!("/{count}"), &mut errors));
                 }
             }
         }
-        seen += 1;
+        count += 1;
     }
-    if seen == 0 {
+    if count == 0 {
         push(&mut errors, "", "no line; expected at least one event");
     }
-    all_or_none(events, seen, errors)
+    all_or_none(events, count, errors)
 }
 
-/// The driver's words, but for the line, which to it is always the first.
+/// The error of serde_json without its line, which is always 1.
 fn without_line(err: &serde_json::Error) -> String {
     err.to_string()
         .replace(&format!("line {} column", err.line()), "column")
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_by_line_or_by_event() {
+    fn errors_are_named_by_line_or_by_event() {
         let good = numbered(1).to_json();
         let array = format!("[{good}]");
         for (body, pointer, detail) in [
@@ -97,10 +97,10 @@ mod tests {
             ("\u{feff}{}".to_string(), "line 1: expected value at column 1"),
             ("[\n{}\n]".to_string(), "line 1: EOF while parsing a list at column 1"),
         ] {
-            let Err(Rejection::NotJson(said)) = parse_lines(body.as_bytes(), 9) else {
+            let Err(Rejection::NotJson(reason_text)) = parse_lines(body.as_bytes(), 9) else {
                 panic!("{body:?}");
             };
-            assert!(said.starts_with(reason), "{said}");
+            assert!(reason_text.starts_with(reason), "{reason_text}");
         }
         let many = vec![good; 3].join("\n");
         assert_eq!(parse_lines(many.as_bytes(), 2), Err(Rejection::TooMany(2)));
@@ -108,7 +108,7 @@ mod tests {
     }
 
     proptest! {
-        /// The same events, in whatever form, are the same events.
+        /// The same events parse alike as lines and as an array.
         #[test]
         fn all_forms_read_alike(numbers in proptest::collection::vec(any::<u128>(), 1..20)) {
             let events: Vec<_> = numbers.into_iter().map(numbered).collect();

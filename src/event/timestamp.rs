@@ -17,11 +17,11 @@ const FRACTION_DIGITS_MAX: usize = 6;
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// Reads `2001-01-01T05:55:07`, with up to six fractional digits and an optional offset
+    /// Parses `2001-01-01T05:55:07`, with up to six fractional digits and an optional offset
     /// (`Z`, `+02:00`, `+0200` or `+02`). Without an offset it is UTC.
     ///
     /// # Errors
-    /// One short phrase that says what is wrong.
+    /// A short phrase for the end of an error.
     pub fn parse(text: &str) -> Result<Timestamp, &'static str> {
         const SHAPE: &str = "not a time like 2001-01-01T05:55:07 with optional fraction and offset";
         let bytes = text.as_bytes();

@@ -23,7 +23,7 @@ pub(crate) async fn log_if_newer(address: &str, messenger: &Messenger<Wire>) {
     match messenger.request(request).await {
         Ok(response) => {
             if let Some(version) = metadata_version(&response) {
-                tested_versions::name_newer_kafka(address, version);
+                tested_versions::log_newer_kafka_once(address, version);
             }
         }
         Err(err) => tracing::debug!(address, %err, "kafka does not say which features it has"),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::table::table;
 use crate::clickhouse::{self, Cluster, Connection, Held, Row, Shard, Span, TopicRecord};
 use crate::kafka::{self, Kafka, PartitionConsumer, Record};
-use crate::terminal::{print, progress};
+use crate::terminal::{print, print_progress};
 use crate::topic_partition::{LogName, Offset, Partition, TopicPartition};
 
 /// Bytes of one fetch.
@@ -161,7 +161,7 @@ async fn audit(kafka: &Kafka, cluster: &Cluster, span: &Span) -> anyhow::Result<
 async fn audit_shard(kafka: &Kafka, shard: &Shard, span: &Span) -> anyhow::Result<Vec<PartitionAudit>> {
     let topic = kafka.topic().as_str();
     let (connection, topic_record) = shard.connect_for(topic).await?;
-    progress("reading what ClickHouse stores ...");
+    print_progress("reading what ClickHouse stores ...");
     let held = connection
         .audit(&topic_record.log, topic_record.repeat_window_records, span)
         .await?;
@@ -182,7 +182,7 @@ async fn audit_shard(kafka: &Kafka, shard: &Shard, span: &Span) -> anyhow::Resul
             continue;
         }
         if partition < count {
-            progress(&format!("comparing partition {partition} of {count} ..."));
+            print_progress(&format!("comparing partition {partition} of {count} ..."));
             compare(kafka, &connection, &topic_record, &rows, &mut audited).await?;
         } else {
             audited.beyond_log = audited.head.max(0) as u64;

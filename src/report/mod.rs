@@ -81,13 +81,13 @@ async fn print_report(args: Args) -> anyhow::Result<()> {
     };
     if !filter.is_in_order() {
         let reason = format!("--from and --to: {}\n", Filter::OUT_OF_ORDER);
-        terminal::exit_with(&clap::Error::raw(ErrorKind::ValueValidation, reason));
+        terminal::exit_with_clap_error(&clap::Error::raw(ErrorKind::ValueValidation, reason));
     }
     let report = cluster.counters(&filter, &|_| true).await?;
     let page = render(&report, args.format).context("cannot write the report")?;
     terminal::print(&page);
     if report.counters.is_empty() && args.format == Format::Table {
-        terminal::progress("no events match");
+        terminal::print_progress("no events match");
     }
     Ok(())
 }

@@ -88,7 +88,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         .context("cannot read the address of the admin port")?;
     tracing::info!(%address, %admin_address, kafka = kafka.addresses(), topic = %kafka.topic(),
         clickhouse = cluster.addresses(), tls = tls.is_some(), client_certificates, keys = keys.is_some(), "serving");
-    runtime::warn_of_root();
+    runtime::warn_if_root();
     if keys.is_none() && !client_certificates && !address.ip().is_loopback() {
         tracing::warn!(
             %address,

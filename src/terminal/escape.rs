@@ -1,29 +1,29 @@
-//! Text for a terminal or a log. Whatever came from outside is in it, so what does not show is escaped, as JSON escapes
-//! it: a page of JSON stays JSON, with the same values.
+//! Text for a terminal or a log. It may have text from outside, so what does not show is escaped, in the way of JSON: a
+//! page of JSON stays JSON, with the same values.
 
 use std::borrow::Cow;
 
 use super::redact::redact;
 
-/// Letters that are blank: the fillers of Hangul, which count as printable.
+/// Blank letters: the fillers of Hangul, which count as printable.
 const BLANK: [char; 4] = ['\u{115f}', '\u{1160}', '\u{3164}', '\u{ffa0}'];
 
-/// A text as a part of a line: with no line break either.
+/// Escapes a part of a line, line breaks too.
 pub fn line(text: &str) -> Cow<'_, str> {
     escape(text, is_hidden)
 }
 
-/// Text of several lines, which stay lines.
+/// Escapes text of several lines, which stay lines.
 pub fn page(text: &str) -> Cow<'_, str> {
     escape(text, |c| is_hidden(c) && c != '\n')
 }
 
-/// A line for a log, where keys do not belong either.
+/// Escapes a line for a log, and redacts keys in it.
 pub fn log_line(text: &str) -> String {
     redact(&line(text)).into_owned()
 }
 
-/// Lines for a log.
+/// Escapes lines for a log, and redacts keys in them.
 pub fn log_page(text: &str) -> String {
     redact(&page(text)).into_owned()
 }

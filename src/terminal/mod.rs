@@ -1,4 +1,4 @@
-//! What people read on a terminal: stdout and stderr, with everything escaped that does not show.
+//! Lines for people on stdout and stderr, with everything escaped that does not show.
 
 #![expect(clippy::disallowed_methods, reason = "here is where what is printed is escaped")]
 
@@ -9,20 +9,20 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use parking_lot::Mutex;
 
-/// What became of stdout.
+/// Whether stdout can still be written.
 static STDOUT: Mutex<Stdout> = Mutex::new(Stdout::Open);
 
 #[derive(Debug)]
 enum Stdout {
     Open,
-    /// Its reader has seen enough, as that of `captcha report | head`.
+    /// Its reader closed it, as in `captcha report | head`.
     Closed,
-    /// It could not be written for another reason, such as a full disk.
+    /// A write failed for another reason, such as a full disk.
     Failed(io::Error),
 }
 
-/// Writes lines to stdout, and says whether anybody may read what comes next. Never a reason to stop the work that the
-/// text is about: what nobody reads is dropped, and anything but a closed pipe is a failure at the end, see
+/// Writes lines to stdout. Returns whether stdout is still open for more. A failed write never stops the work that the
+/// lines are about: after a closed pipe they are dropped, and any other failure is an error at the end, see
 /// [`check_stdout`].
 pub fn print(text: &str) -> bool {
     let text = escape::page(text);
@@ -38,7 +38,7 @@ pub fn print(text: &str) -> bool {
     matches!(*state, Stdout::Open)
 }
 
-/// Whether all that was printed was written, or is missed by nobody.
+/// Checks that all that was printed was written, or that its reader closed stdout.
 ///
 /// # Errors
 /// Some of it is lost.
@@ -52,7 +52,7 @@ pub fn check_stdout() -> anyhow::Result<()> {
     }
 }
 
-/// Writes to stderr as it is.
+/// Writes to stderr without escapes.
 ///
 /// # Errors
 /// stderr is closed, or full.
@@ -60,30 +60,30 @@ pub fn write_stderr(text: &str) -> io::Result<()> {
     io::stderr().write_all(text.as_bytes())
 }
 
-/// Says something for people on stderr: a line, without its end.
-pub fn complain(text: &str) {
-    // A closed stderr has no reader.
+/// Prints a line on stderr; `text` has no line break.
+pub fn print_error(text: &str) {
+    // Nobody reads a closed stderr.
     let _ = write_stderr(&format!("{}\n", escape::log_line(text)));
 }
 
-/// Says what is going on, if somebody watches.
-pub fn progress(text: &str) {
+/// Prints progress, if stderr is a terminal.
+pub fn print_progress(text: &str) {
     if stderr_is_terminal() {
-        complain(text);
+        print_error(text);
     }
 }
 
-/// Whether somebody watches what is said on stderr.
+/// Whether somebody watches what is error on stderr.
 pub fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()
 }
 
-/// Ends the process with what the command line's parser says: help, or wrong usage with what was given.
-pub fn exit_with(said: &clap::Error) -> ! {
-    let text = said.render().ansi().to_string();
-    match said.use_stderr() {
+/// Ends the process with the text of clap: help, or wrong usage with the arguments that were given.
+pub fn exit_with_clap_error(error: &clap::Error) -> ! {
+    let text = error.render().ansi().to_string();
+    match error.use_stderr() {
         true => drop(write_stderr(&escape::log_page(&text))),
         false => drop(print(&text)),
     }
-    std::process::exit(said.exit_code());
+    std::process::exit(error.exit_code());
 }

@@ -1,19 +1,19 @@
-//! Keys of the API are left out of what is logged, wherever they stand; their IDs, which are public, stay.
+//! Redacts API keys in text for a log; their IDs, which are public, stay.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
-/// What every key begins with, so that scanners for leaked secrets find it.
+/// The prefix of every key, by which scanners for leaked secrets find it.
 pub const KEY_PREFIX: &str = "captcha_";
 
 /// Characters of a key's ID. Long enough that random ones differ, short enough for a log line.
 pub const KEY_ID_CHARS: RangeInclusive<usize> = 4..=32;
 
-/// Hexadecimal digits after an ID that make a secret of which a part was cut off. What is left unknown of one that
-/// shows fewer is beyond any guessing.
+/// Hexadecimal digits after an ID that count as a secret, even a truncated one. The rest of a secret that shows fewer
+/// cannot be guessed.
 const SECRET_DIGITS_MIN: usize = 16;
 
-/// In the place of a secret.
+/// Written in the place of a secret.
 const REDACTED: &str = "***";
 
 /// A text without the secrets of keys: `captcha_ID_***`. Keys are found in any case, and percent-encoded too.
@@ -31,7 +31,7 @@ pub fn redact(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Where the first secret begins, and where it ends.
+/// The first and the last position of the first secret.
 fn find_secret(text: &str) -> Option<(usize, usize)> {
     let begins = |(at, byte): (usize, u8)| matches!(byte, b'c' | b'C' | b'%').then_some(at);
     let mut starts = text.bytes().enumerate().filter_map(begins);
@@ -94,7 +94,7 @@ mod tests {
     const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
     #[test]
-    fn a_key_is_left_out_wherever_it_stands() {
+    fn a_key_is_redacted_anywhere() {
         for (around, left) in [
             ("captcha_k3y1_SECRET", "captcha_k3y1_***"),
             ("/v1/captcha_k3y1_SECRET/x", "/v1/captcha_k3y1_***/x"),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_secret_is_left_out_too() {
+    fn a_part_of_a_secret_is_redacted_too() {
         let part = |digits| redact(&format!("captcha_k3y1_{}", &SECRET[..digits])).into_owned();
         assert_eq!(part(SECRET_DIGITS_MIN), "captcha_k3y1_***");
         assert_eq!(part(SECRET_DIGITS_MIN - 1), "captcha_k3y1_0123456789abcde");

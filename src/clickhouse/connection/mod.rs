@@ -178,7 +178,7 @@ impl Connection {
             Ok(client) => {
                 let version = transcript.version();
                 let version = version.ok_or_else(|| unexpected("its greeting"))?;
-                tested_versions::name_newer_clickhouse(address, version.major, version.minor);
+                tested_versions::log_newer_clickhouse_once(address, version.major, version.minor);
                 Ok(Connection {
                     client,
                     address: address.to_string(),
