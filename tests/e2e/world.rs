@@ -11,6 +11,22 @@ use rskafka::record::{Record, RecordAndOffset};
 
 use crate::process::{PATIENCE, Process, eventually, shared};
 
+/// The names of all migrations, in their order; the schema version is their number.
+pub fn migrations() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let names = std::fs::read_dir(folder).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.filter(|name| name.ends_with(".sql")).collect();
+    let number = |name: &String| -> u32 { name[1..name.find("__").unwrap()].parse().unwrap() };
+    names.sort_by_key(number);
+    names
+}
+
+/// What `captcha migrate` prints if there is nothing to do.
+pub fn nothing_to_do() -> String {
+    format!("nothing to do: schema version {}\n", migrations().len())
+}
+
 /// A topic, a database, and the processes of one test.
 pub struct World {
     pub name: String,
