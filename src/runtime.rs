@@ -1,7 +1,5 @@
 //! The runtime of a process: its threads, and the signals that end it.
 
-use std::fmt;
-
 use anyhow::Context as _;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -52,7 +50,8 @@ pub fn shutdown_token() -> anyhow::Result<CancellationToken> {
 }
 
 /// A signal ended the work before it was done.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("stopped by {0} before it was done; run it again")]
 pub struct Stopped(&'static str);
 
 impl Stopped {
@@ -64,14 +63,6 @@ impl Stopped {
         }
     }
 }
-
-impl fmt::Display for Stopped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "stopped by {} before it was done; run it again", self.0)
-    }
-}
-
-impl std::error::Error for Stopped {}
 
 /// Runs work that may end at any moment, and ends it at once on SIGTERM or SIGINT. Without that the first process of a
 /// container, which has no default action for signals, would not end.

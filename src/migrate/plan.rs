@@ -1,7 +1,5 @@
 //! Which migrations are pending: a pure function of the files and of what is recorded.
 
-use std::fmt;
-
 use sha2::{Digest as _, Sha256};
 
 use crate::clickhouse::schema::{Applied, File};
@@ -21,53 +19,25 @@ pub struct Migration {
 }
 
 /// Why nothing can be done before a person corrects it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
-    /// The file's name is not `V<number>__<what_it_does>.sql`.
+    #[error("migration {0} is misnamed; expected V<number>__<what_it_does>.sql")]
     Misnamed(String),
-    /// Two files have the number of this one.
+    #[error("migration {0} has the number of another one")]
     Repeated(String),
-    /// No file has this number, but a later one exists.
+    #[error("migration V{0} is missing between others")]
     Gap(u32),
-    /// The recorded migration is not among the files.
+    #[error(
+        "migration {0} is applied, but this captcha does not have it; use one that is at least as new as the schema"
+    )]
     Missing(String),
-    /// The file is not what was applied under its number.
+    #[error(
+        "migration {0} differs from the one that was applied; a migration that was applied never changes, write a new one"
+    )]
     Divergent(String),
-    /// A recorded migration comes after this one, which is not recorded.
+    #[error("migration {0} is not applied, but a later one is")]
     OutOfOrder(String),
 }
-
-impl fmt::Display for PlanError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PlanError::Misnamed(name) => {
-                write!(
-                    f,
-                    "migration {name} is misnamed; expected V<number>__<what_it_does>.sql"
-                )
-            }
-            PlanError::Repeated(name) => {
-                write!(f, "migration {name} has the number of another one")
-            }
-            PlanError::Gap(version) => write!(f, "migration V{version} is missing between others"),
-            PlanError::Missing(name) => write!(
-                f,
-                "migration {name} is applied, but this captcha does not have it; use one that is at least as new as the \
-                 schema"
-            ),
-            PlanError::Divergent(name) => write!(
-                f,
-                "migration {name} differs from the one that was applied; a migration that was applied never changes, write \
-                 a new one"
-            ),
-            PlanError::OutOfOrder(name) => {
-                write!(f, "migration {name} is not applied, but a later one is")
-            }
-        }
-    }
-}
-
-impl std::error::Error for PlanError {}
 
 /// The pending migrations, in order.
 ///

@@ -1,7 +1,5 @@
 //! `captcha report audit`: compares the records that Kafka still has with the rows in ClickHouse.
 
-use std::fmt;
-
 use serde::Serialize;
 
 use super::table::table;
@@ -44,20 +42,9 @@ enum Format {
 }
 
 /// The audit found damage; its exit code differs from that of an audit that failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("the audit found damage in {0} places; docs/exactly-once.md says what each column means")]
 pub struct Damage(u64);
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the audit found damage in {} places; docs/exactly-once.md says what each column means",
-            self.0
-        )
-    }
-}
-
-impl std::error::Error for Damage {}
 
 /// The audit of one partition of one log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

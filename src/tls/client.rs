@@ -1,6 +1,5 @@
 //! TLS to a server: the authorities that are trusted, the client certificate, and failures in words.
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,16 +28,9 @@ pub struct Tls {
 }
 
 /// The two sides do not fit, and another try will not help: a file is wrong, or a certificate is not the expected one.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
 pub struct Mismatch(String);
-
-impl fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Mismatch {}
 
 impl Tls {
     /// Reads all files once, so that a wrong one is found before anything is connected.
