@@ -73,7 +73,6 @@ pub fn print_progress(text: &str) {
     }
 }
 
-/// Whether somebody watches what is error on stderr.
 pub fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()
 }

@@ -18,7 +18,14 @@ const LAYERS: [&[&str]; 6] = [
     &["kafka", "clickhouse", "http"],
     &["runtime", "tls", "resource_pool"],
     &["telemetry"],
-    &["event", "topic_partition", "address", "tested_versions", "terminal"],
+    &[
+        "event",
+        "topic_partition",
+        "address",
+        "tested_versions",
+        "terminal",
+        "backoff",
+    ],
 ];
 
 const PAGE: &str = "docs/architecture.md";
