@@ -12,7 +12,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The wait after a failure that followed so many others, less up to half of it by chance, so that those that
+    /// The wait after a failure that followed this many others, less up to half of it by chance, so that those that
     /// failed together do not come back together.
     pub fn wait(&self, failures_before: u32) -> Duration {
         let doubled = self

@@ -12,7 +12,8 @@ use crate::{consume, migrate, report, runtime, serve, terminal};
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Settings are environment variables too, as `captcha COMMAND --help` shows; an empty one counts as absent,\n\
+    after_help = "\
+Settings are environment variables too, as `captcha COMMAND --help` shows; an empty one counts as absent,\n\
 and a switch is true or false, 1 or 0, yes or no, on or off.\n\
 CAPTCHA_LOG is error, warn, info (the default), debug or trace.\n\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 an audit found damage, 130 and 143 stopped by SIGINT and SIGTERM."
@@ -45,7 +46,7 @@ pub fn run() -> ExitCode {
 }
 
 fn parse() -> Cli {
-    // Without colours: they could not be told from escapes in the arguments.
+    // Without colours: they would look like escapes in the arguments.
     let mut command = prepare(Cli::command()).styles(Styles::plain());
     let matches = command.try_get_matches_from_mut(std::env::args_os());
     let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));

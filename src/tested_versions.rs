@@ -1,5 +1,5 @@
 //! The newest servers that the tests were run with, by `make test-servers`. A newer one most likely works; the log
-//! names it once, for those who look for the cause of a fault.
+//! names it once, as a possible cause of a fault.
 
 use std::sync::Once;
 
@@ -9,7 +9,7 @@ pub const CLICKHOUSE: (u64, u64) = (26, 9);
 /// Of Kafka.
 pub const KAFKA: &str = "4.4";
 
-/// A broker does not say its release. It says the newest `metadata.version` that it knows, which each release has
+/// A broker does not report its release. It reports the newest `metadata.version` that it knows, which each release has
 /// raised: this is that of [`KAFKA`], 4.4-IV2.
 pub const KAFKA_METADATA_VERSION: i16 = 33;
 

@@ -458,7 +458,8 @@ mod tests {
             batch_rows in proptest::collection::vec(1_usize..9, 1..40),
             records_max in 1_i64..20,
         ) {
-            let records: Vec<_> = numbers.iter().enumerate().map(|(offset, number)| good(offset as i64, *number)).collect();
+            let numbered = numbers.iter().enumerate();
+            let records: Vec<_> = numbered.map(|(offset, number)| good(offset as i64, *number)).collect();
             let expected: Vec<bool> = numbers.iter().enumerate().map(|(at, number)| {
                 numbers[at.saturating_sub(records_max as usize)..at].contains(number)
             }).collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Bytes of bad records that one partition may keep at once: what a faulty producer sends until somebody looks.
+/// Bytes of bad records that one partition may keep at once: what a faulty producer sends until a person stops it.
 const BURST_BYTES: usize = 64 << 20;
 
 /// Bytes that one partition may keep in a second in the long run: 1.4 GB a day before compression.

@@ -108,7 +108,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Whatever the server says: only a head at the end of the batch is taken for stored, only one in between
+        /// Whatever the server answers: only a head at the end of the batch is taken for stored, only one in between
         /// is gone on from, and the next token is taken only where nothing moved and nothing runs.
         #[test]
         fn the_next_step_follows_from_what_was_read(

@@ -2,7 +2,7 @@
 //! ClickHouse does with an insert, and crashes, lost connections and forgotten tokens at each step.
 //!
 //! The workers take their decisions from [`super::decision`]; the rest is what was measured of the server: the guard
-//! is evaluated when an insert begins, the token is noted before the rows are kept, and a crash between the two
+//! is evaluated when an insert starts, the token is noted before the rows are kept, and a crash between the two
 //! leaves it burnt. What is checked: no offset ever has two rows or is left out, what a worker takes for stored is
 //! stored, and from everywhere there is a way to the end without a further fault.
 
@@ -50,7 +50,7 @@ enum WorkerState {
     ReadHead(Attempt),
     /// The head had not moved.
     CheckRunning(Attempt),
-    /// The running inserts were looked at.
+    /// The running inserts were read.
     RereadHead(Attempt, bool),
 }
 
@@ -72,7 +72,7 @@ enum Phase {
 struct Flight {
     attempt: Attempt,
     phase: Phase,
-    /// Who waits for its answer; nobody after a lost connection.
+    /// The worker that waits for its answer; `None` after a lost connection.
     worker: Option<usize>,
 }
 
@@ -274,7 +274,7 @@ impl World {
         }
         for index in 0..base.flights.len() {
             let flight = base.flights[index];
-            // The server notices that nobody waits any more, as long as it has not begun to write.
+            // The server notices that no worker waits any more, as long as it has not started to write.
             if flight.worker.is_none() && flight.phase != Phase::TokenNoted {
                 next.push(base.with(|world| {
                     world.flights.remove(index);
@@ -317,7 +317,7 @@ fn explore(rules: Rules, faults: u8) -> Result<usize, String> {
     let start = World::new(faults);
     let mut numbers = HashMap::from([(start.clone(), 0_usize)]);
     let mut queue = VecDeque::from([start]);
-    // Who leads to a world without a fault, and which worlds are ends.
+    // The worlds that lead to a world without a fault, and those that are ends.
     let mut before: Vec<Vec<usize>> = vec![Vec::new()];
     // How each world came about, for the one that should not be.
     let mut cause = HashMap::new();

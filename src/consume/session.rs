@@ -44,8 +44,8 @@ impl Session {
         let log = kafka.partition_consumer(partition, 0).await?;
         if !record.is_of(log.topic_id()) {
             bail!(
-                "topic {} was deleted and made again; `captcha migrate --topic-recreated` consumes the new one from its \
-                 beginning",
+                "topic {} was deleted and made again; `captcha migrate --topic-recreated` consumes the new one from \
+                 its beginning",
                 kafka.topic()
             );
         }

@@ -34,7 +34,7 @@ use crate::topic_partition::{Offset, Partition, TopicPartition};
 /// same.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// Between readings of the head while there are no new records, so that readiness knows of ClickHouse.
+/// Between readings of the head while there are no new records, so that readiness includes ClickHouse.
 const IDLE_READ_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Fetches in a row that may bring nothing although the log goes on, before that counts as a failure.
@@ -202,7 +202,8 @@ impl Worker {
         }
         match self.overtaken_at.take() {
             Some(head) if head == session.head => bail!(
-                "clickhouse refused an insert of {} although its head is still {head}; is one with another token running there?",
+                "clickhouse refused an insert of {} although its head is still {head}; is one with another token \
+                 running there?",
                 self.topic_partition,
             ),
             // Another consumer has stored the rows, so this partition is consumed.
@@ -521,7 +522,7 @@ impl Worker {
         }
     }
 
-    /// Sets the check, because everything was done that was to be done: an insert is confirmed, or there are no rows.
+    /// Sets the check: an insert is confirmed, or there are no rows to insert.
     fn set_ready(&mut self) {
         self.failures = 0;
         self.health.set(&self.check, Ok(()));

@@ -82,7 +82,7 @@ pub(crate) fn all_or_none(events: Vec<Event>, count: usize, errors: Vec<FieldErr
 /// Parses the value of a Kafka record: exactly one event.
 ///
 /// # Errors
-/// One line that says what is wrong with the record.
+/// One line with every error of the record.
 pub fn parse_record(value: &[u8]) -> Result<Event, String> {
     // Nearly all records are what `Event::to_json` wrote, and parsing JSON is most of the cost of a record.
     if let Some(event) = parse_canonical(value) {
@@ -488,7 +488,7 @@ mod tests {
         let Rejection::Invalid { events, errors } = many else {
             panic!("not JSON?");
         };
-        assert_eq!(events, 1_000, "those that were not looked at too");
+        assert_eq!(events, 1_000, "those that were not parsed too");
         assert_eq!(errors.len(), ERRORS_MAX);
     }
 

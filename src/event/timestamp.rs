@@ -106,7 +106,7 @@ fn digits(bytes: &[u8]) -> Option<u32> {
     })
 }
 
-/// The fraction in microseconds, and what stands behind it.
+/// The fraction in microseconds, and the rest after it.
 fn fraction(bytes: &[u8]) -> Result<(u32, &[u8]), &'static str> {
     let Some(rest) = bytes.strip_prefix(b".") else {
         return Ok((0, bytes));

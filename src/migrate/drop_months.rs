@@ -89,8 +89,8 @@ async fn months_to_drop(shard: &Shard, connection: &Connection, args: &Args) -> 
     let through = connection.complete_through(shard.id()).await?;
     if !through.reaches(wanted_millis) {
         bail!(
-            "cannot drop what arrived before {before}: what clickhouse at {} has is complete through {through}, and must be \
-             through {before} and {} s; let captcha consume catch up, or retire topics that nobody consumes",
+            "cannot drop what arrived before {before}: what clickhouse at {} has is complete through {through}, and \
+             must be through {before} and {} s; let captcha consume catch up, or retire topics that nobody consumes",
             shard.addresses(),
             CLOCK_DIFFERENCE_MAX.as_secs()
         );

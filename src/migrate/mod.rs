@@ -163,7 +163,7 @@ async fn fill_empty_replicas(shard: &Shard, dry_run: bool) -> anyhow::Result<boo
             true => print_line(format_args!("would make the tables of {address} as {like} has them")),
             false => print_line(format_args!(
                 "made the tables of {address} as {like} has them; once it has fetched what they hold, run \
-                 SYSTEM RESTART REPLICAS there: an insert may still wait for what it stands for"
+                 SYSTEM RESTART REPLICAS there: an insert may still wait for the lost replica"
             )),
         }
     }

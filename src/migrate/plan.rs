@@ -32,7 +32,8 @@ pub enum PlanError {
     )]
     Missing(String),
     #[error(
-        "migration {0} differs from the one that was applied; a migration that was applied never changes, write a new one"
+        "migration {0} differs from the one that was applied; a migration that was applied never changes, write a new \
+         one"
     )]
     Divergent(String),
     #[error("migration {0} is not applied, but a later one is")]

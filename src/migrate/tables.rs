@@ -68,8 +68,8 @@ fn check_all(shard: &Shard, all: &[Tables], version: u32) -> anyhow::Result<Exis
     let irreplaceable: Vec<_> = irreplaceable.map(|known| known.name).collect();
     if !irreplaceable.is_empty() && !is_unused(&filled, version) {
         bail!(
-            "database {} of clickhouse at {} has lost {}, which migrations made; restore them from a backup, or drop the \
-             database to start over",
+            "database {} of clickhouse at {} has lost {}, which migrations made; restore them from a backup, or drop \
+             the database to start over",
             shard.database(),
             shard.addresses(),
             irreplaceable.join(", ")
@@ -114,8 +114,8 @@ fn refuse_foreign(shard: &Shard, tables: &Tables, version: Option<u32>) -> anyho
     match foreign.len() {
         0 => Ok(()),
         _ => bail!(
-            "database {database} of clickhouse at {} has tables that are not as captcha makes them: {}; rename them or change \
-             them back, or name another --clickhouse-database",
+            "database {database} of clickhouse at {} has tables that are not as captcha makes them: {}; rename them \
+             or change them back, or name another --clickhouse-database",
             tables.address,
             foreign.join(", ")
         ),

@@ -91,7 +91,8 @@ pub async fn migrate(
     let faults = faults(args, &state);
     if !faults.is_empty() {
         bail!(
-            "topic {} is not fit and is left as it is: {}; alter it with Kafka's own tools (other partitions may count an event twice that is sent again) or name another with --kafka-topic",
+            "topic {} is not fit and is left as it is: {}; alter it with Kafka's own tools (other partitions may \
+             count an event twice that is sent again) or name another with --kafka-topic",
             kafka.topic(),
             faults.join(", ")
         );

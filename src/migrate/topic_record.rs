@@ -79,8 +79,8 @@ pub fn next_record(
     // A partition's head is where its rows are: elsewhere it would start at 0 and count everything again.
     if recorded.shard != desired.shard {
         bail!(
-            "it is {} for topic {topic} and cannot become {}; give all shards, in their order, `;` between them, and for \
-             another number of shards begin with a new topic and a new database",
+            "it is {} for topic {topic} and cannot become {}; give all shards, in their order, `;` between them, and \
+             for another number of shards begin with a new topic and a new database",
             recorded.shard,
             desired.shard
         );
@@ -88,7 +88,8 @@ pub fn next_record(
     // A consumer that runs has the recorded window; with another one, the table would follow two rules.
     if let Some(window) = window.filter(|window| *window != recorded.repeat_window_records) {
         bail!(
-            "the dedup window of topic {topic} is fixed at {} records and cannot become {window}; leave --dedup-window-records out",
+            "the dedup window of topic {topic} is fixed at {} records and cannot become {window}; leave \
+             --dedup-window-records out",
             recorded.repeat_window_records,
         );
     }
@@ -97,7 +98,8 @@ pub fn next_record(
     // If a topic is taken for a new one by mistake, all its records are counted twice.
     match (is_recreated, desired.recreated) {
         (true, false) => bail!(
-            "topic {topic} was deleted since it was recorded; `captcha migrate --topic-recreated` makes it again, unless it is there, and consumes it from its beginning"
+            "topic {topic} was deleted since it was recorded; `captcha migrate --topic-recreated` makes it again, \
+             unless it is there, and consumes it from its beginning"
         ),
         (false, true) => {
             bail!("topic {topic} is the one that was recorded; leave --topic-recreated out")
@@ -139,7 +141,8 @@ fn print_recorded(topic: &str, recorded: Option<&TopicRecord>, now: &TopicRecord
     let has_grown = |recorded: &&TopicRecord| recorded.partitions != now.partitions && recorded.partitions > 0;
     if let Some(recorded) = recorded.filter(has_grown) {
         print_line(format_args!(
-            "warning: topic {topic} went from {} to {} partitions; an event that was sent before and is sent again may be counted twice",
+            "warning: topic {topic} went from {} to {} partitions; an event that was sent before and is sent again \
+             may be counted twice",
             recorded.partitions, now.partitions
         ));
     }

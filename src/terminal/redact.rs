@@ -73,7 +73,7 @@ fn run(text: &[u8], start: usize, belongs: impl Fn(u8) -> bool) -> Run {
     Run { count, end }
 }
 
-/// The character at a place, as itself or as `%XX`, and where the next one begins.
+/// The character at a place, as itself or as `%XX`, and the position of the next one.
 fn character(text: &[u8], at: usize) -> Option<(u8, usize)> {
     let hex = |byte: u8| (byte as char).to_digit(16);
     match text.get(at..)? {

@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(collector.seconds(0), [(3, 0.0), (4, 0.0)], "from the future");
         collector.set_first(3, None);
         assert_eq!(collector.seconds(70_000), [(3, 0.0), (4, 0.0)]);
-        // Behind an open transaction nobody sees when.
+        // Behind an open transaction the arrival is not visible.
         collector.start_unless_known(4, 70_000);
         collector.start_unless_known(4, 71_000);
         assert_eq!(collector.seconds(72_000), [(3, 0.0), (4, 2.0)]);

@@ -81,8 +81,8 @@ impl Metrics {
         registry.register("insert_rows", "Rows of confirmed inserts", metrics.insert_rows.clone());
         registry.register_with_unit(
             "end_to_end_duration",
-            "Time from a record's arrival in Kafka, its timestamp, to the head that confirms its row, by this process's \
-             clock: wrong by as much as that differs from the sender's, but never below 0. Gaps do not count",
+            "Time from a record's arrival in Kafka, its timestamp, to the head that confirms its row, by this \
+             process's clock: wrong by as much as that differs from the sender's, but never below 0. Gaps do not count",
             Unit::Seconds,
             metrics.end_to_end_seconds.clone(),
         );
@@ -127,7 +127,8 @@ impl Metrics {
         );
         registry.register_with_unit(
             "complete_through_timestamp",
-            "Moment before which every confirmed event of an owned partition is in ClickHouse, by its clock, since 1970",
+            "Moment before which every confirmed event of an owned partition is in ClickHouse, by its clock, since \
+             1970",
             Unit::Seconds,
             metrics.complete_through.clone(),
         );
