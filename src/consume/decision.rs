@@ -40,7 +40,7 @@ pub enum Next {
     /// The token is burnt: the server wrote it down and died before it kept the rows, so every insert with it is
     /// answered Ok and dropped. Or the rows are stored and hidden from us. Prove that all rows are visible, then try
     /// again with this generation.
-    NextToken(u32),
+    ChangeToken(u32),
     /// Drop the connections and start again at the head that the table has.
     Restart(Reason),
 }
@@ -96,7 +96,7 @@ impl Attempt {
         match self.after_head(head) {
             Next::Recheck if is_running => Next::Restart(Reason::StillRunning),
             Next::Recheck if self.generation + 1 == GENERATIONS_MAX => Next::Restart(Reason::TokensSpent),
-            Next::Recheck => Next::NextToken(self.generation + 1),
+            Next::Recheck => Next::ChangeToken(self.generation + 1),
             other => other,
         }
     }
@@ -126,7 +126,7 @@ mod tests {
                 prop_assert_eq!(next == Next::Restart(Reason::WentBack), now < head);
             }
             let rechecked = attempt.after_recheck(is_running, read);
-            let is_next = rechecked == Next::NextToken(generation + 1);
+            let is_next = rechecked == Next::ChangeToken(generation + 1);
             let is_last = rechecked == Next::Restart(Reason::TokensSpent);
             prop_assert_eq!(is_next || is_last, now == head && !is_running);
             prop_assert_eq!(is_last, now == head && !is_running && generation + 1 == GENERATIONS_MAX);
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn a_token_is_burnt_only_when_nothing_can_still_use_it() {
         let attempt = attempt(10, 20);
-        assert_eq!(attempt.after_recheck(false, Some(10)), Next::NextToken(4));
+        assert_eq!(attempt.after_recheck(false, Some(10)), Next::ChangeToken(4));
         assert_eq!(
             attempt.after_recheck(true, Some(10)),
             Next::Restart(Reason::StillRunning)

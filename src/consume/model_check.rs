@@ -193,7 +193,7 @@ impl World {
                 WorkerState::Head(attempt.end)
             }
             Next::Overtaken => WorkerState::Head(head),
-            Next::NextToken(generation) => {
+            Next::ChangeToken(generation) => {
                 worker.burnt = Some((attempt.head, generation));
                 WorkerState::Head(attempt.head)
             }

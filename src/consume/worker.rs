@@ -438,7 +438,7 @@ impl Worker {
                     self.record_stored(session, batch, &stats, start.elapsed(), head);
                     return Ok(true);
                 }
-                Next::NextToken(generation) => {
+                Next::ChangeToken(generation) => {
                     // Rows that are stored and hidden look like a burnt token, and the next one would store them again.
                     session.clickhouse.verify_visibility().await?;
                     self.metrics.burnt_tokens.inc();
