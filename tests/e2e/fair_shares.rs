@@ -196,6 +196,12 @@ async fn a_request_without_memory_is_refused_alone() {
         for number in 0..100 {
             stream.write_all(&http2::get_stream(number)).await.unwrap();
         }
+        // The first connection has all of its streams before the second one asks for any.
+        eventually("100 streams to be held", async || {
+            let bytes = serve.metric("captcha_client_memory_bytes").await;
+            (bytes > 640_000.0).then_some(()).ok_or(bytes.to_string())
+        })
+        .await;
         streams.push(stream);
     }
     let mut frames = http2::Frames::of(streams.remove(1));
