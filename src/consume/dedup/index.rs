@@ -4,9 +4,9 @@
 //! Nothing is ever deleted from a table. A cell counts only if the ring has the fingerprint in its slot, and each table
 //! covers N positions in a row; so everything in the older one is too old when the next one starts.
 //!
-//! `hashbrown::HashTable` takes more, measured at 1,000,000 positions: one table that deletes takes 26.5 bytes for each at
-//! first and 37 after 12 times as many records, because deleted cells pile up until it doubles; two tables that do not
-//! delete take 37. A lookup and an insert take as long.
+//! `hashbrown::HashTable` takes more, measured at 1,000,000 positions: one table that deletes takes 26.5 bytes for each
+//! at first and 37 after 12 times as many records, because deleted cells pile up until it doubles; two tables that do
+//! not delete take 37. A lookup and an insert take as long.
 
 use super::fingerprint::Fingerprint;
 
