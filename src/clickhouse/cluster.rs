@@ -1,70 +1,9 @@
 //! Several ClickHouse servers that hold a part of the partitions each, and answer together.
 
-use std::fmt;
-use std::str::FromStr;
-
 use futures_util::future::try_join_all;
 
 use super::report::{ROWS_MAX, Room, SITE_IDS_MAX};
-use super::{Args, Error, Filter, Identifier, Report, ReportError, ReportRow, Shard, watermarks};
-use crate::address::parse_address;
-
-/// Shards that may be configured: each costs every process some connections.
-const SHARDS_MAX: usize = 64;
-
-/// The addresses of each shard's replicas, as `--clickhouse-addr` has them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Addresses(Vec<Vec<String>>);
-
-impl FromStr for Addresses {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let address = |text: &str| {
-            parse_address(text).map_err(|expected| format!("{expected}, `,` between replicas, `;` between shards"))
-        };
-        let replicas = |shard: &str| shard.split(',').map(address).collect();
-        let shards: Vec<Vec<String>> = text.split(';').map(replicas).collect::<Result<_, _>>()?;
-        if shards.len() > SHARDS_MAX {
-            return Err(format!("more than {SHARDS_MAX} shards"));
-        }
-        let mut all: Vec<&String> = shards.iter().flatten().collect();
-        all.sort_unstable();
-        match all.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(format!("{} is there twice", pair[0])),
-            None => Ok(Addresses(shards)),
-        }
-    }
-}
-
-/// Which shard of how many: it holds the Kafka partitions whose number modulo `of` is `index`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ShardId {
-    /// From 0.
-    pub index: i32,
-    /// How many there are.
-    pub of: i32,
-}
-
-impl Default for ShardId {
-    /// The only one.
-    fn default() -> ShardId {
-        ShardId { index: 0, of: 1 }
-    }
-}
-
-impl ShardId {
-    /// Whether the rows of a partition are here.
-    pub fn holds(self, partition: i32) -> bool {
-        partition % self.of == self.index
-    }
-}
-
-impl fmt::Display for ShardId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "shard {} of {}", self.index, self.of)
-    }
-}
+use super::{Args, Error, Filter, Identifier, Report, ReportError, ReportRow, Shard, ShardId, watermarks};
 
 /// All of ClickHouse: one shard, mostly.
 #[derive(Debug, Clone)]
@@ -169,49 +108,6 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-
-    #[test]
-    fn addresses_are_replicas_of_shards() {
-        let parse = |text: &str| text.parse::<Addresses>().map(|addresses| addresses.0);
-        let texts = |shards: &[&[&str]]| {
-            let shard = |shard: &&[&str]| shard.iter().map(|text| text.to_string()).collect();
-            Ok(shards.iter().map(shard).collect::<Vec<Vec<String>>>())
-        };
-        assert_eq!(parse("127.0.0.1:9000"), texts(&[&["127.0.0.1:9000"]]));
-        assert_eq!(
-            parse("a-0.svc:9440,a-1.svc:9440;[::1]:9000"),
-            texts(&[&["a-0.svc:9440", "a-1.svc:9440"], &["[::1]:9000"]])
-        );
-        assert_eq!(
-            parse(" a:1 , b:1 ; c:1,d:1\n"),
-            texts(&[&["a:1", "b:1"], &["c:1", "d:1"]])
-        );
-        for bad in [
-            "",
-            "localhost",
-            ":9000",
-            "host:",
-            "host:0",
-            "host:65536",
-            "a:1;",
-            "a:1,,b:1",
-            "::1:9000",
-        ] {
-            assert!(parse(bad).is_err(), "{bad}");
-        }
-        assert_eq!(parse("a:1; a:1"), Err("a:1 is there twice".to_string()));
-        assert!(parse(&vec!["a:1"; 65].join(";")).is_err());
-    }
-
-    #[test]
-    fn each_partition_is_in_one_shard() {
-        for of in 1..5 {
-            for partition in 0..20 {
-                let holds = |index: &i32| ShardId { index: *index, of }.holds(partition);
-                assert_eq!((0..of).filter(holds).count(), 1);
-            }
-        }
-    }
 
     #[test]
     fn counts_of_a_day_and_a_site_are_added_up() {

@@ -12,22 +12,14 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::connection::settings::{INSERT_EACH, known};
-use super::connection::unexpected;
 use super::insert_if_absent::RowOnce;
-use super::{Action, Connection, Error, Shard, quote};
+use super::{Action, Connection, Error, Shard, quote, unexpected};
 
 /// Between signs of life of a holder.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Without one for so long, by ClickHouse's clock, a holder counts as dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(12);
-
-/// Makes the table of terms and steps.
-pub const CREATE_LOG: &str = "CREATE TABLE IF NOT EXISTS migration_log (term UInt64, \
-     at DateTime64(6, 'UTC') DEFAULT now64(6), owner String, \
-     step LowCardinality(String), name String) ENGINE = MergeTree ORDER BY (term, at) \
-     SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, \
-     fsync_part_directory = 1";
 
 /// The newest term.
 #[derive(Debug, Clone, PartialEq, Eq)]

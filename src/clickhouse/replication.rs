@@ -11,14 +11,11 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::{sleep, timeout};
 
 use super::connection::server_version::suited;
-use super::connection::{text, unexpected};
-use super::{Connection, Error, Identifier, Shard, quote};
+use super::connection::{is_refused, text};
+use super::{Connection, Error, Identifier, Shard, quote, unexpected};
 
 /// For one statement of a migration, which may rewrite data.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// What a table answers while replicas have not got the insert before.
-const UNSATISFIED_QUORUM: i32 = 286;
 
 /// What a replica answers that lacks an insert which others have.
 const NOT_IN_QUORUM: i32 = 289;
@@ -26,13 +23,6 @@ const NOT_IN_QUORUM: i32 = 289;
 /// For a new replica to fetch small tables, and between looks; they take less than a second.
 const FETCH_MAX: Duration = Duration::from_secs(60);
 const FETCH_LOOK: Duration = Duration::from_millis(200);
-
-/// For another insert to be on its replicas, which takes some 30 ms; past it a replica is away or far behind,
-/// or many others write.
-const TURN_MAX: Duration = Duration::from_secs(5);
-
-/// Between tries, less or more up to half of it by chance.
-const TURN_WAIT: Duration = Duration::from_millis(30);
 
 /// The settings of a table of several replicas that take the place of the window of a single server.
 pub(crate) fn remembered() -> Vec<(&'static str, u64)> {
@@ -44,7 +34,7 @@ const REMEMBERED: &str = "replicated_deduplication_window = 100000, replicated_d
 
 impl Shard {
     /// Waits until no other insert of this process into tables of several replicas is under way; the next one waits until
-    /// what is returned is dropped. Without it they would get in each other's way at the server: see [`Turn`].
+    /// what is returned is dropped. Without it they would get in each other's way at the server: see [`QuorumRetry`](super::connection::QuorumRetry).
     pub async fn insert_alone(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.inserting).lock_owned().await
     }
@@ -84,30 +74,6 @@ impl Shard {
         }
         Ok(())
     }
-}
-
-/// An insert's turn: a replicated table takes one at a time of all who write to it (`insert_quorum_parallel`), and refuses
-/// others, of which it keeps nothing, until enough replicas have that one.
-pub(crate) struct Turn(Instant);
-
-impl Turn {
-    /// Waits from now on.
-    pub fn new() -> Turn {
-        Turn(Instant::now())
-    }
-
-    /// Whether an insert that was answered so is to be sent again; then after a while.
-    pub async fn comes_after(&self, answer: &Result<(), Error>) -> bool {
-        let comes = is_refused(answer, UNSATISFIED_QUORUM) && self.0.elapsed() < TURN_MAX;
-        if comes {
-            sleep(TURN_WAIT.mul_f64(0.5 + fastrand::f64())).await;
-        }
-        comes
-    }
-}
-
-fn is_refused<T>(answer: &Result<T, Error>, with_code: i32) -> bool {
-    matches!(answer, Err(Error::Server { code, .. }) if *code == with_code)
 }
 
 /// A replica that had no table.
@@ -222,13 +188,12 @@ fn replicated(statement: &str, cluster: &Identifier) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clickhouse::schema;
-    use crate::clickhouse::schema::FILES;
+    use crate::clickhouse::schema::files::{CREATE_HISTORY, CREATE_LOG, FILES};
 
     #[test]
     fn every_table_is_replicated_and_nothing_else_changes() {
         let cluster = "main".parse().unwrap();
-        let own = [schema::CREATE_HISTORY, crate::clickhouse::lock::CREATE_LOG];
+        let own = [CREATE_HISTORY, CREATE_LOG];
         let statements = FILES.iter().map(|file| file.sql).chain(own);
         let mut tables = 0;
         for statement in statements {

@@ -2,14 +2,14 @@
 
 use std::fmt::{self, Write as _};
 
-use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
+use chrono::{DateTime, NaiveDate};
 use klickhouse::Value;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::connection::{QUERY_TIMEOUT, rows_of, unexpected};
-use super::watermarks::Through;
-use super::{Connection, Error, ShardId};
+use super::connection::{QUERY_TIMEOUT, rows_of};
+use super::watermarks::{Freshness, Through};
+use super::{Connection, Error, ShardId, unexpected};
 
 /// Rows that one report may have. More are refused, because an answer is never cut short.
 pub const ROWS_MAX: usize = 1_000_000;
@@ -63,15 +63,6 @@ pub struct Report {
     /// Every event that was confirmed before is in it.
     #[serde(flatten)]
     pub freshness: Freshness,
-}
-
-/// How far a report is complete.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Freshness {
-    /// Every event that was confirmed before this moment of ClickHouse's clock is counted; `None` as long as no
-    /// moment can be named.
-    #[serde(serialize_with = "as_instant")]
-    pub complete_through: Option<DateTime<Utc>>,
 }
 
 /// Why there is no report.
@@ -253,13 +244,6 @@ fn day_number(date: NaiveDate) -> i64 {
 
 fn as_text<S: Serializer>(date: &NaiveDate, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(date)
-}
-
-fn as_instant<S: Serializer>(instant: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
-    match instant {
-        Some(instant) => serializer.serialize_str(&instant.to_rfc3339_opts(SecondsFormat::Millis, true)),
-        None => serializer.serialize_none(),
-    }
 }
 
 #[cfg(test)]

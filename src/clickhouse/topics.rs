@@ -3,9 +3,9 @@
 use klickhouse::Value;
 use uuid::Uuid;
 
-use super::connection::{text, unexpected};
+use super::connection::text;
 use super::insert_if_absent::RowOnce;
-use super::{Connection, Error, ShardId, quote};
+use super::{Connection, Error, ShardId, quote, unexpected};
 use crate::topic_partition::LogName;
 
 /// What `captcha migrate` recorded of a topic.

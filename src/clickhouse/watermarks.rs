@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use chrono::{DateTime, SecondsFormat};
+use chrono::{DateTime, SecondsFormat, Utc};
 use klickhouse::Value;
+use serde::{Serialize, Serializer};
 
 use super::connection::settings::{INSERT_EACH, known};
-use super::connection::unexpected;
-use super::{Connection, Error, Freshness, ShardId, quote};
+use super::{Connection, Error, ShardId, quote, unexpected};
 use crate::topic_partition::LogName;
 
 /// That every event of a partition which was confirmed before a moment is in the table.
@@ -63,6 +63,22 @@ impl Through {
             (Through::Millis(one), Through::Millis(other)) => Through::Millis(one.min(other)),
             (Through::Unknown, _) | (_, Through::Unknown) => Through::Unknown,
         }
+    }
+}
+
+/// How far a report is complete.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Freshness {
+    /// Every event that was confirmed before this moment of ClickHouse's clock is counted; `None` as long as no
+    /// moment can be named.
+    #[serde(serialize_with = "as_instant")]
+    pub complete_through: Option<DateTime<Utc>>,
+}
+
+fn as_instant<S: Serializer>(instant: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+    match instant {
+        Some(instant) => serializer.serialize_str(&instant.to_rfc3339_opts(SecondsFormat::Millis, true)),
+        None => serializer.serialize_none(),
     }
 }
 

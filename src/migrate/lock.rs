@@ -6,7 +6,8 @@ use anyhow::bail;
 use tokio::time::{Instant, sleep};
 
 use super::say;
-use crate::clickhouse::lock::{CREATE_LOG, Lock, SILENCE_MAX, Step, Term};
+use crate::clickhouse::lock::{Lock, SILENCE_MAX, Step, Term};
+use crate::clickhouse::schema::files::CREATE_LOG;
 use crate::clickhouse::{Connection, Shard};
 
 /// Between looks at a lock that somebody else has.

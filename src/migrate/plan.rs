@@ -4,7 +4,8 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::clickhouse::schema::{Applied, File};
+use crate::clickhouse::schema::files::File;
+use crate::clickhouse::schema::history::Applied;
 
 /// A migration file whose name was understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,7 +184,7 @@ fn checksum(sql: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clickhouse::schema;
+    use crate::clickhouse::schema::files;
 
     const ONE: File = File {
         name: "V1__one.sql",
@@ -234,7 +235,7 @@ mod tests {
         ] {
             assert_eq!(rewrites(sql), None, "{sql}");
         }
-        let rewriting = plan(schema::FILES, &[]).unwrap();
+        let rewriting = plan(files::FILES, &[]).unwrap();
         assert!(rewriting.iter().all(|migration| migration.rewrites.is_none()));
     }
 
@@ -260,8 +261,8 @@ mod tests {
 
     #[test]
     fn the_built_in_files_are_in_order_and_end_with_the_version() {
-        let all = plan(schema::FILES, &[]).unwrap();
-        assert_eq!(all.last().unwrap().version, schema::VERSION);
+        let all = plan(files::FILES, &[]).unwrap();
+        assert_eq!(all.last().unwrap().version, files::VERSION);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::lock::under_lock;
 use super::plan::{Migration, plan};
 use super::{say, tables, version};
 use crate::clickhouse::lock::{Lock, Step};
-use crate::clickhouse::schema::{CREATE_HISTORY, FILES, MEND_HISTORY};
+use crate::clickhouse::schema::files::{CREATE_HISTORY, FILES, MEND_HISTORY};
 use crate::clickhouse::{Connection, Shard};
 
 /// Between looks at mutations, and how long one may go without getting on.

@@ -3,7 +3,7 @@
 use anyhow::bail;
 
 use super::{say, version};
-use crate::clickhouse::schema::{FILES, NEEDED, VERSION};
+use crate::clickhouse::schema::files::{FILES, NEEDED, VERSION};
 use crate::clickhouse::{Connection, Declared, Shard, Table, Tables, declared};
 
 /// Differences that a line has of one table.

@@ -2,8 +2,81 @@
 //!
 //! An insert into `events` also runs the views that others made on it, and their failures look like ours.
 
-use crate::clickhouse::error_codes::{UNKNOWN_DATABASE, UNKNOWN_TABLE};
+use super::settings;
+use crate::clickhouse::error::Error;
+use crate::clickhouse::error_codes::{
+    self, Action, READONLY, SETTING_CONSTRAINT_VIOLATION, UNKNOWN_DATABASE, UNKNOWN_TABLE,
+};
 use crate::clickhouse::schema::declared::declared;
+
+/// What is to be done about a table or a database that is missing and that captcha never makes.
+const NOT_OURS: &str = "make it again, or drop the view on events that needs it: it is not captcha's";
+
+/// What an exception means to people.
+pub fn explain(address: &str, database: &str, code: i32, message: &str) -> Error {
+    let meaning = error_codes::meaning(code);
+    let advice = meaning.advice;
+    let said = |advice: &str| {
+        let what = match not_settable(code, message) {
+            Some(what) => what + ":",
+            None => "answered".to_string(),
+        };
+        let (title, words) = (meaning.title(code), first_line(message));
+        format!("clickhouse at {address} {what} {title}: {words}; {advice}")
+    };
+    // A failure inside a view that others made is neither a head that moved nor a table that captcha lost.
+    let (action, message) = match (view(message), missing(code, message, database)) {
+        (Some(view), _) => {
+            let advice = format!("correct the view {view}, which is not captcha's, or drop it");
+            (Action::Hold, said(&advice))
+        }
+        (None, Some(Missing::Theirs)) => (Action::Hold, said(NOT_OURS)),
+        (None, Some(Missing::Table(table))) => (
+            meaning.action,
+            format!("clickhouse at {address} has not all tables in database {database}: {table} is missing; {advice}"),
+        ),
+        (None, Some(Missing::Database)) => (
+            meaning.action,
+            format!("clickhouse at {address} has no tables in database {database}; {advice}"),
+        ),
+        (None, None) => (meaning.action, said(advice)),
+    };
+    Error::Server { code, action, message }
+}
+
+/// The server did not let a user in.
+pub fn login_refused(address: &str, user: &str, code: i32, message: &str) -> Error {
+    let meaning = error_codes::meaning(code);
+    let what = not_settable(code, message);
+    let what = what.unwrap_or_else(|| format!("refused the login of user {user}"));
+    let message = format!(
+        "clickhouse at {address} {what}: {}: {}; {}",
+        meaning.title(code),
+        first_line(message),
+        meaning.advice
+    );
+    Error::Server {
+        code,
+        action: meaning.action,
+        message,
+    }
+}
+
+/// What a server that refuses a pinned setting does.
+fn not_settable(code: i32, message: &str) -> Option<String> {
+    let is_refusal = [READONLY, SETTING_CONSTRAINT_VIOLATION].contains(&code);
+    let (name, value) = is_refusal.then(|| settings::pinned_in(message)).flatten()?;
+    Some(format!("does not let --clickhouse-user set {name} = '{value}'"))
+}
+
+/// What a server's message says, without the exception's name, a full stop and a trace.
+fn first_line(message: &str) -> &str {
+    const CHARS_MAX: usize = 300;
+    let line = message.lines().next().unwrap_or_default();
+    let line = line.trim_start_matches("DB::Exception: ");
+    let line = line.trim_end().trim_end_matches('.');
+    line.char_indices().nth(CHARS_MAX).map_or(line, |(end, _)| &line[..end])
+}
 
 /// What is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -31,7 +31,7 @@ pub(crate) fn suited(statement: &str, version: Version) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clickhouse::schema::FILES;
+    use crate::clickhouse::schema::files::FILES;
 
     #[test]
     fn no_older_server_is_given_t64_after_delta() {

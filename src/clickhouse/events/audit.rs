@@ -6,10 +6,9 @@ use std::time::Duration;
 use chrono::NaiveDate;
 use klickhouse::Value;
 
-use super::read::at;
 use super::retention::MARK_ARRIVAL;
-use crate::clickhouse::connection::{rows_of, unexpected};
-use crate::clickhouse::{Connection, Error, Filter, Row, quote};
+use crate::clickhouse::connection::rows_of;
+use crate::clickhouse::{Connection, Error, Filter, Row, partition_condition, quote, unexpected};
 use crate::topic_partition::{LogName, TopicPartition};
 
 /// For one question of an audit, which reads and sorts the whole table: 100 million rows take minutes.
@@ -208,7 +207,10 @@ impl Connection {
         from: i64,
         to: i64,
     ) -> Result<HashMap<i64, Row>, Error> {
-        let condition = format!("{} AND offset >= {from} AND offset < {to}", at(topic_partition));
+        let condition = format!(
+            "{} AND offset >= {from} AND offset < {to}",
+            partition_condition(topic_partition)
+        );
         let mut rows = HashMap::new();
         self.each_stored(&condition, AUDIT_TIMEOUT, |row| {
             rows.insert(row.offset, row);

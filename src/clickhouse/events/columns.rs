@@ -6,7 +6,7 @@ use klickhouse::block::{Block, BlockInfo};
 use klickhouse::{IndexMap, Type, Value};
 use uuid::Uuid;
 
-use super::insert::{Row, RowKind};
+use super::row::{Row, RowKind};
 use crate::clickhouse::quote;
 use crate::event::EventType;
 use crate::topic_partition::TopicPartition;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use klickhouse::Value;
 
 use super::audit::Span;
-use crate::clickhouse::connection::{rows_of, unexpected};
-use crate::clickhouse::{Connection, Error, quote};
+use crate::clickhouse::connection::rows_of;
+use crate::clickhouse::{Connection, Error, quote, unexpected};
 
 /// To read them all; a flood of them may be gigabytes.
 const DEAD_LETTERS_TIMEOUT: Duration = Duration::from_secs(1_800);

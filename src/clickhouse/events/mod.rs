@@ -6,3 +6,4 @@ pub mod dead_letters;
 pub mod insert;
 pub mod read;
 pub mod retention;
+pub mod row;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use klickhouse::Value;
 
 use super::retention::MARK_ARRIVAL_MILLIS;
-use crate::clickhouse::connection::{rows_of, unexpected};
-use crate::clickhouse::{Connection, Error, Row, RowKind, quote};
+use crate::clickhouse::connection::rows_of;
+use crate::clickhouse::{Connection, Error, Row, RowKind, partition_condition, quote, unexpected};
 use crate::event::{Event, EventType, Timestamp};
 use crate::topic_partition::TopicPartition;
 
@@ -29,14 +29,6 @@ pub struct Head {
     pub arrival_millis: i64,
 }
 
-pub(crate) fn at(topic_partition: &TopicPartition) -> String {
-    format!(
-        "topic = {} AND partition = {}",
-        quote(topic_partition.log.as_str()),
-        topic_partition.partition
-    )
-}
-
 impl Connection {
     /// The head of a partition; `None` while the table has no row of it.
     ///
@@ -47,7 +39,7 @@ impl Connection {
         let sql = format!(
             "SELECT max(offset) + 1, argMax(toUnixTimestamp64Milli(arrival), offset) FROM events \
              WHERE {} GROUP BY topic, partition",
-            at(topic_partition)
+            partition_condition(topic_partition)
         );
         let rows = self.rows(&sql).await?;
         match rows.first().map(Vec::as_slice) {
@@ -73,7 +65,7 @@ impl Connection {
         // The arrival prunes months and parts; within a part every row is looked at.
         let condition = format!(
             "{} AND offset = {offset} AND arrival = fromUnixTimestamp64Milli({})",
-            at(topic_partition),
+            partition_condition(topic_partition),
             head.arrival_millis
         );
         let mut last = None;
@@ -143,7 +135,7 @@ impl Connection {
         let sql = format!(
             "SELECT offset, {EVENT_COLUMNS} FROM events WHERE {} AND kind = 'event' \
              AND offset >= {from} AND offset < {to} SETTINGS max_block_size = {IDENTITIES_BLOCK_ROWS}",
-            at(topic_partition)
+            partition_condition(topic_partition)
         );
         self.each_block(&sql, SCAN_TIMEOUT, |block| {
             for row in rows_of(block) {

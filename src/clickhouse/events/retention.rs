@@ -12,10 +12,9 @@ use std::time::Duration;
 use chrono::{DateTime, Datelike as _, NaiveDate};
 use klickhouse::Value;
 
-use super::read::at;
-use crate::clickhouse::connection::{rows_of, text, unexpected};
+use crate::clickhouse::connection::{rows_of, text};
 use crate::clickhouse::insert_if_absent::RowOnce;
-use crate::clickhouse::{Connection, Error, quote};
+use crate::clickhouse::{Connection, Error, partition_condition, quote, unexpected};
 use crate::topic_partition::{LogName, TopicPartition};
 
 /// For a question that looks at every row of a month.
@@ -183,7 +182,7 @@ impl Connection {
             ),
             is_there: format!(
                 "FROM events WHERE {} AND arrival = {MARK_ARRIVAL} AND kind = 'mark' AND offset >= {offset}",
-                at(topic_partition)
+                partition_condition(topic_partition)
             ),
             token: format!("mark:{log}:{partition}:{offset}"),
         })
@@ -195,7 +194,7 @@ impl Connection {
         let sql = format!(
             "SELECT toUnixTimestamp64Milli(time) FROM events \
              WHERE {} AND arrival = {MARK_ARRIVAL} AND kind = 'mark' AND offset = {offset} LIMIT 1",
-            at(topic_partition)
+            partition_condition(topic_partition)
         );
         match self.rows(&sql).await?.first().map(Vec::as_slice) {
             None => Ok(MARK_ARRIVAL_MILLIS),

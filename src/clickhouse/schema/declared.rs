@@ -1,7 +1,6 @@
 //! What the tables must be: read from the migration files themselves, so that nothing is written twice.
 
-use super::{CREATE_HISTORY, FILES, MEND_HISTORY};
-use crate::clickhouse::lock::CREATE_LOG;
+use super::files::{CREATE_HISTORY, CREATE_LOG, FILES, MEND_HISTORY};
 
 /// A table or a view that `captcha migrate` makes.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,8 @@
 use klickhouse::Value;
 
 use super::declared::declared;
-use crate::clickhouse::connection::{text, unexpected};
-use crate::clickhouse::{Connection, Error, quote};
+use crate::clickhouse::connection::text;
+use crate::clickhouse::{Connection, Error, quote, unexpected};
 
 /// Comparisons before the rows count as hidden. Between two questions months may be dropped, which passes within one
 /// comparison.

@@ -3,9 +3,9 @@
 use klickhouse::Value;
 
 use super::declared::{Declared, DeclaredColumn, declared};
-use crate::clickhouse::connection::{text, unexpected};
+use crate::clickhouse::connection::text;
 use crate::clickhouse::replication::remembered;
-use crate::clickhouse::{Connection, Error, Shard, quote};
+use crate::clickhouse::{Connection, Error, Shard, quote, unexpected};
 
 /// A table, a view, or anything else that has one of captcha's names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::io::AsyncRead;
 
-use super::{Integer, Packets, TEXT_BYTES_MAX, beyond, refused};
+use super::reader::{Integer, PacketReader, TEXT_BYTES_MAX, beyond, refused};
 
 /// Bytes of a block, inflated. The largest that is asked for has 16 dead letters of 1 MiB each.
 const BLOCK_BYTES_MAX: usize = 128 << 20;
@@ -69,7 +69,7 @@ impl Shape {
 
 /// Reads the block of a packet, frame by frame.
 pub(crate) struct Block<'a, R> {
-    packets: &'a mut Packets<R>,
+    reader: &'a mut PacketReader<R>,
     /// What is inflated of it, and not read.
     plain: io::Cursor<Vec<u8>>,
     /// What was inflated of it.
@@ -77,9 +77,9 @@ pub(crate) struct Block<'a, R> {
 }
 
 impl<R: AsyncRead + Unpin> Block<'_, R> {
-    pub(crate) fn new(packets: &mut Packets<R>) -> Block<'_, R> {
+    pub(crate) fn new(reader: &mut PacketReader<R>) -> Block<'_, R> {
         Block {
-            packets,
+            reader,
             plain: io::Cursor::default(),
             inflated_bytes: 0,
         }
@@ -215,7 +215,7 @@ impl<R: AsyncRead + Unpin> Block<'_, R> {
 
     /// Replaces what was read by the next frame.
     async fn inflate(&mut self) -> io::Result<()> {
-        let header = self.packets.bytes(FRAME_CHECKSUM_BYTES + FRAME_HEADER_BYTES).await?;
+        let header = self.reader.bytes(FRAME_CHECKSUM_BYTES + FRAME_HEADER_BYTES).await?;
         let header = &header[FRAME_CHECKSUM_BYTES..];
         let [method, size @ .., b0, b1, b2, b3] = header else {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -233,7 +233,7 @@ impl<R: AsyncRead + Unpin> Block<'_, R> {
         if self.inflated_bytes > BLOCK_BYTES_MAX {
             return Err(beyond("a block", BLOCK_BYTES_MAX, "bytes"));
         }
-        let frame = self.packets.bytes(size - FRAME_HEADER_BYTES).await?;
+        let frame = self.reader.bytes(size - FRAME_HEADER_BYTES).await?;
         let inflated = lz4::block::decompress(frame, Some(plain as i32));
         match inflated {
             Ok(inflated) if inflated.len() == plain => self.plain = io::Cursor::new(inflated),

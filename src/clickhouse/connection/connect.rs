@@ -1,0 +1,153 @@
+//! To connect and to log in.
+
+use std::net::Shutdown;
+
+use klickhouse::{ClientOptions, KlickhouseError};
+use socket2::{SockRef, Socket};
+use tokio::net::TcpStream;
+
+use super::packets::Refusal;
+use super::server_version::Version;
+use super::{exception, login, packets, settings};
+use crate::clickhouse::error::{Error, unexpected};
+use crate::tls::{Mismatch, Tls, Wire};
+use crate::{address, tested_versions};
+
+/// One connection. After any error, and after a call that was cancelled, drop it: the driver may
+/// be waiting for an answer that belongs to somebody else.
+pub struct Connection {
+    pub(crate) client: klickhouse::Client,
+    address: String,
+    user: String,
+    /// Of the tables, for messages.
+    database: String,
+    /// Of the server.
+    pub(crate) version: Version,
+    refusal: Refusal,
+    _hang_up: HangUp,
+}
+
+/// Ends a connection for both sides when dropped. The driver's own task would wait for a frozen server
+/// for ever, and keep its descriptor as long.
+struct HangUp(Socket);
+
+impl Drop for HangUp {
+    fn drop(&mut self) {
+        // Fails where the server has hung up already.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+impl Connection {
+    /// Connects and logs in. May take for ever: the caller limits it.
+    ///
+    /// # Errors
+    /// Nobody listens at the address, or the login is refused.
+    pub(crate) async fn open(
+        address: &str,
+        tls: Option<&Tls>,
+        user: &str,
+        password: &str,
+        database: &str,
+    ) -> Result<Connection, Error> {
+        let failed = |err| {
+            Error::Connection(format!(
+                "cannot connect to clickhouse at {address}: {err}; \
+                 check --clickhouse-addr, and that clickhouse runs"
+            ))
+        };
+        let found = address::resolve(address).await.map_err(|reason| {
+            Error::Connection(format!(
+                "cannot connect to clickhouse at {address}: {reason}; \
+                 check --clickhouse-addr, and the dns of this machine"
+            ))
+        })?;
+        let stream = TcpStream::connect(found.as_slice()).await.map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
+        let hang_up = HangUp(SockRef::from(&stream).try_clone().map_err(failed)?);
+        let stream = match tls {
+            None => Wire::Left(stream),
+            Some(tls) => {
+                let (host, _port) = address.rsplit_once(':').unwrap_or((address, ""));
+                tls.connect(host, stream).await.map_err(|err| {
+                    let reason = format!(
+                        "cannot connect to clickhouse at {address} with tls: {err:#}; \
+                         check --clickhouse-addr and --clickhouse-ca-file"
+                    );
+                    match err.is::<Mismatch>() {
+                        true => Error::Configuration(reason),
+                        false => Error::Connection(reason),
+                    }
+                })?
+            }
+        };
+        let (read, write) = tokio::io::split(stream);
+        let (read, transcript) = login::transcribe(read);
+        let (read, refusal) = packets::check(read);
+        let options = ClientOptions {
+            username: user.to_string(),
+            password: password.to_string(),
+            settings: settings::PINS
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .collect(),
+            ..ClientOptions::default()
+        };
+        match klickhouse::Client::connect_stream(read, write, options).await {
+            Ok(client) => {
+                let version = transcript.version();
+                let version = version.ok_or_else(|| unexpected("its greeting"))?;
+                tested_versions::name_newer_clickhouse(address, version.major, version.minor);
+                Ok(Connection {
+                    client,
+                    address: address.to_string(),
+                    user: user.to_string(),
+                    database: database.to_string(),
+                    version,
+                    refusal,
+                    _hang_up: hang_up,
+                })
+            }
+            // The driver may say only that its channel is closed; what the server said is in the transcript.
+            Err(err) => Err(match (transcript.exception(), err) {
+                (Some((code, message)), _) | (None, KlickhouseError::ServerException { code, message, .. }) => {
+                    exception::login_refused(address, user, code, &message)
+                }
+                (None, err) => {
+                    let sent = refusal.reason().map(|reason| format!("it {reason}"));
+                    let reason = sent.unwrap_or_else(|| err.to_string());
+                    Error::Connection(format!(
+                        "clickhouse at {address} closed the connection during the login of user {user}: {reason}; \
+                         check --clickhouse-addr, and look at clickhouse's log"
+                    ))
+                }
+            }),
+        }
+    }
+
+    /// Where the server is, for messages.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Who asks, for messages.
+    pub(crate) fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The database of the tables.
+    pub(crate) fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// An answer that did not come, or not to its end.
+    pub(crate) fn failed(&self, how: &str) -> Error {
+        let address = &self.address;
+        Error::Connection(match self.refusal.reason() {
+            Some(reason) => format!(
+                "clickhouse at {address} {reason}; see that it is a clickhouse that captcha supports, and that nobody changes what it sends"
+            ),
+            None => format!("clickhouse at {address} {how}; look at its load and its log"),
+        })
+    }
+}
