@@ -2,7 +2,7 @@
 
 use futures_util::future::try_join_all;
 
-use super::report::{ROWS_MAX, Room, SITE_IDS_MAX};
+use super::report::{ROWS_MAX, ReserveRows, SITE_IDS_MAX};
 use super::{Args, Error, Filter, Identifier, Report, ReportError, ReportRow, Shard, ShardId, watermarks};
 
 /// All of ClickHouse: one shard, mostly.
@@ -61,24 +61,24 @@ impl Cluster {
     /// # Errors
     /// A shard does not answer, or has no schema that fits; [`ReportError::TooManyRows`] rather than a part of the
     /// answer, and [`ReportError::TooManySites`].
-    pub async fn counters(&self, filter: &Filter, room: &Room<'_>) -> Result<Report, ReportError> {
+    pub async fn report(&self, filter: &Filter, reserve_rows: &ReserveRows<'_>) -> Result<Report, ReportError> {
         if filter.site_ids.len() > SITE_IDS_MAX {
             return Err(ReportError::TooManySites(filter.site_ids.len()));
         }
         let answers = self.iter().map(async |shard| {
             let connection = shard.connect_to_schema().await?;
-            connection.counters(filter, shard.id(), room).await
+            connection.report_rows(filter, shard.id(), reserve_rows).await
         });
         let (rows, through): (Vec<_>, Vec<_>) = try_join_all(answers).await?.into_iter().unzip();
         // Sorting a million takes a tenth of a second, in which others want to be answered.
         let merged = tokio::task::spawn_blocking(move || merge(rows)).await;
-        let counters = merged.map_err(|_| Error::Connection("the report was not sorted".to_string()))?;
-        if counters.len() > ROWS_MAX {
+        let rows = merged.map_err(|_| Error::Connection("the report was not sorted".to_string()))?;
+        if rows.len() > ROWS_MAX {
             return Err(ReportError::TooManyRows);
         }
         Ok(Report {
-            counters,
-            freshness: watermarks::freshness(&through),
+            rows,
+            freshness: watermarks::combine(&through),
         })
     }
 }
@@ -91,7 +91,7 @@ fn merge(shards: Vec<Vec<ReportRow>>) -> Vec<ReportRow> {
     });
     let mut all = all.take().unwrap_or_default();
     // The order of a UUID's bytes is the order of its text; ClickHouse's own order is another.
-    all.sort_unstable_by_key(|counter| (counter.date, counter.site_id));
+    all.sort_unstable_by_key(|report_row| (report_row.date, report_row.site_id));
     all.dedup_by(|next, kept| {
         let same = (next.date, next.site_id) == (kept.date, kept.site_id);
         if same {
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn counts_of_a_day_and_a_site_are_added_up() {
-        let counter = |date: &str, site_id, served, solved| ReportRow {
+        let report_row = |date: &str, site_id, served, solved| ReportRow {
             date: date.parse().unwrap(),
             site_id,
             served,
@@ -119,16 +119,19 @@ mod tests {
         };
         let (one, two) = (Uuid::nil(), Uuid::max());
         let merged = merge(vec![
-            vec![counter("2001-01-02", one, 1, 2), counter("2001-01-01", two, 3, 0)],
+            vec![report_row("2001-01-02", one, 1, 2), report_row("2001-01-01", two, 3, 0)],
             vec![],
-            vec![counter("2001-01-01", one, 7, 0), counter("2001-01-02", one, 10, 20)],
+            vec![
+                report_row("2001-01-01", one, 7, 0),
+                report_row("2001-01-02", one, 10, 20),
+            ],
         ]);
         assert_eq!(
             merged,
             [
-                counter("2001-01-01", one, 7, 0),
-                counter("2001-01-01", two, 3, 0),
-                counter("2001-01-02", one, 11, 22),
+                report_row("2001-01-01", one, 7, 0),
+                report_row("2001-01-01", two, 3, 0),
+                report_row("2001-01-02", one, 11, 22),
             ]
         );
     }

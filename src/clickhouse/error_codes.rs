@@ -37,14 +37,14 @@ pub const SETTING_CONSTRAINT_VIOLATION: i32 = 452;
 pub const UNKNOWN_DATABASE: i32 = 81;
 
 /// What a code means.
-pub fn meaning(code: i32) -> &'static ErrorCode {
+pub fn find(code: i32) -> &'static ErrorCode {
     let known = KNOWN.iter().find(|known| known.code == code);
     known.unwrap_or(&UNKNOWN)
 }
 
 /// Whether a code may pass by itself: the server starts, stops, or has too much to do, or others of its cluster do.
 pub fn is_transient(code: i32) -> bool {
-    let advice = meaning(code).advice;
+    let advice = find(code).advice;
     [BUSY, SLOW, MEMORY, STOPPING, KEEPER, REPLICAS, NETWORK].contains(&advice)
 }
 
@@ -265,7 +265,7 @@ mod tests {
         for known in KNOWN {
             let same = KNOWN.iter().filter(|other| other.code == known.code);
             assert_eq!(same.count(), 1, "{}", known.code);
-            assert!(std::ptr::eq(meaning(known.code), known), "{}", known.code);
+            assert!(std::ptr::eq(find(known.code), known), "{}", known.code);
         }
     }
 
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn an_unknown_code_holds() {
         for code in [-1, 0, 1, 9_999] {
-            let meaning = meaning(code);
+            let meaning = find(code);
             assert_eq!(meaning.action, Action::Hold);
             assert_eq!(meaning.title(code), format!("error {code}"));
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::connection::settings::{INSERT_ONCE, known};
+use super::connection::settings::{INSERT_ONCE, supported};
 use super::{Connection, Error, quote};
 
 /// Tokens that are tried for one row. A crash burns one; nobody crashes that often.
@@ -13,13 +13,13 @@ const RUNNING_LOOKS: u32 = 100;
 const RUNNING_WAIT: Duration = Duration::from_millis(100);
 
 /// A row that is to be there once.
-pub(crate) struct RowOnce {
+pub(crate) struct InsertIfAbsent {
     /// Table and columns.
     pub table: &'static str,
     /// The row.
     pub values: String,
     /// `FROM` and `WHERE` of a question that the row, or one that stands for it, answers.
-    pub is_there: String,
+    pub exists: String,
     /// What all who insert it call it.
     pub token: String,
 }
@@ -28,28 +28,28 @@ impl Connection {
     /// Inserts a row unless it is there; of many at once, one does. A token may be burnt: the server noted
     /// it and died before it kept the row, and from then on answers Ok and keeps nothing. So the row is
     /// looked for, and if it is not there and nobody is inserting it, the next token is tried.
-    pub(crate) async fn insert_once(&self, row: &RowOnce) -> Result<(), Error> {
-        let RowOnce {
+    pub(crate) async fn insert_if_absent(&self, row: &InsertIfAbsent) -> Result<(), Error> {
+        let InsertIfAbsent {
             table,
             values,
-            is_there,
+            exists,
             token,
         } = row;
-        let settings = known(INSERT_ONCE, self.version);
+        let settings = supported(INSERT_ONCE, self.version);
         for generation in 0..GENERATIONS_MAX {
             let token = format!("{token}#{generation}");
             self.execute(&format!(
-                "INSERT INTO {table} SELECT {values} WHERE (SELECT count() {is_there}) = 0 \
+                "INSERT INTO {table} SELECT {values} WHERE (SELECT count() {exists}) = 0 \
                  SETTINGS {settings}, insert_deduplication_token = {}",
                 quote(&token)
             ))
             .await?;
             self.await_end_of_insert(&token).await?;
-            if !self.rows(&format!("SELECT 1 {is_there} LIMIT 1")).await?.is_empty() {
+            if !self.rows(&format!("SELECT 1 {exists} LIMIT 1")).await?.is_empty() {
                 return Ok(());
             }
         }
-        Err(self.failed(&format!("drops every insert into {table}")))
+        Err(self.connection_error(&format!("drops every insert into {table}")))
     }
 
     async fn await_end_of_insert(&self, token: &str) -> Result<(), Error> {
@@ -59,6 +59,6 @@ impl Connection {
             }
             tokio::time::sleep(RUNNING_WAIT).await;
         }
-        Err(self.failed(&format!("is still working on the insert {token}")))
+        Err(self.connection_error(&format!("is still working on the insert {token}")))
     }
 }

@@ -11,8 +11,8 @@ use klickhouse::Value;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use super::connection::settings::{INSERT_EACH, known};
-use super::insert_if_absent::RowOnce;
+use super::connection::settings::{INSERT_EACH, supported};
+use super::insert_if_absent::InsertIfAbsent;
 use super::{Action, Connection, Error, Shard, quote, unexpected};
 
 /// Between signs of life of a holder.
@@ -23,23 +23,23 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(12);
 
 /// The newest term.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Term {
+pub struct Lease {
     /// Its number; 0 before the first.
-    pub number: u64,
+    pub term: u64,
     /// Whose it is.
     pub owner: String,
     /// How long it was silent.
     pub silence: Duration,
     /// Whether it ended with the holder's own word.
-    pub is_over: bool,
+    pub is_released: bool,
     /// The statement that was begun and not done in this term, by its file's name.
     pub unfinished: Option<String>,
 }
 
-impl Term {
+impl Lease {
     /// Whether the lock may be taken.
     pub fn is_free(&self) -> bool {
-        self.is_over || self.silence > SILENCE_MAX
+        self.is_released || self.silence > SILENCE_MAX
     }
 }
 
@@ -61,7 +61,7 @@ impl Lock {
     ///
     /// # Errors
     /// No answer, or the lock is somebody else's.
-    pub async fn note(&self, connection: &Connection, step: &Step<'_>) -> Result<(), Error> {
+    pub async fn record(&self, connection: &Connection, step: &Step<'_>) -> Result<(), Error> {
         connection.log_step(self.term, &self.owner, step).await
     }
 }
@@ -95,19 +95,19 @@ impl Shard {
     ///
     /// # Errors
     /// No answer.
-    pub async fn lock(&self, after: &Term, owner: &str) -> Result<Option<Lock>, Error> {
+    pub async fn acquire_lock(&self, after: &Lease, owner: &str) -> Result<Option<Lock>, Error> {
         let connection = self.connect().await?;
-        let term = after.number + 1;
+        let term = after.term + 1;
         connection
-            .insert_once(&RowOnce {
+            .insert_if_absent(&InsertIfAbsent {
                 table: "migration_log (term, owner, step)",
                 values: format!("{term}, {}, 'lock'", quote(owner)),
-                is_there: format!("FROM migration_log WHERE term >= {term} AND step = 'lock'"),
+                exists: format!("FROM migration_log WHERE term >= {term} AND step = 'lock'"),
                 token: format!("lock:{term}"),
             })
             .await?;
-        let newest = connection.term().await?;
-        if (newest.number, newest.owner.as_str()) != (term, owner) {
+        let newest = connection.lease().await?;
+        if (newest.term, newest.owner.as_str()) != (term, owner) {
             return Ok(None);
         }
         let alive = tokio::spawn(keep_alive(self.clone(), term, owner.to_string()));
@@ -136,7 +136,7 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, or the table is not there.
-    pub async fn term(&self) -> Result<Term, Error> {
+    pub async fn lease(&self) -> Result<Lease, Error> {
         let rows = self
             .rows(
                 "SELECT term, any(owner), \
@@ -147,26 +147,26 @@ impl Connection {
             )
             .await?;
         match rows.first().map(Vec::as_slice) {
-            None => Ok(Term {
-                number: 0,
+            None => Ok(Lease {
+                term: 0,
                 owner: String::new(),
                 silence: Duration::ZERO,
-                is_over: true,
+                is_released: true,
                 unfinished: None,
             }),
             Some(
                 [
-                    Value::UInt64(number),
+                    Value::UInt64(term),
                     Value::String(owner),
                     Value::Int64(silence_millis),
-                    Value::UInt8(is_over),
+                    Value::UInt8(is_released),
                     Value::String(unfinished),
                 ],
-            ) => Ok(Term {
-                number: *number,
+            ) => Ok(Lease {
+                term: *term,
                 owner: String::from_utf8_lossy(owner).into_owned(),
                 silence: Duration::from_millis((*silence_millis).max(0) as u64),
-                is_over: *is_over == 1,
+                is_released: *is_released == 1,
                 unfinished: (!unfinished.is_empty()).then(|| String::from_utf8_lossy(unfinished).into_owned()),
             }),
             Some(_) => Err(unexpected("the lock of migrate")),
@@ -175,7 +175,7 @@ impl Connection {
 
     async fn log_step(&self, term: u64, owner: &str, step: &Step<'_>) -> Result<(), Error> {
         let (step, name) = step.columns();
-        let settings = known(INSERT_EACH, self.version);
+        let settings = supported(INSERT_EACH, self.version);
         let written = self
             .execute(&format!(
                 "INSERT INTO migration_log (term, owner, step, name) SELECT {term}, {}, '{step}', {} \
@@ -186,7 +186,7 @@ impl Connection {
             ))
             .await;
         written.map_err(|err| match err.action() == Action::HeadMoved {
-            true => self.failed("says that another migrate has taken the lock; run it again"),
+            true => self.connection_error("says that another migrate has taken the lock; run it again"),
             false => err,
         })
     }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{sleep, timeout};
 
-use super::connection::server_version::suited;
-use super::connection::{is_refused, text};
+use super::connection::server_version::adapt_codecs;
+use super::connection::{has_code, text};
 use super::{Connection, Error, Identifier, Shard, quote, unexpected};
 
 /// For one statement of a migration, which may rewrite data.
@@ -25,17 +25,18 @@ const FETCH_MAX: Duration = Duration::from_secs(60);
 const FETCH_LOOK: Duration = Duration::from_millis(200);
 
 /// The settings of a table of several replicas that take the place of the window of a single server.
-pub(crate) fn remembered() -> Vec<(&'static str, u64)> {
-    super::schema::declared::settings_of(REMEMBERED).unwrap_or_default()
+pub(crate) fn replicated_window() -> Vec<(&'static str, u64)> {
+    super::schema::declared::settings_of(REPLICATED_WINDOW).unwrap_or_default()
 }
 
 /// Inserts and seconds for which Keeper remembers tokens, in place of the window of a single server.
-const REMEMBERED: &str = "replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 31536000";
+const REPLICATED_WINDOW: &str =
+    "replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 31536000";
 
 impl Shard {
     /// Waits until no other insert of this process into tables of several replicas is under way; the next one waits until
     /// what is returned is dropped. Without it they would get in each other's way at the server: see [`QuorumRetry`](super::connection::QuorumRetry).
-    pub async fn insert_alone(&self) -> OwnedMutexGuard<()> {
+    pub async fn lock_inserts(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.inserting).lock_owned().await
     }
 
@@ -48,14 +49,14 @@ impl Shard {
     ///
     /// # Errors
     /// A server refused it or did not answer. What some replicas have done already is done again by the next try.
-    pub async fn define(&self, connection: &Connection, statement: &str) -> Result<(), Error> {
+    pub async fn run_ddl(&self, connection: &Connection, statement: &str) -> Result<(), Error> {
         let Some(cluster) = &self.cluster else {
-            return connection.define(statement).await;
+            return connection.run_ddl(statement).await;
         };
-        let statement = replicated(statement, cluster);
+        let statement = to_replicated(statement, cluster);
         for address in &self.addresses {
-            let replica = self.connect_at(address).await?;
-            replica.define(&statement).await?;
+            let replica = self.connect_to_replica(address).await?;
+            replica.run_ddl(&statement).await?;
         }
         Ok(())
     }
@@ -67,21 +68,21 @@ impl Shard {
     pub async fn create_database(&self) -> Result<(), Error> {
         let statement = format!("CREATE DATABASE IF NOT EXISTS {}", self.database);
         if self.cluster.is_none() {
-            return self.connect_outside().await?.define(&statement).await;
+            return self.connect_without_database().await?.run_ddl(&statement).await;
         }
         for address in &self.addresses {
-            self.connect_to(address).await?.define(&statement).await?;
+            self.connect_to_address(address).await?.run_ddl(&statement).await?;
         }
         Ok(())
     }
 }
 
 /// A replica that had no table.
-pub struct Empty {
+pub struct EmptyReplica {
     /// Where it is.
     pub address: String,
     /// Another one of its shard that has them.
-    pub like: String,
+    pub source: String,
 }
 
 impl Shard {
@@ -91,33 +92,33 @@ impl Shard {
     ///
     /// # Errors
     /// A server refuses, such as one that Keeper remembers by this name.
-    pub async fn fill_empty_replicas(&self, dry_run: bool) -> Result<Vec<Empty>, Error> {
+    pub async fn fill_empty_replicas(&self, dry_run: bool) -> Result<Vec<EmptyReplica>, Error> {
         let mut replicas = Vec::new();
         for address in self.cluster.iter().flat_map(|_| &self.addresses) {
-            let Ok(connection) = self.connect_to(address).await else {
+            let Ok(connection) = self.connect_to_address(address).await else {
                 continue;
             };
             let tables = connection.definitions(&self.database).await?;
             replicas.push((address, connection, tables));
         }
-        let Some((like, _, tables)) = replicas.iter().find(|(.., tables)| !tables.is_empty()) else {
+        let Some((source, _, tables)) = replicas.iter().find(|(.., tables)| !tables.is_empty()) else {
             return Ok(Vec::new());
         };
         let mut empty = Vec::new();
         for (address, replica, _) in replicas.iter().filter(|(.., tables)| tables.is_empty()) {
-            empty.push(Empty {
+            empty.push(EmptyReplica {
                 address: (*address).clone(),
-                like: (*like).clone(),
+                source: (*source).clone(),
             });
             if dry_run {
                 continue;
             }
             let database = format!("CREATE DATABASE IF NOT EXISTS {}", self.database);
-            replica.define(&database).await?;
+            replica.run_ddl(&database).await?;
             for table in tables {
-                replica.define(table).await?;
+                replica.run_ddl(table).await?;
             }
-            replica.enter(&self.database).await?;
+            replica.use_database(&self.database).await?;
             replica.await_small_tables().await?;
         }
         Ok(empty)
@@ -149,7 +150,7 @@ impl Connection {
             let table = table.ok_or_else(|| unexpected("the tables"))?;
             loop {
                 let answer = self.rows(&format!("SELECT count() FROM {table}")).await;
-                if !is_refused(&answer, NOT_IN_QUORUM) || began.elapsed() > FETCH_MAX {
+                if !has_code(&answer, NOT_IN_QUORUM) || began.elapsed() > FETCH_MAX {
                     answer?;
                     break;
                 }
@@ -159,45 +160,45 @@ impl Connection {
         Ok(())
     }
 
-    async fn define(&self, statement: &str) -> Result<(), Error> {
-        let statement = suited(statement, self.version);
-        let run = self.each_block(&statement, STATEMENT_TIMEOUT, |_| Ok(()));
+    async fn run_ddl(&self, statement: &str) -> Result<(), Error> {
+        let statement = adapt_codecs(statement, self.version);
+        let run = self.for_each_block(&statement, STATEMENT_TIMEOUT, |_| Ok(()));
         // The limit of the question alone is not enough: its answer is looked for after it.
         let ran = timeout(2 * STATEMENT_TIMEOUT, run).await;
-        ran.unwrap_or_else(|_| Err(self.failed("did not end a statement")))
+        ran.unwrap_or_else(|_| Err(self.connection_error("did not end a statement")))
     }
 }
 
 /// The statement for a table of several replicas. `{shard}` and `{replica}` are macros that every server of a cluster has;
 /// `{database}` and `{table}` are ClickHouse's own.
-fn replicated(statement: &str, cluster: &Identifier) -> String {
-    let topic_partition = format!("'/clickhouse/{cluster}/{{shard}}/{{database}}/{{table}}', '{{replica}}'");
+fn to_replicated(statement: &str, cluster: &Identifier) -> String {
+    let keeper_path = format!("'/clickhouse/{cluster}/{{shard}}/{{database}}/{{table}}', '{{replica}}'");
     statement
         .replace(
             "ENGINE = ReplacingMergeTree(",
-            &format!("ENGINE = ReplicatedReplacingMergeTree({topic_partition}, "),
+            &format!("ENGINE = ReplicatedReplacingMergeTree({keeper_path}, "),
         )
         .replace(
             "ENGINE = MergeTree",
-            &format!("ENGINE = ReplicatedMergeTree({topic_partition})"),
+            &format!("ENGINE = ReplicatedMergeTree({keeper_path})"),
         )
-        .replace("non_replicated_deduplication_window = 100000", REMEMBERED)
-        .replace("non_replicated_deduplication_window = 10000", REMEMBERED)
+        .replace("non_replicated_deduplication_window = 100000", REPLICATED_WINDOW)
+        .replace("non_replicated_deduplication_window = 10000", REPLICATED_WINDOW)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clickhouse::schema::files::{CREATE_HISTORY, CREATE_LOG, FILES};
+    use crate::clickhouse::schema::files::{CREATE_MIGRATION_LOG, CREATE_MIGRATIONS, FILES};
 
     #[test]
     fn every_table_is_replicated_and_nothing_else_changes() {
         let cluster = "main".parse().unwrap();
-        let own = [CREATE_HISTORY, CREATE_LOG];
+        let own = [CREATE_MIGRATIONS, CREATE_MIGRATION_LOG];
         let statements = FILES.iter().map(|file| file.sql).chain(own);
         let mut tables = 0;
         for statement in statements {
-            let made = replicated(statement, &cluster);
+            let made = to_replicated(statement, &cluster);
             if !statement.contains("ENGINE") {
                 assert_eq!(made, statement);
                 continue;
@@ -211,7 +212,7 @@ mod tests {
             assert!(!made.contains("ENGINE = MergeTree"), "{made}");
         }
         assert_eq!(tables, 5);
-        let claims = replicated("ENGINE = ReplacingMergeTree(through)", &cluster);
+        let claims = to_replicated("ENGINE = ReplacingMergeTree(through)", &cluster);
         assert!(claims.ends_with("'{replica}', through)"), "{claims}");
     }
 }

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::connection::{QUERY_TIMEOUT, rows_of};
-use super::watermarks::{Freshness, Through};
+use super::watermarks::{CompleteThrough, Freshness};
 use super::{Connection, Error, ShardId, unexpected};
 
 /// Rows that one report may have. More are refused, because an answer is never cut short.
@@ -27,8 +27,8 @@ const BLOCK_ROWS: usize = 2_048;
 
 const HOURS_A_DAY: i64 = 24;
 
-/// Whether there is memory for so many rows more.
-pub type Room<'a> = dyn Fn(usize) -> bool + Send + Sync + 'a;
+/// Reserves memory for this number of rows more; false if there is none.
+pub type ReserveRows<'a> = dyn Fn(usize) -> bool + Send + Sync + 'a;
 
 /// Which days and sites a report is about; without a bound, all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -59,7 +59,8 @@ pub struct ReportRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// One row for each day and site with any event.
-    pub counters: Vec<ReportRow>,
+    #[serde(rename = "counters")]
+    pub rows: Vec<ReportRow>,
     /// Every event that was confirmed before is in it.
     #[serde(flatten)]
     pub freshness: Freshness,
@@ -73,7 +74,7 @@ pub enum ReportError {
     /// More than 20,000 sites are named; how many.
     TooManySites(usize),
     /// Whoever asks has no memory for its rows.
-    NoRoom,
+    OutOfMemory,
     /// ClickHouse did not answer.
     Shard(Error),
 }
@@ -95,7 +96,7 @@ impl fmt::Display for ReportError {
                 f,
                 "the report names {count} sites and may name {SITE_IDS_MAX}; ask for all sites, or for some at a time"
             ),
-            ReportError::NoRoom => f.write_str("the report has more rows than there is memory for"),
+            ReportError::OutOfMemory => f.write_str("the report has more rows than there is memory for"),
             ReportError::Shard(err) => err.fmt(f),
         }
     }
@@ -164,62 +165,62 @@ impl Filter {
 
 impl Connection {
     /// Counts the events of this shard that a filter selects, each event once, in no order; and says how far it is
-    /// complete. Asks `room` for more rows before it takes memory for them.
+    /// complete. Calls `reserve_rows` before it takes memory for more rows.
     ///
     /// # Errors
-    /// [`ReportError::NoRoom`], [`ReportError::TooManyRows`] or [`Error::Hidden`] rather than a part of the answer.
-    pub(crate) async fn counters(
+    /// [`ReportError::OutOfMemory`], [`ReportError::TooManyRows`] or [`Error::Hidden`] rather than a part of the answer.
+    pub(crate) async fn report_rows(
         &self,
         filter: &Filter,
         shard: ShardId,
-        room: &Room<'_>,
-    ) -> Result<(Vec<ReportRow>, Through), ReportError> {
-        self.verify_visibility().await?;
+        reserve_rows: &ReserveRows<'_>,
+    ) -> Result<(Vec<ReportRow>, CompleteThrough), ReportError> {
+        self.check_row_policies().await?;
         // Asked first: what is claimed now is in the table now, and counted below.
         let through = self.complete_through(shard).await?;
-        let mut counters = Vec::new();
+        let mut rows = Vec::new();
         let sql = filter.sql();
         if sql.len() > SHORT_SQL_BYTES {
             self.execute(&format!("SET max_query_size = {}", sql.len() + 1)).await?;
         }
-        let mut has_room = true;
-        let reading = self.each_block(&sql, QUERY_TIMEOUT, |block| {
-            has_room = has_room && reserve(&mut counters, block.rows as usize, room);
-            if !has_room {
-                return Err(unexpected("so many rows"));
+        let mut has_memory = true;
+        let reading = self.for_each_block(&sql, QUERY_TIMEOUT, |block| {
+            has_memory = has_memory && reserve(&mut rows, block.rows as usize, reserve_rows);
+            if !has_memory {
+                return Err(unexpected("rows without memory"));
             }
             for row in rows_of(block) {
-                counters.push(counter(&row).ok_or_else(|| unexpected("a report"))?);
+                rows.push(report_row(&row).ok_or_else(|| unexpected("a report"))?);
             }
             Ok(())
         });
         let read = reading.await;
-        if !has_room {
-            return Err(ReportError::NoRoom);
+        if !has_memory {
+            return Err(ReportError::OutOfMemory);
         }
         read?;
-        if counters.len() > ROWS_MAX {
+        if rows.len() > ROWS_MAX {
             return Err(ReportError::TooManyRows);
         }
-        Ok((counters, through))
+        Ok((rows, through))
     }
 }
 
-/// Makes room for so many rows more.
-fn reserve(counters: &mut Vec<ReportRow>, rows: usize, room: &Room<'_>) -> bool {
-    let before = counters.capacity();
-    let grown = match counters.len() + rows <= before {
+/// Makes the list longer by this number of rows; false if there is no memory for them.
+fn reserve(rows: &mut Vec<ReportRow>, more: usize, reserve_rows: &ReserveRows<'_>) -> bool {
+    let before = rows.capacity();
+    let grown = match rows.len() + more <= before {
         true => before,
-        false => (counters.len() + rows).max(2 * before),
+        false => (rows.len() + more).max(2 * before),
     };
-    let has_room = room(grown - before);
-    if has_room {
-        counters.reserve_exact(grown - counters.len());
+    let has_memory = reserve_rows(grown - before);
+    if has_memory {
+        rows.reserve_exact(grown - rows.len());
     }
-    has_room
+    has_memory
 }
 
-fn counter(row: &[Value]) -> Option<ReportRow> {
+fn report_row(row: &[Value]) -> Option<ReportRow> {
     let [
         Value::Int64(day),
         Value::Uuid(site_id),
@@ -296,16 +297,16 @@ mod tests {
             Value::UInt64(2),
             Value::UInt64(1),
         ];
-        let mut counters = Report {
-            counters: vec![counter(&row).unwrap()],
+        let mut report = Report {
+            rows: vec![report_row(&row).unwrap()],
             freshness: Freshness::default(),
         };
         assert_eq!(
-            serde_json::to_string(&counters).unwrap(),
+            serde_json::to_string(&report).unwrap(),
             r#"{"counters":[{"date":"2199-12-31","site_id":"00000000-0000-0000-0000-000000000000","served":2,"solved":1}],"complete_through":null}"#
         );
-        counters.freshness.complete_through = DateTime::from_timestamp_millis(978_307_200_000);
-        let text = serde_json::to_string(&counters).unwrap();
+        report.freshness.complete_through = DateTime::from_timestamp_millis(978_307_200_000);
+        let text = serde_json::to_string(&report).unwrap();
         assert!(
             text.ends_with(r#"],"complete_through":"2001-01-01T00:00:00.000Z"}"#),
             "{text}"
@@ -314,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_row_of_another_shape_is_refused() {
-        assert_eq!(counter(&[Value::Int64(1)]), None);
-        assert_eq!(counter(&[]), None);
+        assert_eq!(report_row(&[Value::Int64(1)]), None);
+        assert_eq!(report_row(&[]), None);
     }
 }

@@ -13,7 +13,7 @@ use super::args::{Args, ShardId};
 use super::connection::Connection;
 use super::error::Error;
 use super::error_codes::Action;
-use super::schema::history::misfit;
+use super::schema::history::incompatibility;
 use super::sql::Identifier;
 use super::topics::TopicRecord;
 use crate::tls::{Password, Secret, Tls};
@@ -95,8 +95,8 @@ impl Shard {
     /// No address answers, the login is refused, or there is no such database
     /// ([`Action::SchemaMissing`]). Takes at most 3 seconds for each address and 6 more.
     pub async fn connect(&self) -> Result<Connection, Error> {
-        let connection = self.connect_outside().await?;
-        connection.enter(&self.database).await?;
+        let connection = self.connect_without_database().await?;
+        connection.use_database(&self.database).await?;
         Ok(connection)
     }
 
@@ -104,9 +104,9 @@ impl Shard {
     ///
     /// # Errors
     /// As [`Shard::connect`].
-    pub async fn connect_at(&self, address: &str) -> Result<Connection, Error> {
-        let connection = self.connect_to(address).await?;
-        connection.enter(&self.database).await?;
+    pub async fn connect_to_replica(&self, address: &str) -> Result<Connection, Error> {
+        let connection = self.connect_to_address(address).await?;
+        connection.use_database(&self.database).await?;
         Ok(connection)
     }
 
@@ -125,14 +125,14 @@ impl Shard {
             Err(err) if err.action() == Action::SchemaMissing => return Err(nothing()),
             other => other?,
         };
-        let applied = connection.applied().await?;
+        let applied = connection.migrations().await?;
         let version = applied.iter().map(|record| record.version).max();
         self.schema_version.store(version.unwrap_or(0), Ordering::Relaxed);
         if applied.is_empty() {
-            connection.verify_visibility_of_all().await?;
+            connection.check_row_policies_of_all_tables().await?;
             return Err(nothing());
         }
-        if let Some(reason) = misfit(&applied) {
+        if let Some(reason) = incompatibility(&applied) {
             return Err(Error::Schema(format!(
                 "database {database} of clickhouse at {addresses} has {reason}"
             )));
@@ -151,7 +151,7 @@ impl Shard {
     ///
     /// # Errors
     /// As [`Shard::connect_to_schema`]; [`Error::Schema`] too if the topic is not recorded, or retired.
-    pub async fn connect_for(&self, topic: &str) -> Result<(Connection, TopicRecord), Error> {
+    pub async fn connect_for_topic(&self, topic: &str) -> Result<(Connection, TopicRecord), Error> {
         let connection = self.connect_to_schema().await?;
         match connection.topic_record(topic).await? {
             Some(facts) if facts.partitions > 0 => Ok((connection, facts)),
@@ -159,7 +159,7 @@ impl Shard {
                 "topic {topic} is retired in clickhouse; run `captcha migrate` to take it up again"
             ))),
             None => {
-                connection.verify_visibility_of_all().await?;
+                connection.check_row_policies_of_all_tables().await?;
                 Err(Error::Schema(format!(
                     "topic {topic} is not recorded in clickhouse; run `captcha migrate`"
                 )))
@@ -171,10 +171,10 @@ impl Shard {
     ///
     /// # Errors
     /// As [`Shard::connect`], without the database.
-    pub async fn connect_outside(&self) -> Result<Connection, Error> {
+    pub async fn connect_without_database(&self) -> Result<Connection, Error> {
         let mut last = Error::Connection("no clickhouse address".to_string());
         for address in &self.addresses {
-            match self.connect_to(address).await {
+            match self.connect_to_address(address).await {
                 Ok(connection) => return Ok(connection),
                 Err(err) => last = err,
             }
@@ -183,14 +183,14 @@ impl Shard {
     }
 
     pub(super) async fn clock_ahead_millis(&self) -> Result<i64, Error> {
-        let connection = self.connect_outside().await?;
+        let connection = self.connect_without_database().await?;
         let before = Utc::now().timestamp_millis();
-        let theirs = connection.now_millis().await?;
+        let theirs = connection.clock_millis().await?;
         let after = Utc::now().timestamp_millis();
         Ok(before + (after - before) / 2 - theirs)
     }
 
-    pub(super) async fn connect_to(&self, address: &str) -> Result<Connection, Error> {
+    pub(super) async fn connect_to_address(&self, address: &str) -> Result<Connection, Error> {
         let password = self
             .password()
             .map_err(|err| Error::Configuration(format!("{err:#}")))?;

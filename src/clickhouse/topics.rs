@@ -4,7 +4,7 @@ use klickhouse::Value;
 use uuid::Uuid;
 
 use super::connection::text;
-use super::insert_if_absent::RowOnce;
+use super::insert_if_absent::InsertIfAbsent;
 use super::{Connection, Error, ShardId, quote, unexpected};
 use crate::topic_partition::LogName;
 
@@ -27,7 +27,7 @@ pub struct TopicRecord {
 
 impl TopicRecord {
     /// Whether the topic with this id is the one that was recorded, as far as that is known.
-    pub fn is_of(&self, topic_id: Uuid) -> bool {
+    pub fn matches_id(&self, topic_id: Uuid) -> bool {
         self.topic_id.is_nil() || self.topic_id == topic_id
     }
 }
@@ -112,12 +112,12 @@ impl Connection {
             shard: ShardId { index, of },
         } = facts;
         let (name, log) = (quote(topic), quote(log.as_str()));
-        self.insert_once(&RowOnce {
+        self.insert_if_absent(&InsertIfAbsent {
             table: "topics (topic, log, topic_id, revision, partitions, repeat_window_records, shard, shards)",
             values: format!(
                 "{name}, {log}, '{topic_id}', {revision}, {partitions}, {repeat_window_records}, {index}, {of}"
             ),
-            is_there: format!("FROM topics WHERE topic = {name} AND revision = {revision}"),
+            exists: format!("FROM topics WHERE topic = {name} AND revision = {revision}"),
             token: format!("topic:{topic}:{revision}"),
         })
         .await

@@ -7,7 +7,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use klickhouse::Value;
 use serde::{Serialize, Serializer};
 
-use super::connection::settings::{INSERT_EACH, known};
+use super::connection::settings::{INSERT_EACH, supported};
 use super::{Connection, Error, ShardId, quote, unexpected};
 use crate::topic_partition::LogName;
 
@@ -24,21 +24,21 @@ pub struct Watermark {
 
 /// How far something is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Through {
+pub enum CompleteThrough {
     /// No partition is consumed into it.
-    Nothing,
+    NoPartitions,
     /// Some partition was never read to its end.
     Unknown,
     /// Every event that was confirmed before this moment is in it, in milliseconds since 1970.
     Millis(i64),
 }
 
-impl fmt::Display for Through {
+impl fmt::Display for CompleteThrough {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Through::Nothing => f.write_str("any moment"),
-            Through::Unknown => f.write_str("no moment that is known"),
-            Through::Millis(millis) => {
+            CompleteThrough::NoPartitions => f.write_str("any moment"),
+            CompleteThrough::Unknown => f.write_str("no moment that is known"),
+            CompleteThrough::Millis(millis) => {
                 let moment = DateTime::from_timestamp_millis(*millis).unwrap_or_default();
                 f.write_str(&moment.to_rfc3339_opts(SecondsFormat::Secs, true))
             }
@@ -46,22 +46,22 @@ impl fmt::Display for Through {
     }
 }
 
-impl Through {
+impl CompleteThrough {
     /// Whether everything that was confirmed before a moment is there.
     pub fn reaches(self, millis: i64) -> bool {
         match self {
-            Through::Nothing => true,
-            Through::Unknown => false,
-            Through::Millis(through_millis) => through_millis >= millis,
+            CompleteThrough::NoPartitions => true,
+            CompleteThrough::Unknown => false,
+            CompleteThrough::Millis(through_millis) => through_millis >= millis,
         }
     }
 
     /// How far both are.
-    fn and(self, other: Through) -> Through {
+    fn and(self, other: CompleteThrough) -> CompleteThrough {
         match (self, other) {
-            (Through::Nothing, through) | (through, Through::Nothing) => through,
-            (Through::Millis(one), Through::Millis(other)) => Through::Millis(one.min(other)),
-            (Through::Unknown, _) | (_, Through::Unknown) => Through::Unknown,
+            (CompleteThrough::NoPartitions, through) | (through, CompleteThrough::NoPartitions) => through,
+            (CompleteThrough::Millis(one), CompleteThrough::Millis(other)) => CompleteThrough::Millis(one.min(other)),
+            (CompleteThrough::Unknown, _) | (_, CompleteThrough::Unknown) => CompleteThrough::Unknown,
         }
     }
 }
@@ -84,7 +84,7 @@ fn as_instant<S: Serializer>(instant: &Option<DateTime<Utc>>, serializer: S) -> 
 
 /// What is known of one log.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Known {
+struct LogProgress {
     /// Partitions as recorded by migrate; 0 if the topic is retired.
     recorded: i32,
     /// Partitions as the claims have it, which may be newer.
@@ -98,7 +98,7 @@ impl Connection {
     ///
     /// # Errors
     /// No answer.
-    pub async fn now_millis(&self) -> Result<i64, Error> {
+    pub async fn clock_millis(&self) -> Result<i64, Error> {
         let rows = self.rows("SELECT toUnixTimestamp64Milli(now64(3))").await?;
         match rows.first().map(Vec::as_slice) {
             Some([Value::Int64(millis)]) => Ok(*millis),
@@ -111,7 +111,7 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, or no right to.
-    pub async fn claim(&self, partitions: i32, claims: &[Watermark]) -> Result<(), Error> {
+    pub async fn record_watermarks(&self, partitions: i32, claims: &[Watermark]) -> Result<(), Error> {
         let row = |claim: &Watermark| {
             format!(
                 "({}, {}, {})",
@@ -121,7 +121,7 @@ impl Connection {
             )
         };
         let rows: Vec<String> = claims.iter().map(row).collect();
-        let settings = known(INSERT_EACH, self.version);
+        let settings = supported(INSERT_EACH, self.version);
         self.execute(&format!(
             "INSERT INTO claims (log, partition, through, partitions) \
              SELECT log, partition, fromUnixTimestamp64Milli(millis), {partitions} \
@@ -135,13 +135,13 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, or the tables are not there.
-    pub async fn complete_through(&self, shard: ShardId) -> Result<Through, Error> {
+    pub async fn complete_through(&self, shard: ShardId) -> Result<CompleteThrough, Error> {
         // A negative partition marks what migrate recorded of a whole log.
         let sql = "SELECT argMax(log, revision) AS log, toInt32(-1) AS partition, toInt64(0) AS millis, \
              argMax(partitions, revision) AS partitions FROM topics GROUP BY topic \
              UNION ALL SELECT log, partition, toUnixTimestamp64Milli(max(through)), \
              max(partitions) FROM claims GROUP BY log, partition";
-        let mut logs: BTreeMap<Vec<u8>, Known> = BTreeMap::new();
+        let mut logs: BTreeMap<Vec<u8>, LogProgress> = BTreeMap::new();
         for row in self.rows(sql).await? {
             let [
                 Value::String(log),
@@ -160,29 +160,29 @@ impl Connection {
                 known.through_millis.insert(*partition, *millis);
             }
         }
-        Ok(least(logs.values(), shard))
+        Ok(slowest(logs.values(), shard))
     }
 }
 
 /// The least of the newest claims over all partitions of a shard, of all logs that are still consumed.
-fn least<'a>(logs: impl Iterator<Item = &'a Known>, shard: ShardId) -> Through {
-    let mut least = Through::Nothing;
+fn slowest<'a>(logs: impl Iterator<Item = &'a LogProgress>, shard: ShardId) -> CompleteThrough {
+    let mut slowest = CompleteThrough::NoPartitions;
     for log in logs.filter(|log| log.recorded > 0) {
         let partitions = 0..log.recorded.max(log.claimed);
         for partition in partitions.filter(|partition| shard.holds(*partition)) {
             let claim = log.through_millis.get(&partition);
-            least = least.and(claim.map_or(Through::Unknown, |millis| Through::Millis(*millis)));
+            slowest = slowest.and(claim.map_or(CompleteThrough::Unknown, |millis| CompleteThrough::Millis(*millis)));
         }
     }
-    least
+    slowest
 }
 
 /// How far shards are complete together.
-pub(crate) fn freshness(shards: &[Through]) -> Freshness {
+pub(crate) fn combine(shards: &[CompleteThrough]) -> Freshness {
     let all = shards.iter().copied();
-    let complete_through = match all.fold(Through::Nothing, Through::and) {
-        Through::Millis(millis) => DateTime::from_timestamp_millis(millis),
-        Through::Nothing | Through::Unknown => None,
+    let complete_through = match all.fold(CompleteThrough::NoPartitions, CompleteThrough::and) {
+        CompleteThrough::Millis(millis) => DateTime::from_timestamp_millis(millis),
+        CompleteThrough::NoPartitions | CompleteThrough::Unknown => None,
     };
     Freshness { complete_through }
 }
@@ -191,8 +191,8 @@ pub(crate) fn freshness(shards: &[Through]) -> Freshness {
 mod tests {
     use super::*;
 
-    fn log(recorded: i32, claimed: i32, through: &[(i32, i64)]) -> Known {
-        Known {
+    fn log(recorded: i32, claimed: i32, through: &[(i32, i64)]) -> LogProgress {
+        LogProgress {
             recorded,
             claimed,
             through_millis: through.iter().copied().collect(),
@@ -204,17 +204,17 @@ mod tests {
     #[test]
     fn the_slowest_partition_decides() {
         let one = [log(2, 2, &[(0, 7), (1, 5)])];
-        assert_eq!(least(one.iter(), ALL), Through::Millis(5));
+        assert_eq!(slowest(one.iter(), ALL), CompleteThrough::Millis(5));
         let two = [log(1, 1, &[(0, 9)]), log(2, 2, &[(0, 7), (1, 8)])];
-        assert_eq!(least(two.iter(), ALL), Through::Millis(7));
+        assert_eq!(slowest(two.iter(), ALL), CompleteThrough::Millis(7));
     }
 
     #[test]
     fn a_partition_that_nobody_claims_leaves_it_open() {
-        assert_eq!(least([].iter(), ALL), Through::Nothing);
+        assert_eq!(slowest([].iter(), ALL), CompleteThrough::NoPartitions);
         // Claims know of a partition that migrate has not recorded yet.
         for open in [log(2, 2, &[(0, 7)]), log(1, 2, &[(0, 7)]), log(2, 1, &[(0, 7)])] {
-            assert_eq!(least([open].iter(), ALL), Through::Unknown);
+            assert_eq!(slowest([open].iter(), ALL), CompleteThrough::Unknown);
         }
     }
 
@@ -222,26 +222,29 @@ mod tests {
     fn a_shard_answers_for_its_own_partitions() {
         let shard = |index| ShardId { index, of: 2 };
         let logs = [log(3, 3, &[(0, 7), (2, 9)])];
-        assert_eq!(least(logs.iter(), shard(0)), Through::Millis(7));
-        assert_eq!(least(logs.iter(), shard(1)), Through::Unknown);
-        assert_eq!(least([log(1, 1, &[])].iter(), shard(1)), Through::Nothing);
+        assert_eq!(slowest(logs.iter(), shard(0)), CompleteThrough::Millis(7));
+        assert_eq!(slowest(logs.iter(), shard(1)), CompleteThrough::Unknown);
+        assert_eq!(
+            slowest([log(1, 1, &[])].iter(), shard(1)),
+            CompleteThrough::NoPartitions
+        );
     }
 
     #[test]
     fn shards_are_as_fresh_as_the_slowest() {
-        let through = |shards: &[Through]| {
-            let instant = freshness(shards).complete_through;
+        let through = |shards: &[CompleteThrough]| {
+            let instant = combine(shards).complete_through;
             instant.map(|instant| instant.timestamp_millis())
         };
-        let (five, seven) = (Through::Millis(5), Through::Millis(7));
-        assert_eq!(through(&[seven, five, Through::Nothing]), Some(5));
-        assert_eq!(through(&[seven, Through::Unknown]), None);
-        assert_eq!(through(&[Through::Nothing]), None);
+        let (five, seven) = (CompleteThrough::Millis(5), CompleteThrough::Millis(7));
+        assert_eq!(through(&[seven, five, CompleteThrough::NoPartitions]), Some(5));
+        assert_eq!(through(&[seven, CompleteThrough::Unknown]), None);
+        assert_eq!(through(&[CompleteThrough::NoPartitions]), None);
     }
 
     #[test]
     fn logs_that_are_not_consumed_any_more_do_not_count() {
         let logs = [log(0, 4, &[(0, 1)]), log(1, 1, &[(0, 9)])];
-        assert_eq!(least(logs.iter(), ALL), Through::Millis(9));
+        assert_eq!(slowest(logs.iter(), ALL), CompleteThrough::Millis(9));
     }
 }

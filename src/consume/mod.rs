@@ -268,7 +268,7 @@ where
 }
 
 async fn schema_facts(shard: &Shard, kafka: &Kafka) -> anyhow::Result<TopicRecord> {
-    let (_, facts) = shard.connect_for(kafka.topic().as_str()).await?;
+    let (_, facts) = shard.connect_for_topic(kafka.topic().as_str()).await?;
     Ok(facts)
 }
 

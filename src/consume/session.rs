@@ -34,7 +34,7 @@ impl Session {
     /// # Errors
     /// One of them is away, there are no tables, rows are hidden, or the log is another one.
     pub async fn open(kafka: &Kafka, shard: &Shard, partition: i32) -> anyhow::Result<Session> {
-        let opened = shard.connect_for(kafka.topic().as_str()).await;
+        let opened = shard.connect_for_topic(kafka.topic().as_str()).await;
         let (clickhouse, facts) = opened.context("cannot consume")?;
         let topic_partition = TopicPartition {
             log: facts.log.clone(),
@@ -42,15 +42,15 @@ impl Session {
         };
         let head = clickhouse.head(&topic_partition).await?;
         let log = kafka.partition_consumer(partition, 0).await?;
-        if !facts.is_of(log.topic_id()) {
+        if !facts.matches_id(log.topic_id()) {
             bail!(
                 "topic {} was deleted and made again; `captcha migrate --topic-recreated` consumes the new one from its beginning",
                 kafka.topic()
             );
         }
-        clickhouse.verify_visibility().await?;
+        clickhouse.check_row_policies().await?;
         let mut session = Session {
-            is_replicated: clickhouse.verify_events().await?,
+            is_replicated: clickhouse.check_events_table().await?,
             clickhouse,
             log,
             topic_partition,
@@ -74,7 +74,7 @@ impl Session {
         };
         let row = self.clickhouse.last_row(&self.topic_partition, head).await?;
         let (times_millis, value) = (record.timestamps_millis(), record.value.as_deref());
-        if row.is_none_or(|row| row.is_made_of(times_millis, value)) {
+        if row.is_none_or(|row| row.matches_record(times_millis, value)) {
             return Ok(());
         }
         Err(self.log.other_record_error(before))

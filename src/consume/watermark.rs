@@ -200,11 +200,11 @@ impl Writer {
             Some(connection) => connection,
             None => self.shard.connect().await?,
         };
-        let due = self.claims.take(connection.now_millis().await?);
+        let due = self.claims.take(connection.clock_millis().await?);
         if !due.is_empty() {
             // Asked after all that is claimed, so that no partition is older than a claim and yet not counted.
             let partitions = self.topic.partition_count().await?;
-            connection.claim(partitions, &due).await?;
+            connection.record_watermarks(partitions, &due).await?;
         }
         self.connection = Some(connection);
         Ok(())

@@ -251,7 +251,7 @@ impl Worker {
         let share = async {
             // This first: who has rows waits for nothing.
             let alone = match session.is_replicated {
-                true => Some(self.shard.insert_alone().await),
+                true => Some(self.shard.lock_inserts().await),
                 false => None,
             };
             let rows = self.bounds.rows(session.pending.rows.len()).await;
@@ -363,7 +363,7 @@ impl Worker {
         }
         if now > session.head {
             self.metrics.heads_moved.inc();
-            session.clickhouse.verify_visibility().await?;
+            session.clickhouse.check_row_policies().await?;
             session.go_on_at(head);
             self.remember(session).await?;
         }
@@ -437,7 +437,7 @@ impl Worker {
                 }
                 Step::NextToken(generation) => {
                     // Rows that are stored and hidden look like a burnt token, and the next one would store them again.
-                    session.clickhouse.verify_visibility().await?;
+                    session.clickhouse.check_row_policies().await?;
                     self.metrics.burnt_tokens.inc();
                     tracing::warn!(partition = self.number, %token, "the server noted this token without its rows; taking the next one");
                     self.burnt = Some((attempt.head, generation));

@@ -74,10 +74,10 @@ async fn drop_months(args: &Args) -> anyhow::Result<()> {
 
 /// The months that are to go, if they are ripe.
 async fn look(shard: &Shard, connection: &Connection, args: &Args) -> anyhow::Result<Vec<StoredMonth>> {
-    connection.verify_events().await?;
-    connection.verify_visibility_of_all().await?;
+    connection.check_events_table().await?;
+    connection.check_row_policies_of_all_tables().await?;
     let (before, begin_millis) = (args.before, args.before.begin().timestamp_millis());
-    if connection.now_millis().await? < begin_millis {
+    if connection.clock_millis().await? < begin_millis {
         bail!("cannot drop what arrives before {before}: that is not over yet; name a month that has begun");
     }
     let months = connection.months_before(before).await?;
@@ -96,7 +96,7 @@ async fn look(shard: &Shard, connection: &Connection, args: &Args) -> anyhow::Re
     }
     if !args.forget_repeats {
         for stored in &months {
-            refuse_windows(&connection.missing_without(stored.month).await?, stored.month)?;
+            refuse_windows(&connection.dropped_ranges(stored.month).await?, stored.month)?;
         }
     }
     Ok(months)
@@ -141,13 +141,13 @@ async fn drop_from(shard: &Shard, connection: &Connection, args: &Args) -> anyho
 async fn drop_month(connection: &Connection, lock: &Lock, stored: &StoredMonth) -> anyhow::Result<()> {
     let step = format!("to drop {}", stored.month);
     // Also says whether these are still the tables that were looked at, and not those of a backup that was put back.
-    lock.note(connection, &Step::Begin(&step)).await?;
+    lock.record(connection, &Step::Begin(&step)).await?;
     // Looked at again, because a record may have come since that is dated back.
-    for missing in connection.missing_without(stored.month).await? {
-        connection.mark(&missing).await?;
+    for missing in connection.dropped_ranges(stored.month).await? {
+        connection.record_mark(&missing).await?;
     }
     connection.drop_month(stored.month).await?;
-    lock.note(connection, &Step::Done(&step)).await?;
+    lock.record(connection, &Step::Done(&step)).await?;
     say(format_args!("dropped {}", described(stored)));
     Ok(())
 }

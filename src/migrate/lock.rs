@@ -6,8 +6,8 @@ use anyhow::bail;
 use tokio::time::{Instant, sleep};
 
 use super::say;
-use crate::clickhouse::lock::{Lock, SILENCE_MAX, Step, Term};
-use crate::clickhouse::schema::files::CREATE_LOG;
+use crate::clickhouse::lock::{Lease, Lock, SILENCE_MAX, Step};
+use crate::clickhouse::schema::files::CREATE_MIGRATION_LOG;
 use crate::clickhouse::{Connection, Shard};
 
 /// Between looks at a lock that somebody else has.
@@ -25,11 +25,11 @@ pub async fn under_lock<T>(
     connection: &Connection,
     work: impl AsyncFnOnce(&Lock) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    shard.define(connection, CREATE_LOG).await?;
+    shard.run_ddl(connection, CREATE_MIGRATION_LOG).await?;
     let lock = take(shard, connection).await?;
     let done = work(&lock).await;
     // Also after a failure, so that the next one need not wait; if this fails too, it has to.
-    let unlocked = lock.note(connection, &Step::Unlock).await;
+    let unlocked = lock.record(connection, &Step::Unlock).await;
     let done = done?;
     unlocked?;
     Ok(done)
@@ -40,9 +40,9 @@ async fn take(shard: &Shard, connection: &Connection) -> anyhow::Result<Lock> {
     let mut began = Instant::now();
     let mut waited_for = None;
     loop {
-        let term = connection.term().await?;
+        let term = connection.lease().await?;
         if term.is_free() {
-            if let Some(lock) = shard.lock(&term, &owner).await? {
+            if let Some(lock) = shard.acquire_lock(&term, &owner).await? {
                 tell_of(&term);
                 return Ok(lock);
             }
@@ -62,8 +62,8 @@ async fn take(shard: &Shard, connection: &Connection) -> anyhow::Result<Lock> {
 }
 
 /// Says what was left behind by one that did not end well.
-fn tell_of(before: &Term) {
-    if before.is_over {
+fn tell_of(before: &Lease) {
+    if before.is_released {
         return;
     }
     let owner = &before.owner;

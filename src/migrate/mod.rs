@@ -18,8 +18,8 @@ use self::topic::TopicArgs;
 use self::topic_record::Desired;
 use self::wait::WaitArgs;
 use crate::clickhouse::schema::files::{FILES, VERSION};
-use crate::clickhouse::schema::history::{Applied, misfit};
-use crate::clickhouse::{self, Cluster, Empty, Identifier, Shard, ShardId, TopicRecord};
+use crate::clickhouse::schema::history::{AppliedMigration, incompatibility};
+use crate::clickhouse::{self, Cluster, EmptyReplica, Identifier, Shard, ShardId, TopicRecord};
 use crate::kafka::{self, Kafka};
 use crate::terminal::{escape, print};
 
@@ -161,7 +161,7 @@ async fn migrate(args: &Args) -> anyhow::Result<()> {
 struct Found<'a> {
     shard: &'a Shard,
     /// The recorded migrations; `None` while there is no database.
-    applied: Option<Vec<Applied>>,
+    applied: Option<Vec<AppliedMigration>>,
     /// What is recorded of the topic; nothing while the schema is older than that, or not there.
     facts: Option<TopicRecord>,
     /// The tables.
@@ -180,11 +180,11 @@ impl<'a> Found<'a> {
             Err(err) if err.action() == clickhouse::Action::SchemaMissing => return Ok(found),
             other => other?,
         };
-        connection.verify_visibility_of_all().await?;
-        let applied = connection.applied().await?;
+        connection.check_row_policies_of_all_tables().await?;
+        let applied = connection.migrations().await?;
         found.there = tables::check(shard).await?;
         let is_lost = found.there.lost.iter().any(|lost| lost.name == "topics");
-        if misfit(&applied).is_none() && !is_lost {
+        if incompatibility(&applied).is_none() && !is_lost {
             found.facts = connection.topic_record(kafka.topic().as_str()).await?;
         }
         found.applied = Some(applied);
@@ -253,11 +253,11 @@ impl<'a> Found<'a> {
 /// Before anything is looked up: a question may come to such a replica. Whether there was one.
 async fn fill_empty_replicas(shard: &Shard, dry_run: bool) -> anyhow::Result<bool> {
     let empty = shard.fill_empty_replicas(dry_run).await?;
-    for Empty { address, like } in &empty {
+    for EmptyReplica { address, source } in &empty {
         match dry_run {
-            true => say(format_args!("would make the tables of {address} as {like} has them")),
+            true => say(format_args!("would make the tables of {address} as {source} has them")),
             false => say(format_args!(
-                "made the tables of {address} as {like} has them; once it has fetched what they hold, run \
+                "made the tables of {address} as {source} has them; once it has fetched what they hold, run \
                  SYSTEM RESTART REPLICAS there: an insert may still wait for what it stands for"
             )),
         }
@@ -276,14 +276,14 @@ async fn retire(kafka: &Kafka, all: &[Found<'_>]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn show_status(applied: &[Applied]) {
+fn show_status(applied: &[AppliedMigration]) {
     for file in FILES {
         match applied.iter().find(|record| record.name == file.name) {
             Some(record) => say(format_args!("{}  applied {} UTC", file.name, record.applied_at)),
             None => say(format_args!("{}  not applied", file.name)),
         }
     }
-    let built_in = |record: &&Applied| FILES.iter().any(|file| file.name == record.name);
+    let built_in = |record: &&AppliedMigration| FILES.iter().any(|file| file.name == record.name);
     for record in applied.iter().filter(|record| !built_in(record)) {
         say(format_args!(
             "{}  applied {} UTC, not in this captcha",
@@ -307,7 +307,7 @@ async fn show_plan(shard: &Shard, database_missing: bool, todo: &[Migration]) ->
 }
 
 /// The newest migration that is recorded; 0 before the first.
-fn version(applied: &[Applied]) -> u32 {
+fn version(applied: &[AppliedMigration]) -> u32 {
     let versions = applied.iter().map(|record| record.version);
     versions.max().unwrap_or(0)
 }

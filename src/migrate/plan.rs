@@ -4,8 +4,8 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::clickhouse::schema::files::File;
-use crate::clickhouse::schema::history::Applied;
+use crate::clickhouse::schema::files::MigrationFile;
+use crate::clickhouse::schema::history::AppliedMigration;
 
 /// A migration file whose name was understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Migration {
     pub checksum: String,
     /// Its statement.
     pub sql: String,
-    /// Who can work with the schema that it makes, as in its [`File`].
+    /// Who can work with the schema that it makes, as in its [`MigrationFile`].
     pub compatible_since: u32,
     /// The table whose data it rewrites, if it does.
     pub rewrites: Option<String>,
@@ -75,7 +75,7 @@ impl std::error::Error for PlanError {}
 ///
 /// # Errors
 /// The first thing that is wrong with the files or with what is recorded, by name.
-pub fn plan(files: &[File], applied: &[Applied]) -> Result<Vec<Migration>, PlanError> {
+pub fn plan(files: &[MigrationFile], applied: &[AppliedMigration]) -> Result<Vec<Migration>, PlanError> {
     let migrations = read(files)?;
     for record in applied {
         let Some(migration) = migrations.iter().find(|m| m.version == record.version) else {
@@ -94,7 +94,7 @@ pub fn plan(files: &[File], applied: &[Applied]) -> Result<Vec<Migration>, PlanE
     }
 }
 
-fn read(files: &[File]) -> Result<Vec<Migration>, PlanError> {
+fn read(files: &[MigrationFile]) -> Result<Vec<Migration>, PlanError> {
     let mut migrations: Vec<Migration> = Vec::with_capacity(files.len());
     for file in files {
         let version = version(file.name).ok_or_else(|| PlanError::Misnamed(file.name.to_string()))?;
@@ -186,24 +186,24 @@ mod tests {
     use super::*;
     use crate::clickhouse::schema::files;
 
-    const ONE: File = File {
+    const ONE: MigrationFile = MigrationFile {
         name: "V1__one.sql",
         sql: "SELECT 1\n",
         compatible_since: 1,
     };
-    const TWO: File = File {
+    const TWO: MigrationFile = MigrationFile {
         name: "V2__two.sql",
         sql: "SELECT 2\n",
         compatible_since: 1,
     };
-    const THREE: File = File {
+    const THREE: MigrationFile = MigrationFile {
         name: "V3__three.sql",
         sql: "SELECT 3\n",
         compatible_since: 1,
     };
 
-    fn applied(file: File) -> Applied {
-        Applied {
+    fn applied(file: MigrationFile) -> AppliedMigration {
+        AppliedMigration {
             version: version(file.name).unwrap(),
             name: file.name.to_string(),
             checksum: checksum(file.sql),
@@ -239,7 +239,7 @@ mod tests {
         assert!(rewriting.iter().all(|migration| migration.rewrites.is_none()));
     }
 
-    fn names(files: &[File], records: &[Applied]) -> Result<Vec<String>, PlanError> {
+    fn names(files: &[MigrationFile], records: &[AppliedMigration]) -> Result<Vec<String>, PlanError> {
         plan(files, records).map(|todo| todo.into_iter().map(|m| m.name).collect())
     }
 
@@ -267,11 +267,11 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let renamed = File {
+        let renamed = MigrationFile {
             name: "V1__uno.sql",
             ..ONE
         };
-        let changed = File {
+        let changed = MigrationFile {
             sql: "SELECT 1 \n",
             ..ONE
         };
@@ -322,7 +322,7 @@ mod tests {
             "V99999999999__one.sql",
             "1__one.sql",
         ] {
-            let file = File {
+            let file = MigrationFile {
                 name,
                 sql: "",
                 compatible_since: 1,

@@ -9,7 +9,7 @@ use super::lock::under_lock;
 use super::plan::{Migration, plan};
 use super::{say, tables, version};
 use crate::clickhouse::lock::{Lock, Step};
-use crate::clickhouse::schema::files::{CREATE_HISTORY, FILES, MEND_HISTORY};
+use crate::clickhouse::schema::files::{ADD_COMPATIBLE_SINCE, CREATE_MIGRATIONS, FILES};
 use crate::clickhouse::{Connection, Shard};
 
 /// Between looks at mutations, and how long one may go without getting on.
@@ -39,10 +39,10 @@ pub async fn migrate(shard: &Shard, database_missing: bool, is_planned: bool) ->
 }
 
 async fn apply_each(shard: &Shard, connection: &Connection, lock: &Lock) -> anyhow::Result<()> {
-    shard.define(connection, CREATE_HISTORY).await?;
-    shard.define(connection, MEND_HISTORY).await?;
+    shard.run_ddl(connection, CREATE_MIGRATIONS).await?;
+    shard.run_ddl(connection, ADD_COMPATIBLE_SINCE).await?;
     // Whoever had the lock before may have done some of it.
-    let applied = connection.applied().await?;
+    let applied = connection.migrations().await?;
     let there = tables::check(shard).await?;
     there.make_again(shard, connection, version(&applied)).await?;
     for migration in plan(FILES, &applied)? {
@@ -61,8 +61,8 @@ async fn apply(shard: &Shard, connection: &Connection, lock: &Lock, migration: &
         let bytes = connection.table_bytes(table).await?;
         say(format_args!("{}: {}", migration.name, rewriting(table, bytes)));
     }
-    lock.note(connection, &Step::Begin(&migration.name)).await?;
-    shard.define(connection, &migration.sql).await?;
+    lock.record(connection, &Step::Begin(&migration.name)).await?;
+    shard.run_ddl(connection, &migration.sql).await?;
     await_mutations(connection).await?;
     // Recorded is only what is there: `IF NOT EXISTS` leaves what somebody else made meanwhile.
     tables::check_at(shard, migration.version).await?;
@@ -74,7 +74,7 @@ async fn apply(shard: &Shard, connection: &Connection, lock: &Lock, migration: &
             migration.compatible_since,
         )
         .await?;
-    lock.note(connection, &Step::Done(&migration.name)).await?;
+    lock.record(connection, &Step::Done(&migration.name)).await?;
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use anyhow::bail;
 
 use super::{say, version};
 use crate::clickhouse::schema::files::{FILES, NEEDED, VERSION};
-use crate::clickhouse::{Connection, Declared, Shard, Table, Tables, declared};
+use crate::clickhouse::{Connection, DeclaredTable, FoundTable, ReplicaTables, Shard, declared};
 
 /// Differences that a line has of one table.
 const DIFFERENCES_MAX: usize = 4;
@@ -16,7 +16,7 @@ const DERIVED: [&str; 2] = ["dead_letters", "claims"];
 #[derive(Debug, Default)]
 pub struct There {
     /// What migrations made and is lost, all of which may be made again.
-    pub lost: Vec<&'static Declared>,
+    pub lost: Vec<&'static DeclaredTable>,
     /// Whether tables are the same on several servers.
     pub is_replicated: bool,
 }
@@ -33,7 +33,7 @@ pub async fn check(shard: &Shard) -> anyhow::Result<There> {
     }
     let recorded = all.iter().find(|here| here.get("migrations").is_some());
     let version = match recorded {
-        Some(here) => version(&shard.connect_at(&here.address).await?.applied().await?),
+        Some(here) => version(&shard.connect_to_replica(&here.address).await?.migrations().await?),
         None => 0,
     };
     if version > VERSION {
@@ -51,13 +51,13 @@ pub async fn check_at(shard: &Shard, version: u32) -> anyhow::Result<There> {
     check_all(shard, &shard.tables().await?, version)
 }
 
-fn check_all(shard: &Shard, all: &[Tables], version: u32) -> anyhow::Result<There> {
+fn check_all(shard: &Shard, all: &[ReplicaTables], version: u32) -> anyhow::Result<There> {
     // A replica without any of them is one that is to be filled.
-    let filled: Vec<&Tables> = all.iter().filter(|here| !here.tables.is_empty()).collect();
+    let filled: Vec<&ReplicaTables> = all.iter().filter(|here| !here.tables.is_empty()).collect();
     let mut lost = Vec::new();
     for here in &filled {
         refuse_foreign(shard, here, Some(version))?;
-        let is_lost = |known: &&Declared| {
+        let is_lost = |known: &&DeclaredTable| {
             let is_made = known.versions.first().is_some_and(|made| *made <= version);
             is_made && here.get(known.name).is_none()
         };
@@ -76,14 +76,14 @@ fn check_all(shard: &Shard, all: &[Tables], version: u32) -> anyhow::Result<Ther
     }
     let mut tables = filled.iter().flat_map(|here| &here.tables);
     Ok(There {
-        is_replicated: tables.any(Table::is_replicated),
+        is_replicated: tables.any(FoundTable::is_replicated),
         lost,
     })
 }
 
 /// Whether nothing was ever stored: what is left of the tables that consumers write has no rows. Where none is left, only
 /// a schema that was never whole proves it.
-fn is_unused(filled: &[&Tables], version: u32) -> bool {
+fn is_unused(filled: &[&ReplicaTables], version: u32) -> bool {
     let written = ["events", "topics", "claims"];
     let all = filled.iter().flat_map(|here| &here.tables);
     let mut left = all.filter(|table| written.contains(&table.name.as_str())).peekable();
@@ -94,10 +94,10 @@ fn is_unused(filled: &[&Tables], version: u32) -> bool {
 }
 
 /// Of all tables, or of those of migrate itself while no version is known.
-fn refuse_foreign(shard: &Shard, here: &Tables, version: Option<u32>) -> anyhow::Result<()> {
+fn refuse_foreign(shard: &Shard, here: &ReplicaTables, version: Option<u32>) -> anyhow::Result<()> {
     let database = shard.database().to_string();
     let mut foreign = Vec::new();
-    let own = |known: &&Declared| version.is_some() || known.versions.is_empty();
+    let own = |known: &&DeclaredTable| version.is_some() || known.versions.is_empty();
     for known in declared().iter().filter(own) {
         let Some(found) = here.get(known.name) else {
             continue;
@@ -139,7 +139,7 @@ impl There {
         for known in &self.lost {
             let applied = FILES.iter().take(version as usize);
             for (file, _) in applied.zip(1..).filter(|(_, number)| known.versions.contains(number)) {
-                shard.define(connection, file.sql).await?;
+                shard.run_ddl(connection, file.sql).await?;
             }
             say(format_args!("made {} again: {}", known.name, self.why(known)));
         }
@@ -147,7 +147,7 @@ impl There {
     }
 
     /// Why nothing is missed of a lost table.
-    pub fn why(&self, known: &Declared) -> &'static str {
+    pub fn why(&self, known: &DeclaredTable) -> &'static str {
         match DERIVED.contains(&known.name) {
             true => "it was lost, and what it had follows from the others",
             false => "it was lost, and nothing was ever stored",

@@ -88,7 +88,7 @@ pub fn wanted(topic: &str, known: Option<&TopicRecord>, desired: Desired) -> any
         );
     }
     // One that is still to be made is another one; one that is retired may be gone.
-    let is_another = desired.partitions > 0 && !known.is_of(desired.topic_id.unwrap_or_default());
+    let is_another = desired.partitions > 0 && !known.matches_id(desired.topic_id.unwrap_or_default());
     // Whoever takes a topic for another one by mistake would have all its records counted twice.
     match (is_another, desired.recreated) {
         (true, false) => bail!(

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::table;
-use crate::clickhouse::{self, Cluster, Connection, Held, Row, Shard, Span, TopicRecord};
+use crate::clickhouse::{self, ArrivalDays, Cluster, Connection, PartitionAudit, Row, Shard, TopicRecord};
 use crate::kafka::{self, Kafka, PartitionConsumer, Record};
 use crate::terminal::{print, progress};
 use crate::topic_partition::{LogName, TopicPartition};
@@ -24,7 +24,7 @@ const FETCHES_IN_VAIN_MAX: u32 = 20;
 #[group(skip)]
 pub struct Args {
     #[command(flatten)]
-    span: Span,
+    span: ArrivalDays,
 
     /// `table` is for people, `json` for programs
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
@@ -97,7 +97,7 @@ struct Report {
 }
 
 impl Line {
-    fn of(log: &LogName, held: &Held) -> Line {
+    fn of(log: &LogName, held: &PartitionAudit) -> Line {
         Line {
             log: log.clone(),
             partition: held.partition,
@@ -146,7 +146,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
-async fn audit(kafka: &Kafka, cluster: &Cluster, span: &Span) -> anyhow::Result<Report> {
+async fn audit(kafka: &Kafka, cluster: &Cluster, span: &ArrivalDays) -> anyhow::Result<Report> {
     let mut partitions = Vec::new();
     for shard in cluster.iter() {
         partitions.extend(audit_shard(kafka, shard, span).await?);
@@ -158,9 +158,9 @@ async fn audit(kafka: &Kafka, cluster: &Cluster, span: &Span) -> anyhow::Result<
     })
 }
 
-async fn audit_shard(kafka: &Kafka, shard: &Shard, span: &Span) -> anyhow::Result<Vec<Line>> {
+async fn audit_shard(kafka: &Kafka, shard: &Shard, span: &ArrivalDays) -> anyhow::Result<Vec<Line>> {
     let topic = kafka.topic().as_str();
-    let (connection, facts) = shard.connect_for(topic).await?;
+    let (connection, facts) = shard.connect_for_topic(topic).await?;
     progress("reading what ClickHouse stores ...");
     let held = connection.audit(&facts.log, facts.repeat_window_records, span).await?;
     let count = kafka.partition_count().await?;
@@ -168,9 +168,9 @@ async fn audit_shard(kafka: &Kafka, shard: &Shard, span: &Span) -> anyhow::Resul
     let mut partitions = Vec::new();
     for number in 0..count.max(stored) {
         let found = held.iter().find(|held| held.partition == number);
-        let found = found.copied().unwrap_or(Held {
+        let found = found.copied().unwrap_or(PartitionAudit {
             partition: number,
-            ..Held::default()
+            ..PartitionAudit::default()
         });
         let mut line = Line::of(&facts.log, &found);
         if !shard.id().holds(number) {
@@ -200,12 +200,12 @@ async fn compare(
     kafka: &Kafka,
     connection: &Connection,
     facts: &TopicRecord,
-    held: &Held,
+    held: &PartitionAudit,
     line: &mut Line,
 ) -> anyhow::Result<()> {
     let mut log = kafka.partition_consumer(held.partition, held.first).await?;
     anyhow::ensure!(
-        facts.is_of(log.topic_id()),
+        facts.matches_id(log.topic_id()),
         "topic {} was deleted and made again, so there is nothing to compare; see `captcha migrate --topic-recreated`",
         kafka.topic()
     );
@@ -220,7 +220,7 @@ async fn compare(
     while log.position() < end {
         let from = log.position();
         let records = fetch_some(&mut log, end).await?;
-        let rows = connection.stored_rows(&topic_partition, from, log.position()).await?;
+        let rows = connection.rows_between(&topic_partition, from, log.position()).await?;
         for record in records.iter().filter(|record| record.offset < end) {
             // One without a row is a hole, which is counted already, or was dropped on purpose.
             if let Some(row) = rows.get(&record.offset) {
@@ -233,7 +233,7 @@ async fn compare(
 }
 
 fn is_origin(record: &Record, row: &Row) -> bool {
-    row.is_made_of(record.timestamps_millis(), record.value.as_deref())
+    row.matches_record(record.timestamps_millis(), record.value.as_deref())
 }
 
 /// Fetches until there is enough to be compared, or all.
@@ -304,9 +304,9 @@ mod tests {
 
     #[test]
     fn lag_is_no_damage_and_offsets_beyond_the_log_are() {
-        let held = Held {
+        let held = PartitionAudit {
             next: 10,
-            ..Held::default()
+            ..PartitionAudit::default()
         };
         let mut line = Line::of(&LogName::new("t"), &held);
         line.set_log(0, 15);

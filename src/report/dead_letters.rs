@@ -5,7 +5,7 @@ use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 
 use super::table;
-use crate::clickhouse::{self, Cluster, DeadLetter, Span};
+use crate::clickhouse::{self, ArrivalDays, Cluster, DeadLetter};
 use crate::kafka::TopicArgs;
 use crate::terminal::print;
 
@@ -20,7 +20,7 @@ const SHOWN_CHARS: usize = 60;
 #[group(skip)]
 pub struct Args {
     #[command(flatten)]
-    span: Span,
+    span: ArrivalDays,
 
     /// At most so many [default: 100 in a table, all as ndjson]
     #[arg(long, value_name = "COUNT")]

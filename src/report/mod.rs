@@ -85,10 +85,10 @@ async fn run_counters(args: Args) -> anyhow::Result<()> {
         let reason = format!("--from and --to: {}\n", Filter::OUT_OF_ORDER);
         terminal::exit_with(&clap::Error::raw(ErrorKind::ValueValidation, reason));
     }
-    let counters = cluster.counters(&filter, &|_| true).await?;
+    let counters = cluster.report(&filter, &|_| true).await?;
     let page = page(&counters, args.format).context("cannot write the report")?;
     terminal::print(&page);
-    if counters.counters.is_empty() && args.format == Format::Table {
+    if counters.rows.is_empty() && args.format == Format::Table {
         terminal::progress("no events match");
     }
     Ok(())
@@ -100,13 +100,13 @@ fn page(counters: &Report, format: Format) -> anyhow::Result<String> {
         Format::Csv => {
             let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
             csv.write_record(COLUMNS)?;
-            for counter in &counters.counters {
+            for counter in &counters.rows {
                 csv.serialize(counter)?;
             }
             String::from_utf8(csv.into_inner()?)?
         }
         Format::Table => {
-            let rows = counters.counters.iter().map(|counter| {
+            let rows = counters.rows.iter().map(|counter| {
                 vec![
                     counter.date.to_string(),
                     counter.site_id.to_string(),
@@ -160,7 +160,7 @@ mod tests {
 
     fn page(counters: Vec<ReportRow>, format: Format) -> String {
         let counters = Report {
-            counters,
+            rows: counters,
             freshness: Freshness {
                 complete_through: chrono::DateTime::from_timestamp_millis(978_307_200_000),
             },

@@ -24,14 +24,14 @@ pub struct Connection {
     /// Of the server.
     pub(crate) version: Version,
     refusal: Refusal,
-    _hang_up: HangUp,
+    _hang_up: ShutdownOnDrop,
 }
 
 /// Ends a connection for both sides when dropped. The driver's own task would wait for a frozen server
 /// for ever, and keep its descriptor as long.
-struct HangUp(Socket);
+struct ShutdownOnDrop(Socket);
 
-impl Drop for HangUp {
+impl Drop for ShutdownOnDrop {
     fn drop(&mut self) {
         // Fails where the server has hung up already.
         let _ = self.0.shutdown(Shutdown::Both);
@@ -64,7 +64,7 @@ impl Connection {
         })?;
         let stream = TcpStream::connect(found.as_slice()).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
-        let hang_up = HangUp(SockRef::from(&stream).try_clone().map_err(failed)?);
+        let hang_up = ShutdownOnDrop(SockRef::from(&stream).try_clone().map_err(failed)?);
         let stream = match tls {
             None => Wire::Left(stream),
             Some(tls) => {
@@ -141,7 +141,7 @@ impl Connection {
     }
 
     /// An answer that did not come, or not to its end.
-    pub(crate) fn failed(&self, how: &str) -> Error {
+    pub(crate) fn connection_error(&self, how: &str) -> Error {
         let address = &self.address;
         Error::Connection(match self.refusal.reason() {
             Some(reason) => format!(

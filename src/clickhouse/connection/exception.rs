@@ -14,10 +14,10 @@ const NOT_OURS: &str = "make it again, or drop the view on events that needs it:
 
 /// What an exception means to people.
 pub fn explain(address: &str, database: &str, code: i32, message: &str) -> Error {
-    let meaning = error_codes::meaning(code);
+    let meaning = error_codes::find(code);
     let advice = meaning.advice;
     let said = |advice: &str| {
-        let what = match not_settable(code, message) {
+        let what = match refused_setting(code, message) {
             Some(what) => what + ":",
             None => "answered".to_string(),
         };
@@ -30,12 +30,12 @@ pub fn explain(address: &str, database: &str, code: i32, message: &str) -> Error
             let advice = format!("correct the view {view}, which is not captcha's, or drop it");
             (Action::Hold, said(&advice))
         }
-        (None, Some(Missing::Theirs)) => (Action::Hold, said(NOT_OURS)),
-        (None, Some(Missing::Table(table))) => (
+        (None, Some(MissingObject::Foreign)) => (Action::Hold, said(NOT_OURS)),
+        (None, Some(MissingObject::Table(table))) => (
             meaning.action,
             format!("clickhouse at {address} has not all tables in database {database}: {table} is missing; {advice}"),
         ),
-        (None, Some(Missing::Database)) => (
+        (None, Some(MissingObject::Database)) => (
             meaning.action,
             format!("clickhouse at {address} has no tables in database {database}; {advice}"),
         ),
@@ -46,8 +46,8 @@ pub fn explain(address: &str, database: &str, code: i32, message: &str) -> Error
 
 /// The server did not let a user in.
 pub fn login_refused(address: &str, user: &str, code: i32, message: &str) -> Error {
-    let meaning = error_codes::meaning(code);
-    let what = not_settable(code, message);
+    let meaning = error_codes::find(code);
+    let what = refused_setting(code, message);
     let what = what.unwrap_or_else(|| format!("refused the login of user {user}"));
     let message = format!(
         "clickhouse at {address} {what}: {}: {}; {}",
@@ -63,9 +63,9 @@ pub fn login_refused(address: &str, user: &str, code: i32, message: &str) -> Err
 }
 
 /// What a server that refuses a pinned setting does.
-fn not_settable(code: i32, message: &str) -> Option<String> {
+fn refused_setting(code: i32, message: &str) -> Option<String> {
     let is_refusal = [READONLY, SETTING_CONSTRAINT_VIOLATION].contains(&code);
-    let (name, value) = is_refusal.then(|| settings::pinned_in(message)).flatten()?;
+    let (name, value) = is_refusal.then(|| settings::find_pin(message)).flatten()?;
     Some(format!("does not let --clickhouse-user set {name} = '{value}'"))
 }
 
@@ -80,13 +80,13 @@ fn first_line(message: &str) -> &str {
 
 /// What is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Missing<'a> {
+pub enum MissingObject<'a> {
     /// This table of captcha's.
     Table(&'a str),
     /// Its database.
     Database,
     /// What captcha does not make.
-    Theirs,
+    Foreign,
 }
 
 /// The materialized view that was being fed, with its database; `None` if it was none.
@@ -97,14 +97,14 @@ pub fn view(message: &str) -> Option<&str> {
 
 /// What is not there for captcha, whose database this is; `None` if that is not what the code is about, or the message is
 /// not understood.
-pub fn missing<'a>(code: i32, message: &'a str, database: &str) -> Option<Missing<'a>> {
+pub fn missing<'a>(code: i32, message: &'a str, database: &str) -> Option<MissingObject<'a>> {
     match code {
         UNKNOWN_TABLE => missing_table(message, database),
         UNKNOWN_DATABASE => {
             let name = word_after(message, "Database")?;
             Some(match name == database {
-                true => Missing::Database,
-                false => Missing::Theirs,
+                true => MissingObject::Database,
+                false => MissingObject::Foreign,
             })
         }
         _ => None,
@@ -113,16 +113,16 @@ pub fn missing<'a>(code: i32, message: &'a str, database: &str) -> Option<Missin
 
 /// Servers say "Table a.b does not exist", "Unknown table expression identifier 'b' in scope ...", "Could not find table:
 /// b", and "Target table 'a.b' of view ... doesn't exists".
-fn missing_table<'a>(message: &'a str, database: &str) -> Option<Missing<'a>> {
+fn missing_table<'a>(message: &'a str, database: &str) -> Option<MissingObject<'a>> {
     let name = word_after(message, "table")?;
     let table = match name.rsplit_once('.') {
-        Some((within, _)) if bare(within) != database => return Some(Missing::Theirs),
+        Some((within, _)) if bare(within) != database => return Some(MissingObject::Foreign),
         Some((_, table)) => bare(table),
         None => name,
     };
     Some(match declared().iter().any(|known| known.name == table) {
-        true => Missing::Table(table),
-        false => Missing::Theirs,
+        true => MissingObject::Table(table),
+        false => MissingObject::Foreign,
     })
 }
 
@@ -152,35 +152,38 @@ mod tests {
         for (message, missing) in [
             (
                 "Table captcha.events does not exist. Maybe you meant system.events?",
-                Some(Missing::Table("events")),
+                Some(MissingObject::Table("events")),
             ),
-            ("Table captcha.topics doesn't exist", Some(Missing::Table("topics"))),
+            (
+                "Table captcha.topics doesn't exist",
+                Some(MissingObject::Table("topics")),
+            ),
             (
                 "Table `captcha`.`claims` does not exist",
-                Some(Missing::Table("claims")),
+                Some(MissingObject::Table("claims")),
             ),
             (
                 "Unknown table expression identifier 'migrations' in scope SELECT version FROM migrations",
-                Some(Missing::Table("migrations")),
+                Some(MissingObject::Table("migrations")),
             ),
             (
                 "Unknown table expression identifier 'captcha.migration_log' in scope SELECT 1",
-                Some(Missing::Table("migration_log")),
+                Some(MissingObject::Table("migration_log")),
             ),
-            ("Could not find table: events", Some(Missing::Table("events"))),
+            ("Could not find table: events", Some(MissingObject::Table("events"))),
             (
                 "Target table 'captcha.theirs' of view 'captcha.events' doesn't exists.",
-                Some(Missing::Theirs),
+                Some(MissingObject::Foreign),
             ),
             (
                 "Target table 'elsewhere.events' of view 'captcha.events' doesn't exists.",
-                Some(Missing::Theirs),
+                Some(MissingObject::Foreign),
             ),
             (
                 "Unknown table expression identifier 'captcha.other' in scope (SELECT x FROM captcha.other)",
-                Some(Missing::Theirs),
+                Some(MissingObject::Foreign),
             ),
-            ("Table other.events does not exist", Some(Missing::Theirs)),
+            ("Table other.events does not exist", Some(MissingObject::Foreign)),
             ("Something else", None),
             ("Table", None),
         ] {
@@ -188,12 +191,12 @@ mod tests {
             assert_eq!(found, missing, "{message}");
         }
         for (message, missing) in [
-            ("Database captcha does not exist", Some(Missing::Database)),
+            ("Database captcha does not exist", Some(MissingObject::Database)),
             (
                 "Database captcha doesn't exist. Maybe you meant system?",
-                Some(Missing::Database),
+                Some(MissingObject::Database),
             ),
-            ("Database elsewhere does not exist", Some(Missing::Theirs)),
+            ("Database elsewhere does not exist", Some(MissingObject::Foreign)),
             ("Something else", None),
         ] {
             let found = super::missing(UNKNOWN_DATABASE, message, "captcha");

@@ -11,4 +11,4 @@ pub mod settings;
 
 pub use self::connect::Connection;
 pub(crate) use self::query::{QUERY_TIMEOUT, rows_of, text};
-pub(crate) use self::quorum_retry::{QuorumRetry, is_refused};
+pub(crate) use self::quorum_retry::{QuorumRetry, has_code};

@@ -22,15 +22,15 @@ const ROWS_MAX: usize = 100_000;
 
 impl Connection {
     /// Questions are about this database from now on.
-    pub(crate) async fn enter(&self, database: &Identifier) -> Result<(), Error> {
+    pub(crate) async fn use_database(&self, database: &Identifier) -> Result<(), Error> {
         self.execute(&format!("USE {database}")).await
     }
 
     pub(crate) async fn execute(&self, sql: &str) -> Result<(), Error> {
         let turn = QuorumRetry::new();
         loop {
-            let answer = self.each_block(sql, QUERY_TIMEOUT, |_| Ok(())).await;
-            if !turn.comes_after(&answer).await {
+            let answer = self.for_each_block(sql, QUERY_TIMEOUT, |_| Ok(())).await;
+            if !turn.wait_to_resend(&answer).await {
                 return answer;
             }
         }
@@ -42,21 +42,21 @@ impl Connection {
             KlickhouseError::ServerException { code, message, .. } => {
                 exception::explain(self.address(), self.database(), code, &message)
             }
-            KlickhouseError::ProtocolError(_) => self.failed("closed the connection"),
-            other => self.failed(&format!("could not be understood: {other}")),
+            KlickhouseError::ProtocolError(_) => self.connection_error("closed the connection"),
+            other => self.connection_error(&format!("could not be understood: {other}")),
         }
     }
 
     /// Hands over the blocks of an answer one by one. An answer that is cut short looks complete to the
     /// driver, so a second question on the same connection proves that the first was answered to its end.
-    pub(crate) async fn each_block(
+    pub(crate) async fn for_each_block(
         &self,
         sql: &str,
         limit: Duration,
-        mut take: impl FnMut(Block) -> Result<(), Error>,
+        mut on_block: impl FnMut(Block) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let ask = async {
-            self.drain(sql, &mut take).await?;
+            self.drain(sql, &mut on_block).await?;
             let mut answered = 0;
             self.drain("SELECT 1", |block| {
                 answered += block.rows;
@@ -65,22 +65,22 @@ impl Connection {
             .await?;
             match answered {
                 1 => Ok(()),
-                _ => Err(self.failed("closed the connection in the middle of an answer")),
+                _ => Err(self.connection_error("closed the connection in the middle of an answer")),
             }
         };
         match timeout(limit, ask).await {
             Ok(answer) => answer,
-            Err(_) => Err(self.failed(&format!("did not answer within {} s", limit.as_secs()))),
+            Err(_) => Err(self.connection_error(&format!("did not answer within {} s", limit.as_secs()))),
         }
     }
 
-    async fn drain(&self, sql: &str, mut take: impl FnMut(Block) -> Result<(), Error>) -> Result<(), Error> {
+    async fn drain(&self, sql: &str, mut on_block: impl FnMut(Block) -> Result<(), Error>) -> Result<(), Error> {
         let stream = self.client.query_raw(sql, None).await;
         let mut stream = stream.map_err(|err| self.explain(err))?;
         while let Some(block) = stream.next().await {
             let block = block.map_err(|err| self.explain(err))?;
             if block.rows > 0 {
-                take(block)?;
+                on_block(block)?;
             }
         }
         Ok(())
@@ -89,11 +89,11 @@ impl Connection {
     /// The rows of a small answer.
     pub(crate) async fn rows(&self, sql: &str) -> Result<Vec<Vec<Value>>, Error> {
         let mut rows = Vec::new();
-        self.each_block(sql, QUERY_TIMEOUT, |block| {
+        self.for_each_block(sql, QUERY_TIMEOUT, |block| {
             rows.extend(rows_of(block));
             match rows.len() {
                 0..=ROWS_MAX => Ok(()),
-                _ => Err(self.failed(&format!("gave more than {ROWS_MAX} rows for a few"))),
+                _ => Err(self.connection_error(&format!("gave more than {ROWS_MAX} rows for a few"))),
             }
         })
         .await?;

@@ -27,8 +27,8 @@ impl QuorumRetry {
     }
 
     /// Whether an insert that was answered so is to be sent again; then after a while.
-    pub async fn comes_after(&self, answer: &Result<(), Error>) -> bool {
-        let comes = is_refused(answer, UNSATISFIED_QUORUM) && self.0.elapsed() < TURN_MAX;
+    pub async fn wait_to_resend(&self, answer: &Result<(), Error>) -> bool {
+        let comes = has_code(answer, UNSATISFIED_QUORUM) && self.0.elapsed() < TURN_MAX;
         if comes {
             sleep(TURN_WAIT.mul_f64(0.5 + fastrand::f64())).await;
         }
@@ -36,6 +36,6 @@ impl QuorumRetry {
     }
 }
 
-pub(crate) fn is_refused<T>(answer: &Result<T, Error>, with_code: i32) -> bool {
+pub(crate) fn has_code<T>(answer: &Result<T, Error>, with_code: i32) -> bool {
     matches!(answer, Err(Error::Server { code, .. }) if *code == with_code)
 }

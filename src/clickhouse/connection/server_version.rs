@@ -21,7 +21,7 @@ const T64_AFTER_DELTA: Version = Version::new(26, 1);
 
 /// A statement of a migration as a server of this version can live with it: of ten million events, 14 bytes each become 16
 /// where T64 is left out. A server that is upgraded later keeps such columns, and reads and writes them as well.
-pub(crate) fn suited(statement: &str, version: Version) -> String {
+pub(crate) fn adapt_codecs(statement: &str, version: Version) -> String {
     match version < T64_AFTER_DELTA {
         true => statement.replace("Delta(8), T64('bit')", "Delta(8)"),
         false => statement.to_string(),
@@ -37,7 +37,7 @@ mod tests {
     fn no_older_server_is_given_t64_after_delta() {
         let statements = || FILES.iter().map(|file| file.sql);
         let after_delta = |version| {
-            let has = |sql: &&str| suited(sql, version).contains("Delta(8), T64");
+            let has = |sql: &&str| adapt_codecs(sql, version).contains("Delta(8), T64");
             statements().filter(has).count()
         };
         assert_eq!(after_delta(Version::new(25, 8)), 0);

@@ -3,7 +3,7 @@
 //!
 //! [`PINS`] are sent with every query, so they win over profiles and roles; a server that does not know one ignores it.
 //! What an insert needs to count once is in its text, where a server that does not know it refuses it. A constraint that
-//! forbids another value than a pin's is refused by name ([`pinned_in`]); one that agrees with it is not in the way.
+//! forbids another value than a pin's is refused by name ([`find_pin`]); one that agrees with it is not in the way.
 //!
 //! Limits are not pinned: memory, time, rows, threads, priority and workload are the operator's. But what happens at a limit
 //! is: an error, never a part of the answer. `tests/settings/survey.py` tries every setting of a server; `found.tsv` is what it found.
@@ -103,18 +103,18 @@ const BROUGHT_BY: [(&str, Version); 4] = [
 ];
 
 /// Those of an insert's settings that a server of this version knows.
-pub(crate) fn known(settings: &str, version: Version) -> String {
+pub(crate) fn supported(settings: &str, version: Version) -> String {
     let is_known = |setting: &&str| {
         let name = setting.split_once(" =").map_or(*setting, |(name, _)| name);
         let since = BROUGHT_BY.iter().find(|(brought, _)| *brought == name);
         since.is_none_or(|(_, since)| *since <= version)
     };
-    let known: Vec<&str> = settings.split(", ").filter(is_known).collect();
-    known.join(", ")
+    let supported: Vec<&str> = settings.split(", ").filter(is_known).collect();
+    supported.join(", ")
 }
 
 /// The first pin that a server's message speaks of: its name, and the value that captcha gives it.
-pub(crate) fn pinned_in(message: &str) -> Option<(&'static str, &'static str)> {
+pub(crate) fn find_pin(message: &str) -> Option<(&'static str, &'static str)> {
     let in_text = INSERT.split(',').filter_map(|pin| pin.split_once('='));
     let in_text = in_text.map(|(name, value)| (name.trim(), value.trim().trim_matches('\'')));
     let all: Vec<_> = PINS.iter().copied().chain(in_text).collect();
@@ -129,16 +129,16 @@ mod tests {
 
     #[test]
     fn a_server_gets_the_settings_that_it_knows() {
-        let once = |major, minor| known(INSERT_ONCE, Version::new(major, minor));
+        let once = |major, minor| supported(INSERT_ONCE, Version::new(major, minor));
         assert_eq!(once(25, 8), "async_insert = 0, insert_deduplicate = 1");
         assert_eq!(
             once(26, 1),
             "async_insert = 0, insert_deduplicate = 1, deduplicate_insert_select = 'force_enable'"
         );
         assert_eq!(once(26, 2), INSERT_ONCE);
-        let each = known(INSERT_EACH, Version::new(25, 8));
+        let each = supported(INSERT_EACH, Version::new(25, 8));
         assert_eq!(each, "insert_deduplicate = 0, async_insert = 0");
-        assert_eq!(known(INSERT, Version::new(26, 4)), INSERT);
+        assert_eq!(supported(INSERT, Version::new(26, 4)), INSERT);
         for (name, _) in BROUGHT_BY {
             assert!(INSERT.contains(&format!("{name} = ")), "{name}");
         }
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_pin_is_known_by_its_whole_name() {
-        let of = |name: &str| pinned_in(&format!("Setting {name} should not be changed"));
+        let of = |name: &str| find_pin(&format!("Setting {name} should not be changed"));
         assert_eq!(of("limit"), Some(("limit", "0")));
         assert_eq!(
             of("'read_overflow_mode_leaf'"),

@@ -17,7 +17,7 @@ const AUDIT_TIMEOUT: Duration = Duration::from_secs(1_800);
 /// What is looked at: rows that arrived on these days, and everything between them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
 #[group(skip)]
-pub struct Span {
+pub struct ArrivalDays {
     /// Only what arrived from this day on, such as 2001-01-31 (UTC)
     #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
     from: Option<NaiveDate>,
@@ -29,7 +29,7 @@ pub struct Span {
 
 /// What the table holds of one partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct PartitionAudit {
     /// Its number.
     pub partition: i32,
     /// The first offset that is looked at.
@@ -54,7 +54,7 @@ pub struct Held {
     pub left_out: u64,
 }
 
-impl Span {
+impl ArrivalDays {
     /// ` AND ...`, for a query that has rows with an arrival.
     pub(crate) fn condition(&self) -> String {
         let bound = |day: Option<NaiveDate>, sign: &str| match day {
@@ -83,8 +83,13 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, the tables are not there, or rows are hidden.
-    pub async fn audit(&self, log: &LogName, repeat_window_records: i64, span: &Span) -> Result<Vec<Held>, Error> {
-        self.verify_visibility().await?;
+    pub async fn audit(
+        &self,
+        log: &LogName,
+        repeat_window_records: i64,
+        span: &ArrivalDays,
+    ) -> Result<Vec<PartitionAudit>, Error> {
+        self.check_row_policies().await?;
         let mut marks = self.marks(log).await?;
         let (mut all, repeats) = loop {
             let held = self.audit_offsets(log, &marks, span).await?;
@@ -106,11 +111,11 @@ impl Connection {
         for (partition, marked_next) in marks {
             match all.iter_mut().find(|held| held.partition == partition) {
                 Some(held) => held.next = held.next.max(marked_next),
-                None => all.push(Held {
+                None => all.push(PartitionAudit {
                     partition,
                     first: marked_next,
                     next: marked_next,
-                    ..Held::default()
+                    ..PartitionAudit::default()
                 }),
             }
         }
@@ -118,7 +123,12 @@ impl Connection {
         Ok(all)
     }
 
-    async fn audit_offsets(&self, log: &LogName, marks: &Marks, span: &Span) -> Result<Vec<Held>, Error> {
+    async fn audit_offsets(
+        &self,
+        log: &LogName,
+        marks: &Marks,
+        span: &ArrivalDays,
+    ) -> Result<Vec<PartitionAudit>, Error> {
         let expected = format!("greatest(reached, {})", marked_next(marks));
         // From a day on, nobody knows which offset is to be the first.
         let is_known = match span.from {
@@ -138,7 +148,7 @@ impl Connection {
             span.rows(log)
         );
         let mut all = Vec::new();
-        self.each_block(&sql, AUDIT_TIMEOUT, |block| {
+        self.for_each_block(&sql, AUDIT_TIMEOUT, |block| {
             for row in rows_of(block) {
                 all.push(held(&row).ok_or_else(|| unexpected("an audit of offsets"))?);
             }
@@ -155,7 +165,7 @@ impl Connection {
         log: &LogName,
         window: i64,
         marks: &Marks,
-        span: &Span,
+        span: &ArrivalDays,
     ) -> Result<HashMap<i32, (u64, u64)>, Error> {
         let sql = format!(
             "SELECT partition, toUInt64(countIf(again AND repeat = 0)), \
@@ -170,7 +180,7 @@ impl Connection {
             span.rows(log)
         );
         let mut all = HashMap::new();
-        self.each_block(&sql, AUDIT_TIMEOUT, |block| {
+        self.for_each_block(&sql, AUDIT_TIMEOUT, |block| {
             for row in rows_of(block) {
                 let [Value::Int32(partition), Value::UInt64(twice), Value::UInt64(out)] = row[..] else {
                     return Err(unexpected("an audit of repeats"));
@@ -201,7 +211,7 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, or the tables are not there.
-    pub async fn stored_rows(
+    pub async fn rows_between(
         &self,
         topic_partition: &TopicPartition,
         from: i64,
@@ -212,7 +222,7 @@ impl Connection {
             partition_condition(topic_partition)
         );
         let mut rows = HashMap::new();
-        self.each_stored(&condition, AUDIT_TIMEOUT, |row| {
+        self.for_each_row(&condition, AUDIT_TIMEOUT, |row| {
             rows.insert(row.offset, row);
         })
         .await?;
@@ -234,7 +244,7 @@ fn marked_next(marks: &Marks) -> String {
     )
 }
 
-fn held(row: &[Value]) -> Option<Held> {
+fn held(row: &[Value]) -> Option<PartitionAudit> {
     let [
         Value::Int32(partition),
         Value::Int64(first),
@@ -249,7 +259,7 @@ fn held(row: &[Value]) -> Option<Held> {
         _ => None,
     });
     let mut count = || counts.next()?;
-    Some(Held {
+    Some(PartitionAudit {
         partition: *partition,
         first: *first,
         next: *next,
@@ -259,6 +269,6 @@ fn held(row: &[Value]) -> Option<Held> {
         gaps: count()?,
         holes: count()?,
         overlaps: count()?,
-        ..Held::default()
+        ..PartitionAudit::default()
     })
 }

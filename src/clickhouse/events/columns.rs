@@ -32,7 +32,7 @@ const TEXTS: [&str; 2] = ["reason", "raw"];
 const SAME_FOR_EVENTS: [(&str, &str); 4] = [("span", "1"), ("kind", "'event'"), ("reason", "''"), ("raw", "''")];
 
 /// The columns of one insert.
-pub(crate) struct Packed {
+pub(crate) struct Columns {
     /// As [`COLUMNS`].
     columns: [Vec<u8>; 9],
     /// As [`TEXTS`].
@@ -40,10 +40,10 @@ pub(crate) struct Packed {
     only_events: bool,
 }
 
-impl Packed {
-    pub(crate) fn new(rows: Vec<Row>) -> Packed {
+impl Columns {
+    pub(crate) fn new(rows: Vec<Row>) -> Columns {
         let is_event = |row: &Row| matches!(row.kind, RowKind::Event { .. });
-        let mut packed = Packed {
+        let mut packed = Columns {
             columns: Default::default(),
             texts: Default::default(),
             only_events: rows.iter().all(is_event),
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn events_alone_send_what_varies() {
-        let packed = Packed::new(vec![event(5), event(6)]);
+        let packed = Columns::new(vec![event(5), event(6)]);
         let (columns, query) = packed.sql(&topic_partition());
         assert_eq!(
             columns,
@@ -256,7 +256,7 @@ mod tests {
             },
         );
         let gap = row(9, RowKind::Gap { span: 3 });
-        let packed = Packed::new(vec![event(5), bad, gap]);
+        let packed = Columns::new(vec![event(5), bad, gap]);
         let (columns, query) = packed.sql(&topic_partition());
         assert_eq!(columns.split(", ").count(), 13);
         assert!(query.starts_with(r"SELECT 'it\'s', 3, offset,"), "{query}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use klickhouse::Value;
 
-use super::audit::Span;
+use super::audit::ArrivalDays;
 use crate::clickhouse::connection::rows_of;
 use crate::clickhouse::{Connection, Error, quote, unexpected};
 
@@ -38,11 +38,11 @@ impl Connection {
     pub async fn dead_letters(
         &self,
         topic: &str,
-        span: &Span,
+        span: &ArrivalDays,
         limit: u64,
-        mut take: impl FnMut(DeadLetter) -> bool,
+        mut on_letter: impl FnMut(DeadLetter) -> bool,
     ) -> Result<bool, Error> {
-        self.verify_visibility().await?;
+        self.check_row_policies().await?;
         let sql = format!(
             "SELECT partition, offset, toUnixTimestamp64Milli(arrival), reason, raw FROM dead_letters \
              WHERE (topic = {} OR startsWith(topic, {})){} \
@@ -53,10 +53,10 @@ impl Connection {
             span.condition()
         );
         let mut wanted = limit > 0;
-        self.each_block(&sql, DEAD_LETTERS_TIMEOUT, |block| {
+        self.for_each_block(&sql, DEAD_LETTERS_TIMEOUT, |block| {
             for row in rows_of(block) {
                 let letter = dead_letter(row).ok_or_else(|| unexpected("the dead letters"))?;
-                wanted = wanted && take(letter);
+                wanted = wanted && on_letter(letter);
             }
             Ok(())
         })

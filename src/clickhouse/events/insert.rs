@@ -7,7 +7,7 @@ use klickhouse::KlickhouseError;
 use klickhouse::block::Block;
 use tokio::time::timeout;
 
-use super::columns::Packed;
+use super::columns::Columns;
 use super::row::Row;
 use crate::clickhouse::connection::server_version::Version;
 use crate::clickhouse::connection::{QuorumRetry, settings};
@@ -69,13 +69,13 @@ impl Insert {
         )
     }
 
-    fn sql(&self, packed: &Packed, version: Version) -> String {
-        let (columns, query) = packed.sql(&self.topic_partition);
+    fn sql(&self, columns: &Columns, version: Version) -> String {
+        let (columns, query) = columns.sql(&self.topic_partition);
         format!(
             "INSERT INTO events ({columns}) {query} WHERE {} \
              SETTINGS {}, insert_deduplication_token = {} FORMAT Native",
             self.guard(),
-            settings::known(settings::INSERT, version),
+            settings::supported(settings::INSERT, version),
             quote(&self.token()),
         )
     }
@@ -88,9 +88,9 @@ impl Connection {
     /// # Errors
     /// The server refused, the head had moved ([`Action::HeadMoved`](crate::clickhouse::Class)), or no whole answer came.
     pub async fn insert(&self, mut insert: Insert) -> Result<(), Error> {
-        let packed = Packed::new(std::mem::take(&mut insert.rows));
-        let sql = insert.sql(&packed, self.version);
-        let mut block = packed.into_block();
+        let columns = Columns::new(std::mem::take(&mut insert.rows));
+        let sql = insert.sql(&columns, self.version);
+        let mut block = columns.into_block();
         let turn = QuorumRetry::new();
         let send = async {
             loop {
@@ -99,14 +99,14 @@ impl Connection {
                 let answer = self.send(&sql, block).await;
                 let answer = answer.map_err(|err| self.explain(err));
                 match again {
-                    Some(again) if turn.comes_after(&answer).await => block = again,
+                    Some(again) if turn.wait_to_resend(&answer).await => block = again,
                     _ => return answer,
                 }
             }
         };
         match timeout(INSERT_TIMEOUT, send).await {
             Ok(done) => done,
-            Err(_) => Err(self.failed(&format!(
+            Err(_) => Err(self.connection_error(&format!(
                 "did not confirm an insert within {} s",
                 INSERT_TIMEOUT.as_secs()
             ))),

@@ -46,7 +46,7 @@ impl Connection {
             None => Ok(None),
             Some([Value::Int64(next), Value::Int64(MARK_ARRIVAL_MILLIS)]) => Ok(Some(Head {
                 next: *next,
-                arrival_millis: self.marked_arrival(topic_partition, next - 1).await?,
+                arrival_millis: self.arrival_of_mark(topic_partition, next - 1).await?,
             })),
             Some([Value::Int64(next), Value::Int64(arrival_millis)]) => Ok(Some(Head {
                 next: *next,
@@ -69,31 +69,31 @@ impl Connection {
             head.arrival_millis
         );
         let mut last = None;
-        self.each_stored(&condition, SCAN_TIMEOUT, |row| last = Some(row))
+        self.for_each_row(&condition, SCAN_TIMEOUT, |row| last = Some(row))
             .await?;
         Ok(last)
     }
 
     /// Hands over the rows that a condition selects. Rows of a kind that nothing makes of a record or of
     /// their lack are left out.
-    pub(crate) async fn each_stored(
+    pub(crate) async fn for_each_row(
         &self,
         condition: &str,
         limit: Duration,
-        mut take: impl FnMut(Row),
+        mut on_row: impl FnMut(Row),
     ) -> Result<(), Error> {
         let sql = format!(
             "SELECT offset, toUnixTimestamp64Milli(arrival), {EVENT_COLUMNS}, toString(kind), raw, \
              span, repeat FROM events \
              WHERE {condition} SETTINGS max_block_size = {STORED_BLOCK_ROWS}"
         );
-        self.each_block(&sql, limit, |block| {
+        self.for_each_block(&sql, limit, |block| {
             for row in rows_of(block) {
                 let [Value::Int64(offset), Value::Int64(arrival_millis), rest @ ..] = &row[..] else {
                     return Err(unexpected("stored rows"));
                 };
                 if let Some(kind) = stored_kind(rest) {
-                    take(Row {
+                    on_row(Row {
                         offset: *offset,
                         arrival_millis: *arrival_millis,
                         kind,
@@ -125,25 +125,25 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, or not all of it: then some events may have been handed over, each of them true.
-    pub async fn identities(
+    pub async fn for_each_event(
         &self,
         topic_partition: &TopicPartition,
         from: i64,
         to: i64,
-        mut take: impl FnMut(i64, Event),
+        mut on_row: impl FnMut(i64, Event),
     ) -> Result<(), Error> {
         let sql = format!(
             "SELECT offset, {EVENT_COLUMNS} FROM events WHERE {} AND kind = 'event' \
              AND offset >= {from} AND offset < {to} SETTINGS max_block_size = {IDENTITIES_BLOCK_ROWS}",
             partition_condition(topic_partition)
         );
-        self.each_block(&sql, SCAN_TIMEOUT, |block| {
+        self.for_each_block(&sql, SCAN_TIMEOUT, |block| {
             for row in rows_of(block) {
                 let [Value::Int64(offset), event @ ..] = &row[..] else {
                     return Err(unexpected("the stored events"));
                 };
                 let event = stored_event(event).ok_or_else(|| unexpected("the stored events"))?;
-                take(*offset, event);
+                on_row(*offset, event);
             }
             Ok(())
         })

@@ -13,7 +13,7 @@ use chrono::{DateTime, Datelike as _, NaiveDate};
 use klickhouse::Value;
 
 use crate::clickhouse::connection::{rows_of, text};
-use crate::clickhouse::insert_if_absent::RowOnce;
+use crate::clickhouse::insert_if_absent::InsertIfAbsent;
 use crate::clickhouse::{Connection, Error, partition_condition, quote, unexpected};
 use crate::topic_partition::{LogName, TopicPartition};
 
@@ -138,7 +138,7 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, or the tables are not there.
-    pub async fn missing_without(&self, month: Month) -> Result<Vec<DroppedRange>, Error> {
+    pub async fn dropped_ranges(&self, month: Month) -> Result<Vec<DroppedRange>, Error> {
         let sql = format!(
             "SELECT toString(topic), partition, toInt64(last), last_arrival, toInt64(next), toInt64(ifNull(records, 0)) FROM \
              (SELECT topic, partition, max(offset) AS last, argMax(toUnixTimestamp64Milli(arrival), offset) AS last_arrival \
@@ -151,7 +151,7 @@ impl Connection {
             month.number()
         );
         let mut all = Vec::new();
-        self.each_block(&sql, LOOK_TIMEOUT, |block| {
+        self.for_each_block(&sql, LOOK_TIMEOUT, |block| {
             for row in rows_of(block) {
                 all.push(missing(&row).ok_or_else(|| unexpected("the rows of old months"))?);
             }
@@ -165,7 +165,7 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, or no right to.
-    pub async fn mark(&self, missing: &DroppedRange) -> Result<(), Error> {
+    pub async fn record_mark(&self, missing: &DroppedRange) -> Result<(), Error> {
         let DroppedRange {
             topic_partition,
             last: offset,
@@ -173,14 +173,14 @@ impl Connection {
             ..
         } = missing;
         let TopicPartition { log, partition } = topic_partition;
-        self.insert_once(&RowOnce {
+        self.insert_if_absent(&InsertIfAbsent {
             table: "events (topic, partition, offset, arrival, kind, time)",
             values: format!(
                 "{}, {partition}, {offset}, {MARK_ARRIVAL}, 'mark', \
                  fromUnixTimestamp64Milli(toInt64({last_arrival_millis}), 'UTC')",
                 quote(log.as_str())
             ),
-            is_there: format!(
+            exists: format!(
                 "FROM events WHERE {} AND arrival = {MARK_ARRIVAL} AND kind = 'mark' AND offset >= {offset}",
                 partition_condition(topic_partition)
             ),
@@ -190,7 +190,7 @@ impl Connection {
     }
 
     /// Arrival of the row before a head that arrived in 1970, or that a mark stands for.
-    pub(crate) async fn marked_arrival(&self, topic_partition: &TopicPartition, offset: i64) -> Result<i64, Error> {
+    pub(crate) async fn arrival_of_mark(&self, topic_partition: &TopicPartition, offset: i64) -> Result<i64, Error> {
         let sql = format!(
             "SELECT toUnixTimestamp64Milli(time) FROM events \
              WHERE {} AND arrival = {MARK_ARRIVAL} AND kind = 'mark' AND offset = {offset} LIMIT 1",
@@ -213,7 +213,7 @@ impl Connection {
             "ALTER TABLE events DROP PARTITION {} SETTINGS max_partition_size_to_drop = 0",
             month.number()
         );
-        self.each_block(&sql, DROP_TIMEOUT, |_| Ok(())).await
+        self.for_each_block(&sql, DROP_TIMEOUT, |_| Ok(())).await
     }
 }
 

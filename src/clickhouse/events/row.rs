@@ -6,18 +6,18 @@ use crate::event::{Event, parse_record};
 pub const RAW_BYTES_MAX: usize = 1 << 20;
 
 /// And in a flood of them: enough to see what it is, and little more than the row itself.
-pub const RAW_BYTES_LEAST: usize = 32;
+pub const RAW_BYTES_MIN: usize = 32;
 
 /// The last millisecond of the year 2200; `DateTime64` and `toYYYYMM` are safe up to it.
 const ARRIVAL_MILLIS_MAX: i64 = 7_289_654_399_999;
 
 /// A record's own timestamp, as the table can hold it.
-pub fn arrival_millis(timestamp_millis: i64) -> i64 {
+pub fn clamp_arrival_millis(timestamp_millis: i64) -> i64 {
     timestamp_millis.clamp(0, ARRIVAL_MILLIS_MAX)
 }
 
 /// As much of a bad record as is kept.
-pub fn kept_raw(value: &[u8]) -> &[u8] {
+pub fn truncate_raw(value: &[u8]) -> &[u8] {
     &value[..value.len().min(RAW_BYTES_MAX)]
 }
 
@@ -58,17 +58,17 @@ pub enum RowKind {
 
 impl Row {
     /// Whether this is what becomes of a record at its offset, which arrived at one of these times.
-    pub fn is_made_of(&self, times_millis: [i64; 2], value: Option<&[u8]>) -> bool {
+    pub fn matches_record(&self, times_millis: [i64; 2], value: Option<&[u8]>) -> bool {
         let value = value.unwrap_or_default();
         let same = match &self.kind {
             RowKind::Event { event, .. } => parse_record(value).as_ref() == Ok(event),
             RowKind::Bad { raw, .. } => {
-                let is_shortened = raw.len() == RAW_BYTES_LEAST && value.starts_with(raw);
-                raw == kept_raw(value) || is_shortened
+                let is_shortened = raw.len() == RAW_BYTES_MIN && value.starts_with(raw);
+                raw == truncate_raw(value) || is_shortened
             }
             RowKind::Gap { .. } => false,
         };
-        same && times_millis.map(arrival_millis).contains(&self.arrival_millis)
+        same && times_millis.map(clamp_arrival_millis).contains(&self.arrival_millis)
     }
 }
 
@@ -87,11 +87,11 @@ mod tests {
         };
         let good = row(RowKind::Event { event, repeat: false });
         for (times, is_made_of) in [([1_000; 2], true), ([9, 1_000], true), ([9, 1_001], false)] {
-            assert_eq!(good.is_made_of(times, Some(json.as_bytes())), is_made_of);
+            assert_eq!(good.matches_record(times, Some(json.as_bytes())), is_made_of);
         }
         let other = crate::event::numbered(2).to_json();
-        assert!(!good.is_made_of([1_000; 2], Some(other.as_bytes())));
-        assert!(!good.is_made_of([1_000; 2], None));
+        assert!(!good.matches_record([1_000; 2], Some(other.as_bytes())));
+        assert!(!good.matches_record([1_000; 2], None));
 
         let bad = |raw: &[u8]| {
             row(RowKind::Bad {
@@ -99,11 +99,11 @@ mod tests {
                 raw: raw.to_vec(),
             })
         };
-        assert!(bad(b"garbage").is_made_of([1_000; 2], Some(b"garbage")));
-        assert!(!bad(b"garbage").is_made_of([1_000; 2], Some(b"garbagf")));
-        assert!(bad(b"").is_made_of([1_000; 2], None));
+        assert!(bad(b"garbage").matches_record([1_000; 2], Some(b"garbage")));
+        assert!(!bad(b"garbage").matches_record([1_000; 2], Some(b"garbagf")));
+        assert!(bad(b"").matches_record([1_000; 2], None));
         let huge = vec![b'x'; RAW_BYTES_MAX + 1];
-        assert!(bad(&huge[1..]).is_made_of([1_000; 2], Some(&huge)));
-        assert!(!row(RowKind::Gap { span: 1 }).is_made_of([1_000; 2], Some(b"x")));
+        assert!(bad(&huge[1..]).matches_record([1_000; 2], Some(&huge)));
+        assert!(!row(RowKind::Gap { span: 1 }).matches_record([1_000; 2], Some(b"x")));
     }
 }

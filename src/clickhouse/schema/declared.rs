@@ -1,10 +1,10 @@
 //! What the tables must be: read from the migration files themselves, so that nothing is written twice.
 
-use super::files::{CREATE_HISTORY, CREATE_LOG, FILES, MEND_HISTORY};
+use super::files::{ADD_COMPATIBLE_SINCE, CREATE_MIGRATION_LOG, CREATE_MIGRATIONS, FILES};
 
 /// A table or a view that `captcha migrate` makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Declared {
+pub struct DeclaredTable {
     /// Its name.
     pub name: &'static str,
     /// The migrations that make and change it, the one that makes it first; none for the two of `migrate` itself.
@@ -42,17 +42,17 @@ pub struct DeclaredColumn {
 /// # Panics
 /// Never: a test reads every file.
 #[expect(clippy::expect_used, reason = "the files are built in, and a test reads them")]
-pub fn declared() -> &'static [Declared] {
-    static DECLARED: std::sync::LazyLock<Vec<Declared>> =
+pub fn declared() -> &'static [DeclaredTable] {
+    static DECLARED: std::sync::LazyLock<Vec<DeclaredTable>> =
         std::sync::LazyLock::new(|| read_all().expect("statements of the form that is read here"));
     &DECLARED
 }
 
-fn read_all() -> Option<Vec<Declared>> {
+fn read_all() -> Option<Vec<DeclaredTable>> {
     let mut all = Vec::new();
-    read(&mut all, CREATE_LOG, None)?;
-    read(&mut all, CREATE_HISTORY, None)?;
-    read(&mut all, MEND_HISTORY, None)?;
+    read(&mut all, CREATE_MIGRATION_LOG, None)?;
+    read(&mut all, CREATE_MIGRATIONS, None)?;
+    read(&mut all, ADD_COMPATIBLE_SINCE, None)?;
     for (version, file) in (1..).zip(FILES) {
         read(&mut all, file.sql, Some(version))?;
     }
@@ -60,13 +60,13 @@ fn read_all() -> Option<Vec<Declared>> {
 }
 
 /// Adds what one statement makes; `None` if it is of a form that is not understood.
-fn read(all: &mut Vec<Declared>, sql: &str, version: Option<u32>) -> Option<()> {
+fn read(all: &mut Vec<DeclaredTable>, sql: &str, version: Option<u32>) -> Option<()> {
     let text: &'static str = flat(sql).leak();
     if let Some(rest) = text.strip_prefix("CREATE TABLE IF NOT EXISTS ") {
         all.push(table(rest, version)?);
     } else if let Some(rest) = text.strip_prefix("CREATE VIEW IF NOT EXISTS ") {
         let (name, select) = rest.split_once(" AS ")?;
-        all.push(Declared {
+        all.push(DeclaredTable {
             versions: version.into_iter().collect(),
             select,
             ..empty(name, "View")
@@ -82,8 +82,8 @@ fn read(all: &mut Vec<Declared>, sql: &str, version: Option<u32>) -> Option<()> 
     Some(())
 }
 
-fn empty(name: &'static str, engine: &'static str) -> Declared {
-    Declared {
+fn empty(name: &'static str, engine: &'static str) -> DeclaredTable {
+    DeclaredTable {
         name,
         versions: Vec::new(),
         engine,
@@ -96,14 +96,14 @@ fn empty(name: &'static str, engine: &'static str) -> Declared {
     }
 }
 
-fn table(rest: &'static str, version: Option<u32>) -> Option<Declared> {
+fn table(rest: &'static str, version: Option<u32>) -> Option<DeclaredTable> {
     let (name, rest) = rest.split_once(" (")?;
     let end = find(rest, ")")?;
     let (items, rest) = (&rest[..end], rest[end..].strip_prefix(") ENGINE = ")?);
     let (rest, settings) = rest.split_once(" SETTINGS ").unwrap_or((rest, ""));
     let (rest, sorting_key) = rest.split_once(" ORDER BY ")?;
     let (engine, partition_key) = rest.split_once(" PARTITION BY ").unwrap_or((rest, ""));
-    let mut declared = Declared {
+    let mut declared = DeclaredTable {
         versions: version.into_iter().collect(),
         partition_key,
         sorting_key,
@@ -120,7 +120,7 @@ fn table(rest: &'static str, version: Option<u32>) -> Option<Declared> {
     Some(declared)
 }
 
-fn alter(declared: &mut Declared, clause: &'static str, version: Option<u32>) -> Option<()> {
+fn alter(declared: &mut DeclaredTable, clause: &'static str, version: Option<u32>) -> Option<()> {
     if let Some(added) = clause.strip_prefix("ADD COLUMN IF NOT EXISTS ") {
         let column = column(added, version)?;
         declared.columns.retain(|known| known.name != column.name);
@@ -200,7 +200,7 @@ fn split(text: &'static str) -> Vec<&'static str> {
 mod tests {
     use super::*;
 
-    fn named(name: &str) -> &'static Declared {
+    fn named(name: &str) -> &'static DeclaredTable {
         let mut all = declared().iter();
         all.find(|declared| declared.name == name).unwrap()
     }

@@ -2,7 +2,7 @@
 
 /// A migration file that is built into the binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct File {
+pub struct MigrationFile {
     /// Its name, `V<number>__<what_it_does>.sql`.
     pub name: &'static str,
     /// Its one statement.
@@ -14,7 +14,7 @@ pub struct File {
 
 macro_rules! files {
     ($($name:literal since $since:literal),* $(,)?) => {
-        &[$(File {
+        &[$(MigrationFile {
             name: $name,
             sql: include_str!(concat!("../../../migrations/", $name)),
             compatible_since: $since,
@@ -23,7 +23,7 @@ macro_rules! files {
 }
 
 /// All migrations, in order.
-pub const FILES: &[File] = files![
+pub const FILES: &[MigrationFile] = files![
     "V1__create_events.sql" since 1,
     "V2__create_dead_letters.sql" since 1,
     "V3__create_topics.sql" since 1,
@@ -42,18 +42,18 @@ pub const NEEDED: u32 = 7;
 const _: () = assert!(NEEDED <= VERSION);
 
 /// Makes the table that records migrations.
-pub const CREATE_HISTORY: &str = "CREATE TABLE IF NOT EXISTS migrations (version UInt32, name String, checksum String, \
+pub const CREATE_MIGRATIONS: &str = "CREATE TABLE IF NOT EXISTS migrations (version UInt32, name String, checksum String, \
      applied_at DateTime64(3, 'UTC') DEFAULT now64(3), \
      compatible_since UInt32 DEFAULT version) ENGINE = MergeTree ORDER BY version \
      SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, \
      fsync_part_directory = 1";
 
 /// Adds what the table lacks if an older captcha made it.
-pub const MEND_HISTORY: &str =
+pub const ADD_COMPATIBLE_SINCE: &str =
     "ALTER TABLE migrations ADD COLUMN IF NOT EXISTS compatible_since UInt32 DEFAULT version";
 
 /// Makes the table of terms and steps.
-pub const CREATE_LOG: &str = "CREATE TABLE IF NOT EXISTS migration_log (term UInt64, \
+pub const CREATE_MIGRATION_LOG: &str = "CREATE TABLE IF NOT EXISTS migration_log (term UInt64, \
      at DateTime64(6, 'UTC') DEFAULT now64(6), owner String, \
      step LowCardinality(String), name String) ENGINE = MergeTree ORDER BY (term, at) \
      SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, \

@@ -6,12 +6,12 @@ use super::files::{FILES, NEEDED, VERSION};
 use crate::clickhouse::connection::{Connection, text};
 use crate::clickhouse::error::{Error, unexpected};
 use crate::clickhouse::error_codes::Action;
-use crate::clickhouse::insert_if_absent::RowOnce;
+use crate::clickhouse::insert_if_absent::InsertIfAbsent;
 use crate::clickhouse::sql::quote;
 
 /// A migration as the table `migrations` records it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Applied {
+pub struct AppliedMigration {
     /// The number in its name.
     pub version: u32,
     /// The name of its file.
@@ -20,12 +20,12 @@ pub struct Applied {
     pub checksum: String,
     /// When, UTC.
     pub applied_at: String,
-    /// Who can work with it, as [`File::compatible_since`].
+    /// Who can work with it, as [`MigrationFile::compatible_since`].
     pub compatible_since: u32,
 }
 
 /// Why this captcha cannot work with a schema, and what to do; `None` if it can.
-pub fn misfit(applied: &[Applied]) -> Option<String> {
+pub fn incompatibility(applied: &[AppliedMigration]) -> Option<String> {
     let version = applied.iter().map(|record| record.version).max();
     let version = version.unwrap_or(0);
     let lacking: Vec<&str> = (1..=NEEDED)
@@ -51,7 +51,7 @@ impl Connection {
     ///
     /// # Errors
     /// No answer.
-    pub async fn applied(&self) -> Result<Vec<Applied>, Error> {
+    pub async fn migrations(&self) -> Result<Vec<AppliedMigration>, Error> {
         // A history that an older captcha made has no last column.
         let sql = "SELECT version, name, checksum, toString(applied_at), COLUMNS('^compatible_since$') \
              FROM migrations ORDER BY version";
@@ -75,17 +75,17 @@ impl Connection {
         checksum: &str,
         compatible_since: u32,
     ) -> Result<(), Error> {
-        self.insert_once(&RowOnce {
+        self.insert_if_absent(&InsertIfAbsent {
             table: "migrations (version, name, checksum, compatible_since)",
             values: format!("{version}, {}, {}, {compatible_since}", quote(name), quote(checksum)),
-            is_there: format!("FROM migrations WHERE version = {version}"),
+            exists: format!("FROM migrations WHERE version = {version}"),
             token: format!("migration:{version}"),
         })
         .await
     }
 }
 
-fn applied(row: &[Value]) -> Option<Applied> {
+fn applied(row: &[Value]) -> Option<AppliedMigration> {
     let [
         Value::UInt32(version),
         name,
@@ -96,7 +96,7 @@ fn applied(row: &[Value]) -> Option<Applied> {
     else {
         return None;
     };
-    Some(Applied {
+    Some(AppliedMigration {
         version: *version,
         name: text(name)?,
         checksum: text(checksum)?,
@@ -113,8 +113,8 @@ fn applied(row: &[Value]) -> Option<Applied> {
 mod tests {
     use super::*;
 
-    fn recorded(version: u32, compatible_since: u32) -> Applied {
-        Applied {
+    fn recorded(version: u32, compatible_since: u32) -> AppliedMigration {
+        AppliedMigration {
             version,
             name: format!("V{version}__x.sql"),
             checksum: String::new(),
@@ -123,31 +123,31 @@ mod tests {
         }
     }
 
-    fn up_to(version: u32) -> Vec<Applied> {
+    fn up_to(version: u32) -> Vec<AppliedMigration> {
         (1..=version).map(|number| recorded(number, 1)).collect()
     }
 
     #[test]
     fn what_is_lacking_is_named() {
-        let reason = misfit(&up_to(NEEDED - 2)).unwrap();
+        let reason = incompatibility(&up_to(NEEDED - 2)).unwrap();
         let last = FILES[NEEDED as usize - 1].name;
         let before = FILES[NEEDED as usize - 2].name;
         assert!(reason.contains(&format!("without {before}, {last}; run")), "{reason}");
         let mut holed = up_to(VERSION);
         holed.remove(1);
-        assert!(misfit(&holed).unwrap().contains(FILES[1].name));
+        assert!(incompatibility(&holed).unwrap().contains(FILES[1].name));
     }
 
     #[test]
     fn a_newer_schema_will_do_unless_it_says_otherwise() {
         let mut applied = up_to(VERSION);
-        assert_eq!(misfit(&applied), None);
+        assert_eq!(incompatibility(&applied), None);
         applied.push(recorded(VERSION + 1, VERSION));
-        assert_eq!(misfit(&applied), None);
+        assert_eq!(incompatibility(&applied), None);
         applied.push(recorded(VERSION + 2, VERSION + 2));
-        assert!(misfit(&applied).unwrap().contains("use a newer captcha"));
+        assert!(incompatibility(&applied).unwrap().contains("use a newer captcha"));
         // Another one after it does not take that back.
         applied.push(recorded(VERSION + 3, 1));
-        assert!(misfit(&applied).is_some());
+        assert!(incompatibility(&applied).is_some());
     }
 }

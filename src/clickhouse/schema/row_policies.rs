@@ -33,27 +33,27 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, no right to read `system.parts`, or [`Error::Hidden`].
-    pub async fn verify_visibility(&self) -> Result<(), Error> {
-        self.verify_visibility_of("events").await
+    pub async fn check_row_policies(&self) -> Result<(), Error> {
+        self.check_row_policies_of("events").await
     }
 
     /// Proves that this user sees every row of each of captcha's tables that has any.
     ///
     /// # Errors
     /// As [`Connection::verify_visibility`].
-    pub async fn verify_visibility_of_all(&self) -> Result<(), Error> {
+    pub async fn check_row_policies_of_all_tables(&self) -> Result<(), Error> {
         let sql = "SELECT DISTINCT table FROM system.parts WHERE database = currentDatabase() AND active";
         let with_rows = self.rows(sql).await?;
         let with_rows: Vec<String> = with_rows.iter().filter_map(|row| text(&row[0])).collect();
         for known in declared() {
             if with_rows.iter().any(|table| table == known.name) {
-                self.verify_visibility_of(known.name).await?;
+                self.check_row_policies_of(known.name).await?;
             }
         }
         Ok(())
     }
 
-    async fn verify_visibility_of(&self, table: &str) -> Result<(), Error> {
+    async fn check_row_policies_of(&self, table: &str) -> Result<(), Error> {
         let mut comparisons = 0;
         loop {
             let before = self.part_rows(table).await?;

@@ -2,14 +2,14 @@
 
 use klickhouse::Value;
 
-use super::declared::{Declared, DeclaredColumn, declared};
+use super::declared::{DeclaredColumn, DeclaredTable, declared};
 use crate::clickhouse::connection::text;
-use crate::clickhouse::replication::remembered;
+use crate::clickhouse::replication::replicated_window;
 use crate::clickhouse::{Connection, Error, Shard, quote, unexpected};
 
 /// A table, a view, or anything else that has one of captcha's names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Table {
+pub struct FoundTable {
     /// Its name.
     pub name: String,
     /// Its engine, without arguments.
@@ -24,27 +24,27 @@ pub struct Table {
     select: String,
     /// Rows; `None` if the engine does not know.
     pub rows: Option<u64>,
-    columns: Vec<Column>,
+    columns: Vec<FoundColumn>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Column {
+struct FoundColumn {
     name: String,
     data_type: String,
     default: String,
 }
 
 /// What one server has.
-pub struct Tables {
+pub struct ReplicaTables {
     /// Where.
     pub address: String,
     /// All that have one of captcha's names.
-    pub tables: Vec<Table>,
+    pub tables: Vec<FoundTable>,
 }
 
-impl Tables {
+impl ReplicaTables {
     /// The one of this name.
-    pub fn get(&self, name: &str) -> Option<&Table> {
+    pub fn get(&self, name: &str) -> Option<&FoundTable> {
         self.tables.iter().find(|table| table.name == name)
     }
 }
@@ -54,13 +54,13 @@ impl Shard {
     ///
     /// # Errors
     /// None of them answers, or one answers with an error.
-    pub async fn tables(&self) -> Result<Vec<Tables>, Error> {
+    pub async fn tables(&self) -> Result<Vec<ReplicaTables>, Error> {
         let database = self.database().to_string();
         let mut all = Vec::new();
         let mut away = None;
         for address in &self.addresses {
-            match self.connect_to(address).await {
-                Ok(connection) => all.push(Tables {
+            match self.connect_to_address(address).await {
+                Ok(connection) => all.push(ReplicaTables {
                     address: address.clone(),
                     tables: connection.tables(&database).await?,
                 }),
@@ -79,7 +79,7 @@ impl Shard {
 
 impl Connection {
     /// All tables of a database that have one of captcha's names.
-    async fn tables(&self, database: &str) -> Result<Vec<Table>, Error> {
+    async fn tables(&self, database: &str) -> Result<Vec<FoundTable>, Error> {
         let names: Vec<_> = declared().iter().map(|known| known.name).collect();
         let mut tables = self.tables_named(database, &names).await?;
         let sql = format!(
@@ -97,7 +97,7 @@ impl Connection {
         Ok(tables)
     }
 
-    async fn tables_named(&self, database: &str, names: &[&str]) -> Result<Vec<Table>, Error> {
+    async fn tables_named(&self, database: &str, names: &[&str]) -> Result<Vec<FoundTable>, Error> {
         let sql = format!(
             "SELECT name, engine, engine_full, partition_key, sorting_key, create_table_query, as_select, \
              ifNull(toInt64(total_rows), toInt64(-1)) FROM system.tables WHERE database = {} AND name IN ({})",
@@ -115,7 +115,7 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, or [`Error::Schema`] if it does not.
-    pub async fn verify_events(&self) -> Result<bool, Error> {
+    pub async fn check_events_table(&self) -> Result<bool, Error> {
         let (address, database) = (self.address(), self.database());
         let tables = self.tables_named(database, &["events"]).await?;
         let wanted = declared().iter().find(|known| known.name == "events");
@@ -138,7 +138,7 @@ fn quoted(names: &[&str]) -> String {
     quoted.join(", ")
 }
 
-fn table(row: &[Value]) -> Option<Table> {
+fn table(row: &[Value]) -> Option<FoundTable> {
     let [
         name,
         engine,
@@ -155,7 +155,7 @@ fn table(row: &[Value]) -> Option<Table> {
     let Value::Int64(rows) = rows else {
         return None;
     };
-    Some(Table {
+    Some(FoundTable {
         name: text(name)?,
         engine: text(engine)?,
         engine_full: text(engine_full)?,
@@ -168,11 +168,11 @@ fn table(row: &[Value]) -> Option<Table> {
     })
 }
 
-fn column(row: &[Value]) -> Option<(String, Column)> {
+fn column(row: &[Value]) -> Option<(String, FoundColumn)> {
     let [table, name, data_type, default] = row else {
         return None;
     };
-    let column = Column {
+    let column = FoundColumn {
         name: text(name)?,
         data_type: text(data_type)?,
         default: text(default)?,
@@ -180,7 +180,7 @@ fn column(row: &[Value]) -> Option<(String, Column)> {
     Some((text(table)?, column))
 }
 
-impl Table {
+impl FoundTable {
     /// Whether it is the same on several servers.
     pub fn is_replicated(&self) -> bool {
         self.engine.starts_with("Replicated")
@@ -194,10 +194,10 @@ impl Table {
     }
 }
 
-impl Declared {
+impl DeclaredTable {
     /// All in which a table differs from what the migrations up to a version make. What is there besides, such as columns
     /// and indices, is nobody's business, and neither are codecs and comments.
-    pub fn differences(&self, found: &Table, database: &str, version: u32) -> Vec<String> {
+    pub fn differences(&self, found: &FoundTable, database: &str, version: u32) -> Vec<String> {
         if let Some(engine) = self.engine_difference(found) {
             // Whatever else differs follows from that.
             return vec![engine];
@@ -231,7 +231,7 @@ impl Declared {
 
     /// In what a table does not keep what counting once rests on: that a row stays, that a token is remembered, and that an
     /// older part is on disk before a newer one.
-    fn broken_promises(&self, found: &Table) -> Vec<String> {
+    fn broken_promises(&self, found: &FoundTable) -> Vec<String> {
         let mut broken: Vec<String> = self.engine_difference(found).into_iter().collect();
         if plain(&found.partition_key) != plain(self.partition_key) {
             let (is, must) = (or_none(&found.partition_key), self.partition_key);
@@ -253,7 +253,7 @@ impl Declared {
         broken
     }
 
-    fn engine_difference(&self, found: &Table) -> Option<String> {
+    fn engine_difference(&self, found: &FoundTable) -> Option<String> {
         let arguments_at = self.engine.find('(').unwrap_or(self.engine.len());
         let (name, arguments) = self.engine.split_at(arguments_at);
         let made = found.engine_full.split(" PARTITION BY ").next();
@@ -263,11 +263,11 @@ impl Declared {
         (!is_same).then(|| format!("its engine is {} and must be {}", found.engine, self.engine))
     }
 
-    fn settings_for(&self, found: &Table) -> Vec<(&'static str, u64)> {
+    fn settings_for(&self, found: &FoundTable) -> Vec<(&'static str, u64)> {
         let mut settings = Vec::new();
         for (name, least) in &self.settings {
             match *name == "non_replicated_deduplication_window" && found.is_replicated() {
-                true => settings.extend(remembered()),
+                true => settings.extend(replicated_window()),
                 false => settings.push((*name, *least)),
             }
         }
@@ -276,7 +276,7 @@ impl Declared {
 }
 
 impl DeclaredColumn {
-    fn difference(&self, found: &Column) -> Option<String> {
+    fn difference(&self, found: &FoundColumn) -> Option<String> {
         let default = self.default.unwrap_or_default();
         let name = self.name;
         if found.data_type != self.data_type {

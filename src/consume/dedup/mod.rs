@@ -49,7 +49,7 @@ impl Memory {
         let (from, to) = (missing.start, missing.end);
         session
             .clickhouse
-            .identities(&session.topic_partition, from, to, note)
+            .for_each_event(&session.topic_partition, from, to, note)
             .await?;
         self.repeats.complete_to(session.head);
         Ok(())

@@ -10,7 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use super::{Metrics, Owned};
-use crate::clickhouse::arrival_millis;
+use crate::clickhouse::clamp_arrival_millis;
 use crate::consume::session::Session;
 use crate::kafka::Kafka;
 
@@ -50,7 +50,7 @@ impl Lag {
         let (first, end) = kafka.first_record_from(self.partition as i32, head).await?;
         self.records_are((end - head).max(0));
         if let Some(first) = first {
-            self.first_is(Some(arrival_millis(first.timestamp_millis)));
+            self.first_is(Some(clamp_arrival_millis(first.timestamp_millis)));
         }
         Ok(())
     }
