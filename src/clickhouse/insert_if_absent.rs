@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use klickhouse::UnitValue;
+
 use super::connection::settings::{INSERT_ONCE, supported};
 use super::{Connection, Error, quote};
 
@@ -45,7 +47,8 @@ impl Connection {
             ))
             .await?;
             self.await_end_of_insert(&token).await?;
-            if !self.rows(&format!("SELECT 1 {exists} LIMIT 1")).await?.is_empty() {
+            let found = format!("SELECT 1 {exists} LIMIT 1");
+            if self.query_opt::<UnitValue<u8>>(&found).await?.is_some() {
                 return Ok(());
             }
         }

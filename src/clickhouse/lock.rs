@@ -7,13 +7,12 @@
 
 use std::time::Duration;
 
-use klickhouse::Value;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
 use super::connection::settings::{INSERT_EACH, supported};
 use super::insert_if_absent::InsertIfAbsent;
-use super::{Action, Connection, Error, Shard, quote, unexpected};
+use super::{Action, Connection, Error, Shard, quote};
 
 /// Between signs of life of a holder.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(2);
@@ -37,9 +36,41 @@ pub struct Lease {
 }
 
 impl Lease {
+    fn before_the_first() -> Lease {
+        Lease {
+            term: 0,
+            owner: String::new(),
+            silence: Duration::ZERO,
+            is_released: true,
+            unfinished: None,
+        }
+    }
+
     /// Whether the lock may be taken.
     pub fn is_free(&self) -> bool {
         self.is_released || self.silence > SILENCE_MAX
+    }
+}
+
+/// A row of the query of [`Connection::lease`].
+#[derive(klickhouse::Row)]
+struct LeaseRow {
+    term: u64,
+    holder: String,
+    silence_millis: i64,
+    is_released: u8,
+    unfinished: String,
+}
+
+impl LeaseRow {
+    fn into_lease(self) -> Lease {
+        Lease {
+            term: self.term,
+            owner: self.holder,
+            silence: Duration::from_millis(self.silence_millis.max(0) as u64),
+            is_released: self.is_released == 1,
+            unfinished: (!self.unfinished.is_empty()).then_some(self.unfinished),
+        }
     }
 }
 
@@ -137,40 +168,17 @@ impl Connection {
     /// # Errors
     /// No answer, or the table is not there.
     pub async fn lease(&self) -> Result<Lease, Error> {
-        let rows = self
-            .rows(
-                "SELECT term, any(owner), \
-                 toInt64(toUnixTimestamp64Milli(now64(3)) - toUnixTimestamp64Milli(max(at))), \
-                 toUInt8(countIf(step = 'unlock') > 0), \
-                 arrayFirst(begun -> NOT has(groupArrayIf(name, step = 'done'), begun), groupArrayIf(name, step = 'begin')) \
+        let lease = self
+            .query_opt(
+                "SELECT term, any(owner) AS holder, \
+                 toInt64(toUnixTimestamp64Milli(now64(3)) - toUnixTimestamp64Milli(max(at))) AS silence_millis, \
+                 toUInt8(countIf(step = 'unlock') > 0) AS is_released, \
+                 arrayFirst(begun -> NOT has(groupArrayIf(name, step = 'done'), begun), \
+                 groupArrayIf(name, step = 'begin')) AS unfinished \
                  FROM migration_log WHERE term = (SELECT max(term) FROM migration_log) GROUP BY term",
             )
             .await?;
-        match rows.first().map(Vec::as_slice) {
-            None => Ok(Lease {
-                term: 0,
-                owner: String::new(),
-                silence: Duration::ZERO,
-                is_released: true,
-                unfinished: None,
-            }),
-            Some(
-                [
-                    Value::UInt64(term),
-                    Value::String(owner),
-                    Value::Int64(silence_millis),
-                    Value::UInt8(is_released),
-                    Value::String(unfinished),
-                ],
-            ) => Ok(Lease {
-                term: *term,
-                owner: String::from_utf8_lossy(owner).into_owned(),
-                silence: Duration::from_millis((*silence_millis).max(0) as u64),
-                is_released: *is_released == 1,
-                unfinished: (!unfinished.is_empty()).then(|| String::from_utf8_lossy(unfinished).into_owned()),
-            }),
-            Some(_) => Err(unexpected("the lock of migrate")),
-        }
+        Ok(lease.map_or_else(Lease::before_the_first, LeaseRow::into_lease))
     }
 
     async fn log_step(&self, term: u64, owner: &str, step: &Step<'_>) -> Result<(), Error> {

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{sleep, timeout};
 
+use super::connection::has_code;
 use super::connection::server_version::adapt_codecs;
-use super::connection::{has_code, text};
-use super::{Connection, Error, Identifier, Shard, quote, unexpected};
+use super::{Connection, Error, Identifier, Shard, quote};
 
 /// For one statement of a migration, which may rewrite data.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
@@ -133,10 +133,7 @@ impl Connection {
              FROM system.tables WHERE database = {} ORDER BY engine = 'View', name",
             quote(&database.to_string())
         );
-        let rows = self.rows(&sql).await?;
-        let tables = rows.iter().map(|row| row.first().and_then(text));
-        let tables: Option<Vec<_>> = tables.collect();
-        tables.ok_or_else(|| unexpected("the tables"))
+        self.query_values(&sql).await
     }
 
     /// Waits until a replica has all tables but that of events, which may take hours to fetch: whoever looks at the schema
@@ -145,11 +142,9 @@ impl Connection {
         let sql = "SELECT name FROM system.tables WHERE database = currentDatabase() \
              AND startsWith(engine, 'Replicated') AND name != 'events'";
         let began = Instant::now();
-        for row in self.rows(sql).await? {
-            let table = row.first().and_then(text);
-            let table = table.ok_or_else(|| unexpected("the tables"))?;
+        for table in self.query_values::<String>(sql).await? {
             loop {
-                let answer = self.rows(&format!("SELECT count() FROM {table}")).await;
+                let answer = self.query_value::<u64>(&format!("SELECT count() FROM {table}")).await;
                 if !has_code(&answer, NOT_IN_QUORUM) || began.elapsed() > FETCH_MAX {
                     answer?;
                     break;

@@ -3,11 +3,11 @@
 use std::fmt::{self, Write as _};
 
 use chrono::{DateTime, NaiveDate};
-use klickhouse::Value;
+use klickhouse::{FromSql as _, KlickhouseError, Type, Value};
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::connection::{QUERY_TIMEOUT, rows_of};
+use super::connection::QUERY_TIMEOUT;
 use super::watermarks::{CompleteThrough, Freshness};
 use super::{Connection, Error, ShardId, unexpected};
 
@@ -42,10 +42,11 @@ pub struct Filter {
 }
 
 /// One day of one site.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, klickhouse::Row)]
 pub struct ReportRow {
     /// The day, UTC.
     #[serde(serialize_with = "as_text")]
+    #[klickhouse(rename = "day", deserialize_with = "read_day", serialize_with = "write_day")]
     pub date: NaiveDate,
     /// The site.
     pub site_id: Uuid,
@@ -189,10 +190,10 @@ impl Connection {
             if !has_memory {
                 return Err(unexpected("rows without memory"));
             }
-            for row in rows_of(block) {
-                rows.push(report_row(&row).ok_or_else(|| unexpected("a report"))?);
-            }
-            Ok(())
+            self.read_rows(block, |row| {
+                rows.push(row);
+                Ok(())
+            })
         });
         let read = reading.await;
         if !has_memory {
@@ -220,22 +221,18 @@ fn reserve(rows: &mut Vec<ReportRow>, more: usize, reserve_rows: &ReserveRows<'_
     has_memory
 }
 
-fn report_row(row: &[Value]) -> Option<ReportRow> {
-    let [
-        Value::Int64(day),
-        Value::Uuid(site_id),
-        Value::UInt64(served),
-        Value::UInt64(solved),
-    ] = row
-    else {
-        return None;
-    };
-    Some(ReportRow {
-        date: DateTime::from_timestamp(day.checked_mul(86_400)?, 0)?.date_naive(),
-        site_id: *site_id,
-        served: *served,
-        solved: *solved,
-    })
+/// A day by its number since 1970-01-01.
+fn read_day(column_type: &Type, value: Value) -> klickhouse::Result<NaiveDate> {
+    let number = i64::from_sql(column_type, value)?;
+    let seconds = number.checked_mul(86_400);
+    let day = seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    let day = day.ok_or_else(|| KlickhouseError::DeserializeError(format!("no day has the number {number}")))?;
+    Ok(day.date_naive())
+}
+
+/// Never used: a derived row is written too.
+fn write_day(day: NaiveDate) -> klickhouse::Result<Value> {
+    Ok(Value::Int64(day_number(day)))
 }
 
 /// Days since 1970-01-01.
@@ -249,6 +246,8 @@ fn as_text<S: Serializer>(date: &NaiveDate, serializer: S) -> Result<S::Ok, S::E
 
 #[cfg(test)]
 mod tests {
+    use klickhouse::Row as _;
+
     use super::*;
 
     fn date(text: &str) -> NaiveDate {
@@ -291,14 +290,14 @@ mod tests {
 
     #[test]
     fn days_beyond_the_reach_of_clickhouse_dates_keep_their_date() {
-        let row = [
-            Value::Int64(day_number(date("2199-12-31"))),
-            Value::Uuid(Uuid::nil()),
-            Value::UInt64(2),
-            Value::UInt64(1),
-        ];
+        let row = ReportRow::deserialize_row(vec![
+            ("day", &Type::Int64, Value::Int64(day_number(date("2199-12-31")))),
+            ("site_id", &Type::Uuid, Value::Uuid(Uuid::nil())),
+            ("served", &Type::UInt64, Value::UInt64(2)),
+            ("solved", &Type::UInt64, Value::UInt64(1)),
+        ]);
         let mut report = Report {
-            rows: vec![report_row(&row).unwrap()],
+            rows: vec![row.unwrap()],
             freshness: Freshness::default(),
         };
         assert_eq!(
@@ -315,7 +314,20 @@ mod tests {
 
     #[test]
     fn a_row_of_another_shape_is_refused() {
-        assert_eq!(report_row(&[Value::Int64(1)]), None);
-        assert_eq!(report_row(&[]), None);
+        let day = |number| ("day", &Type::Int64, Value::Int64(number));
+        for (columns, reason) in [
+            (vec![], "missing field day"),
+            (vec![day(1)], "missing field site_id"),
+            (
+                vec![day(i64::MAX)],
+                "deserialize error: no day has the number 9223372036854775807",
+            ),
+            (
+                vec![("day", &Type::UInt64, Value::UInt64(1))],
+                "deserialize error: unexpected type: UInt64",
+            ),
+        ] {
+            assert_eq!(ReportRow::deserialize_row(columns).unwrap_err().to_string(), reason);
+        }
     }
 }

@@ -1,11 +1,9 @@
 //! What `captcha migrate` recorded of a topic.
 
-use klickhouse::Value;
 use uuid::Uuid;
 
-use super::connection::text;
 use super::insert_if_absent::InsertIfAbsent;
-use super::{Connection, Error, ShardId, quote, unexpected};
+use super::{Connection, Error, ShardId, quote};
 use crate::topic_partition::LogName;
 
 /// What `captcha migrate` recorded of a topic.
@@ -32,6 +30,50 @@ impl TopicRecord {
     }
 }
 
+/// A row of the table `topics`.
+#[derive(klickhouse::Row)]
+struct TopicRow {
+    revision: u32,
+    log: String,
+    topic_id: Uuid,
+    partitions: i32,
+    repeat_window_records: i64,
+    shard: i32,
+    shards: i32,
+}
+
+impl TopicRow {
+    fn into_record(self) -> TopicRecord {
+        TopicRecord {
+            revision: self.revision,
+            log: LogName::new(&self.log),
+            topic_id: self.topic_id,
+            partitions: self.partitions,
+            repeat_window_records: self.repeat_window_records,
+            shard: ShardId {
+                index: self.shard,
+                of: self.shards,
+            },
+        }
+    }
+}
+
+/// The shard of a row of the table `topics`.
+#[derive(klickhouse::Row)]
+struct ShardRow {
+    shard: i32,
+    shards: i32,
+}
+
+impl ShardRow {
+    fn into_id(self) -> ShardId {
+        ShardId {
+            index: self.shard,
+            of: self.shards,
+        }
+    }
+}
+
 impl Connection {
     /// What is recorded of a topic; `None` before `captcha migrate` saw it.
     ///
@@ -43,28 +85,7 @@ impl Connection {
              ORDER BY revision DESC LIMIT 1",
             quote(topic)
         );
-        match self.rows(&sql).await?.first().map(Vec::as_slice) {
-            None => Ok(None),
-            Some(
-                [
-                    Value::UInt32(revision),
-                    log,
-                    Value::Uuid(topic_id),
-                    Value::Int32(partitions),
-                    Value::Int64(window),
-                    Value::Int32(index),
-                    Value::Int32(of),
-                ],
-            ) => Ok(Some(TopicRecord {
-                revision: *revision,
-                log: LogName::new(&text(log).ok_or_else(|| unexpected("a topic"))?),
-                topic_id: *topic_id,
-                partitions: *partitions,
-                repeat_window_records: *window,
-                shard: ShardId { index: *index, of: *of },
-            })),
-            Some(_) => Err(unexpected("a topic")),
-        }
+        Ok(self.query_opt(&sql).await?.map(TopicRow::into_record))
     }
 
     /// As which shard migrate recorded this server: one, or none before a topic is recorded.
@@ -73,11 +94,8 @@ impl Connection {
     /// No answer, or the tables are not there.
     pub(crate) async fn recorded_shards(&self) -> Result<Vec<ShardId>, Error> {
         let sql = "SELECT shard, shards FROM topics GROUP BY shard, shards";
-        let shard = |row: &Vec<Value>| match row[..] {
-            [Value::Int32(index), Value::Int32(of)] => Ok(ShardId { index, of }),
-            _ => Err(unexpected("its shard")),
-        };
-        self.rows(sql).await?.iter().map(shard).collect()
+        let shards = self.query_rows::<ShardRow>(sql).await?;
+        Ok(shards.into_iter().map(ShardRow::into_id).collect())
     }
 
     /// The names under which records of a topic stood before it was made anew.
@@ -90,12 +108,8 @@ impl Connection {
             quote(topic),
             quote(newest.as_str())
         );
-        let log = |row: &Vec<Value>| {
-            let log = row.first().and_then(text);
-            log.map(|log| LogName::new(&log))
-                .ok_or_else(|| unexpected("former logs"))
-        };
-        self.rows(&sql).await?.iter().map(log).collect()
+        let logs = self.query_values::<String>(&sql).await?;
+        Ok(logs.iter().map(|log| LogName::new(log)).collect())
     }
 
     /// Records a new revision of a topic. Of many at once, one wins; read it back to see which.

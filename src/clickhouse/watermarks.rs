@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use klickhouse::Value;
 use serde::{Serialize, Serializer};
 
 use super::connection::settings::{INSERT_EACH, supported};
-use super::{Connection, Error, ShardId, quote, unexpected};
-use crate::topic_partition::LogName;
+use super::{Connection, Error, ShardId, quote};
+use crate::topic_partition::{LogName, Partition};
 
 /// That every event of a partition which was confirmed before a moment is in the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +16,7 @@ pub struct Watermark {
     /// The name of its log, as in [`TopicRecord`](super::TopicFacts).
     pub log: LogName,
     /// Number of the partition.
-    pub partition: i32,
+    pub partition: Partition,
     /// The moment, by ClickHouse's clock, in milliseconds since 1970.
     pub through_millis: i64,
 }
@@ -90,7 +89,16 @@ struct LogProgress {
     /// Partitions as the claims have it, which may be newer.
     claimed: i32,
     /// The newest claim of each partition.
-    through_millis: BTreeMap<i32, i64>,
+    through_millis: BTreeMap<Partition, i64>,
+}
+
+/// A row of the query of [`Connection::complete_through`].
+#[derive(klickhouse::Row)]
+struct ProgressRow {
+    log: String,
+    partition: Partition,
+    millis: i64,
+    partitions: i32,
 }
 
 impl Connection {
@@ -99,11 +107,7 @@ impl Connection {
     /// # Errors
     /// No answer.
     pub async fn clock_millis(&self) -> Result<i64, Error> {
-        let rows = self.rows("SELECT toUnixTimestamp64Milli(now64(3))").await?;
-        match rows.first().map(Vec::as_slice) {
-            Some([Value::Int64(millis)]) => Ok(*millis),
-            _ => Err(unexpected("its clock")),
-        }
+        self.query_value("SELECT toUnixTimestamp64Milli(now64(3))").await
     }
 
     /// Writes claims. The topic had so many partitions when that was looked at, after all of the moments that
@@ -141,23 +145,14 @@ impl Connection {
              argMax(partitions, revision) AS partitions FROM topics GROUP BY topic \
              UNION ALL SELECT log, partition, toUnixTimestamp64Milli(max(through)), \
              max(partitions) FROM claims GROUP BY log, partition";
-        let mut logs: BTreeMap<Vec<u8>, LogProgress> = BTreeMap::new();
-        for row in self.rows(sql).await? {
-            let [
-                Value::String(log),
-                Value::Int32(partition),
-                Value::Int64(millis),
-                Value::Int32(partitions),
-            ] = &row[..]
-            else {
-                return Err(unexpected("the claims"));
-            };
-            let known = logs.entry(log.clone()).or_default();
-            if *partition < 0 {
-                known.recorded = *partitions;
+        let mut logs: BTreeMap<String, LogProgress> = BTreeMap::new();
+        for row in self.query_rows::<ProgressRow>(sql).await? {
+            let log = logs.entry(row.log).or_default();
+            if row.partition < 0 {
+                log.recorded = row.partitions;
             } else {
-                known.claimed = known.claimed.max(*partitions);
-                known.through_millis.insert(*partition, *millis);
+                log.claimed = log.claimed.max(row.partitions);
+                log.through_millis.insert(row.partition, row.millis);
             }
         }
         Ok(slowest(logs.values(), shard))

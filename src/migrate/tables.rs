@@ -89,7 +89,7 @@ fn is_unused(filled: &[&ReplicaTables], version: u32) -> bool {
     let mut left = all.filter(|table| written.contains(&table.name.as_str())).peekable();
     match left.peek() {
         None => version < NEEDED,
-        Some(_) => left.all(|table| table.rows == Some(0)),
+        Some(_) => left.all(|table| table.rows() == Some(0)),
     }
 }
 

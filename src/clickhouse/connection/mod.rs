@@ -10,5 +10,5 @@ pub mod server_version;
 pub mod settings;
 
 pub use self::connect::Connection;
-pub(crate) use self::query::{QUERY_TIMEOUT, rows_of, text};
+pub(crate) use self::query::QUERY_TIMEOUT;
 pub(crate) use self::quorum_retry::{QuorumRetry, has_code};

@@ -4,12 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use chrono::NaiveDate;
-use klickhouse::Value;
 
 use super::retention::MARK_ARRIVAL;
-use crate::clickhouse::connection::rows_of;
-use crate::clickhouse::{Connection, Error, Filter, Row, partition_condition, quote, unexpected};
-use crate::topic_partition::{LogName, TopicPartition};
+use crate::clickhouse::{Connection, Error, Filter, Row, partition_condition, quote};
+use crate::topic_partition::{LogName, Offset, Partition, TopicPartition};
 
 /// For one question of an audit, which reads and sorts the whole table: 100 million rows take minutes.
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(1_800);
@@ -28,14 +26,14 @@ pub struct ArrivalDays {
 }
 
 /// What the table holds of one partition.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, klickhouse::Row)]
 pub struct PartitionAudit {
     /// Its number.
-    pub partition: i32,
+    pub partition: Partition,
     /// The first offset that is looked at.
-    pub first: i64,
+    pub first: Offset,
     /// One more than the last.
-    pub next: i64,
+    pub next: Offset,
     /// Events that reports count.
     pub events: u64,
     /// Events that stood in the repeat window before.
@@ -49,8 +47,10 @@ pub struct PartitionAudit {
     /// Rows that stand for an offset which another row stands for as well. Damage.
     pub overlaps: u64,
     /// Events that are counted although they are repeats. Damage.
+    #[klickhouse(skip)]
     pub counted_twice: u64,
     /// Events that are not counted although they are no repeats. Damage.
+    #[klickhouse(skip)]
     pub left_out: u64,
 }
 
@@ -78,6 +78,21 @@ impl ArrivalDays {
     }
 }
 
+/// A row of the query of [`Connection::audit_repeats`].
+#[derive(klickhouse::Row)]
+struct RepeatsRow {
+    partition: Partition,
+    counted_twice: u64,
+    left_out: u64,
+}
+
+/// A row of the query of [`Connection::marks`].
+#[derive(klickhouse::Row)]
+struct MarkRow {
+    partition: Partition,
+    next: Offset,
+}
+
 impl Connection {
     /// Audits the rows of a topic, by partition.
     ///
@@ -102,9 +117,9 @@ impl Connection {
             }
         };
         for held in &mut all {
-            if let Some((counted_twice, left_out)) = repeats.get(&held.partition) {
-                held.counted_twice = *counted_twice;
-                held.left_out = *left_out;
+            if let Some(repeats) = repeats.get(&held.partition) {
+                held.counted_twice = repeats.counted_twice;
+                held.left_out = repeats.left_out;
             }
         }
         // The last rows of a partition may have been dropped too, or all of them.
@@ -136,11 +151,11 @@ impl Connection {
             Some(_) => "NOT is_first",
         };
         let sql = format!(
-            "SELECT partition, toInt64(min(low)), toInt64(max(offset) + 1), \
-             toUInt64(countIf(kind = 'event' AND repeat = 0)), toUInt64(countIf(repeat = 1)), \
-             toUInt64(countIf(kind = 'bad')), toUInt64(sumIf(span, kind = 'gap')), \
-             toUInt64(sumIf(low - {expected}, {is_known} AND low > {expected})), \
-             toUInt64(countIf(NOT is_first AND low < reached)) \
+            "SELECT partition, toInt64(min(low)) AS first, toInt64(max(offset) + 1) AS next, \
+             toUInt64(countIf(kind = 'event' AND repeat = 0)) AS events, toUInt64(countIf(repeat = 1)) AS repeats, \
+             toUInt64(countIf(kind = 'bad')) AS bad, toUInt64(sumIf(span, kind = 'gap')) AS gaps, \
+             toUInt64(sumIf(low - {expected}, {is_known} AND low > {expected})) AS holes, \
+             toUInt64(countIf(NOT is_first AND low < reached)) AS overlaps \
              FROM (SELECT partition, offset, span, kind, repeat, offset - span + 1 AS low, \
              row_number() OVER log = 1 AS is_first, lagInFrame(offset + 1) OVER log AS reached \
              FROM {} WINDOW log AS (PARTITION BY partition ORDER BY offset \
@@ -148,10 +163,8 @@ impl Connection {
             span.rows(log)
         );
         let mut all = Vec::new();
-        self.for_each_block(&sql, AUDIT_TIMEOUT, |block| {
-            for row in rows_of(block) {
-                all.push(held(&row).ok_or_else(|| unexpected("an audit of offsets"))?);
-            }
+        self.for_each_row(&sql, AUDIT_TIMEOUT, |row| {
+            all.push(row);
             Ok(())
         })
         .await?;
@@ -166,10 +179,10 @@ impl Connection {
         window: i64,
         marks: &Marks,
         span: &ArrivalDays,
-    ) -> Result<HashMap<i32, (u64, u64)>, Error> {
+    ) -> Result<HashMap<Partition, RepeatsRow>, Error> {
         let sql = format!(
-            "SELECT partition, toUInt64(countIf(again AND repeat = 0)), \
-             toUInt64(countIf(NOT again AND repeat = 1 AND (first = 0 OR offset - {window} >= first))) \
+            "SELECT partition, toUInt64(countIf(again AND repeat = 0)) AS counted_twice, \
+             toUInt64(countIf(NOT again AND repeat = 1 AND (first = 0 OR offset - {window} >= first))) AS left_out \
              FROM (SELECT partition, offset, repeat, \
              greatest(min(offset) OVER (PARTITION BY partition), {}) AS first, \
              row_number() OVER same > 1 AND offset - lagInFrame(offset) OVER same <= {window} AS again \
@@ -180,13 +193,8 @@ impl Connection {
             span.rows(log)
         );
         let mut all = HashMap::new();
-        self.for_each_block(&sql, AUDIT_TIMEOUT, |block| {
-            for row in rows_of(block) {
-                let [Value::Int32(partition), Value::UInt64(twice), Value::UInt64(out)] = row[..] else {
-                    return Err(unexpected("an audit of repeats"));
-                };
-                all.insert(partition, (twice, out));
-            }
+        self.for_each_row(&sql, AUDIT_TIMEOUT, |row: RepeatsRow| {
+            all.insert(row.partition, row);
             Ok(())
         })
         .await?;
@@ -195,15 +203,12 @@ impl Connection {
 
     async fn marks(&self, log: &LogName) -> Result<Marks, Error> {
         let sql = format!(
-            "SELECT partition, max(offset) + 1 FROM events \
+            "SELECT partition, max(offset) + 1 AS next FROM events \
              WHERE topic = {} AND arrival = {MARK_ARRIVAL} AND kind = 'mark' GROUP BY partition",
             quote(log.as_str())
         );
-        let mark = |row: &Vec<Value>| match row[..] {
-            [Value::Int32(partition), Value::Int64(next)] => Ok((partition, next)),
-            _ => Err(unexpected("the marks")),
-        };
-        self.rows(&sql).await?.iter().map(mark).collect()
+        let marks = self.query_rows::<MarkRow>(&sql).await?;
+        Ok(marks.into_iter().map(|mark| (mark.partition, mark.next)).collect())
     }
 
     /// The rows at the offsets `from..to` of a partition, by offset. Rows of a kind that nothing makes of a
@@ -214,15 +219,15 @@ impl Connection {
     pub async fn rows_between(
         &self,
         topic_partition: &TopicPartition,
-        from: i64,
-        to: i64,
-    ) -> Result<HashMap<i64, Row>, Error> {
+        from: Offset,
+        to: Offset,
+    ) -> Result<HashMap<Offset, Row>, Error> {
         let condition = format!(
             "{} AND offset >= {from} AND offset < {to}",
             partition_condition(topic_partition)
         );
         let mut rows = HashMap::new();
-        self.for_each_row(&condition, AUDIT_TIMEOUT, |row| {
+        self.for_each_stored(&condition, AUDIT_TIMEOUT, |row| {
             rows.insert(row.offset, row);
         })
         .await?;
@@ -231,44 +236,15 @@ impl Connection {
 }
 
 /// By partition, the offset below which rows were dropped on purpose: there, what is missing is no hole.
-type Marks = BTreeMap<i32, i64>;
+type Marks = BTreeMap<Partition, Offset>;
 
 /// The mark of a row's partition, or 0.
 fn marked_next(marks: &Marks) -> String {
     if marks.is_empty() {
         return "0".to_string();
     }
-    let (partitions, nexts): (Vec<i32>, Vec<i64>) = marks.iter().unzip();
+    let (partitions, nexts): (Vec<Partition>, Vec<Offset>) = marks.iter().unzip();
     format!(
         "transform(toInt64(partition), CAST({partitions:?}, 'Array(Int64)'), CAST({nexts:?}, 'Array(Int64)'), toInt64(0))"
     )
-}
-
-fn held(row: &[Value]) -> Option<PartitionAudit> {
-    let [
-        Value::Int32(partition),
-        Value::Int64(first),
-        Value::Int64(next),
-        counts @ ..,
-    ] = row
-    else {
-        return None;
-    };
-    let mut counts = counts.iter().map(|count| match count {
-        Value::UInt64(count) => Some(*count),
-        _ => None,
-    });
-    let mut count = || counts.next()?;
-    Some(PartitionAudit {
-        partition: *partition,
-        first: *first,
-        next: *next,
-        events: count()?,
-        repeats: count()?,
-        bad: count()?,
-        gaps: count()?,
-        holes: count()?,
-        overlaps: count()?,
-        ..PartitionAudit::default()
-    })
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use klickhouse::Value;
+use klickhouse::{Bytes, FromSql as _, Type, Value};
 
 use super::audit::ArrivalDays;
-use crate::clickhouse::connection::rows_of;
-use crate::clickhouse::{Connection, Error, quote, unexpected};
+use crate::clickhouse::{Connection, Error, quote};
+use crate::topic_partition::{Offset, Partition};
 
 /// To read them all; a flood of them may be gigabytes.
 const DEAD_LETTERS_TIMEOUT: Duration = Duration::from_secs(1_800);
@@ -15,17 +15,19 @@ const DEAD_LETTERS_TIMEOUT: Duration = Duration::from_secs(1_800);
 const BLOCK_ROWS: usize = 16;
 
 /// A record that is no event.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, klickhouse::Row)]
 pub struct DeadLetter {
     /// Kafka partition.
-    pub partition: i32,
+    pub partition: Partition,
     /// Kafka offset.
-    pub offset: i64,
+    pub offset: Offset,
     /// The record's own timestamp, in milliseconds since 1970.
     pub arrival_millis: i64,
     /// Why it is none.
+    #[klickhouse(deserialize_with = "read_lossy")]
     pub reason: String,
     /// Its bytes, the first MiB of them.
+    #[klickhouse(deserialize_with = "read_bytes", serialize_with = "write_bytes")]
     pub raw: Vec<u8>,
 }
 
@@ -44,7 +46,7 @@ impl Connection {
     ) -> Result<bool, Error> {
         self.check_row_policies().await?;
         let sql = format!(
-            "SELECT partition, offset, toUnixTimestamp64Milli(arrival), reason, raw FROM dead_letters \
+            "SELECT partition, offset, toUnixTimestamp64Milli(arrival) AS arrival_millis, reason, raw FROM dead_letters \
              WHERE (topic = {} OR startsWith(topic, {})){} \
              ORDER BY topic, partition, offset LIMIT {limit} SETTINGS max_block_size = {BLOCK_ROWS}",
             quote(topic),
@@ -53,11 +55,8 @@ impl Connection {
             span.condition()
         );
         let mut wanted = limit > 0;
-        self.for_each_block(&sql, DEAD_LETTERS_TIMEOUT, |block| {
-            for row in rows_of(block) {
-                let letter = dead_letter(row).ok_or_else(|| unexpected("the dead letters"))?;
-                wanted = wanted && on_letter(letter);
-            }
+        self.for_each_row(&sql, DEAD_LETTERS_TIMEOUT, |letter| {
+            wanted = wanted && on_letter(letter);
             Ok(())
         })
         .await?;
@@ -65,22 +64,18 @@ impl Connection {
     }
 }
 
-fn dead_letter(row: Vec<Value>) -> Option<DeadLetter> {
-    let [
-        Value::Int32(partition),
-        Value::Int64(offset),
-        Value::Int64(arrival_millis),
-        Value::String(reason),
-        Value::String(raw),
-    ] = <[Value; 5]>::try_from(row).ok()?
-    else {
-        return None;
-    };
-    Some(DeadLetter {
-        partition,
-        offset,
-        arrival_millis,
-        reason: String::from_utf8_lossy(&reason).into_owned(),
-        raw,
-    })
+/// As it is, UTF-8 or not.
+fn read_bytes(column_type: &Type, value: Value) -> klickhouse::Result<Vec<u8>> {
+    Bytes::from_sql(column_type, value).map(|Bytes(bytes)| bytes)
+}
+
+/// Never used: a derived row is written too.
+fn write_bytes(bytes: Vec<u8>) -> klickhouse::Result<Value> {
+    Ok(Value::String(bytes))
+}
+
+/// A reason, in which the record's own words may be cut.
+fn read_lossy(column_type: &Type, value: Value) -> klickhouse::Result<String> {
+    let bytes = read_bytes(column_type, value)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

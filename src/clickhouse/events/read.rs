@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use klickhouse::Value;
+use klickhouse::Bytes;
+use uuid::Uuid;
 
 use super::retention::MARK_ARRIVAL_MILLIS;
-use crate::clickhouse::connection::rows_of;
 use crate::clickhouse::{Connection, Error, Row, RowKind, partition_condition, quote, unexpected};
 use crate::event::{Event, EventType, Timestamp};
-use crate::topic_partition::TopicPartition;
+use crate::topic_partition::{Offset, TopicPartition};
 
 /// To read many rows: the identities of a repeat window take 1.3 s for 1 million on a small machine, to find
 /// one row among 10 million 0.04 s.
@@ -21,12 +21,73 @@ const STORED_BLOCK_ROWS: usize = 8_192;
 const IDENTITIES_BLOCK_ROWS: usize = 65_409;
 
 /// How far the table has come in a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, klickhouse::Row)]
 pub struct Head {
     /// The offset that comes next: one more than the largest one stored.
-    pub next: i64,
+    pub next: Offset,
     /// Arrival of the last row, in milliseconds since 1970.
     pub arrival_millis: i64,
+}
+
+/// The columns of an event, as [`StoredEvent`] reads them.
+const STORED_EVENT: &str =
+    "offset, site_id, toString(type) AS type_name, correlation_id, toUnixTimestamp64Micro(time) AS time_micros";
+
+/// The event of a row; of nothing, in a row of another kind.
+#[derive(klickhouse::Row)]
+struct StoredEvent {
+    offset: Offset,
+    site_id: Uuid,
+    type_name: String,
+    correlation_id: Uuid,
+    time_micros: i64,
+}
+
+impl StoredEvent {
+    /// `None` if no event has such a type or time.
+    fn event(&self) -> Option<Event> {
+        Some(Event {
+            site_id: self.site_id,
+            event_type: EventType::from_name(&self.type_name)?,
+            correlation_id: self.correlation_id,
+            time: Timestamp::from_micros(self.time_micros)?,
+        })
+    }
+}
+
+/// A row, but for the reason against a bad record.
+#[derive(klickhouse::Row)]
+struct StoredRow {
+    #[klickhouse(flatten)]
+    event: StoredEvent,
+    arrival_millis: i64,
+    kind_name: String,
+    raw: Bytes,
+    span: i64,
+    repeat: u8,
+}
+
+impl StoredRow {
+    /// `None` for a kind that nothing makes of a record or of their lack.
+    fn into_row(self) -> Option<Row> {
+        let kind = match self.kind_name.as_str() {
+            "event" => RowKind::Event {
+                event: self.event.event()?,
+                repeat: self.repeat == 1,
+            },
+            "bad" => RowKind::Bad {
+                reason: String::new(),
+                raw: self.raw.0,
+            },
+            "gap" => RowKind::Gap { span: self.span },
+            _ => return None,
+        };
+        Some(Row {
+            offset: self.event.offset,
+            arrival_millis: self.arrival_millis,
+            kind,
+        })
+    }
 }
 
 impl Connection {
@@ -37,23 +98,17 @@ impl Connection {
     pub async fn head(&self, topic_partition: &TopicPartition) -> Result<Option<Head>, Error> {
         // GROUP BY makes an empty table answer with no row; without it max() would answer 0.
         let sql = format!(
-            "SELECT max(offset) + 1, argMax(toUnixTimestamp64Milli(arrival), offset) FROM events \
-             WHERE {} GROUP BY topic, partition",
+            "SELECT max(offset) + 1 AS next, argMax(toUnixTimestamp64Milli(arrival), offset) AS arrival_millis \
+             FROM events WHERE {} GROUP BY topic, partition",
             partition_condition(topic_partition)
         );
-        let rows = self.rows(&sql).await?;
-        match rows.first().map(Vec::as_slice) {
-            None => Ok(None),
-            Some([Value::Int64(next), Value::Int64(MARK_ARRIVAL_MILLIS)]) => Ok(Some(Head {
-                next: *next,
-                arrival_millis: self.arrival_of_mark(topic_partition, next - 1).await?,
-            })),
-            Some([Value::Int64(next), Value::Int64(arrival_millis)]) => Ok(Some(Head {
-                next: *next,
-                arrival_millis: *arrival_millis,
-            })),
-            Some(_) => Err(unexpected("the head of a partition")),
+        let Some(mut head) = self.query_opt::<Head>(&sql).await? else {
+            return Ok(None);
+        };
+        if head.arrival_millis == MARK_ARRIVAL_MILLIS {
+            head.arrival_millis = self.arrival_of_mark(topic_partition, head.next - 1).await?;
         }
+        Ok(Some(head))
     }
 
     /// The row before a head; `None` if it is not there any more, or was not made of a record or their lack.
@@ -69,36 +124,26 @@ impl Connection {
             head.arrival_millis
         );
         let mut last = None;
-        self.for_each_row(&condition, SCAN_TIMEOUT, |row| last = Some(row))
+        self.for_each_stored(&condition, SCAN_TIMEOUT, |row| last = Some(row))
             .await?;
         Ok(last)
     }
 
     /// Hands over the rows that a condition selects. Rows of a kind that nothing makes of a record or of
     /// their lack are left out.
-    pub(crate) async fn for_each_row(
+    pub(crate) async fn for_each_stored(
         &self,
         condition: &str,
         limit: Duration,
         mut on_row: impl FnMut(Row),
     ) -> Result<(), Error> {
         let sql = format!(
-            "SELECT offset, toUnixTimestamp64Milli(arrival), {EVENT_COLUMNS}, toString(kind), raw, \
-             span, repeat FROM events \
-             WHERE {condition} SETTINGS max_block_size = {STORED_BLOCK_ROWS}"
+            "SELECT {STORED_EVENT}, toUnixTimestamp64Milli(arrival) AS arrival_millis, toString(kind) AS kind_name, \
+             raw, span, repeat FROM events WHERE {condition} SETTINGS max_block_size = {STORED_BLOCK_ROWS}"
         );
-        self.for_each_block(&sql, limit, |block| {
-            for row in rows_of(block) {
-                let [Value::Int64(offset), Value::Int64(arrival_millis), rest @ ..] = &row[..] else {
-                    return Err(unexpected("stored rows"));
-                };
-                if let Some(kind) = stored_kind(rest) {
-                    on_row(Row {
-                        offset: *offset,
-                        arrival_millis: *arrival_millis,
-                        kind,
-                    });
-                }
+        self.for_each_row(&sql, limit, |stored: StoredRow| {
+            if let Some(row) = stored.into_row() {
+                on_row(row);
             }
             Ok(())
         })
@@ -115,10 +160,7 @@ impl Connection {
              WHERE startsWith(query, 'INSERT') AND position(query, {}) > 0",
             quote(&quote(token))
         );
-        match self.rows(&sql).await?.first().map(Vec::as_slice) {
-            Some([Value::UInt64(count)]) => Ok(*count > 0),
-            _ => Err(unexpected("the running inserts")),
-        }
+        Ok(self.query_value::<u64>(&sql).await? > 0)
     }
 
     /// Hands over the events stored at the offsets `from..to` of a partition, repeats too, in no order.
@@ -128,72 +170,20 @@ impl Connection {
     pub async fn for_each_event(
         &self,
         topic_partition: &TopicPartition,
-        from: i64,
-        to: i64,
-        mut on_row: impl FnMut(i64, Event),
+        from: Offset,
+        to: Offset,
+        mut on_event: impl FnMut(Offset, Event),
     ) -> Result<(), Error> {
         let sql = format!(
-            "SELECT offset, {EVENT_COLUMNS} FROM events WHERE {} AND kind = 'event' \
+            "SELECT {STORED_EVENT} FROM events WHERE {} AND kind = 'event' \
              AND offset >= {from} AND offset < {to} SETTINGS max_block_size = {IDENTITIES_BLOCK_ROWS}",
             partition_condition(topic_partition)
         );
-        self.for_each_block(&sql, SCAN_TIMEOUT, |block| {
-            for row in rows_of(block) {
-                let [Value::Int64(offset), event @ ..] = &row[..] else {
-                    return Err(unexpected("the stored events"));
-                };
-                let event = stored_event(event).ok_or_else(|| unexpected("the stored events"))?;
-                on_row(*offset, event);
-            }
+        self.for_each_row(&sql, SCAN_TIMEOUT, |stored: StoredEvent| {
+            let event = stored.event().ok_or_else(|| unexpected("the stored events"))?;
+            on_event(stored.offset, event);
             Ok(())
         })
         .await
     }
-}
-
-/// What [`stored_event`] reads.
-const EVENT_COLUMNS: &str = "site_id, toString(type), correlation_id, toUnixTimestamp64Micro(time)";
-
-/// `None` for a kind that nothing makes of a record or of their lack.
-fn stored_kind(row: &[Value]) -> Option<RowKind> {
-    let (event, rest) = row.split_at_checked(4)?;
-    let [
-        Value::String(kind),
-        Value::String(raw),
-        Value::Int64(span),
-        Value::UInt8(repeat),
-    ] = rest
-    else {
-        return None;
-    };
-    match kind.as_slice() {
-        b"event" => Some(RowKind::Event {
-            event: stored_event(event)?,
-            repeat: *repeat == 1,
-        }),
-        b"bad" => Some(RowKind::Bad {
-            reason: String::new(),
-            raw: raw.clone(),
-        }),
-        b"gap" => Some(RowKind::Gap { span: *span }),
-        _ => None,
-    }
-}
-
-fn stored_event(row: &[Value]) -> Option<Event> {
-    let [
-        Value::Uuid(site_id),
-        Value::String(kind),
-        Value::Uuid(correlation_id),
-        Value::Int64(micros),
-    ] = row
-    else {
-        return None;
-    };
-    Some(Event {
-        site_id: *site_id,
-        event_type: EventType::from_name(std::str::from_utf8(kind).ok()?)?,
-        correlation_id: *correlation_id,
-        time: Timestamp::from_micros(*micros)?,
-    })
 }

@@ -10,12 +10,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike as _, NaiveDate};
-use klickhouse::Value;
 
-use crate::clickhouse::connection::{rows_of, text};
 use crate::clickhouse::insert_if_absent::InsertIfAbsent;
 use crate::clickhouse::{Connection, Error, partition_condition, quote, unexpected};
-use crate::topic_partition::{LogName, TopicPartition};
+use crate::topic_partition::{LogName, Offset, Partition, TopicPartition};
 
 /// For a question that looks at every row of a month.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(600);
@@ -93,11 +91,11 @@ pub struct DroppedRange {
     /// Log and number.
     pub topic_partition: TopicPartition,
     /// The largest offset that would go.
-    pub last: i64,
+    pub last: Offset,
     /// When its row arrived.
     pub last_arrival_millis: i64,
     /// The head.
-    pub next: i64,
+    pub next: Offset,
     /// Records before the head among which events that are sent again are looked for; 0 of a log that was followed by
     /// another.
     pub repeat_window_records: i64,
@@ -105,9 +103,54 @@ pub struct DroppedRange {
 
 impl DroppedRange {
     /// The first offset of the repeat window, if something of it would go.
-    pub fn window_begin(&self) -> Option<i64> {
+    pub fn window_begin(&self) -> Option<Offset> {
         let begin = (self.next - self.repeat_window_records).max(0);
         (self.last >= begin).then_some(begin)
+    }
+}
+
+/// A row of the query of [`Connection::months_before`].
+#[derive(klickhouse::Row)]
+struct MonthRow {
+    month: u32,
+    held: u64,
+    bytes: u64,
+}
+
+impl MonthRow {
+    fn into_month(self) -> Option<StoredMonth> {
+        let month = Month::from_number(self.month)?;
+        Some(StoredMonth {
+            month,
+            rows: self.held,
+            bytes: self.bytes,
+        })
+    }
+}
+
+/// A row of the query of [`Connection::dropped_ranges`].
+#[derive(klickhouse::Row)]
+struct DroppedRangeRow {
+    log: String,
+    partition: Partition,
+    last_offset: Offset,
+    last_arrival_millis: i64,
+    head: Offset,
+    window_records: i64,
+}
+
+impl DroppedRangeRow {
+    fn into_range(self) -> DroppedRange {
+        DroppedRange {
+            topic_partition: TopicPartition {
+                log: LogName::new(&self.log),
+                partition: self.partition,
+            },
+            last: self.last_offset,
+            last_arrival_millis: self.last_arrival_millis,
+            next: self.head,
+            repeat_window_records: self.window_records,
+        }
     }
 }
 
@@ -118,19 +161,14 @@ impl Connection {
     /// No answer, or no right to read `system.parts`.
     pub async fn months_before(&self, before: Month) -> Result<Vec<StoredMonth>, Error> {
         let sql = format!(
-            "SELECT toUInt32OrZero(partition) AS month, toUInt64(sum(rows)) AS held, toUInt64(sum(bytes_on_disk)) \
+            "SELECT toUInt32OrZero(partition) AS month, toUInt64(sum(rows)) AS held, \
+             toUInt64(sum(bytes_on_disk)) AS bytes \
              FROM system.parts WHERE database = currentDatabase() AND table = 'events' AND active \
              GROUP BY month HAVING held > 0 AND month > {MARKS} AND month < {} ORDER BY month",
             before.number()
         );
-        let stored = |row: &Vec<Value>| match row[..] {
-            [Value::UInt32(month), Value::UInt64(rows), Value::UInt64(bytes)] => {
-                Month::from_number(month).map(|month| StoredMonth { month, rows, bytes })
-            }
-            _ => None,
-        };
-        let rows = self.rows(&sql).await?;
-        let months = rows.iter().map(stored).collect::<Option<_>>();
+        let rows = self.query_rows::<MonthRow>(&sql).await?;
+        let months = rows.into_iter().map(MonthRow::into_month).collect::<Option<_>>();
         months.ok_or_else(|| unexpected("the months of events"))
     }
 
@@ -140,10 +178,10 @@ impl Connection {
     /// No answer, or the tables are not there.
     pub async fn dropped_ranges(&self, month: Month) -> Result<Vec<DroppedRange>, Error> {
         let sql = format!(
-            "SELECT toString(topic), partition, toInt64(last), last_arrival, toInt64(next), toInt64(ifNull(records, 0)) FROM \
-             (SELECT topic, partition, max(offset) AS last, argMax(toUnixTimestamp64Milli(arrival), offset) AS last_arrival \
-             FROM events WHERE toYYYYMM(arrival) = {} GROUP BY topic, partition) AS going \
-             INNER JOIN (SELECT topic, partition, max(offset) + 1 AS next FROM events GROUP BY topic, partition) AS heads \
+            "SELECT toString(topic) AS log, partition, last_offset, last_arrival_millis, head, \
+             toInt64(ifNull(records, 0)) AS window_records FROM (SELECT topic, partition, max(offset) AS last_offset, \
+             argMax(toUnixTimestamp64Milli(arrival), offset) AS last_arrival_millis FROM events WHERE toYYYYMM(arrival) = {} GROUP BY topic, partition) AS going \
+             INNER JOIN (SELECT topic, partition, max(offset) + 1 AS head FROM events GROUP BY topic, partition) AS heads \
              USING (topic, partition) \
              LEFT JOIN (SELECT argMax(log, revision) AS topic, argMax(repeat_window_records, revision) AS records \
              FROM topics GROUP BY topics.topic) AS consumed USING (topic) \
@@ -151,10 +189,8 @@ impl Connection {
             month.number()
         );
         let mut all = Vec::new();
-        self.for_each_block(&sql, LOOK_TIMEOUT, |block| {
-            for row in rows_of(block) {
-                all.push(missing(&row).ok_or_else(|| unexpected("the rows of old months"))?);
-            }
+        self.for_each_row(&sql, LOOK_TIMEOUT, |row: DroppedRangeRow| {
+            all.push(row.into_range());
             Ok(())
         })
         .await?;
@@ -190,17 +226,14 @@ impl Connection {
     }
 
     /// Arrival of the row before a head that arrived in 1970, or that a mark stands for.
-    pub(crate) async fn arrival_of_mark(&self, topic_partition: &TopicPartition, offset: i64) -> Result<i64, Error> {
+    pub(crate) async fn arrival_of_mark(&self, topic_partition: &TopicPartition, offset: Offset) -> Result<i64, Error> {
         let sql = format!(
             "SELECT toUnixTimestamp64Milli(time) FROM events \
              WHERE {} AND arrival = {MARK_ARRIVAL} AND kind = 'mark' AND offset = {offset} LIMIT 1",
             partition_condition(topic_partition)
         );
-        match self.rows(&sql).await?.first().map(Vec::as_slice) {
-            None => Ok(MARK_ARRIVAL_MILLIS),
-            Some([Value::Int64(millis)]) => Ok(*millis),
-            Some(_) => Err(unexpected("a mark")),
-        }
+        let arrivals = self.query_values(&sql).await?;
+        Ok(arrivals.first().copied().unwrap_or(MARK_ARRIVAL_MILLIS))
     }
 
     /// Drops the rows of a month. What is missing then must be [marked](Connection::mark) before.
@@ -215,30 +248,6 @@ impl Connection {
         );
         self.for_each_block(&sql, DROP_TIMEOUT, |_| Ok(())).await
     }
-}
-
-fn missing(row: &[Value]) -> Option<DroppedRange> {
-    let [
-        topic,
-        Value::Int32(partition),
-        Value::Int64(last),
-        Value::Int64(last_arrival_millis),
-        Value::Int64(next),
-        Value::Int64(repeat_window_records),
-    ] = row
-    else {
-        return None;
-    };
-    Some(DroppedRange {
-        topic_partition: TopicPartition {
-            log: LogName::new(&text(topic)?),
-            partition: *partition,
-        },
-        last: *last,
-        last_arrival_millis: *last_arrival_millis,
-        next: *next,
-        repeat_window_records: *repeat_window_records,
-    })
 }
 
 #[cfg(test)]

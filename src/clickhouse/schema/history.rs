@@ -1,16 +1,14 @@
 //! The migrations that are recorded, and whether this captcha can work with the schema that they made.
 
-use klickhouse::Value;
-
 use super::files::{FILES, NEEDED, VERSION};
-use crate::clickhouse::connection::{Connection, text};
-use crate::clickhouse::error::{Error, unexpected};
+use crate::clickhouse::connection::Connection;
+use crate::clickhouse::error::Error;
 use crate::clickhouse::error_codes::Action;
 use crate::clickhouse::insert_if_absent::InsertIfAbsent;
 use crate::clickhouse::sql::quote;
 
 /// A migration as the table `migrations` records it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, klickhouse::Row)]
 pub struct AppliedMigration {
     /// The number in its name.
     pub version: u32,
@@ -21,6 +19,7 @@ pub struct AppliedMigration {
     /// When, UTC.
     pub applied_at: String,
     /// Who can work with it, as [`MigrationFile::compatible_since`].
+    #[klickhouse(default)]
     pub compatible_since: u32,
 }
 
@@ -53,15 +52,16 @@ impl Connection {
     /// No answer.
     pub async fn migrations(&self) -> Result<Vec<AppliedMigration>, Error> {
         // A history that an older captcha made has no last column.
-        let sql = "SELECT version, name, checksum, toString(applied_at), COLUMNS('^compatible_since$') \
+        let sql = "SELECT version, name, checksum, toString(applied_at) AS applied_at, COLUMNS('^compatible_since$') \
              FROM migrations ORDER BY version";
-        let rows = match self.rows(sql).await {
+        let mut applied: Vec<AppliedMigration> = match self.query_rows(sql).await {
             Err(err) if err.action() == Action::SchemaMissing => return Ok(Vec::new()),
             other => other?,
         };
-        rows.iter()
-            .map(|row| applied(row).ok_or_else(|| unexpected("the migrations")))
-            .collect()
+        for migration in applied.iter_mut().filter(|migration| migration.compatible_since == 0) {
+            migration.compatible_since = migration.version;
+        }
+        Ok(applied)
     }
 
     /// Records a migration as applied, once.
@@ -83,30 +83,6 @@ impl Connection {
         })
         .await
     }
-}
-
-fn applied(row: &[Value]) -> Option<AppliedMigration> {
-    let [
-        Value::UInt32(version),
-        name,
-        checksum,
-        applied_at,
-        compatible_since @ ..,
-    ] = row
-    else {
-        return None;
-    };
-    Some(AppliedMigration {
-        version: *version,
-        name: text(name)?,
-        checksum: text(checksum)?,
-        applied_at: text(applied_at)?,
-        compatible_since: match compatible_since {
-            [] => *version,
-            [Value::UInt32(since)] => *since,
-            _ => return None,
-        },
-    })
 }
 
 #[cfg(test)]

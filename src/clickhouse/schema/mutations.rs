@@ -1,13 +1,11 @@
 //! The rewriting of tables that goes on in the server, and how large a table is.
 
-use klickhouse::Value;
-
-use crate::clickhouse::connection::{Connection, text};
-use crate::clickhouse::error::{Error, unexpected};
+use crate::clickhouse::connection::Connection;
+use crate::clickhouse::error::Error;
 use crate::clickhouse::sql::quote;
 
 /// A rewriting of a table that goes on in the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, klickhouse::Row)]
 pub struct Mutation {
     /// The table.
     pub table: String,
@@ -25,12 +23,9 @@ impl Connection {
     /// # Errors
     /// No answer.
     pub async fn running_mutations(&self) -> Result<Vec<Mutation>, Error> {
-        let sql = "SELECT table, command, toInt64(parts_to_do), latest_fail_reason FROM system.mutations \
+        let sql = "SELECT table, command, toInt64(parts_to_do) AS parts_to_do, latest_fail_reason AS failure FROM system.mutations \
              WHERE database = currentDatabase() AND NOT is_done ORDER BY create_time";
-        let rows = self.rows(sql).await?;
-        rows.iter()
-            .map(|row| mutation(row).ok_or_else(|| unexpected("the mutations")))
-            .collect()
+        self.query_rows(sql).await
     }
 
     /// Bytes of a table on disk; 0 if it is not there.
@@ -43,21 +38,6 @@ impl Connection {
              WHERE database = currentDatabase() AND active AND table = {}",
             quote(table)
         );
-        match self.rows(&sql).await?.first().map(Vec::as_slice) {
-            Some([Value::UInt64(bytes)]) => Ok(*bytes),
-            _ => Err(unexpected("the size of a table")),
-        }
+        self.query_value(&sql).await
     }
-}
-
-fn mutation(row: &[Value]) -> Option<Mutation> {
-    let [table, command, Value::Int64(parts_to_do), failure] = row else {
-        return None;
-    };
-    Some(Mutation {
-        table: text(table)?,
-        command: text(command)?,
-        parts_to_do: *parts_to_do,
-        failure: text(failure)?,
-    })
 }

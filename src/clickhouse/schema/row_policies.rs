@@ -3,11 +3,8 @@
 //!
 //! The proof compares what the user counts with the rows of the table's parts, which no row policy touches.
 
-use klickhouse::Value;
-
 use super::declared::declared;
-use crate::clickhouse::connection::text;
-use crate::clickhouse::{Connection, Error, quote, unexpected};
+use crate::clickhouse::{Connection, Error, quote};
 
 /// Comparisons before the rows count as hidden. Between two questions months may be dropped, which passes within one
 /// comparison.
@@ -43,8 +40,7 @@ impl Connection {
     /// As [`Connection::verify_visibility`].
     pub async fn check_row_policies_of_all_tables(&self) -> Result<(), Error> {
         let sql = "SELECT DISTINCT table FROM system.parts WHERE database = currentDatabase() AND active";
-        let with_rows = self.rows(sql).await?;
-        let with_rows: Vec<String> = with_rows.iter().filter_map(|row| text(&row[0])).collect();
+        let with_rows: Vec<String> = self.query_values(sql).await?;
         for known in declared() {
             if with_rows.iter().any(|table| table == known.name) {
                 self.check_row_policies_of(known.name).await?;
@@ -75,7 +71,7 @@ impl Connection {
     }
 
     async fn part_rows(&self, table: &str) -> Result<u64, Error> {
-        self.count(&format!(
+        self.query_value(&format!(
             "SELECT toUInt64(sum(rows)) FROM system.parts \
              WHERE database = currentDatabase() AND active AND table = {}",
             quote(table)
@@ -90,14 +86,7 @@ impl Connection {
             "SELECT toUInt64(count()) FROM {table} \
              SETTINGS apply_deleted_mask = 0, select_sequential_consistency = 0"
         );
-        self.count(&sql).await
-    }
-
-    async fn count(&self, sql: &str) -> Result<u64, Error> {
-        match self.rows(sql).await?.first().map(Vec::as_slice) {
-            Some([Value::UInt64(count)]) => Ok(*count),
-            _ => Err(unexpected("a count of rows")),
-        }
+        self.query_value(&sql).await
     }
 
     fn hidden(&self, table: &str, comparison: Comparison) -> Error {

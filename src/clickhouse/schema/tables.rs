@@ -1,14 +1,11 @@
 //! The tables that are there, and how they differ from what captcha makes: a name alone proves nothing.
 
-use klickhouse::Value;
-
 use super::declared::{DeclaredColumn, DeclaredTable, declared};
-use crate::clickhouse::connection::text;
 use crate::clickhouse::replication::replicated_window;
 use crate::clickhouse::{Connection, Error, Shard, quote, unexpected};
 
 /// A table, a view, or anything else that has one of captcha's names.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, klickhouse::Row)]
 pub struct FoundTable {
     /// Its name.
     pub name: String,
@@ -21,17 +18,19 @@ pub struct FoundTable {
     /// The statement that would make it.
     definition: String,
     /// The query of a view.
-    select: String,
-    /// Rows; `None` if the engine does not know.
-    pub rows: Option<u64>,
+    view_query: String,
+    /// -1 if the engine does not know.
+    row_count: i64,
+    #[klickhouse(skip)]
     columns: Vec<FoundColumn>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, klickhouse::Row)]
 struct FoundColumn {
+    table_name: String,
     name: String,
     data_type: String,
-    default: String,
+    default_value: String,
 }
 
 /// What one server has.
@@ -83,14 +82,14 @@ impl Connection {
         let names: Vec<_> = declared().iter().map(|known| known.name).collect();
         let mut tables = self.tables_named(database, &names).await?;
         let sql = format!(
-            "SELECT table, name, type, trimBoth(concat(if(default_kind = 'DEFAULT', '', default_kind), ' ', default_expression)) \
+            "SELECT table AS table_name, name, type AS data_type, \
+             trimBoth(concat(if(default_kind = 'DEFAULT', '', default_kind), ' ', default_expression)) AS default_value \
              FROM system.columns WHERE database = {} AND table IN ({})",
             quote(database),
             quoted(&names)
         );
-        for row in self.rows(&sql).await? {
-            let (table, column) = column(&row).ok_or_else(|| unexpected("the columns"))?;
-            if let Some(table) = tables.iter_mut().find(|found| found.name == table) {
+        for column in self.query_rows::<FoundColumn>(&sql).await? {
+            if let Some(table) = tables.iter_mut().find(|found| found.name == column.table_name) {
                 table.columns.push(column);
             }
         }
@@ -99,15 +98,12 @@ impl Connection {
 
     async fn tables_named(&self, database: &str, names: &[&str]) -> Result<Vec<FoundTable>, Error> {
         let sql = format!(
-            "SELECT name, engine, engine_full, partition_key, sorting_key, create_table_query, as_select, \
-             ifNull(toInt64(total_rows), toInt64(-1)) FROM system.tables WHERE database = {} AND name IN ({})",
+            "SELECT name, engine, engine_full, partition_key, sorting_key, create_table_query AS definition, \
+             as_select AS view_query, ifNull(toInt64(total_rows), toInt64(-1)) AS row_count FROM system.tables WHERE database = {} AND name IN ({})",
             quote(database),
             quoted(names)
         );
-        let rows = self.rows(&sql).await?;
-        rows.iter()
-            .map(|row| table(row).ok_or_else(|| unexpected("the tables")))
-            .collect()
+        self.query_rows(&sql).await
     }
 
     /// Whether the table `events` is one of several replicas. Nothing is stored in one that does not keep what counting
@@ -138,49 +134,12 @@ fn quoted(names: &[&str]) -> String {
     quoted.join(", ")
 }
 
-fn table(row: &[Value]) -> Option<FoundTable> {
-    let [
-        name,
-        engine,
-        engine_full,
-        partition_key,
-        sorting_key,
-        definition,
-        select,
-        rows,
-    ] = row
-    else {
-        return None;
-    };
-    let Value::Int64(rows) = rows else {
-        return None;
-    };
-    Some(FoundTable {
-        name: text(name)?,
-        engine: text(engine)?,
-        engine_full: text(engine_full)?,
-        partition_key: text(partition_key)?,
-        sorting_key: text(sorting_key)?,
-        definition: text(definition)?,
-        select: text(select)?,
-        rows: u64::try_from(*rows).ok(),
-        columns: Vec::new(),
-    })
-}
-
-fn column(row: &[Value]) -> Option<(String, FoundColumn)> {
-    let [table, name, data_type, default] = row else {
-        return None;
-    };
-    let column = FoundColumn {
-        name: text(name)?,
-        data_type: text(data_type)?,
-        default: text(default)?,
-    };
-    Some((text(table)?, column))
-}
-
 impl FoundTable {
+    /// How many rows it has; `None` if the engine does not know.
+    pub fn rows(&self) -> Option<u64> {
+        u64::try_from(self.row_count).ok()
+    }
+
     /// Whether it is the same on several servers.
     pub fn is_replicated(&self) -> bool {
         self.engine.starts_with("Replicated")
@@ -210,7 +169,7 @@ impl DeclaredTable {
             }
         };
         compare("its sorting key", &found.sorting_key, self.sorting_key);
-        compare("its query", &found.select, self.select);
+        compare("its query", &found.view_query, self.select);
         let version = version.max(self.versions.first().copied().unwrap_or(0));
         for column in &self.columns {
             let is_needed = column.since.is_some_and(|since| since <= version);
@@ -283,8 +242,8 @@ impl DeclaredColumn {
             let (is, must) = (&found.data_type, self.data_type);
             return Some(format!("column {name} is {is} and must be {must}"));
         }
-        (plain(&found.default) != plain(default)).then(|| {
-            let (is, must) = (or_none(&found.default), or_none(default));
+        (plain(&found.default_value) != plain(default)).then(|| {
+            let (is, must) = (or_none(&found.default_value), or_none(default));
             format!("the default of column {name} is {is} and must be {must}")
         })
     }

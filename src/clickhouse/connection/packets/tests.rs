@@ -71,7 +71,7 @@ async fn answered(answer: Vec<u8>) -> String {
     });
     let ask = async {
         let connection = Connection::open(&address, None, "default", "", "captcha").await?;
-        connection.rows(QUESTION).await
+        connection.query_values::<u8>(QUESTION).await
     };
     let rows = timeout(Duration::from_secs(60), ask).await;
     server.await.unwrap();
