@@ -45,38 +45,108 @@ impl Insert {
         format!("{}:{}", self.topic_partition, self.head)
     }
 
-    /// The condition under which the server takes the rows: the head is where it was, and nobody is inserting at it
-    /// with another token. Of two such inserts one would see the other: each is in `system.processes` before it
-    /// looks there, and looks at the head afterwards.
-    fn guard(&self) -> String {
-        // Made of parts, so that the text of a guard is not what it looks for.
+    /// The most important statement of the system: it stores a batch once, whoever sends it and however often.
+    ///
+    /// Below is the whole of it for a batch of nothing but events, at head 17 of partition 3, on a server that knows
+    /// all of the settings (a test compares). Rows of other kinds send `span`, `kind`, `reason` and `raw` too.
+    ///
+    /// - One block of one row follows it. `reinterpret` and `ARRAY JOIN` make the rows of it: see [`Columns`].
+    /// - `throwIf` compares the head with the one that the batch follows, inside the insert. If a rival was faster, it
+    ///   answers error 395 and stores nothing. A plain `WHERE` that is false would lose the connection.
+    /// - While another insert at this head runs with another token, the head counts as moved (-1). Of two such inserts
+    ///   one sees the other: each is in `system.processes` before it looks there, and looks at the head afterwards. The
+    ///   text that they look for is made of parts, so that no guard finds itself.
+    /// - The token makes the second of two equal inserts store nothing. After a token that was burnt it ends with `#1`.
+    /// - The settings keep one insert one block and one part: see [`settings::INSERT`].
+    ///
+    /// ```sql
+    /// INSERT INTO events (
+    ///   topic, partition, offset, arrival, span, kind, reason, raw, repeat, site_id, type, correlation_id, time
+    /// )
+    /// SELECT 'captcha', 3, offset, arrival, 1, 'event', '', '', repeat, site_id, type, correlation_id, time
+    /// FROM input(
+    ///   'offset_values String, arrival_values String, repeat_values String, site_id_values String,
+    ///    type_values String, correlation_id_values String, time_values String'
+    /// )
+    /// ARRAY JOIN
+    ///   reinterpret(offset_values, 'Array(Int64)') AS offset,
+    ///   reinterpret(arrival_values, 'Array(DateTime64(3, \'UTC\'))') AS arrival,
+    ///   reinterpret(repeat_values, 'Array(UInt8)') AS repeat,
+    ///   reinterpret(site_id_values, 'Array(UUID)') AS site_id,
+    ///   reinterpret(type_values, 'Array(Enum8(\'\' = 0, \'serve\' = 1, \'solve\' = 2))') AS type,
+    ///   reinterpret(correlation_id_values, 'Array(UUID)') AS correlation_id,
+    ///   reinterpret(time_values, 'Array(DateTime64(6, \'UTC\'))') AS time
+    /// WHERE throwIf(
+    ///   if(
+    ///     (
+    ///       SELECT count() FROM system.processes
+    ///       WHERE query_id != queryID() AND startsWith(query, 'INSERT')
+    ///       AND (
+    ///         position(query, concat('insert_deduplication_token = ', char(39), 'captcha:3:17', char(39))) > 0
+    ///         OR position(query, concat('insert_deduplication_token = ', char(39), 'captcha:3:17', '#')) > 0
+    ///       )
+    ///       AND NOT position(
+    ///         query, concat('insert_deduplication_token = ', char(39), 'captcha:3:17', char(39))
+    ///       ) > 0
+    ///     ) > 0,
+    ///     -1,
+    ///     ifNull(
+    ///       (
+    ///         SELECT max(offset) + 1 FROM events
+    ///         WHERE topic = 'captcha' AND partition = 3 AND (
+    ///           SELECT count() FROM system.processes
+    ///           WHERE query_id != queryID() AND startsWith(query, 'INSERT')
+    ///           AND (
+    ///             position(query, concat('insert_deduplication_token = ', char(39), 'captcha:3:17', char(39))) > 0
+    ///             OR position(query, concat('insert_deduplication_token = ', char(39), 'captcha:3:17', '#')) > 0
+    ///           )
+    ///           AND NOT position(
+    ///             query, concat('insert_deduplication_token = ', char(39), 'captcha:3:17', char(39))
+    ///           ) > 0
+    ///         ) = 0
+    ///         GROUP BY topic, partition
+    ///       ),
+    ///       0
+    ///     )
+    ///   ) != 17,
+    ///   'head moved'
+    /// ) = 0
+    /// SETTINGS
+    ///   async_insert = 0, insert_deduplicate = 1, deduplicate_insert = 'enable',
+    ///   deduplicate_insert_select = 'force_enable', use_strict_insert_block_limits = 0,
+    ///   max_insert_block_size = 1048449, max_insert_block_size_bytes = 0,
+    ///   max_insert_threads = 1, max_block_size = 1048449,
+    ///   insert_deduplication_token = 'captcha:3:17'
+    /// FORMAT Native
+    /// ```
+    fn sql(&self, columns: &Columns, version: Version) -> String {
+        let (names, query) = columns.sql(&self.topic_partition);
+        let rivals = self.rivals();
+        format!(
+            "INSERT INTO events ({names}) {query} \
+             WHERE throwIf(if({rivals} > 0, -1, \
+             ifNull((SELECT max(offset) + 1 FROM events WHERE {} AND {rivals} = 0 GROUP BY topic, partition), 0)) \
+             != {}, 'head moved') = 0 \
+             SETTINGS {}, insert_deduplication_token = {} FORMAT Native",
+            partition_condition(&self.topic_partition),
+            self.head,
+            settings::supported(settings::INSERT, version),
+            quote(&self.token()),
+        )
+    }
+
+    /// How many other inserts run at this head with another token.
+    fn rivals(&self) -> String {
         let with_token = |token: &str, end: &str| {
             let token = quote(token);
             format!("position(query, concat('insert_deduplication_token = ', char(39), {token}, {end})) > 0")
         };
-        let others = format!(
+        format!(
             "(SELECT count() FROM system.processes WHERE query_id != queryID() \
              AND startsWith(query, 'INSERT') AND ({} OR {}) AND NOT {})",
             with_token(&self.first_token(), "char(39)"),
             with_token(&self.first_token(), "'#'"),
             with_token(&self.token(), "char(39)"),
-        );
-        format!(
-            "throwIf(if({others} > 0, -1, ifNull((SELECT max(offset) + 1 FROM events WHERE {} AND {others} = 0 \
-             GROUP BY topic, partition), 0)) != {}, 'head moved') = 0",
-            partition_condition(&self.topic_partition),
-            self.head,
-        )
-    }
-
-    fn sql(&self, columns: &Columns, version: Version) -> String {
-        let (columns, query) = columns.sql(&self.topic_partition);
-        format!(
-            "INSERT INTO events ({columns}) {query} WHERE {} \
-             SETTINGS {}, insert_deduplication_token = {} FORMAT Native",
-            self.guard(),
-            settings::supported(settings::INSERT, version),
-            quote(&self.token()),
         )
     }
 }
@@ -86,7 +156,8 @@ impl Connection {
     /// read on this connection afterwards, says whether the rows are there.
     ///
     /// # Errors
-    /// The server refused, the head had moved ([`Action::HeadMoved`](crate::clickhouse::Class)), or no whole answer came.
+    /// The server refused it, the head had moved ([`Action::HeadMoved`](crate::clickhouse::Action)), or no whole answer
+    /// came.
     pub async fn insert(&self, mut insert: Insert) -> Result<(), Error> {
         let columns = Columns::new(std::mem::take(&mut insert.rows));
         let sql = insert.sql(&columns, self.version);
@@ -126,21 +197,52 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clickhouse::RowKind;
+    use crate::event::numbered;
     use crate::topic_partition::LogName;
 
-    #[test]
-    fn the_token_is_the_place_the_head_and_the_generation() {
-        let topic_partition = TopicPartition {
-            log: LogName::new("captcha"),
-            partition: 3,
-        };
-        let mut insert = Insert {
-            topic_partition,
+    fn insert() -> Insert {
+        Insert {
+            topic_partition: TopicPartition {
+                log: LogName::new("captcha"),
+                partition: 3,
+            },
             head: 17,
             generation: 0,
             is_replicated: false,
             rows: Vec::new(),
+        }
+    }
+
+    /// Without line breaks, and blanks inside parentheses.
+    fn flat(sql: &str) -> String {
+        let words: Vec<&str> = sql.split_whitespace().collect();
+        words.join(" ").replace("( ", "(").replace(" )", ")")
+    }
+
+    #[test]
+    fn the_documentation_has_the_statement_as_it_is_sent() {
+        let source = include_str!("insert.rs");
+        let documented = source
+            .split("/// ```sql\n")
+            .nth(1)
+            .and_then(|rest| rest.split("/// ```\n").next());
+        let documented = documented.expect("a block of sql").replace("    ///", "");
+        let event = Row {
+            offset: 17,
+            arrival_millis: 0,
+            kind: RowKind::Event {
+                event: numbered(1),
+                repeat: false,
+            },
         };
+        let sent = insert().sql(&Columns::new(vec![event]), Version::new(26, 7));
+        assert_eq!(flat(&documented), flat(&sent));
+    }
+
+    #[test]
+    fn the_token_is_the_partition_the_head_and_the_generation() {
+        let mut insert = insert();
         assert_eq!(insert.token(), "captcha:3:17");
         insert.generation = 2;
         assert_eq!(insert.token(), "captcha:3:17#2");

@@ -57,6 +57,14 @@ pub enum RowKind {
 }
 
 impl Row {
+    /// The event of a good record.
+    pub fn event(&self) -> Option<&Event> {
+        match &self.kind {
+            RowKind::Event { event, .. } => Some(event),
+            RowKind::Bad { .. } | RowKind::Gap { .. } => None,
+        }
+    }
+
     /// Whether this is what becomes of a record at its offset, which arrived at one of these times.
     pub fn matches_record(&self, times_millis: [i64; 2], value: Option<&[u8]>) -> bool {
         let value = value.unwrap_or_default();
