@@ -1,13 +1,12 @@
 //! Why ClickHouse did not do what it was asked.
 
-use std::fmt;
-
 use super::error_codes::{self, Action};
 
 /// Why ClickHouse did not do what it was asked.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The server answered with an exception of this code.
+    #[error("{message}")]
     Server {
         /// ClickHouse's number for the error.
         code: i32,
@@ -17,12 +16,16 @@ pub enum Error {
         message: String,
     },
     /// There was no answer, or not all of it: the connection is of no further use.
+    #[error("{0}")]
     Connection(String),
     /// What is set for captcha does not fit: a file, or who is who in TLS.
+    #[error("{0}")]
     Configuration(String),
     /// The schema is not one that this captcha can work with; what is lacking, and what to do.
+    #[error("{0}")]
     Schema(String),
     /// The server does not show this user all rows; of which table, and what to do.
+    #[error("{0}")]
     Hidden(String),
 }
 
@@ -45,20 +48,6 @@ impl Error {
         }
     }
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Error::Server { message, .. } => f.write_str(message),
-            Error::Connection(reason)
-            | Error::Configuration(reason)
-            | Error::Schema(reason)
-            | Error::Hidden(reason) => f.write_str(reason),
-        }
-    }
-}
-
-impl std::error::Error for Error {}
 
 /// An answer of another shape than the question's: a bug, or a server that is not ClickHouse.
 pub(crate) fn unexpected(what: &str) -> Error {

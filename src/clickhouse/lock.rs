@@ -7,11 +7,13 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
 use tokio::time::sleep;
+use tokio_util::task::AbortOnDropHandle;
 
+use super::connection::QUERY_TIMEOUT;
 use super::connection::settings::{INSERT_EACH, supported};
 use super::insert_if_absent::InsertIfAbsent;
+use super::shard::CONNECT_TIMEOUT;
 use super::{Action, Connection, Error, Shard, quote};
 
 /// Between signs of life of a holder.
@@ -19,6 +21,12 @@ const ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Without one for so long, by ClickHouse's clock, a holder counts as dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(12);
+
+/// A holder that has to connect again for a sign of life gives it in time.
+const _: () = {
+    let sign_of_life = ALIVE_INTERVAL.as_millis() + CONNECT_TIMEOUT.as_millis() + QUERY_TIMEOUT.as_millis();
+    assert!(sign_of_life < SILENCE_MAX.as_millis());
+};
 
 /// The newest term.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,13 +86,7 @@ impl LeaseRow {
 pub struct Lock {
     term: u64,
     owner: String,
-    alive: JoinHandle<()>,
-}
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        self.alive.abort();
-    }
+    _keep_alive: AbortOnDropHandle<()>,
 }
 
 impl Lock {
@@ -141,11 +143,11 @@ impl Shard {
         if (newest.term, newest.owner.as_str()) != (term, owner) {
             return Ok(None);
         }
-        let alive = tokio::spawn(keep_alive(self.clone(), term, owner.to_string()));
+        let keep_alive = tokio::spawn(keep_alive(self.clone(), term, owner.to_string()));
         Ok(Some(Lock {
             term,
             owner: owner.to_string(),
-            alive,
+            _keep_alive: AbortOnDropHandle::new(keep_alive),
         }))
     }
 }

@@ -1,6 +1,6 @@
 //! The report: how many challenges each site served and solved on each day.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
 use chrono::{DateTime, NaiveDate};
 use klickhouse::{FromSql as _, KlickhouseError, Type, Value};
@@ -68,42 +68,21 @@ pub struct Report {
 }
 
 /// Why there is no report.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// More than 1,000,000 rows match.
+    /// More than [`ROWS_MAX`] rows match.
+    #[error("the report has more than {ROWS_MAX} rows; narrow it by site_id, from or to")]
     TooManyRows,
-    /// More than 20,000 sites are named; how many.
+    /// More than [`SITE_IDS_MAX`] sites are named; how many.
+    #[error("the report names {0} sites and may name {SITE_IDS_MAX}; ask for all sites, or for some at a time")]
     TooManySites(usize),
-    /// Whoever asks has no memory for its rows.
+    /// The process has no memory for its rows.
+    #[error("the report has more rows than there is memory for")]
     OutOfMemory,
     /// ClickHouse did not answer.
-    Shard(Error),
+    #[error(transparent)]
+    Shard(#[from] Error),
 }
-
-impl From<Error> for ReportError {
-    fn from(err: Error) -> Self {
-        ReportError::Shard(err)
-    }
-}
-
-impl fmt::Display for ReportError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ReportError::TooManyRows => write!(
-                f,
-                "the report has more than {ROWS_MAX} rows; narrow it by site_id, from or to"
-            ),
-            ReportError::TooManySites(count) => write!(
-                f,
-                "the report names {count} sites and may name {SITE_IDS_MAX}; ask for all sites, or for some at a time"
-            ),
-            ReportError::OutOfMemory => f.write_str("the report has more rows than there is memory for"),
-            ReportError::Shard(err) => err.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for ReportError {}
 
 impl Filter {
     /// Reads a day, `2001-01-31`.

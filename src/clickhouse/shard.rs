@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::args::{Args, ShardId};
-use super::connection::Connection;
+use super::connection::{Connection, QUERY_TIMEOUT};
 use super::error::Error;
 use super::error_codes::Action;
 use super::schema::history::incompatibility;
@@ -19,7 +19,12 @@ use super::topics::TopicRecord;
 use crate::tls::{Password, Secret, Tls};
 
 /// To connect and to log in, for each address. A server on the same network answers in milliseconds.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What the contract promises of an HTTP report that ClickHouse does not answer.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
+
+const _: () = assert!(CONNECT_TIMEOUT.as_millis() + QUERY_TIMEOUT.as_millis() < REPORT_TIMEOUT.as_millis());
 
 /// One shard of ClickHouse as configured; connects anew whenever it is asked to.
 #[derive(Debug, Clone)]

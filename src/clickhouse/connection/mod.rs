@@ -11,4 +11,4 @@ pub mod settings;
 
 pub use self::connect::Connection;
 pub(crate) use self::query::QUERY_TIMEOUT;
-pub(crate) use self::quorum_retry::{QuorumRetry, has_code};
+pub(crate) use self::quorum_retry::{QuorumRetry, RESEND_MAX, has_code};

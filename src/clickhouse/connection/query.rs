@@ -13,8 +13,7 @@ use super::quorum_retry::QuorumRetry;
 use crate::clickhouse::error::Error;
 use crate::clickhouse::sql::Identifier;
 
-/// For a question whose answer is small. With connecting it keeps an HTTP report that
-/// ClickHouse does not answer under the 10 seconds that the contract promises.
+/// For a query whose answer is small.
 pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Rows of an answer that is held whole. The largest, of all partitions of a topic, have some thousands.
@@ -27,10 +26,10 @@ impl Connection {
     }
 
     pub(crate) async fn execute(&self, sql: &str) -> Result<(), Error> {
-        let turn = QuorumRetry::new();
+        let retry = QuorumRetry::new();
         loop {
             let answer = self.for_each_block(sql, QUERY_TIMEOUT, |_| Ok(())).await;
-            if !turn.wait_to_resend(&answer).await {
+            if !retry.wait_to_resend(&answer).await {
                 return answer;
             }
         }

@@ -11,28 +11,28 @@ const UNSATISFIED_QUORUM: i32 = 286;
 
 /// For another insert to be on its replicas, which takes some 30 ms; past it a replica is away or far behind,
 /// or many others write.
-const TURN_MAX: Duration = Duration::from_secs(5);
+pub(crate) const RESEND_MAX: Duration = Duration::from_secs(5);
 
 /// Between tries, less or more up to half of it by chance.
-const TURN_WAIT: Duration = Duration::from_millis(30);
+const RESEND_WAIT: Duration = Duration::from_millis(30);
 
-/// An insert's turn: a replicated table takes one at a time of all who write to it (`insert_quorum_parallel`), and refuses
-/// others, of which it keeps nothing, until enough replicas have that one.
+/// A replicated table takes one insert at a time of all that write to it (`insert_quorum_parallel`). It refuses the
+/// others, and keeps nothing of them, until enough replicas have that one.
 pub(crate) struct QuorumRetry(Instant);
 
 impl QuorumRetry {
-    /// Waits from now on.
+    /// Resends from now on, for [`RESEND_MAX`].
     pub fn new() -> QuorumRetry {
         QuorumRetry(Instant::now())
     }
 
-    /// Whether an insert that was answered so is to be sent again; then after a while.
+    /// Whether to send again an insert that was answered like this. Waits before it says so.
     pub async fn wait_to_resend(&self, answer: &Result<(), Error>) -> bool {
-        let comes = has_code(answer, UNSATISFIED_QUORUM) && self.0.elapsed() < TURN_MAX;
-        if comes {
-            sleep(TURN_WAIT.mul_f64(0.5 + fastrand::f64())).await;
+        let is_refused = has_code(answer, UNSATISFIED_QUORUM) && self.0.elapsed() < RESEND_MAX;
+        if is_refused {
+            sleep(RESEND_WAIT.mul_f64(0.5 + fastrand::f64())).await;
         }
-        comes
+        is_refused
     }
 }
 

@@ -73,10 +73,21 @@ pub(crate) const PINS: &[(&str, &str)] = &[
     // changes a table has changed all replicas.
     ("insert_quorum", "auto"),
     ("insert_quorum_parallel", "0"),
-    ("insert_quorum_timeout", "25000"),
+    ("insert_quorum_timeout", INSERT_QUORUM_TIMEOUT),
     ("select_sequential_consistency", "1"),
     ("alter_sync", "2"),
 ];
+
+/// How long a server waits for a majority of the replicas, in milliseconds.
+const INSERT_QUORUM_TIMEOUT: &str = "25000";
+
+/// [`INSERT_QUORUM_TIMEOUT`] as a number.
+pub(crate) const INSERT_QUORUM_TIMEOUT_MILLIS: u128 = match u128::from_str_radix(INSERT_QUORUM_TIMEOUT, 10) {
+    Ok(millis) => millis,
+    Err(_) => 0,
+};
+
+const _: () = assert!(INSERT_QUORUM_TIMEOUT_MILLIS > 0);
 
 /// Settings of an insert of events: one insert must be one block and one part, answered when it is written, and deduplicated by
 /// its token. `max_block_size` bounds what ARRAY JOIN makes of one row.

@@ -10,12 +10,16 @@ use tokio::time::timeout;
 use super::columns::Columns;
 use super::row::Row;
 use crate::clickhouse::connection::server_version::Version;
-use crate::clickhouse::connection::{QuorumRetry, settings};
+use crate::clickhouse::connection::{QuorumRetry, RESEND_MAX, settings};
 use crate::clickhouse::{Connection, Error, partition_condition, quote};
 use crate::topic_partition::TopicPartition;
 
 /// For one insert. A slow disk may need seconds; after half a minute it is better to look at the head.
 const INSERT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The server gives up waiting for other replicas before captcha gives up waiting for the server, even if the insert was
+/// sent again.
+const _: () = assert!(settings::INSERT_QUORUM_TIMEOUT_MILLIS + RESEND_MAX.as_millis() <= INSERT_TIMEOUT.as_millis());
 
 /// One batch for one partition: one insert, one block, one part.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,7 +166,7 @@ impl Connection {
         let columns = Columns::new(std::mem::take(&mut insert.rows));
         let sql = insert.sql(&columns, self.version);
         let mut block = columns.into_block();
-        let turn = QuorumRetry::new();
+        let retry = QuorumRetry::new();
         let send = async {
             loop {
                 // Only where it may have to be sent again: a batch is large.
@@ -170,7 +174,7 @@ impl Connection {
                 let answer = self.send(&sql, block).await;
                 let answer = answer.map_err(|err| self.explain(err));
                 match again {
-                    Some(again) if turn.wait_to_resend(&answer).await => block = again,
+                    Some(again) if retry.wait_to_resend(&answer).await => block = again,
                     _ => return answer,
                 }
             }
