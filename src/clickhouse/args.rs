@@ -8,7 +8,7 @@ use super::sql::Identifier;
 use crate::address::parse_address;
 use crate::tls::Secret;
 
-/// Where ClickHouse is and who asks.
+/// The addresses of ClickHouse, the login, and TLS.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 #[command(next_help_heading = "ClickHouse")]
@@ -116,12 +116,11 @@ impl FromStr for Addresses {
     }
 }
 
-/// Which shard of how many: it holds the Kafka partitions whose number modulo `of` is `index`.
+/// A shard, by its index from 0. It holds the Kafka partitions whose number modulo `of` is `index`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShardId {
-    /// From 0.
     pub index: i32,
-    /// How many there are.
+    /// The number of shards.
     pub of: i32,
 }
 
@@ -133,7 +132,7 @@ impl Default for ShardId {
 }
 
 impl ShardId {
-    /// Whether the rows of a partition are here.
+    /// Whether the rows of a partition are in this shard.
     pub fn holds(self, partition: i32) -> bool {
         partition % self.of == self.index
     }

@@ -1,4 +1,4 @@
-//! Several ClickHouse servers that hold a part of the partitions each, and answer together.
+//! Several shards, each with the rows of some partitions, and one report of all of them.
 
 use futures_util::future::try_join_all;
 
@@ -21,7 +21,7 @@ impl Cluster {
         Ok(Cluster(shards.collect::<anyhow::Result<_>>()?))
     }
 
-    /// Tables that are made from now on are the same on all replicas of a cluster.
+    /// Tables that are made from now on exist on all replicas of this cluster.
     pub fn replicated(mut self, cluster: Option<Identifier>) -> Cluster {
         for shard in &mut self.0 {
             shard.cluster = cluster.clone();
@@ -29,7 +29,7 @@ impl Cluster {
         self
     }
 
-    /// Each of them, in order.
+    /// The shards, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Shard> {
         self.0.iter()
     }
@@ -40,8 +40,8 @@ impl Cluster {
         each.join(";")
     }
 
-    /// How far this process's clock is ahead of ClickHouse's, in milliseconds, give or take half the time of an answer: of
-    /// the first shard that answers.
+    /// How far this process's clock is ahead of ClickHouse's, in milliseconds, give or take half the time of an answer:
+    /// of the first shard that answers.
     ///
     /// # Errors
     /// No shard answers.

@@ -12,25 +12,25 @@ pub enum Error {
         code: i32,
         /// What captcha does about it.
         action: Action,
-        /// Who answered, the code, the first line of the server's message, and what to do.
+        /// The address, the code, the first line of the server's message, and what to do.
         message: String,
     },
-    /// There was no answer, or not all of it: the connection is of no further use.
+    /// No answer came, or not all of it: the connection is of no further use.
     #[error("{0}")]
     Connection(String),
-    /// What is set for captcha does not fit: a file, or who is who in TLS.
+    /// The configuration does not fit: a file cannot be read, or TLS finds another name.
     #[error("{0}")]
     Configuration(String),
-    /// The schema is not one that this captcha can work with; what is lacking, and what to do.
+    /// This captcha cannot work with the schema; what is missing, and what to do.
     #[error("{0}")]
     Schema(String),
-    /// The server does not show this user all rows; of which table, and what to do.
+    /// A row policy hides rows from this user; of which table, and what to do.
     #[error("{0}")]
     Hidden(String),
 }
 
 impl Error {
-    /// What captcha does about it.
+    /// Decides what captcha does about it.
     pub fn action(&self) -> Action {
         match self {
             Error::Server { action, .. } => *action,
@@ -49,7 +49,7 @@ impl Error {
     }
 }
 
-/// An answer of another shape than the question's: a bug, or a server that is not ClickHouse.
+/// A value that no ClickHouse with this schema answers: a bug, or another server.
 pub(crate) fn unexpected(what: &str) -> Error {
     Error::Connection(format!("clickhouse gave an unexpected answer for {what}"))
 }

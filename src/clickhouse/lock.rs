@@ -1,8 +1,8 @@
-//! Who may change the schema: one at a time, by compare-and-swap in the table `migration_log`, which also says what
-//! was begun and what was done.
+//! The lock of the schema: one process at a time, by compare-and-swap in the table `migration_log`, which also records
+//! which statements began and ended.
 //!
-//! A term is one holder's time. It begins with the row `lock`, which only one can insert, and goes on with signs of
-//! life and a row before and after each statement; each of them is refused once a later term has begun. A term ends
+//! A term is the time of one holder. It begins with the row `lock`, which only one process can insert. Signs of life
+//! follow, and a row before and after each statement; the server refuses them once a later term has begun. A term ends
 //! with the row `unlock`, or with silence.
 
 use std::time::Duration;
@@ -19,27 +19,27 @@ use super::{Action, Connection, Error, Shard, quote};
 /// Between signs of life of a holder.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Without one for so long, by ClickHouse's clock, a holder counts as dead.
+/// After this time without one, by ClickHouse's clock, a holder counts as dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(12);
 
-/// A holder that has to connect again for a sign of life gives it in time.
+// A holder that has to connect again for a sign of life is in time.
 const _: () = {
     let sign_of_life = ALIVE_INTERVAL.as_millis() + CONNECT_TIMEOUT.as_millis() + QUERY_TIMEOUT.as_millis();
     assert!(sign_of_life < SILENCE_MAX.as_millis());
 };
 
-/// The newest term.
+/// The newest term, and its holder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// Its number; 0 before the first.
+    /// 0 before the first.
     pub term: u64,
-    /// Whose it is.
+    /// The process that holds it: host, process id and a random number.
     pub owner: String,
-    /// How long it was silent.
+    /// The time since the last sign of life.
     pub silence: Duration,
-    /// Whether it ended with the holder's own word.
+    /// Whether the holder released it.
     pub is_released: bool,
-    /// The statement that was begun and not done in this term, by its file's name.
+    /// The file whose statement began in this term and did not end.
     pub unfinished: Option<String>,
 }
 
@@ -54,7 +54,7 @@ impl Lease {
         }
     }
 
-    /// Whether the lock may be taken.
+    /// Whether another process may acquire the lock.
     pub fn is_free(&self) -> bool {
         self.is_released || self.silence > SILENCE_MAX
     }
@@ -90,25 +90,25 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Says that a statement begins, or is done. Only as long as nobody else has taken the lock.
+    /// Records a step, unless another process has acquired the lock since.
     ///
     /// # Errors
-    /// No answer, or the lock is somebody else's.
+    /// No answer, or another process has the lock.
     pub async fn record(&self, connection: &Connection, step: &Step<'_>) -> Result<(), Error> {
         connection.log_step(self.term, &self.owner, step).await
     }
 }
 
-/// What a holder says.
+/// A step of a holder, as the column `step` has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step<'a> {
-    /// It lives.
+    /// A sign of life.
     Alive,
-    /// It is about to run the statement of this file.
+    /// The statement of this file begins.
     Begin(&'a str),
     /// The statement of this file has ended well.
     Done(&'a str),
-    /// It needs the lock no more.
+    /// The holder releases the lock.
     Unlock,
 }
 
@@ -124,7 +124,7 @@ impl Step<'_> {
 }
 
 impl Shard {
-    /// Takes the lock as the term after one that [is free](Term::is_free); `None` if somebody else was faster.
+    /// Acquires the lock as the term after one that [is free](Lease::is_free); `None` if another process was faster.
     ///
     /// # Errors
     /// No answer.
@@ -152,7 +152,7 @@ impl Shard {
     }
 }
 
-/// Gives signs of life until it is aborted, or the lock is lost, which the next [`Lock::note`] says.
+/// Records signs of life until it is aborted. If the lock is lost, the next [`Lock::record`] fails.
 async fn keep_alive(shard: Shard, term: u64, owner: String) {
     loop {
         if let Ok(connection) = shard.connect().await {
@@ -165,10 +165,10 @@ async fn keep_alive(shard: Shard, term: u64, owner: String) {
 }
 
 impl Connection {
-    /// The newest term.
+    /// Reads the newest term.
     ///
     /// # Errors
-    /// No answer, or the table is not there.
+    /// No answer, or the table does not exist.
     pub async fn lease(&self) -> Result<Lease, Error> {
         let lease = self
             .query_opt(

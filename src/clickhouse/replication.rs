@@ -1,8 +1,8 @@
-//! Tables that are the same on several servers: what is different for them.
+//! Replicated tables: what differs from tables of one server.
 //!
-//! A statement of a migration is run on each replica, with the engine of the same name that replicates. Everything else is
-//! settings of each connection (`connection.rs`), which a table of one server does not mind, and one rule: a token is
-//! never taken for burnt, because Keeper takes a part and its token together.
+//! A statement of a migration runs on each replica, with the engine of the same name that replicates. Everything else
+//! is settings of each connection (`connection/settings.rs`), which a table of one server ignores, and one rule: no
+//! token counts as burnt, because Keeper stores a part and its token together.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,30 +17,30 @@ use super::{Connection, Error, Identifier, Shard, quote};
 /// For one statement of a migration, which may rewrite data.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What a replica answers that lacks an insert which others have.
+/// The code of a replica that lacks an insert which others have.
 const NOT_IN_QUORUM: i32 = 289;
 
 /// For a new replica to fetch small tables, and between looks; they take less than a second.
 const FETCH_MAX: Duration = Duration::from_secs(60);
 const FETCH_LOOK: Duration = Duration::from_millis(200);
 
-/// The settings of a table of several replicas that take the place of the window of a single server.
+/// The settings of a replicated table that take the place of the deduplication window of one server.
 pub(crate) fn replicated_window() -> Vec<(&'static str, u64)> {
     super::schema::declared::settings_of(REPLICATED_WINDOW).unwrap_or_default()
 }
 
-/// Inserts and seconds for which Keeper remembers tokens, in place of the window of a single server.
+/// The number of inserts, and the seconds, for which Keeper remembers tokens.
 const REPLICATED_WINDOW: &str =
     "replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 31536000";
 
 impl Shard {
-    /// Waits until no other insert of this process into tables of several replicas is under way; the next one waits until
-    /// what is returned is dropped. Without it they would get in each other's way at the server: see [`QuorumRetry`](super::connection::QuorumRetry).
+    /// Waits until no other insert of this process into replicated tables runs; the next one waits until the guard is
+    /// dropped. Otherwise the server refuses one of them: see [`QuorumRetry`](super::connection::QuorumRetry).
     pub async fn lock_inserts(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.inserting).lock_owned().await
     }
 
-    /// Whether a cluster is named, whose replicas have the same tables.
+    /// Whether `migrate` makes replicated tables.
     pub fn is_cluster(&self) -> bool {
         self.cluster.is_some()
     }
@@ -48,7 +48,7 @@ impl Shard {
     /// Runs a statement that makes or changes tables: on each replica where a cluster is named.
     ///
     /// # Errors
-    /// A server refused it or did not answer. What some replicas have done already is done again by the next try.
+    /// A server refused it or did not answer. The next try repeats it on the replicas that have run it.
     pub async fn run_ddl(&self, connection: &Connection, statement: &str) -> Result<(), Error> {
         let Some(cluster) = &self.cluster else {
             return connection.run_ddl(statement).await;
@@ -61,7 +61,7 @@ impl Shard {
         Ok(())
     }
 
-    /// Makes the database unless it is there: on each replica where a cluster is named.
+    /// Makes the database unless it exists: on each replica where a cluster is named.
     ///
     /// # Errors
     /// No connection, or no right to.
@@ -77,18 +77,18 @@ impl Shard {
     }
 }
 
-/// A replica that had no table.
+/// A replica that had no tables.
 pub struct EmptyReplica {
-    /// Where it is.
+    /// Its address.
     pub address: String,
-    /// Another one of its shard that has them.
+    /// The address of a replica of its shard that has them.
     pub source: String,
 }
 
 impl Shard {
-    /// Makes the tables of replicas that have none as another replica of the shard has them; it fetches what is in them by
-    /// itself. One that is new, or has lost its disk. Returns which they are; in a dry run nothing is made. One that is
-    /// away is left alone: it has tables, or the next migrate makes them.
+    /// Makes the tables of replicas that have none as another replica of the shard has them; it fetches what is in them
+    /// by itself. One that is new, or has lost its disk. Returns which they are; in a dry run nothing is made. One that
+    /// is away is left alone: it has tables, or the next migrate makes them.
     ///
     /// # Errors
     /// A server refuses, such as one that Keeper remembers by this name.
@@ -126,7 +126,7 @@ impl Shard {
 }
 
 impl Connection {
-    /// What makes the tables of a database, and then its views.
+    /// The statements that make the tables of a database, and then its views.
     async fn definitions(&self, database: &Identifier) -> Result<Vec<String>, Error> {
         let sql = format!(
             "SELECT replaceRegexpOne(create_table_query, '^CREATE (TABLE|VIEW) ', 'CREATE \\\\1 IF NOT EXISTS ') \
@@ -136,8 +136,8 @@ impl Connection {
         self.query_values(&sql).await
     }
 
-    /// Waits until a replica has all tables but that of events, which may take hours to fetch: whoever looks at the schema
-    /// may come to this one.
+    /// Waits until a replica has all tables but that of events, which may take hours to fetch: a process that
+    /// reads the schema may connect to this replica.
     async fn await_small_tables(&self) -> Result<(), Error> {
         let sql = "SELECT name FROM system.tables WHERE database = currentDatabase() \
              AND startsWith(engine, 'Replicated') AND name != 'events'";
@@ -164,8 +164,8 @@ impl Connection {
     }
 }
 
-/// The statement for a table of several replicas. `{shard}` and `{replica}` are macros that every server of a cluster has;
-/// `{database}` and `{table}` are ClickHouse's own.
+/// The statement for a table of several replicas. `{shard}` and `{replica}` are macros that every server of a cluster
+/// has; `{database}` and `{table}` are ClickHouse's own.
 fn to_replicated(statement: &str, cluster: &Identifier) -> String {
     let keeper_path = format!("'/clickhouse/{cluster}/{{shard}}/{{database}}/{{table}}', '{{replica}}'");
     statement

@@ -30,12 +30,12 @@ const HOURS_A_DAY: i64 = 24;
 /// Reserves memory for this number of rows more; false if there is none.
 pub type ReserveRows<'a> = dyn Fn(usize) -> bool + Send + Sync + 'a;
 
-/// Which days and sites a report is about; without a bound, all of them.
+/// The days and sites of a report; without a bound, all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Only these sites; empty means all.
     pub site_ids: Vec<Uuid>,
-    /// First day (UTC).
+    /// The first day (UTC).
     pub from: Option<NaiveDate>,
     /// The day after the last one (UTC).
     pub to: Option<NaiveDate>,
@@ -44,11 +44,10 @@ pub struct Filter {
 /// One day of one site.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, klickhouse::Row)]
 pub struct ReportRow {
-    /// The day, UTC.
+    /// UTC.
     #[serde(serialize_with = "as_text")]
     #[klickhouse(rename = "day", deserialize_with = "read_day", serialize_with = "write_day")]
     pub date: NaiveDate,
-    /// The site.
     pub site_id: Uuid,
     /// Challenges shown.
     pub served: u64,
@@ -67,7 +66,7 @@ pub struct Report {
     pub freshness: Freshness,
 }
 
-/// Why there is no report.
+/// The reasons why a report fails.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
     /// More than [`ROWS_MAX`] rows match.
@@ -104,12 +103,12 @@ impl Filter {
     /// Reads a site's UUID.
     ///
     /// # Errors
-    /// One short phrase.
+    /// One short phrase that says what is expected.
     pub fn parse_site_id(text: &str) -> Result<Uuid, &'static str> {
         Uuid::parse_str(text).map_err(|_| "not a UUID")
     }
 
-    /// What is wrong if the days are not in order.
+    /// The reason against a filter whose days are not in order.
     pub const OUT_OF_ORDER: &str = "from must be before to; to is the day after the last one";
 
     /// Whether any day can be between the bounds.
@@ -148,7 +147,8 @@ impl Connection {
     /// complete. Calls `reserve_rows` before it takes memory for more rows.
     ///
     /// # Errors
-    /// [`ReportError::OutOfMemory`], [`ReportError::TooManyRows`] or [`Error::Hidden`] rather than a part of the answer.
+    /// [`ReportError::OutOfMemory`], [`ReportError::TooManyRows`] or [`Error::Hidden`] rather than a part of the
+    /// answer.
     pub(crate) async fn report_rows(
         &self,
         filter: &Filter,
@@ -281,7 +281,10 @@ mod tests {
         };
         assert_eq!(
             serde_json::to_string(&report).unwrap(),
-            r#"{"counters":[{"date":"2199-12-31","site_id":"00000000-0000-0000-0000-000000000000","served":2,"solved":1}],"complete_through":null}"#
+            concat!(
+                r#"{"counters":[{"date":"2199-12-31","site_id":"00000000-0000-0000-0000-000000000000","#,
+                r#""served":2,"solved":1}],"complete_through":null}"#
+            )
         );
         report.freshness.complete_through = DateTime::from_timestamp_millis(978_307_200_000);
         let text = serde_json::to_string(&report).unwrap();

@@ -21,12 +21,12 @@ use crate::tls::{Password, Secret, Tls};
 /// To connect and to log in, for each address. A server on the same network answers in milliseconds.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// What the contract promises of an HTTP report that ClickHouse does not answer.
+/// The contract: `GET /v1/report` answers 503 within this time while ClickHouse is away.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 const _: () = assert!(CONNECT_TIMEOUT.as_millis() + QUERY_TIMEOUT.as_millis() < REPORT_TIMEOUT.as_millis());
 
-/// One shard of ClickHouse as configured; connects anew whenever it is asked to.
+/// One shard of ClickHouse as configured. It keeps no connection: each call makes a new one.
 #[derive(Debug, Clone)]
 pub struct Shard {
     pub(super) addresses: Vec<String>,
@@ -35,11 +35,11 @@ pub struct Shard {
     user: String,
     password: Option<Password>,
     tls: Option<Tls>,
-    /// Whose replicas have the same tables.
+    /// The cluster whose replicas have the same tables, if one is named.
     pub(super) cluster: Option<Identifier>,
     /// Held during an insert into tables of several replicas; clones share it.
     pub(super) inserting: Arc<Mutex<()>>,
-    /// As last seen; clones share it.
+    /// As [`Shard::connect_to_schema`] found it last; clones share it.
     schema_version: Arc<AtomicU32>,
 }
 
@@ -79,7 +79,6 @@ impl Shard {
         self.addresses.join(",")
     }
 
-    /// Which shard it is.
     pub fn id(&self) -> ShardId {
         self.id
     }
@@ -89,7 +88,6 @@ impl Shard {
         self.schema_version.load(Ordering::Relaxed)
     }
 
-    /// The database as given.
     pub fn database(&self) -> &Identifier {
         &self.database
     }
@@ -97,7 +95,7 @@ impl Shard {
     /// Connects to the first address that answers and enters the database.
     ///
     /// # Errors
-    /// No address answers, the login is refused, or there is no such database
+    /// No address answers, the login is refused, or the database does not exist
     /// ([`Action::SchemaMissing`]). Takes at most 3 seconds for each address and 6 more.
     pub async fn connect(&self) -> Result<Connection, Error> {
         let connection = self.connect_without_database().await?;
@@ -105,7 +103,7 @@ impl Shard {
         Ok(connection)
     }
 
-    /// The same at one of its addresses.
+    /// The same as [`Shard::connect`], at one of its addresses.
     ///
     /// # Errors
     /// As [`Shard::connect`].
@@ -121,13 +119,13 @@ impl Shard {
     /// As [`Shard::connect`]; [`Error::Schema`] says what is lacking.
     pub async fn connect_to_schema(&self) -> Result<Connection, Error> {
         let (addresses, database) = (self.addresses(), self.database());
-        let nothing = || {
+        let no_tables = || {
             Error::Schema(format!(
                 "clickhouse at {addresses} has no tables in database {database}; run `captcha migrate`"
             ))
         };
         let connection = match self.connect().await {
-            Err(err) if err.action() == Action::SchemaMissing => return Err(nothing()),
+            Err(err) if err.action() == Action::SchemaMissing => return Err(no_tables()),
             other => other?,
         };
         let applied = connection.migrations().await?;
@@ -135,7 +133,7 @@ impl Shard {
         self.schema_version.store(version.unwrap_or(0), Ordering::Relaxed);
         if applied.is_empty() {
             connection.check_row_policies_of_all_tables().await?;
-            return Err(nothing());
+            return Err(no_tables());
         }
         if let Some(reason) = incompatibility(&applied) {
             return Err(Error::Schema(format!(
@@ -155,7 +153,7 @@ impl Shard {
     /// Connects for a topic that `captcha migrate` has recorded.
     ///
     /// # Errors
-    /// As [`Shard::connect_to_schema`]; [`Error::Schema`] too if the topic is not recorded, or retired.
+    /// As [`Shard::connect_to_schema`]; also [`Error::Schema`] if the topic is not recorded, or retired.
     pub async fn connect_for_topic(&self, topic: &str) -> Result<(Connection, TopicRecord), Error> {
         let connection = self.connect_to_schema().await?;
         match connection.topic_record(topic).await? {

@@ -24,7 +24,6 @@ impl FromStr for Identifier {
 }
 
 impl Identifier {
-    /// The name itself.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -36,7 +35,7 @@ impl fmt::Display for Identifier {
     }
 }
 
-/// A string literal.
+/// A string literal, with its quotes and backslashes escaped.
 pub(crate) fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"))
 }

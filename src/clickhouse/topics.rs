@@ -1,4 +1,4 @@
-//! What `captcha migrate` recorded of a topic.
+//! The table `topics`: the facts of a topic that `captcha migrate` recorded.
 
 use uuid::Uuid;
 
@@ -6,25 +6,25 @@ use super::insert_if_absent::InsertIfAbsent;
 use super::{Connection, Error, ShardId, quote};
 use crate::topic_partition::LogName;
 
-/// What `captcha migrate` recorded of a topic.
+/// The newest facts of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicRecord {
-    /// How often it was recorded.
+    /// 1 for the first record of the topic, and one more for each later one.
     pub revision: u32,
-    /// The name under which its records stand in the tables: its own, until it is made anew.
+    /// The name of its log in the tables: its own, until the topic is deleted and made again.
     pub log: LogName,
     /// Kafka's id of it; nil if it is not known.
     pub topic_id: Uuid,
-    /// Number of partitions; 0 says that nobody consumes it any more.
+    /// The number of partitions; 0 if the topic is retired, and no longer consumed.
     pub partitions: i32,
     /// N: an event sent again within the next N records of its partition is counted once.
     pub repeat_window_records: i64,
-    /// Which shard of how many the server is.
+    /// The shard that the server is.
     pub shard: ShardId,
 }
 
 impl TopicRecord {
-    /// Whether the topic with this id is the one that was recorded, as far as that is known.
+    /// Whether the recorded topic has this id; also if its id is not known.
     pub fn matches_id(&self, topic_id: Uuid) -> bool {
         self.topic_id.is_nil() || self.topic_id == topic_id
     }
@@ -75,20 +75,21 @@ impl ShardRow {
 }
 
 impl Connection {
-    /// What is recorded of a topic; `None` before `captcha migrate` saw it.
+    /// Reads the newest facts of a topic; `None` before `captcha migrate` recorded it.
     ///
     /// # Errors
     /// No answer, or the tables are not there.
     pub async fn topic_record(&self, topic: &str) -> Result<Option<TopicRecord>, Error> {
         let sql = format!(
-            "SELECT revision, log, topic_id, partitions, repeat_window_records, shard, shards FROM topics WHERE topic = {} \
+            "SELECT revision, log, topic_id, partitions, repeat_window_records, shard, shards \
+             FROM topics WHERE topic = {} \
              ORDER BY revision DESC LIMIT 1",
             quote(topic)
         );
         Ok(self.query_opt(&sql).await?.map(TopicRow::into_record))
     }
 
-    /// As which shard migrate recorded this server: one, or none before a topic is recorded.
+    /// The shard as which `migrate` recorded this server: one, or none before it recorded a topic.
     ///
     /// # Errors
     /// No answer, or the tables are not there.
@@ -98,7 +99,7 @@ impl Connection {
         Ok(shards.into_iter().map(ShardRow::into_id).collect())
     }
 
-    /// The names under which records of a topic stood before it was made anew.
+    /// The logs of a topic before it was deleted and made again.
     ///
     /// # Errors
     /// No answer.
@@ -112,11 +113,11 @@ impl Connection {
         Ok(logs.iter().map(|log| LogName::new(log)).collect())
     }
 
-    /// Records a new revision of a topic. Of many at once, one wins; read it back to see which.
+    /// Records a new revision of a topic. Of many at once, one wins; read it back to see which one.
     ///
     /// # Errors
     /// No answer.
-    pub async fn record_topic(&self, topic: &str, facts: &TopicRecord) -> Result<(), Error> {
+    pub async fn record_topic(&self, topic: &str, record: &TopicRecord) -> Result<(), Error> {
         let TopicRecord {
             revision,
             log,
@@ -124,7 +125,7 @@ impl Connection {
             partitions,
             repeat_window_records,
             shard: ShardId { index, of },
-        } = facts;
+        } = record;
         let (name, log) = (quote(topic), quote(log.as_str()));
         self.insert_if_absent(&InsertIfAbsent {
             table: "topics (topic, log, topic_id, revision, partitions, repeat_window_records, shard, shards)",

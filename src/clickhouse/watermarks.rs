@@ -1,4 +1,5 @@
-//! Freshness: what consumers claim of their partitions, and what follows for the report.
+//! Watermarks: how far each partition is complete, as consumers record it in the table `claims`, and how far a report
+//! is.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,25 +11,23 @@ use super::connection::settings::{INSERT_EACH, supported};
 use super::{Connection, Error, ShardId, quote};
 use crate::topic_partition::{LogName, Partition};
 
-/// That every event of a partition which was confirmed before a moment is in the table.
+/// Every event of a partition that was confirmed before a moment is in the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watermark {
-    /// The name of its log, as in [`TopicRecord`](super::TopicFacts).
     pub log: LogName,
-    /// Number of the partition.
     pub partition: Partition,
     /// The moment, by ClickHouse's clock, in milliseconds since 1970.
     pub through_millis: i64,
 }
 
-/// How far something is complete.
+/// How far a set of partitions is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CompleteThrough {
-    /// No partition is consumed into it.
+    /// No partition is consumed.
     NoPartitions,
-    /// Some partition was never read to its end.
+    /// A partition was never read to its end.
     Unknown,
-    /// Every event that was confirmed before this moment is in it, in milliseconds since 1970.
+    /// Every event that was confirmed before this moment is in the table, in milliseconds since 1970.
     Millis(i64),
 }
 
@@ -46,7 +45,7 @@ impl fmt::Display for CompleteThrough {
 }
 
 impl CompleteThrough {
-    /// Whether everything that was confirmed before a moment is there.
+    /// Whether every event that was confirmed before a moment is in the table.
     pub fn reaches(self, millis: i64) -> bool {
         match self {
             CompleteThrough::NoPartitions => true,
@@ -55,7 +54,7 @@ impl CompleteThrough {
         }
     }
 
-    /// How far both are.
+    /// How far both sets are complete.
     fn and(self, other: CompleteThrough) -> CompleteThrough {
         match (self, other) {
             (CompleteThrough::NoPartitions, through) | (through, CompleteThrough::NoPartitions) => through,
@@ -81,14 +80,14 @@ fn as_instant<S: Serializer>(instant: &Option<DateTime<Utc>>, serializer: S) -> 
     }
 }
 
-/// What is known of one log.
+/// The partitions of one log, and their newest watermarks.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct LogProgress {
-    /// Partitions as recorded by migrate; 0 if the topic is retired.
+    /// The number of partitions as `migrate` recorded it; 0 if the topic is retired.
     recorded: i32,
-    /// Partitions as the claims have it, which may be newer.
+    /// The number of partitions as consumers recorded it, which may be newer.
     claimed: i32,
-    /// The newest claim of each partition.
+    /// The newest watermark of each partition.
     through_millis: BTreeMap<Partition, i64>,
 }
 
@@ -110,21 +109,21 @@ impl Connection {
         self.query_value("SELECT toUnixTimestamp64Milli(now64(3))").await
     }
 
-    /// Writes claims. The topic had so many partitions when that was looked at, after all of the moments that
-    /// are claimed. A claim that gets lost is made again a second later.
+    /// Records watermarks. `partitions` is the number of partitions of the topic, read after all of these moments. If a
+    /// watermark is lost, the consumer records a newer one a second later.
     ///
     /// # Errors
     /// No answer, or no right to.
-    pub async fn record_watermarks(&self, partitions: i32, claims: &[Watermark]) -> Result<(), Error> {
-        let row = |claim: &Watermark| {
+    pub async fn record_watermarks(&self, partitions: i32, watermarks: &[Watermark]) -> Result<(), Error> {
+        let row = |watermark: &Watermark| {
             format!(
                 "({}, {}, {})",
-                quote(claim.log.as_str()),
-                claim.partition,
-                claim.through_millis
+                quote(watermark.log.as_str()),
+                watermark.partition,
+                watermark.through_millis
             )
         };
-        let rows: Vec<String> = claims.iter().map(row).collect();
+        let rows: Vec<String> = watermarks.iter().map(row).collect();
         let settings = supported(INSERT_EACH, self.version);
         self.execute(&format!(
             "INSERT INTO claims (log, partition, through, partitions) \
@@ -135,12 +134,12 @@ impl Connection {
         .await
     }
 
-    /// How far the partitions of a shard are complete. Ask before the events are counted.
+    /// How far the partitions of a shard are complete. Call it before the events are counted.
     ///
     /// # Errors
     /// No answer, or the tables are not there.
     pub async fn complete_through(&self, shard: ShardId) -> Result<CompleteThrough, Error> {
-        // A negative partition marks what migrate recorded of a whole log.
+        // A negative partition marks a row of `topics`, which is about a whole log.
         let sql = "SELECT argMax(log, revision) AS log, toInt32(-1) AS partition, toInt64(0) AS millis, \
              argMax(partitions, revision) AS partitions FROM topics GROUP BY topic \
              UNION ALL SELECT log, partition, toUnixTimestamp64Milli(max(through)), \
@@ -159,14 +158,14 @@ impl Connection {
     }
 }
 
-/// The least of the newest claims over all partitions of a shard, of all logs that are still consumed.
+/// The slowest of all partitions of a shard, of all logs that are still consumed.
 fn slowest<'a>(logs: impl Iterator<Item = &'a LogProgress>, shard: ShardId) -> CompleteThrough {
     let mut slowest = CompleteThrough::NoPartitions;
     for log in logs.filter(|log| log.recorded > 0) {
         let partitions = 0..log.recorded.max(log.claimed);
         for partition in partitions.filter(|partition| shard.holds(*partition)) {
-            let claim = log.through_millis.get(&partition);
-            slowest = slowest.and(claim.map_or(CompleteThrough::Unknown, |millis| CompleteThrough::Millis(*millis)));
+            let through = log.through_millis.get(&partition);
+            slowest = slowest.and(through.map_or(CompleteThrough::Unknown, |millis| CompleteThrough::Millis(*millis)));
         }
     }
     slowest
@@ -205,9 +204,9 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_nobody_claims_leaves_it_open() {
+    fn a_partition_without_a_watermark_leaves_it_open() {
         assert_eq!(slowest([].iter(), ALL), CompleteThrough::NoPartitions);
-        // Claims know of a partition that migrate has not recorded yet.
+        // In the second one, consumers know of a partition that migrate has not recorded yet.
         for open in [log(2, 2, &[(0, 7)]), log(1, 2, &[(0, 7)]), log(2, 1, &[(0, 7)])] {
             assert_eq!(slowest([open].iter(), ALL), CompleteThrough::Unknown);
         }

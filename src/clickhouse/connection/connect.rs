@@ -1,4 +1,4 @@
-//! To connect and to log in.
+//! Connects, and logs in.
 
 use std::net::Shutdown;
 
@@ -13,15 +13,15 @@ use crate::clickhouse::error::{Error, unexpected};
 use crate::tls::{Mismatch, Tls, Wire};
 use crate::{address, tested_versions};
 
-/// One connection. After any error, and after a call that was cancelled, drop it: the driver may
-/// be waiting for an answer that belongs to somebody else.
+/// One connection. Drop it after any error, and after a call that was cancelled: the driver may still wait for the
+/// answer of that call, and take it for the answer of the next one.
 pub struct Connection {
     pub(crate) client: klickhouse::Client,
     address: String,
     user: String,
-    /// Of the tables, for messages.
+    /// The database of the tables, for messages.
     database: String,
-    /// Of the server.
+    /// The server's.
     pub(crate) version: Version,
     refusal: Refusal,
     _hang_up: ShutdownOnDrop,
@@ -42,7 +42,7 @@ impl Connection {
     /// Connects and logs in. May take for ever: the caller limits it.
     ///
     /// # Errors
-    /// Nobody listens at the address, or the login is refused.
+    /// No server listens at the address, or it refuses the login.
     pub(crate) async fn open(
         address: &str,
         tls: Option<&Tls>,
@@ -125,12 +125,10 @@ impl Connection {
         }
     }
 
-    /// Where the server is, for messages.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
 
-    /// Who asks, for messages.
     pub(crate) fn user(&self) -> &str {
         &self.user
     }
@@ -140,12 +138,13 @@ impl Connection {
         &self.database
     }
 
-    /// An answer that did not come, or not to its end.
+    /// The error of an answer that did not come, or not to its end; `how` follows the server's name.
     pub(crate) fn connection_error(&self, how: &str) -> Error {
         let address = &self.address;
         Error::Connection(match self.refusal.reason() {
             Some(reason) => format!(
-                "clickhouse at {address} {reason}; see that it is a clickhouse that captcha supports, and that nobody changes what it sends"
+                "clickhouse at {address} {reason}; see that it is a clickhouse that captcha supports, and that nothing \
+                 between changes what it sends"
             ),
             None => format!("clickhouse at {address} {how}; look at its load and its log"),
         })

@@ -1,4 +1,5 @@
-//! What an exception of ClickHouse names: the view in which it came about, and the table or database that is not there.
+//! Exceptions of ClickHouse for people: the code, the view in which it happened, and the table or database that is
+//! missing.
 //!
 //! An insert into `events` also runs the views that others made on it, and their failures look like ours.
 
@@ -9,10 +10,10 @@ use crate::clickhouse::error_codes::{
 };
 use crate::clickhouse::schema::declared::declared;
 
-/// What is to be done about a table or a database that is missing and that captcha never makes.
+/// The advice about a missing table or database that captcha never makes.
 const NOT_OURS: &str = "make it again, or drop the view on events that needs it: it is not captcha's";
 
-/// What an exception means to people.
+/// The error of a query that the server answered with an exception.
 pub fn explain(address: &str, database: &str, code: i32, message: &str) -> Error {
     let meaning = error_codes::find(code);
     let advice = meaning.advice;
@@ -44,7 +45,7 @@ pub fn explain(address: &str, database: &str, code: i32, message: &str) -> Error
     Error::Server { code, action, message }
 }
 
-/// The server did not let a user in.
+/// The error of a login that the server answered with an exception.
 pub fn login_refused(address: &str, user: &str, code: i32, message: &str) -> Error {
     let meaning = error_codes::find(code);
     let what = refused_setting(code, message);
@@ -62,14 +63,14 @@ pub fn login_refused(address: &str, user: &str, code: i32, message: &str) -> Err
     }
 }
 
-/// What a server that refuses a pinned setting does.
+/// The refusal of a pinned setting, to follow the server's name.
 fn refused_setting(code: i32, message: &str) -> Option<String> {
     let is_refusal = [READONLY, SETTING_CONSTRAINT_VIOLATION].contains(&code);
     let (name, value) = is_refusal.then(|| settings::find_pin(message)).flatten()?;
     Some(format!("does not let --clickhouse-user set {name} = '{value}'"))
 }
 
-/// What a server's message says, without the exception's name, a full stop and a trace.
+/// The server's message without the exception's name, the full stop and the trace.
 fn first_line(message: &str) -> &str {
     const CHARS_MAX: usize = 300;
     let line = message.lines().next().unwrap_or_default();
@@ -78,14 +79,14 @@ fn first_line(message: &str) -> &str {
     line.char_indices().nth(CHARS_MAX).map_or(line, |(end, _)| &line[..end])
 }
 
-/// What is not there.
+/// A table or a database that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MissingObject<'a> {
-    /// This table of captcha's.
+    /// A table of captcha.
     Table(&'a str),
-    /// Its database.
+    /// The database of captcha.
     Database,
-    /// What captcha does not make.
+    /// One that captcha does not make.
     Foreign,
 }
 
@@ -95,8 +96,8 @@ pub fn view(message: &str) -> Option<&str> {
     word(rest)
 }
 
-/// What is not there for captcha, whose database this is; `None` if that is not what the code is about, or the message is
-/// not understood.
+/// The object whose lack is the error; `None` for another code, or a message that is not understood. `database` is that
+/// of captcha.
 pub fn missing<'a>(code: i32, message: &'a str, database: &str) -> Option<MissingObject<'a>> {
     match code {
         UNKNOWN_TABLE => missing_table(message, database),
@@ -111,13 +112,13 @@ pub fn missing<'a>(code: i32, message: &'a str, database: &str) -> Option<Missin
     }
 }
 
-/// Servers say "Table a.b does not exist", "Unknown table expression identifier 'b' in scope ...", "Could not find table:
-/// b", and "Target table 'a.b' of view ... doesn't exists".
+/// Servers say "Table a.b does not exist", "Unknown table expression identifier 'b' in scope ...", "Could not find
+/// table: b", and "Target table 'a.b' of view ... doesn't exists".
 fn missing_table<'a>(message: &'a str, database: &str) -> Option<MissingObject<'a>> {
     let name = word_after(message, "table")?;
     let table = match name.rsplit_once('.') {
-        Some((within, _)) if bare(within) != database => return Some(MissingObject::Foreign),
-        Some((_, table)) => bare(table),
+        Some((within, _)) if unquote(within) != database => return Some(MissingObject::Foreign),
+        Some((_, table)) => unquote(table),
         None => name,
     };
     Some(match declared().iter().any(|known| known.name == table) {
@@ -132,14 +133,14 @@ fn word_after<'a>(message: &'a str, noun: &str) -> Option<&'a str> {
     word(words.find(|word| !["expression", "identifier"].contains(word))?)
 }
 
-/// The first word, without what stands around it.
+/// The first word, without quotes and punctuation around it.
 fn word(text: &str) -> Option<&str> {
     let word = text.split_whitespace().next()?;
-    let word = bare(word.trim_end_matches([',', ';', ':', '.']));
+    let word = unquote(word.trim_end_matches([',', ';', ':', '.']));
     (!word.is_empty()).then_some(word)
 }
 
-fn bare(word: &str) -> &str {
+fn unquote(word: &str) -> &str {
     word.trim_matches(['\'', '`', '"'])
 }
 

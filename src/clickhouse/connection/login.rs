@@ -1,4 +1,4 @@
-//! What the server said during a login, which the driver keeps to itself when the login fails.
+//! The server's answer to a login, which the driver keeps to itself when the login fails.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use tokio_util::io::InspectReader;
 
 use super::server_version::Version;
 
-/// Bytes of the server's first words that are kept: a refusal is a few hundred.
+/// Bytes of the server's answer that are kept: a refusal is a few hundred.
 const TRANSCRIPT_BYTES_MAX: usize = 4096;
 
 /// Packet number of an exception in ClickHouse's native protocol.

@@ -1,4 +1,4 @@
-//! One connection: a login, questions with a limit in time, and errors that say who said what.
+//! One connection: the login, queries with a timeout, and errors that people can act on.
 
 mod connect;
 mod exception;

@@ -1,4 +1,4 @@
-//! Questions with a limit in time, and answers that are whole.
+//! Queries with a timeout, and answers that are complete.
 
 use std::time::Duration;
 
@@ -20,7 +20,6 @@ pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
 const ROWS_MAX: usize = 100_000;
 
 impl Connection {
-    /// Questions are about this database from now on.
     pub(crate) async fn use_database(&self, database: &Identifier) -> Result<(), Error> {
         self.execute(&format!("USE {database}")).await
     }
@@ -35,7 +34,7 @@ impl Connection {
         }
     }
 
-    /// What a driver's error means to people.
+    /// The driver's error for people.
     pub(crate) fn explain(&self, err: KlickhouseError) -> Error {
         match err {
             KlickhouseError::ServerException { code, message, .. } => {
@@ -46,8 +45,8 @@ impl Connection {
         }
     }
 
-    /// Hands over the blocks of an answer one by one. An answer that is cut short looks complete to the
-    /// driver, so a second question on the same connection proves that the first was answered to its end.
+    /// Hands over the blocks of an answer one by one. An answer that is cut short looks complete to the driver, so the
+    /// answer to a second query on the same connection proves that the first one was complete.
     pub(crate) async fn for_each_block(
         &self,
         sql: &str,

@@ -1,4 +1,4 @@
-//! An insert into a replicated table that is sent again, because another one is not on enough replicas yet.
+//! Sends an insert into a replicated table again, while another one is not on enough replicas yet.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use crate::clickhouse::error::Error;
 
-/// What a table answers while replicas have not got the insert before.
+/// The code of a table whose replicas do not have the insert before.
 const UNSATISFIED_QUORUM: i32 = 286;
 
 /// For another insert to be on its replicas, which takes some 30 ms; past it a replica is away or far behind,

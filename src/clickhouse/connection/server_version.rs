@@ -1,9 +1,9 @@
-//! The server's version, which it says in its greeting, and what an older one cannot do.
+//! The server's version, from its greeting, and the codec that an older server cannot use.
 
-/// A version of ClickHouse, as far as it matters: two of the same month differ in corrections alone.
+/// A version of ClickHouse by year and month: two of the same month differ in fixes alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
-    /// The year, of two digits.
+    /// The year, in two digits.
     pub major: u64,
     /// The month.
     pub minor: u64,
@@ -19,8 +19,8 @@ impl Version {
 /// An older server cannot compress with T64 what Delta has made (error 270, at each insert).
 const T64_AFTER_DELTA: Version = Version::new(26, 1);
 
-/// A statement of a migration as a server of this version can live with it: of ten million events, 14 bytes each become 16
-/// where T64 is left out. A server that is upgraded later keeps such columns, and reads and writes them as well.
+/// A statement of a migration for a server of this version. Without T64 an event takes 16 bytes in place of 14 (of ten
+/// million events). A server that is upgraded later keeps such columns, and reads and writes them.
 pub(crate) fn adapt_codecs(statement: &str, version: Version) -> String {
     match version < T64_AFTER_DELTA {
         true => statement.replace("Delta(8), T64('bit')", "Delta(8)"),

@@ -1,12 +1,13 @@
-//! What is pinned: the settings that decide what an answer or an insert is, which a profile, a role, a quota or a newer server may
-//! have otherwise. The one place for them.
+//! The one place for pinned settings: those that decide the content of an answer or an insert, and that a profile, a
+//! role, a quota or a newer server may change.
 //!
 //! [`PINS`] are sent with every query, so they win over profiles and roles; a server that does not know one ignores it.
-//! What an insert needs to count once is in its text, where a server that does not know it refuses it. A constraint that
-//! forbids another value than a pin's is refused by name ([`find_pin`]); one that agrees with it is not in the way.
+//! The settings that an insert needs to count once are in its text, where a server that does not know one refuses it. A
+//! constraint that forbids a pin's value is named in the error ([`find_pin`]); one that agrees with it does no harm.
 //!
-//! Limits are not pinned: memory, time, rows, threads, priority and workload are the operator's. But what happens at a limit
-//! is: an error, never a part of the answer. `tests/settings/survey.py` tries every setting of a server; `found.tsv` is what it found.
+//! Limits are not pinned: memory, time, rows, threads, priority and workload are the operator's. The reaction to a
+//! limit is pinned: an error, never a part of the answer. `tests/settings/survey.py` tries every setting of a server,
+//! and `found.tsv` has the results.
 
 use super::server_version::Version;
 
@@ -60,17 +61,17 @@ pub(crate) const PINS: &[(&str, &str)] = &[
     ("send_logs_level", "none"),
     // The driver sets this itself when it connects, so a constraint on it is refused by name too.
     ("date_time_input_format", "best_effort"),
-    // How often, in microseconds, the server looks for a cancellation while it works on a query: never. An insert's block
-    // follows its query without waiting, and if the server meets it on such a look, while it still evaluates the guard,
-    // it hangs up (error 99; 14 of 576 inserts, 24 at once, on ClickHouse 26.7; with this 0 of 2,752).
+    // How often, in microseconds, the server looks for a cancellation while it works on a query: never. An insert's
+    // block follows its query without waiting, and if the server meets it on such a look, while it still evaluates the
+    // guard, it hangs up (error 99; 14 of 576 inserts, 24 at once, on ClickHouse 26.7; with this 0 of 2,752).
     ("interactive_delay", "3600000000"),
-    // How much of a query others see in `system.processes`. They look for the token at its end, and a profile could cut that
-    // off; this is ClickHouse's own default.
+    // How much of a query others see in `system.processes`. They look for the token at its end, and a profile could cut
+    // that off; this is ClickHouse's own default.
     ("log_queries_cut_to_length", "100000"),
-    // For replicated tables; a table of one server does not mind them. An insert is on a majority of the replicas before it is
-    // answered, one after the other, and waits for that 25 s and not 10 minutes, the default, with nobody left to hear the
-    // answer (in milliseconds); a question is refused by a replica that lacks the newest insert of those confirmed; what
-    // changes a table has changed all replicas.
+    // For replicated tables; a table of one server does not mind them. An insert is on a majority of the replicas
+    // before it is answered, one after the other, and waits 25 s for that and not 10 minutes, the default, when captcha
+    // no longer waits for the answer; a replica refuses a query if it lacks the newest insert that was confirmed; a
+    // statement that changes a table has changed all replicas.
     ("insert_quorum", "auto"),
     ("insert_quorum_parallel", "0"),
     ("insert_quorum_timeout", INSERT_QUORUM_TIMEOUT),
@@ -89,8 +90,8 @@ pub(crate) const INSERT_QUORUM_TIMEOUT_MILLIS: u128 = match u128::from_str_radix
 
 const _: () = assert!(INSERT_QUORUM_TIMEOUT_MILLIS > 0);
 
-/// Settings of an insert of events: one insert must be one block and one part, answered when it is written, and deduplicated by
-/// its token. `max_block_size` bounds what ARRAY JOIN makes of one row.
+/// Settings of an insert of events: one insert must be one block and one part, answered when it is written, and
+/// deduplicated by its token. `max_block_size` bounds what ARRAY JOIN makes of one row.
 pub(crate) const INSERT: &str = "async_insert = 0, insert_deduplicate = 1, deduplicate_insert = 'enable', \
      deduplicate_insert_select = 'force_enable', use_strict_insert_block_limits = 0, \
      max_insert_block_size = 1048449, max_insert_block_size_bytes = 0, \
@@ -100,12 +101,13 @@ pub(crate) const INSERT: &str = "async_insert = 0, insert_deduplicate = 1, dedup
 pub(crate) const INSERT_ONCE: &str = "async_insert = 0, insert_deduplicate = 1, deduplicate_insert = 'enable', \
      deduplicate_insert_select = 'force_enable'";
 
-/// Of an insert whose rows are written each time, though they may be those of before. The settings after it override the first one.
+/// Of an insert whose rows are written each time, though they may be those of before. The settings after it override
+/// the first one.
 pub(crate) const INSERT_EACH: &str = "insert_deduplicate = 0, deduplicate_insert = 'disable', \
      deduplicate_insert_select = 'disable', async_insert = 0";
 
-/// The versions that brought settings of [`INSERT`]. To an older server they would be an error, and it does without them what
-/// they ask of a newer one.
+/// The versions that brought settings of [`INSERT`]. An older server would refuse them, and does without them what they
+/// ask of a newer one.
 const BROUGHT_BY: [(&str, Version); 4] = [
     ("deduplicate_insert_select", Version::new(25, 12)),
     ("max_insert_block_size_bytes", Version::new(26, 1)),
@@ -124,7 +126,7 @@ pub(crate) fn supported(settings: &str, version: Version) -> String {
     supported.join(", ")
 }
 
-/// The first pin that a server's message speaks of: its name, and the value that captcha gives it.
+/// The first pin that a server's message names, and the value that captcha gives it.
 pub(crate) fn find_pin(message: &str) -> Option<(&'static str, &'static str)> {
     let in_text = INSERT.split(',').filter_map(|pin| pin.split_once('='));
     let in_text = in_text.map(|(name, value)| (name.trim(), value.trim().trim_matches('\'')));

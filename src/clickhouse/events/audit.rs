@@ -1,4 +1,4 @@
-//! The log in the table `events`, audited: whether every offset is there once, and every repeat is marked by the rule.
+//! The audit: whether the table has each offset once, and whether each repeat is marked by the rule.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use super::retention::MARK_ARRIVAL;
 use crate::clickhouse::{Connection, Error, Filter, Row, partition_condition, quote};
 use crate::topic_partition::{LogName, Offset, Partition, TopicPartition};
 
-/// For one question of an audit, which reads and sorts the whole table: 100 million rows take minutes.
+/// For one query of an audit, which reads and sorts the whole table: 100 million rows take minutes.
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(1_800);
 
-/// What is looked at: rows that arrived on these days, and everything between them.
+/// The days of an audit: it covers the rows that arrived on them, and everything between those rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
 #[group(skip)]
 pub struct ArrivalDays {
@@ -25,31 +25,30 @@ pub struct ArrivalDays {
     to: Option<NaiveDate>,
 }
 
-/// What the table holds of one partition.
+/// The audit of one partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, klickhouse::Row)]
 pub struct PartitionAudit {
-    /// Its number.
     pub partition: Partition,
-    /// The first offset that is looked at.
+    /// The first offset that the audit covers.
     pub first: Offset,
-    /// One more than the last.
+    /// One more than the last one.
     pub next: Offset,
     /// Events that reports count.
     pub events: u64,
-    /// Events that stood in the repeat window before.
+    /// Events that the window before them has too.
     pub repeats: u64,
-    /// Records that are no events.
+    /// Records that are not events.
     pub bad: u64,
     /// Offsets that Kafka did not have.
     pub gaps: u64,
     /// Offsets without a row. Damage.
     pub holes: u64,
-    /// Rows that stand for an offset which another row stands for as well. Damage.
+    /// Rows that cover an offset which another row covers too. Damage.
     pub overlaps: u64,
     /// Events that are counted although they are repeats. Damage.
     #[klickhouse(skip)]
     pub counted_twice: u64,
-    /// Events that are not counted although they are no repeats. Damage.
+    /// Events that are not counted although they are not repeats. Damage.
     #[klickhouse(skip)]
     pub left_out: u64,
 }
@@ -64,8 +63,8 @@ impl ArrivalDays {
         bound(self.from, ">=") + &bound(self.to, "<")
     }
 
-    /// The rows of a topic that are looked at. Arrivals are not in the order of offsets, so the days are made
-    /// into offsets first: whatever lies between the first and the last of them must be whole.
+    /// The rows of a log that the audit covers. Arrivals are not in the order of offsets, so the days become offsets
+    /// first: everything between the first and the last of them must be whole.
     fn rows(&self, log: &LogName) -> String {
         let topic = quote(log.as_str());
         let condition = self.condition();
@@ -110,7 +109,7 @@ impl Connection {
             let held = self.audit_offsets(log, &marks, span).await?;
             let repeats = self.audit_repeats(log, repeat_window_records, &marks, span);
             let repeats = repeats.await?;
-            // Months that are dropped meanwhile would look like holes.
+            // A month that was dropped during the queries would look like a hole.
             let before = std::mem::replace(&mut marks, self.marks(log).await?);
             if marks == before {
                 break (held, repeats);
@@ -145,7 +144,7 @@ impl Connection {
         span: &ArrivalDays,
     ) -> Result<Vec<PartitionAudit>, Error> {
         let expected = format!("greatest(reached, {})", marked_next(marks));
-        // From a day on, nobody knows which offset is to be the first.
+        // With a first day, the offset that must be the first is not known.
         let is_known = match span.from {
             None => "1",
             Some(_) => "NOT is_first",
@@ -171,8 +170,8 @@ impl Connection {
         Ok(all)
     }
 
-    /// By partition: events counted although they are repeats, and not counted although they are none. The
-    /// latter only where the whole window before them is looked at.
+    /// By partition: events that are counted although they are repeats, and events that are not counted although they
+    /// are not; the latter only where the audit covers the whole window before them.
     async fn audit_repeats(
         &self,
         log: &LogName,
@@ -211,8 +210,7 @@ impl Connection {
         Ok(marks.into_iter().map(|mark| (mark.partition, mark.next)).collect())
     }
 
-    /// The rows at the offsets `from..to` of a partition, by offset. Rows of a kind that nothing makes of a
-    /// record are left out.
+    /// The rows at the offsets `from..to` of a partition, by offset, without marks.
     ///
     /// # Errors
     /// No answer, or the tables are not there.
@@ -235,7 +233,7 @@ impl Connection {
     }
 }
 
-/// By partition, the offset below which rows were dropped on purpose: there, what is missing is no hole.
+/// By partition, the offset below which rows were dropped on purpose: rows that are missing there are not holes.
 type Marks = BTreeMap<Partition, Offset>;
 
 /// The mark of a row's partition, or 0.
@@ -245,6 +243,7 @@ fn marked_next(marks: &Marks) -> String {
     }
     let (partitions, nexts): (Vec<Partition>, Vec<Offset>) = marks.iter().unzip();
     format!(
-        "transform(toInt64(partition), CAST({partitions:?}, 'Array(Int64)'), CAST({nexts:?}, 'Array(Int64)'), toInt64(0))"
+        "transform(toInt64(partition), CAST({partitions:?}, 'Array(Int64)'), CAST({nexts:?}, 'Array(Int64)'), \
+         toInt64(0))"
     )
 }

@@ -46,7 +46,7 @@ static COLUMNS: [Column; 11] = [
 struct Column {
     name: &'static str,
     encoding: Encoding,
-    /// What it holds in a batch of nothing but events, which does not send it; `None` if it is always sent.
+    /// Its value in each row of a batch of nothing but events, which does not send it; `None` if it is always sent.
     same_for_events: Option<&'static str>,
 }
 
@@ -98,7 +98,7 @@ impl Column {
         (format!("{}_values", self.name), data_type)
     }
 
-    /// What the server makes rows of.
+    /// The array of which the server makes rows.
     fn array(&self) -> String {
         let (name, (values, _)) = (self.name, self.sent_as());
         match self.encoding {

@@ -1,4 +1,4 @@
-//! The records that are no events, read back.
+//! Reads the records that are not events.
 
 use std::time::Duration;
 
@@ -14,16 +14,14 @@ const DEAD_LETTERS_TIMEOUT: Duration = Duration::from_secs(1_800);
 /// Rows that ClickHouse sends at once: each may be a MiB, and the driver queues 32 blocks.
 const BLOCK_ROWS: usize = 16;
 
-/// A record that is no event.
+/// A record that is not an event.
 #[derive(Debug, Clone, PartialEq, Eq, klickhouse::Row)]
 pub struct DeadLetter {
-    /// Kafka partition.
     pub partition: Partition,
-    /// Kafka offset.
     pub offset: Offset,
     /// The record's own timestamp, in milliseconds since 1970.
     pub arrival_millis: i64,
-    /// Why it is none.
+    /// Why it is not an event.
     #[klickhouse(deserialize_with = "read_lossy")]
     pub reason: String,
     /// Its bytes, the first MiB of them.
@@ -33,7 +31,7 @@ pub struct DeadLetter {
 
 impl Connection {
     /// Hands over the dead letters of a topic that arrived on some days, by log, partition and offset, until
-    /// `take` has had enough and says `false`; whether it would take more.
+    /// `on_letter` returns `false`. Returns what it returned last.
     ///
     /// # Errors
     /// No answer, the tables are not there, or rows are hidden.
@@ -46,11 +44,11 @@ impl Connection {
     ) -> Result<bool, Error> {
         self.check_row_policies().await?;
         let sql = format!(
-            "SELECT partition, offset, toUnixTimestamp64Milli(arrival) AS arrival_millis, reason, raw FROM dead_letters \
-             WHERE (topic = {} OR startsWith(topic, {})){} \
+            "SELECT partition, offset, toUnixTimestamp64Milli(arrival) AS arrival_millis, reason, raw \
+             FROM dead_letters WHERE (topic = {} OR startsWith(topic, {})){} \
              ORDER BY topic, partition, offset LIMIT {limit} SETTINGS max_block_size = {BLOCK_ROWS}",
             quote(topic),
-            // Logs of the same topic, made anew.
+            // Logs of the same topic, after it was deleted and made again.
             quote(&format!("{topic}@")),
             span.condition()
         );

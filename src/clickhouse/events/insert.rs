@@ -1,4 +1,4 @@
-//! The log in the table `events`, written: rows, and the insert that is guarded by the head.
+//! The insert of a batch, guarded by the head.
 
 use std::time::Duration;
 
@@ -12,32 +12,31 @@ use super::row::Row;
 use crate::clickhouse::connection::server_version::Version;
 use crate::clickhouse::connection::{QuorumRetry, RESEND_MAX, settings};
 use crate::clickhouse::{Connection, Error, partition_condition, quote};
-use crate::topic_partition::TopicPartition;
+use crate::topic_partition::{Offset, TopicPartition};
 
-/// For one insert. A slow disk may need seconds; after half a minute it is better to look at the head.
+/// For one insert. A slow disk may need seconds; after half a minute it is better to read the head.
 const INSERT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The server gives up waiting for other replicas before captcha gives up waiting for the server, even if the insert was
-/// sent again.
+// The server gives up waiting for other replicas before captcha gives up waiting for the server, even if the insert was
+// sent again.
 const _: () = assert!(settings::INSERT_QUORUM_TIMEOUT_MILLIS + RESEND_MAX.as_millis() <= INSERT_TIMEOUT.as_millis());
 
 /// One batch for one partition: one insert, one block, one part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Insert {
-    /// Where the rows belong.
     pub topic_partition: TopicPartition,
     /// The head that was read before; the server refuses the insert if it has moved.
-    pub head: i64,
-    /// 0, and one more for each token of this head that was burnt.
+    pub head: Offset,
+    /// The number of tokens of this head that were burnt.
     pub generation: u32,
-    /// Whether the table is one of several replicas.
+    /// Whether the table is replicated.
     pub is_replicated: bool,
     /// Rows of one arrival month, ascending by offset, without a hole from `head` on.
     pub rows: Vec<Row>,
 }
 
 impl Insert {
-    /// The deduplication token: rivals at one head share it, so that one of them wins.
+    /// The deduplication token. Rivals at one head share it, so that one of them wins.
     pub fn token(&self) -> String {
         match self.generation {
             0 => self.first_token(),
@@ -49,7 +48,8 @@ impl Insert {
         format!("{}:{}", self.topic_partition, self.head)
     }
 
-    /// The most important statement of the system: it stores a batch once, whoever sends it and however often.
+    /// The most important statement of the system: it stores a batch once, however many consumers send it, and however
+    /// often.
     ///
     /// Below is the whole of it for a batch of nothing but events, at head 17 of partition 3, on a server that knows
     /// all of the settings (a test compares). Rows of other kinds send `span`, `kind`, `reason` and `raw` too.
@@ -156,8 +156,8 @@ impl Insert {
 }
 
 impl Connection {
-    /// Writes a batch, all or nothing. Ok means only that the server said nothing against it: the head,
-    /// read on this connection afterwards, says whether the rows are there.
+    /// Writes a batch, all or nothing. Ok means only that the server reported no error: the head, read on this
+    /// connection afterwards, tells whether the rows are stored.
     ///
     /// # Errors
     /// The server refused it, the head had moved ([`Action::HeadMoved`](crate::clickhouse::Action)), or no whole answer

@@ -1,4 +1,4 @@
-//! The table `events`: its rows, written, read, audited and dropped.
+//! The table `events`: its rows, and how they are written, read, audited and dropped.
 
 pub mod audit;
 pub mod columns;

@@ -1,4 +1,4 @@
-//! The log in the table `events`, read: its head, the inserts that still run, the events that were seen lately.
+//! Reads rows: the head of a partition, its last row, and the events of a range of offsets.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::topic_partition::{Offset, TopicPartition};
 /// one row among 10 million 0.04 s.
 const SCAN_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Whole rows that ClickHouse sends at once; the driver queues 32 blocks of its own large values.
+/// Whole rows that ClickHouse sends at once. The driver queues 32 blocks, and makes large values of them.
 const STORED_BLOCK_ROWS: usize = 8_192;
 
-/// As many as servers send by themselves; a profile may want more than are taken of a block.
+/// Events that ClickHouse sends at once: its own default. A profile may want more than a block may have.
 const IDENTITIES_BLOCK_ROWS: usize = 65_409;
 
 /// How far the table has come in a partition.
@@ -33,7 +33,7 @@ pub struct Head {
 const STORED_EVENT: &str =
     "offset, site_id, toString(type) AS type_name, correlation_id, toUnixTimestamp64Micro(time) AS time_micros";
 
-/// The event of a row; of nothing, in a row of another kind.
+/// The event of a row; its fields are empty in a row of another kind.
 #[derive(klickhouse::Row)]
 struct StoredEvent {
     offset: Offset,
@@ -68,7 +68,7 @@ struct StoredRow {
 }
 
 impl StoredRow {
-    /// `None` for a kind that nothing makes of a record or of their lack.
+    /// `None` for a mark.
     fn into_row(self) -> Option<Row> {
         let kind = match self.kind_name.as_str() {
             "event" => RowKind::Event {
@@ -111,7 +111,7 @@ impl Connection {
         Ok(Some(head))
     }
 
-    /// The row before a head; `None` if it is not there any more, or was not made of a record or their lack.
+    /// The row before a head; `None` if it was dropped, or is a mark.
     ///
     /// # Errors
     /// No answer, or the tables are not there.
@@ -129,8 +129,7 @@ impl Connection {
         Ok(last)
     }
 
-    /// Hands over the rows that a condition selects. Rows of a kind that nothing makes of a record or of
-    /// their lack are left out.
+    /// Hands over the rows that a condition selects, without marks.
     pub(crate) async fn for_each_stored(
         &self,
         condition: &str,
@@ -150,7 +149,7 @@ impl Connection {
         .await
     }
 
-    /// Whether the server is still working on an insert with this token.
+    /// Whether an insert with this token runs in the server.
     ///
     /// # Errors
     /// No answer.
@@ -166,7 +165,7 @@ impl Connection {
     /// Hands over the events stored at the offsets `from..to` of a partition, repeats too, in no order.
     ///
     /// # Errors
-    /// No answer, or not all of it: then some events may have been handed over, each of them true.
+    /// No answer, or not all of it: some events may have been handed over before, each of them stored.
     pub async fn for_each_event(
         &self,
         topic_partition: &TopicPartition,

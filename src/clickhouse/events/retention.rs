@@ -1,9 +1,9 @@
-//! Months of arrival, by which `events` is partitioned, and how old ones go without a head that goes back.
+//! Months of arrival, by which `events` is partitioned, and how to drop old ones without moving a head back.
 //!
-//! A row of the kind `mark` stands for everything that was dropped: at its offset, or below it, rows may be missing on
-//! purpose. It is written before a month is dropped, into the month 1970-01, which never is. A partition whose last row
-//! is dropped keeps its head by it, and the arrival of that row, which the mark has as its `time`: what follows a head is
-//! dated by it, and two consumers, one of which knows the row and one the mark, must not differ.
+//! A row of the kind `mark` says that rows at its offset, or below it, may be missing on purpose. It is written before
+//! a month is dropped, into the month 1970-01, which never is. A partition whose last row is dropped keeps its head by
+//! it, and the arrival of that row, which the mark has as its `time`: gaps after a head get the arrival of the row
+//! before it, and two consumers, one of which knows the row and one the mark, must not differ.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,8 +15,8 @@ use crate::clickhouse::insert_if_absent::InsertIfAbsent;
 use crate::clickhouse::{Connection, Error, partition_condition, quote, unexpected};
 use crate::topic_partition::{LogName, Offset, Partition, TopicPartition};
 
-/// For a question that looks at every row of a month.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(600);
+/// For a query that reads every row of a month.
+const READ_MONTH_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// To drop one month: files are removed, and merges of that month are waited for.
 const DROP_TIMEOUT: Duration = Duration::from_secs(600);
@@ -24,10 +24,10 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(600);
 /// Arrival of every mark, and of records without a timestamp.
 pub(crate) const MARK_ARRIVAL_MILLIS: i64 = 0;
 
-/// [`MARK_ARRIVAL_MILLIS`] in SQL; with it a question for marks reads one month and not all.
+/// [`MARK_ARRIVAL_MILLIS`] in SQL; with it a query for marks reads one month and not all.
 pub(crate) const MARK_ARRIVAL: &str = "fromUnixTimestamp64Milli(toInt64(0), 'UTC')";
 
-/// The month of marks, as `toYYYYMM` has it. Records without a timestamp stand there too.
+/// The month of marks, as `toYYYYMM` has it. Records without a timestamp are in it too.
 const MARKS: u32 = 197_001;
 
 /// A month, UTC.
@@ -57,7 +57,7 @@ impl fmt::Display for Month {
 }
 
 impl Month {
-    /// When it begins.
+    /// The first moment of the month.
     pub fn begin(self) -> DateTime<chrono::Utc> {
         self.first_day.and_time(chrono::NaiveTime::MIN).and_utc()
     }
@@ -77,22 +77,20 @@ impl Month {
 /// The rows of one month.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoredMonth {
-    /// In which they arrived.
+    /// The month in which they arrived.
     pub month: Month,
-    /// How many.
     pub rows: u64,
-    /// On disk.
+    /// Bytes on disk.
     pub bytes: u64,
 }
 
-/// What would be missing of a partition without a month.
+/// The rows of a partition that go with a month.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DroppedRange {
-    /// Log and number.
     pub topic_partition: TopicPartition,
     /// The largest offset that would go.
     pub last: Offset,
-    /// When its row arrived.
+    /// The arrival of its row.
     pub last_arrival_millis: i64,
     /// The head.
     pub next: Offset,
@@ -155,7 +153,7 @@ impl DroppedRangeRow {
 }
 
 impl Connection {
-    /// The months before this one that have rows, but for that of the marks.
+    /// The months before this one that have rows, except the month of the marks.
     ///
     /// # Errors
     /// No answer, or no right to read `system.parts`.
@@ -172,7 +170,7 @@ impl Connection {
         months.ok_or_else(|| unexpected("the months of events"))
     }
 
-    /// What would be missing without a month, by partition.
+    /// The rows that go with a month, by partition.
     ///
     /// # Errors
     /// No answer, or the tables are not there.
@@ -180,8 +178,10 @@ impl Connection {
         let sql = format!(
             "SELECT toString(topic) AS log, partition, last_offset, last_arrival_millis, head, \
              toInt64(ifNull(records, 0)) AS window_records FROM (SELECT topic, partition, max(offset) AS last_offset, \
-             argMax(toUnixTimestamp64Milli(arrival), offset) AS last_arrival_millis FROM events WHERE toYYYYMM(arrival) = {} GROUP BY topic, partition) AS going \
-             INNER JOIN (SELECT topic, partition, max(offset) + 1 AS head FROM events GROUP BY topic, partition) AS heads \
+             argMax(toUnixTimestamp64Milli(arrival), offset) AS last_arrival_millis FROM events \
+             WHERE toYYYYMM(arrival) = {} GROUP BY topic, partition) AS going \
+             INNER JOIN (SELECT topic, partition, max(offset) + 1 AS head FROM events GROUP BY topic, partition) \
+             AS heads \
              USING (topic, partition) \
              LEFT JOIN (SELECT argMax(log, revision) AS topic, argMax(repeat_window_records, revision) AS records \
              FROM topics GROUP BY topics.topic) AS consumed USING (topic) \
@@ -189,7 +189,7 @@ impl Connection {
             month.number()
         );
         let mut all = Vec::new();
-        self.for_each_row(&sql, LOOK_TIMEOUT, |row: DroppedRangeRow| {
+        self.for_each_row(&sql, READ_MONTH_TIMEOUT, |row: DroppedRangeRow| {
             all.push(row.into_range());
             Ok(())
         })
@@ -197,7 +197,7 @@ impl Connection {
         Ok(all)
     }
 
-    /// Writes, once, that rows of a partition may be missing up to the last one that would go.
+    /// Writes a mark, once: rows of a partition may be missing, up to the last one of the range.
     ///
     /// # Errors
     /// No answer, or no right to.
@@ -225,7 +225,8 @@ impl Connection {
         .await
     }
 
-    /// Arrival of the row before a head that arrived in 1970, or that a mark stands for.
+    /// The arrival that the mark at an offset has as its `time`; that of marks without one, for a row that arrived in
+    /// 1970.
     pub(crate) async fn arrival_of_mark(&self, topic_partition: &TopicPartition, offset: Offset) -> Result<i64, Error> {
         let sql = format!(
             "SELECT toUnixTimestamp64Milli(time) FROM events \
@@ -236,12 +237,12 @@ impl Connection {
         Ok(arrivals.first().copied().unwrap_or(MARK_ARRIVAL_MILLIS))
     }
 
-    /// Drops the rows of a month. What is missing then must be [marked](Connection::mark) before.
+    /// Drops the rows of a month. Their ranges must be [marked](Connection::record_mark) before.
     ///
     /// # Errors
     /// No answer, or no right to.
     pub async fn drop_month(&self, month: Month) -> Result<(), Error> {
-        // By default the server refuses what is larger than 50 GB, lest somebody drop it by mistake.
+        // By default the server refuses to drop more than 50 GB.
         let sql = format!(
             "ALTER TABLE events DROP PARTITION {} SETTINGS max_partition_size_to_drop = 0",
             month.number()
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_begins_so_many_records_before_the_head() {
+    fn a_window_begins_its_number_of_records_before_the_head() {
         let missing = |last, repeat_window_records| DroppedRange {
             topic_partition: TopicPartition {
                 log: LogName::new("t"),

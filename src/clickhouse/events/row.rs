@@ -1,11 +1,12 @@
 //! One row of `events`: what became of a record, or of offsets that Kafka does not have.
 
 use crate::event::{Event, parse_record};
+use crate::topic_partition::Offset;
 
 /// Bytes of a bad record that are kept: Kafka's default limit for a record.
 pub const RAW_BYTES_MAX: usize = 1 << 20;
 
-/// And in a flood of them: enough to see what it is, and little more than the row itself.
+/// Bytes of each that are kept in a flood of bad records: enough to recognise one, and little more than the row itself.
 pub const RAW_BYTES_MIN: usize = 32;
 
 /// The last millisecond of the year 2200; `DateTime64` and `toYYYYMM` are safe up to it.
@@ -24,34 +25,32 @@ pub fn truncate_raw(value: &[u8]) -> &[u8] {
 /// One row of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Kafka offset.
-    pub offset: i64,
+    /// Kafka's offset.
+    pub offset: Offset,
     /// The record's own timestamp, in milliseconds since 1970, within the years 1970 to 2200.
     pub arrival_millis: i64,
-    /// What stood at the offset.
     pub kind: RowKind,
 }
 
-/// What stood at an offset.
+/// What the log has at an offset, as the column `kind`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowKind {
-    /// A good record; `repeat` if the same event stands in the window before it.
+    /// A good record.
     Event {
-        /// The event.
         event: Event,
-        /// Left out by reports.
+        /// Whether the window before it has the same event. Reports leave it out.
         repeat: bool,
     },
-    /// A record that is no event.
+    /// A record that is not an event.
     Bad {
-        /// Why.
+        /// Why it is not an event.
         reason: String,
-        /// Its value.
+        /// The record's value, at most [`RAW_BYTES_MAX`].
         raw: Vec<u8>,
     },
-    /// Offsets that Kafka does not have (any more): `span` of them, the last one at the row's offset.
+    /// Offsets that Kafka does not have, or no longer has; the last one is the row's offset.
     Gap {
-        /// How many, at least 1.
+        /// The number of them, at least 1.
         span: i64,
     },
 }
@@ -65,7 +64,7 @@ impl Row {
         }
     }
 
-    /// Whether this is what becomes of a record at its offset, which arrived at one of these times.
+    /// Whether a record at this offset, which arrived at one of these times, becomes this row.
     pub fn matches_record(&self, times_millis: [i64; 2], value: Option<&[u8]>) -> bool {
         let value = value.unwrap_or_default();
         let same = match &self.kind {

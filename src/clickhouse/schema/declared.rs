@@ -1,11 +1,11 @@
-//! What the tables must be: read from the migration files themselves, so that nothing is written twice.
+//! The tables and views as `captcha migrate` makes them, read from the migration files, so that nothing is written
+//! twice.
 
 use super::files::{ADD_COMPATIBLE_SINCE, CREATE_MIGRATION_LOG, CREATE_MIGRATIONS, FILES};
 
 /// A table or a view that `captcha migrate` makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeclaredTable {
-    /// Its name.
     pub name: &'static str,
     /// The migrations that make and change it, the one that makes it first; none for the two of `migrate` itself.
     pub versions: Vec<u32>,
@@ -18,16 +18,14 @@ pub struct DeclaredTable {
     pub settings: Vec<(&'static str, u64)>,
     /// Each projection, with its name.
     pub projections: Vec<&'static str>,
-    /// Its columns.
     pub columns: Vec<DeclaredColumn>,
     /// The query of a view.
     pub select: &'static str,
 }
 
-/// A column.
+/// A column of such a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeclaredColumn {
-    /// Its name.
     pub name: &'static str,
     /// Its type, as ClickHouse writes it.
     pub data_type: &'static str,
@@ -168,7 +166,7 @@ fn flat(sql: &str) -> String {
     flat.replace("( ", "(").replace(" )", ")")
 }
 
-/// Where a text stands outside of parentheses and of strings.
+/// The position of a text outside of parentheses and strings.
 fn find(text: &str, wanted: &str) -> Option<usize> {
     let (mut depth, mut quoted) = (0, false);
     for (at, c) in text.char_indices() {
@@ -185,7 +183,7 @@ fn find(text: &str, wanted: &str) -> Option<usize> {
     None
 }
 
-/// What stands between commas.
+/// The parts of a text between commas, outside of parentheses and strings.
 fn split(text: &'static str) -> Vec<&'static str> {
     let (mut parts, mut rest) = (Vec::new(), text);
     while let Some(at) = find(rest, ", ") {

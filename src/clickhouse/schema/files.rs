@@ -3,9 +3,9 @@
 /// A migration file that is built into the binary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MigrationFile {
-    /// Its name, `V<number>__<what_it_does>.sql`.
+    /// `V<number>__<what_it_does>.sql`.
     pub name: &'static str,
-    /// Its one statement.
+    /// One statement.
     pub sql: &'static str,
     /// A captcha that knows this schema version, or a newer one, can work with the schema that the file makes. Its
     /// own number if the file takes away what older ones need, else that of the file before.
@@ -42,13 +42,13 @@ pub const NEEDED: u32 = 7;
 const _: () = assert!(NEEDED <= VERSION);
 
 /// Makes the table that records migrations.
-pub const CREATE_MIGRATIONS: &str = "CREATE TABLE IF NOT EXISTS migrations (version UInt32, name String, checksum String, \
-     applied_at DateTime64(3, 'UTC') DEFAULT now64(3), \
+pub const CREATE_MIGRATIONS: &str = "CREATE TABLE IF NOT EXISTS migrations (version UInt32, name String, \
+     checksum String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3), \
      compatible_since UInt32 DEFAULT version) ENGINE = MergeTree ORDER BY version \
      SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, \
      fsync_part_directory = 1";
 
-/// Adds what the table lacks if an older captcha made it.
+/// Adds the column that a table lacks which an older captcha made.
 pub const ADD_COMPATIBLE_SINCE: &str =
     "ALTER TABLE migrations ADD COLUMN IF NOT EXISTS compatible_since UInt32 DEFAULT version";
 

@@ -1,4 +1,4 @@
-//! The migrations that are recorded, and whether this captcha can work with the schema that they made.
+//! The table `migrations`: those that ran, and whether this captcha can work with the schema that they made.
 
 use super::files::{FILES, NEEDED, VERSION};
 use crate::clickhouse::connection::Connection;
@@ -16,9 +16,9 @@ pub struct AppliedMigration {
     pub name: String,
     /// SHA-256 of its file with `\n` line endings, in hexadecimal.
     pub checksum: String,
-    /// When, UTC.
+    /// UTC.
     pub applied_at: String,
-    /// Who can work with it, as [`MigrationFile::compatible_since`].
+    /// As [`MigrationFile::compatible_since`](super::files::MigrationFile).
     #[klickhouse(default)]
     pub compatible_since: u32,
 }

@@ -1,34 +1,33 @@
-//! The rewriting of tables that goes on in the server, and how large a table is.
+//! Mutations, which rewrite tables in the background, and the size of a table.
 
 use crate::clickhouse::connection::Connection;
 use crate::clickhouse::error::Error;
 use crate::clickhouse::sql::quote;
 
-/// A rewriting of a table that goes on in the server.
+/// A mutation that has not ended.
 #[derive(Debug, Clone, PartialEq, Eq, klickhouse::Row)]
 pub struct Mutation {
-    /// The table.
     pub table: String,
-    /// What is done to it.
+    /// The clause of `ALTER TABLE`.
     pub command: String,
     /// Parts that are not rewritten yet.
     pub parts_to_do: i64,
-    /// Why it does not come on; mostly empty.
+    /// The error of its last try; mostly empty.
     pub failure: String,
 }
 
 impl Connection {
-    /// Mutations that rewrite tables of the database and have not ended.
+    /// Mutations of tables of the database that have not ended.
     ///
     /// # Errors
     /// No answer.
     pub async fn running_mutations(&self) -> Result<Vec<Mutation>, Error> {
-        let sql = "SELECT table, command, toInt64(parts_to_do) AS parts_to_do, latest_fail_reason AS failure FROM system.mutations \
-             WHERE database = currentDatabase() AND NOT is_done ORDER BY create_time";
+        let sql = "SELECT table, command, toInt64(parts_to_do) AS parts_to_do, latest_fail_reason AS failure \
+             FROM system.mutations WHERE database = currentDatabase() AND NOT is_done ORDER BY create_time";
         self.query_rows(sql).await
     }
 
-    /// Bytes of a table on disk; 0 if it is not there.
+    /// Bytes of a table on disk; 0 if it does not exist.
     ///
     /// # Errors
     /// No answer.

@@ -6,11 +6,11 @@
 use super::declared::declared;
 use crate::clickhouse::{Connection, Error, quote};
 
-/// Comparisons before the rows count as hidden. Between two questions months may be dropped, which passes within one
+/// Comparisons before the rows count as hidden. A month may be dropped between two queries, which spoils one
 /// comparison.
 const COMPARISONS_MAX: u32 = 5;
 
-/// What one comparison shows: the rows of the parts before and after the user counted, and what the user counted.
+/// The rows of the parts before and after the user counted, and what the user counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Comparison {
     before: u64,
@@ -19,7 +19,7 @@ struct Comparison {
 }
 
 impl Comparison {
-    /// Parts only grow in number of rows, so a user that sees everything counts something in between.
+    /// The rows of all parts only grow, so a user that sees everything counts a number in between.
     fn is_whole(self) -> bool {
         (self.before..=self.after).contains(&self.visible)
     }
@@ -37,7 +37,7 @@ impl Connection {
     /// Proves that this user sees every row of each of captcha's tables that has any.
     ///
     /// # Errors
-    /// As [`Connection::verify_visibility`].
+    /// As [`Connection::check_row_policies`].
     pub async fn check_row_policies_of_all_tables(&self) -> Result<(), Error> {
         let sql = "SELECT DISTINCT table FROM system.parts WHERE database = currentDatabase() AND active";
         let with_rows: Vec<String> = self.query_values(sql).await?;
@@ -55,7 +55,7 @@ impl Connection {
             let before = self.part_rows(table).await?;
             let visible = self.visible_rows(table).await?;
             let after = match visible == before {
-                // Most often nothing was stored meanwhile, and a report need not wait for a third answer.
+                // Most often nothing was stored between the two, and a report need not wait for a third answer.
                 true => before,
                 false => self.part_rows(table).await?,
             };
@@ -94,12 +94,13 @@ impl Connection {
         let Comparison { before, visible, .. } = comparison;
         Error::Hidden(match visible < before {
             true => format!(
-                "clickhouse at {address} shows user {user} {visible} of the {before} rows of {table}: a row policy hides the \
-                 others; let the user see all rows (SHOW ROW POLICIES, and <databases> in users.xml)"
+                "clickhouse at {address} shows user {user} {visible} of the {before} rows of {table}: a row policy \
+                 hides the others; let the user see all rows (SHOW ROW POLICIES, and <databases> in users.xml)"
             ),
             false => format!(
                 "clickhouse at {address} does not show user {user} all parts of {table} in system.parts, so nothing \
-                 proves that it shows all rows; grant SHOW TABLES on the database, and look for a row policy on system.parts"
+                 proves that it shows all rows; grant SHOW TABLES on the database, and look for a row policy on \
+                 system.parts"
             ),
         })
     }

@@ -1,4 +1,4 @@
-//! The tables that are there, and how they differ from what captcha makes: a name alone proves nothing.
+//! The tables that exist, and how they differ from those that captcha makes: a name alone proves nothing.
 
 use super::declared::{DeclaredColumn, DeclaredTable, declared};
 use crate::clickhouse::replication::replicated_window;
@@ -7,9 +7,8 @@ use crate::clickhouse::{Connection, Error, Shard, quote, unexpected};
 /// A table, a view, or anything else that has one of captcha's names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, klickhouse::Row)]
 pub struct FoundTable {
-    /// Its name.
     pub name: String,
-    /// Its engine, without arguments.
+    /// Without arguments.
     pub engine: String,
     /// The engine with arguments, keys and settings.
     engine_full: String,
@@ -33,9 +32,8 @@ struct FoundColumn {
     default_value: String,
 }
 
-/// What one server has.
+/// The tables of one server.
 pub struct ReplicaTables {
-    /// Where.
     pub address: String,
     /// All that have one of captcha's names.
     pub tables: Vec<FoundTable>,
@@ -49,7 +47,7 @@ impl ReplicaTables {
 }
 
 impl Shard {
-    /// What the server has, or each replica of a cluster that is named; those that are away are left out.
+    /// The tables of the server, or of each replica where a cluster is named; without replicas that are away.
     ///
     /// # Errors
     /// None of them answers, or one answers with an error.
@@ -83,7 +81,8 @@ impl Connection {
         let mut tables = self.tables_named(database, &names).await?;
         let sql = format!(
             "SELECT table AS table_name, name, type AS data_type, \
-             trimBoth(concat(if(default_kind = 'DEFAULT', '', default_kind), ' ', default_expression)) AS default_value \
+             trimBoth(concat(if(default_kind = 'DEFAULT', '', default_kind), ' ', default_expression)) \
+             AS default_value \
              FROM system.columns WHERE database = {} AND table IN ({})",
             quote(database),
             quoted(&names)
@@ -99,18 +98,18 @@ impl Connection {
     async fn tables_named(&self, database: &str, names: &[&str]) -> Result<Vec<FoundTable>, Error> {
         let sql = format!(
             "SELECT name, engine, engine_full, partition_key, sorting_key, create_table_query AS definition, \
-             as_select AS view_query, ifNull(toInt64(total_rows), toInt64(-1)) AS row_count FROM system.tables WHERE database = {} AND name IN ({})",
+             as_select AS view_query, ifNull(toInt64(total_rows), toInt64(-1)) AS row_count FROM system.tables \
+             WHERE database = {} AND name IN ({})",
             quote(database),
             quoted(names)
         );
         self.query_rows(&sql).await
     }
 
-    /// Whether the table `events` is one of several replicas. Nothing is stored in one that does not keep what counting
-    /// once rests on.
+    /// Whether the table `events` is replicated. An error if it lacks what counting once depends on.
     ///
     /// # Errors
-    /// No answer, or [`Error::Schema`] if it does not.
+    /// No answer, or [`Error::Schema`].
     pub async fn check_events_table(&self) -> Result<bool, Error> {
         let (address, database) = (self.address(), self.database());
         let tables = self.tables_named(database, &["events"]).await?;
@@ -121,8 +120,8 @@ impl Connection {
         match wanted.broken_promises(found).as_slice() {
             [] => Ok(found.is_replicated()),
             broken => Err(Error::Schema(format!(
-                "clickhouse at {address} has in database {database} a table events that is not as captcha makes it: {}; \
-                 change it back: nothing can be counted once in it",
+                "clickhouse at {address} has in database {database} a table events that is not as captcha makes it: \
+                 {}; change it back: nothing can be counted once in it",
                 broken.join(", ")
             ))),
         }
@@ -154,11 +153,11 @@ impl FoundTable {
 }
 
 impl DeclaredTable {
-    /// All in which a table differs from what the migrations up to a version make. What is there besides, such as columns
-    /// and indices, is nobody's business, and neither are codecs and comments.
+    /// How a table differs from what the migrations up to a version make. More columns and indices, other codecs and
+    /// comments are no difference.
     pub fn differences(&self, found: &FoundTable, database: &str, version: u32) -> Vec<String> {
         if let Some(engine) = self.engine_difference(found) {
-            // Whatever else differs follows from that.
+            // Other differences follow from that one.
             return vec![engine];
         }
         let mut differences = self.broken_promises(found);
@@ -188,8 +187,8 @@ impl DeclaredTable {
         differences
     }
 
-    /// In what a table does not keep what counting once rests on: that a row stays, that a token is remembered, and that an
-    /// older part is on disk before a newer one.
+    /// The differences on which counting once depends: that a row stays, that a token is remembered, and that an older
+    /// part is on disk before a newer one.
     fn broken_promises(&self, found: &FoundTable) -> Vec<String> {
         let mut broken: Vec<String> = self.engine_difference(found).into_iter().collect();
         if plain(&found.partition_key) != plain(self.partition_key) {

@@ -1,9 +1,9 @@
-//! What a server sends, packet by packet, looked at before the driver reads it.
+//! Reads and checks each packet of a server before the driver reads it.
 //!
-//! The driver believes every length: `Vec::with_capacity` of the rows that a block announces ends the process where there is
-//! no such memory, and a type of a thousand parentheses overflows its stack. Nothing catches either. So each packet is read here first,
-//! within limits, and the driver gets it whole or not at all. Whole also because the driver forgets a half of a packet when it is asked
-//! something in the middle of it.
+//! The driver believes every length: `Vec::with_capacity` of the rows that a block announces ends the process where
+//! memory is short, and a type of a thousand parentheses overflows its stack. Nothing catches either. So each packet is
+//! read here first, within limits, and the driver gets the whole of it or nothing. A part of a packet would be lost
+//! too, because the driver forgets it when a query is sent in the middle of it.
 
 mod block;
 mod reader;
@@ -21,7 +21,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 use self::block::Block;
 use self::reader::{PacketReader, refused};
 
-/// Protocol revision that the driver speaks. A server that speaks less writes other packets, and none that is supported does.
+/// Protocol revision that the driver speaks. A server that speaks less writes other packets, and none that is supported
+/// does.
 const REVISION_MIN: usize = 54_448;
 
 /// Why a packet was not handed over, for messages; empty while all were.
@@ -29,7 +30,7 @@ const REVISION_MIN: usize = 54_448;
 pub struct Refusal(Arc<OnceLock<String>>);
 
 impl Refusal {
-    /// What the server did, to follow its name.
+    /// The server's fault, to follow its name.
     pub fn reason(&self) -> Option<&str> {
         self.0.get().map(String::as_str)
     }
@@ -86,7 +87,7 @@ impl<R: AsyncRead + Unpin + Send + Sync + 'static> AsyncRead for Checked<R> {
     }
 }
 
-/// Reads packets.
+/// The packets of one connection.
 struct Packets<R> {
     reader: PacketReader<R>,
     is_greeted: bool,

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, BufReader};
 /// Bytes of a packet as it travels. The largest answers of tests have 1 MiB.
 const PACKET_BYTES_MAX: usize = 64 << 20;
 
-/// Bytes of a text that is no value: of names, and of exceptions with their trace.
+/// Bytes of a text that is not a value: of names, and of exceptions with their trace.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
 
 /// Reads packets, and keeps all that it has read of the one that it is in.
@@ -24,7 +24,7 @@ impl<R: AsyncRead + Unpin> PacketReader<R> {
         }
     }
 
-    /// What was read since the last call.
+    /// The bytes that were read since the last call.
     pub fn take_packet(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.packet)
     }
