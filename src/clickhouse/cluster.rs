@@ -1,70 +1,9 @@
-//! Several ClickHouse servers that hold a part of the partitions each, and answer together.
-
-use std::fmt;
-use std::str::FromStr;
+//! Several shards, each with the rows of some partitions, and one report of all of them.
 
 use futures_util::future::try_join_all;
 
-use super::report::{ROWS_MAX, Room, SITE_IDS_MAX};
-use super::{Args, Error, Filter, Identifier, Report, ReportError, ReportRow, Shard, watermarks};
-use crate::address::parse_address;
-
-/// Shards that may be configured: each costs every process some connections.
-const SHARDS_MAX: usize = 64;
-
-/// The addresses of each shard's replicas, as `--clickhouse-addr` has them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Addresses(Vec<Vec<String>>);
-
-impl FromStr for Addresses {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let address = |text: &str| {
-            parse_address(text).map_err(|expected| format!("{expected}, `,` between replicas, `;` between shards"))
-        };
-        let replicas = |shard: &str| shard.split(',').map(address).collect();
-        let shards: Vec<Vec<String>> = text.split(';').map(replicas).collect::<Result<_, _>>()?;
-        if shards.len() > SHARDS_MAX {
-            return Err(format!("more than {SHARDS_MAX} shards"));
-        }
-        let mut all: Vec<&String> = shards.iter().flatten().collect();
-        all.sort_unstable();
-        match all.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(format!("{} is there twice", pair[0])),
-            None => Ok(Addresses(shards)),
-        }
-    }
-}
-
-/// Which shard of how many: it holds the Kafka partitions whose number modulo `of` is `index`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ShardId {
-    /// From 0.
-    pub index: i32,
-    /// How many there are.
-    pub of: i32,
-}
-
-impl Default for ShardId {
-    /// The only one.
-    fn default() -> ShardId {
-        ShardId { index: 0, of: 1 }
-    }
-}
-
-impl ShardId {
-    /// Whether the rows of a partition are here.
-    pub fn holds(self, partition: i32) -> bool {
-        partition % self.of == self.index
-    }
-}
-
-impl fmt::Display for ShardId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "shard {} of {}", self.index, self.of)
-    }
-}
+use super::report::{ROWS_MAX, ReserveRows, SITE_IDS_MAX};
+use super::{Args, Error, Filter, Identifier, Report, ReportError, ReportRow, Shard, ShardId, watermarks};
 
 /// All of ClickHouse: one shard, mostly.
 #[derive(Debug, Clone)]
@@ -82,7 +21,7 @@ impl Cluster {
         Ok(Cluster(shards.collect::<anyhow::Result<_>>()?))
     }
 
-    /// Tables that are made from now on are the same on all replicas of a cluster.
+    /// Tables that are made from now on exist on all replicas of this cluster.
     pub fn replicated(mut self, cluster: Option<Identifier>) -> Cluster {
         for shard in &mut self.0 {
             shard.cluster = cluster.clone();
@@ -90,7 +29,7 @@ impl Cluster {
         self
     }
 
-    /// Each of them, in order.
+    /// The shards, in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Shard> {
         self.0.iter()
     }
@@ -101,8 +40,8 @@ impl Cluster {
         each.join(";")
     }
 
-    /// How far this process's clock is ahead of ClickHouse's, in milliseconds, give or take half the time of an answer: of
-    /// the first shard that answers.
+    /// How far this process's clock is ahead of ClickHouse's, in milliseconds, give or take half the time of an answer:
+    /// of the first shard that answers.
     ///
     /// # Errors
     /// No shard answers.
@@ -122,24 +61,24 @@ impl Cluster {
     /// # Errors
     /// A shard does not answer, or has no schema that fits; [`ReportError::TooManyRows`] rather than a part of the
     /// answer, and [`ReportError::TooManySites`].
-    pub async fn counters(&self, filter: &Filter, room: &Room<'_>) -> Result<Report, ReportError> {
+    pub async fn report(&self, filter: &Filter, reserve_rows: &ReserveRows<'_>) -> Result<Report, ReportError> {
         if filter.site_ids.len() > SITE_IDS_MAX {
             return Err(ReportError::TooManySites(filter.site_ids.len()));
         }
         let answers = self.iter().map(async |shard| {
             let connection = shard.connect_to_schema().await?;
-            connection.counters(filter, shard.id(), room).await
+            connection.report_rows(filter, shard.id(), reserve_rows).await
         });
         let (rows, through): (Vec<_>, Vec<_>) = try_join_all(answers).await?.into_iter().unzip();
         // Sorting a million takes a tenth of a second, in which others want to be answered.
         let merged = tokio::task::spawn_blocking(move || merge(rows)).await;
-        let counters = merged.map_err(|_| Error::Connection("the report was not sorted".to_string()))?;
-        if counters.len() > ROWS_MAX {
+        let rows = merged.map_err(|_| Error::Connection("the report was not sorted".to_string()))?;
+        if rows.len() > ROWS_MAX {
             return Err(ReportError::TooManyRows);
         }
         Ok(Report {
-            counters,
-            freshness: watermarks::freshness(&through),
+            rows,
+            freshness: watermarks::combine(&through),
         })
     }
 }
@@ -152,7 +91,7 @@ fn merge(shards: Vec<Vec<ReportRow>>) -> Vec<ReportRow> {
     });
     let mut all = all.take().unwrap_or_default();
     // The order of a UUID's bytes is the order of its text; ClickHouse's own order is another.
-    all.sort_unstable_by_key(|counter| (counter.date, counter.site_id));
+    all.sort_unstable_by_key(|report_row| (report_row.date, report_row.site_id));
     all.dedup_by(|next, kept| {
         let same = (next.date, next.site_id) == (kept.date, kept.site_id);
         if same {
@@ -171,51 +110,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_replicas_of_shards() {
-        let parse = |text: &str| text.parse::<Addresses>().map(|addresses| addresses.0);
-        let texts = |shards: &[&[&str]]| {
-            let shard = |shard: &&[&str]| shard.iter().map(|text| text.to_string()).collect();
-            Ok(shards.iter().map(shard).collect::<Vec<Vec<String>>>())
-        };
-        assert_eq!(parse("127.0.0.1:9000"), texts(&[&["127.0.0.1:9000"]]));
-        assert_eq!(
-            parse("a-0.svc:9440,a-1.svc:9440;[::1]:9000"),
-            texts(&[&["a-0.svc:9440", "a-1.svc:9440"], &["[::1]:9000"]])
-        );
-        assert_eq!(
-            parse(" a:1 , b:1 ; c:1,d:1\n"),
-            texts(&[&["a:1", "b:1"], &["c:1", "d:1"]])
-        );
-        for bad in [
-            "",
-            "localhost",
-            ":9000",
-            "host:",
-            "host:0",
-            "host:65536",
-            "a:1;",
-            "a:1,,b:1",
-            "::1:9000",
-        ] {
-            assert!(parse(bad).is_err(), "{bad}");
-        }
-        assert_eq!(parse("a:1; a:1"), Err("a:1 is there twice".to_string()));
-        assert!(parse(&vec!["a:1"; 65].join(";")).is_err());
-    }
-
-    #[test]
-    fn each_partition_is_in_one_shard() {
-        for of in 1..5 {
-            for partition in 0..20 {
-                let holds = |index: &i32| ShardId { index: *index, of }.holds(partition);
-                assert_eq!((0..of).filter(holds).count(), 1);
-            }
-        }
-    }
-
-    #[test]
     fn counts_of_a_day_and_a_site_are_added_up() {
-        let counter = |date: &str, site_id, served, solved| ReportRow {
+        let report_row = |date: &str, site_id, served, solved| ReportRow {
             date: date.parse().unwrap(),
             site_id,
             served,
@@ -223,16 +119,19 @@ mod tests {
         };
         let (one, two) = (Uuid::nil(), Uuid::max());
         let merged = merge(vec![
-            vec![counter("2001-01-02", one, 1, 2), counter("2001-01-01", two, 3, 0)],
+            vec![report_row("2001-01-02", one, 1, 2), report_row("2001-01-01", two, 3, 0)],
             vec![],
-            vec![counter("2001-01-01", one, 7, 0), counter("2001-01-02", one, 10, 20)],
+            vec![
+                report_row("2001-01-01", one, 7, 0),
+                report_row("2001-01-02", one, 10, 20),
+            ],
         ]);
         assert_eq!(
             merged,
             [
-                counter("2001-01-01", one, 7, 0),
-                counter("2001-01-01", two, 3, 0),
-                counter("2001-01-02", one, 11, 22),
+                report_row("2001-01-01", one, 7, 0),
+                report_row("2001-01-01", two, 3, 0),
+                report_row("2001-01-02", one, 11, 22),
             ]
         );
     }

@@ -1,50 +1,49 @@
-//! What ClickHouse's error codes mean, and what is to be done: the one place that decides it.
+//! The error codes of ClickHouse, and what captcha does about each: the one place that decides it.
 //!
 //! `docs/errors.md` is the same for people, and a test holds the two together. No code is ever the fault of a
 //! record: whether a record is an event is decided before ClickHouse is asked.
 
-/// What captcha does about an error.
+/// The reaction of captcha to an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// The guard of an insert found another head: somebody else was faster. Begin anew at once.
+    /// The guard of an insert found another head, because a rival was faster. Read the head again at once.
     HeadMoved,
-    /// The database or a table is not there: `captcha migrate` has not run. Hold.
+    /// The database or a table does not exist: `captcha migrate` has not run. Hold.
     SchemaMissing,
     /// Anything else, unknown codes too: hold, and try again.
     Hold,
 }
 
-/// What is known of an error.
+/// An error code, and what to do about it.
 pub struct ErrorCode {
     /// ClickHouse's number for it, the same in all versions (src/Common/ErrorCodes.cpp).
     code: i32,
     /// ClickHouse's name for it.
     name: &'static str,
-    /// What captcha does.
     pub action: Action,
-    /// What a person is to do, for the end of a line.
+    /// The advice to a person, for the end of a line.
     pub advice: &'static str,
 }
 
-/// A table is not there, though its database is.
+/// A table does not exist, though its database does.
 pub const UNKNOWN_TABLE: i32 = 60;
 
 /// A setting may not be changed, because the profile has `readonly` or a constraint.
 pub const READONLY: i32 = 164;
 pub const SETTING_CONSTRAINT_VIOLATION: i32 = 452;
 
-/// The database is not there.
+/// The database does not exist.
 pub const UNKNOWN_DATABASE: i32 = 81;
 
-/// What a code means.
-pub fn meaning(code: i32) -> &'static ErrorCode {
+/// The entry of a code, or [`UNKNOWN`].
+pub fn find(code: i32) -> &'static ErrorCode {
     let known = KNOWN.iter().find(|known| known.code == code);
     known.unwrap_or(&UNKNOWN)
 }
 
-/// Whether a code may pass by itself: the server starts, stops, or has too much to do, or others of its cluster do.
+/// Whether an error may pass by itself: the server, or another one of its cluster, starts, stops or is overloaded.
 pub fn is_transient(code: i32) -> bool {
-    let advice = meaning(code).advice;
+    let advice = find(code).advice;
     [BUSY, SLOW, MEMORY, STOPPING, KEEPER, REPLICAS, NETWORK].contains(&advice)
 }
 
@@ -71,11 +70,12 @@ const LOGIN: &str = "check --clickhouse-user and --clickhouse-password";
 const BUSY: &str = "let clickhouse do less at once, or raise its max_concurrent_queries and max_connections";
 const SLOW: &str = "see what else clickhouse does, and max_execution_time in the user's profile";
 const MEMORY: &str = "give clickhouse more memory, or raise max_memory_usage in the user's profile";
-const QUERY: &str = "raise its limits on queries in the profile of --clickhouse-user, such as max_query_size, max_ast_elements and max_parser_depth";
+const QUERY: &str = "raise its limits on queries in the profile of --clickhouse-user, such as max_query_size, \
+     max_ast_elements and max_parser_depth";
 const READ_ONLY: &str = "see the table's setting table_readonly, and whether its disk can be written";
 const STOPPING: &str = "see whether clickhouse is being stopped, or who killed the query";
 const FILES: &str = "see clickhouse's disk and its log";
-const DAMAGE: &str = "see clickhouse's disk and its log; when that is mended, run `captcha report audit`";
+const DAMAGE: &str = "see clickhouse's disk and its log; when that is repaired, run `captcha report audit`";
 const KEEPER: &str = "see whether keeper runs and clickhouse reaches it";
 const REPLICAS: &str = "see whether all replicas of the shard run and reach each other";
 const NETWORK: &str = "see the network between captcha and clickhouse";
@@ -153,7 +153,8 @@ static KNOWN: &[ErrorCode] = &[
     hold(
         191,
         "SET_SIZE_LIMIT_EXCEEDED",
-        "raise its limits on sets and joins in the profile of --clickhouse-user, such as max_rows_in_set and max_rows_in_join",
+        "raise its limits on sets and joins in the profile of --clickhouse-user, such as \
+         max_rows_in_set and max_rows_in_join",
     ),
     hold(
         161,
@@ -171,7 +172,8 @@ static KNOWN: &[ErrorCode] = &[
     hold(
         277,
         "INDEX_NOT_USED",
-        "set force_primary_key, force_index_by_date and force_data_skipping_indices to nothing in the profile of --clickhouse-user",
+        "set force_primary_key, force_index_by_date and force_data_skipping_indices to nothing \
+         in the profile of --clickhouse-user",
     ),
     hold(
         584,
@@ -245,7 +247,7 @@ mod tests {
     #[test]
     fn the_documentation_has_each_code_and_no_other() {
         let does = |action| match action {
-            Action::HeadMoved => "begins anew",
+            Action::HeadMoved => "starts again",
             Action::SchemaMissing => "holds, schema missing",
             Action::Hold => "holds",
         };
@@ -265,12 +267,12 @@ mod tests {
         for known in KNOWN {
             let same = KNOWN.iter().filter(|other| other.code == known.code);
             assert_eq!(same.count(), 1, "{}", known.code);
-            assert!(std::ptr::eq(meaning(known.code), known), "{}", known.code);
+            assert!(std::ptr::eq(find(known.code), known), "{}", known.code);
         }
     }
 
     #[test]
-    fn what_nobody_put_right_does_not_pass() {
+    fn what_needs_a_person_does_not_pass() {
         assert!([202, 241, 236, 999, 285, 210].into_iter().all(is_transient));
         assert!(![60, 81, 497, 516, 164, 452, 47, 1].into_iter().any(is_transient));
     }
@@ -278,7 +280,7 @@ mod tests {
     #[test]
     fn an_unknown_code_holds() {
         for code in [-1, 0, 1, 9_999] {
-            let meaning = meaning(code);
+            let meaning = find(code);
             assert_eq!(meaning.action, Action::Hold);
             assert_eq!(meaning.title(code), format!("error {code}"));
         }

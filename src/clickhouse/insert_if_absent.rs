@@ -1,55 +1,58 @@
-//! Rows that are to be there once, whoever inserts them and however often: a compare-and-swap for rare things.
+//! Rows that must exist once, however many processes insert them and however often: a compare-and-swap for rare things.
 
 use std::time::Duration;
 
-use super::connection::settings::{INSERT_ONCE, known};
+use klickhouse::UnitValue;
+
+use super::connection::settings::{INSERT_ONCE, supported};
 use super::{Connection, Error, quote};
 
-/// Tokens that are tried for one row. A crash burns one; nobody crashes that often.
+/// Tokens that are tried for one row. A crash burns one.
 const GENERATIONS_MAX: u32 = 20;
 
-/// For an insert of somebody else that is still running, and between looks.
+/// How often, and how far apart, `system.processes` is read while another insert of the same row runs.
 const RUNNING_LOOKS: u32 = 100;
 const RUNNING_WAIT: Duration = Duration::from_millis(100);
 
-/// A row that is to be there once.
-pub(crate) struct RowOnce {
-    /// Table and columns.
+/// A row that must exist once.
+pub(crate) struct InsertIfAbsent {
+    /// The table, and the columns in parentheses.
     pub table: &'static str,
-    /// The row.
+    /// The values of the columns, as SQL.
     pub values: String,
-    /// `FROM` and `WHERE` of a question that the row, or one that stands for it, answers.
-    pub is_there: String,
-    /// What all who insert it call it.
+    /// `FROM` and `WHERE` of a query that finds the row, or one that takes its place.
+    pub exists: String,
+    /// The same for all processes that insert this row.
     pub token: String,
 }
 
 impl Connection {
-    /// Inserts a row unless it is there; of many at once, one does. A token may be burnt: the server noted
-    /// it and died before it kept the row, and from then on answers Ok and keeps nothing. So the row is
-    /// looked for, and if it is not there and nobody is inserting it, the next token is tried.
-    pub(crate) async fn insert_once(&self, row: &RowOnce) -> Result<(), Error> {
-        let RowOnce {
+    /// Inserts a row unless it exists; of many inserts at once, one succeeds. A token may be burnt: the server recorded
+    /// it and died before it stored the row, and from then on answers Ok and stores nothing. So the row is read back.
+    /// If it is missing, and no insert of it runs, the next token is tried.
+    pub(crate) async fn insert_if_absent(&self, row: &InsertIfAbsent) -> Result<(), Error> {
+        let InsertIfAbsent {
             table,
             values,
-            is_there,
+            exists,
             token,
         } = row;
-        let settings = known(INSERT_ONCE, self.version);
+        let settings = supported(INSERT_ONCE, self.version);
         for generation in 0..GENERATIONS_MAX {
             let token = format!("{token}#{generation}");
             self.execute(&format!(
-                "INSERT INTO {table} SELECT {values} WHERE (SELECT count() {is_there}) = 0 \
+                "INSERT INTO {table} SELECT {values} WHERE (SELECT count() {exists}) = 0 \
                  SETTINGS {settings}, insert_deduplication_token = {}",
                 quote(&token)
             ))
             .await?;
             self.await_end_of_insert(&token).await?;
-            if !self.rows(&format!("SELECT 1 {is_there} LIMIT 1")).await?.is_empty() {
+            let found = format!("SELECT 1 {exists} LIMIT 1");
+            if self.query_opt::<UnitValue<u8>>(&found).await?.is_some() {
                 return Ok(());
             }
         }
-        Err(self.failed(&format!("drops every insert into {table}")))
+        Err(self.connection_error(&format!("drops every insert into {table}")))
     }
 
     async fn await_end_of_insert(&self, token: &str) -> Result<(), Error> {
@@ -59,6 +62,6 @@ impl Connection {
             }
             tokio::time::sleep(RUNNING_WAIT).await;
         }
-        Err(self.failed(&format!("is still working on the insert {token}")))
+        Err(self.connection_error(&format!("is still working on the insert {token}")))
     }
 }

@@ -1,53 +1,84 @@
-//! Who may change the schema: one at a time, by compare-and-swap in the table `migration_log`, which also says what
-//! was begun and what was done.
+//! The lock of the schema: one process at a time, by compare-and-swap in the table `migration_log`, which also records
+//! which statements began and ended.
 //!
-//! A term is one holder's time. It begins with the row `lock`, which only one can insert, and goes on with signs of
-//! life and a row before and after each statement; each of them is refused once a later term has begun. A term ends
+//! A term is the time of one holder. It begins with the row `lock`, which only one process can insert. Signs of life
+//! follow, and a row before and after each statement; the server refuses them once a later term has begun. A term ends
 //! with the row `unlock`, or with silence.
 
 use std::time::Duration;
 
-use klickhouse::Value;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::connection::settings::{INSERT_EACH, known};
-use super::connection::unexpected;
-use super::insert_if_absent::RowOnce;
+use super::connection::QUERY_TIMEOUT;
+use super::connection::settings::{INSERT_EACH, supported};
+use super::insert_if_absent::InsertIfAbsent;
+use super::shard::CONNECT_TIMEOUT;
 use super::{Action, Connection, Error, Shard, quote};
 
 /// Between signs of life of a holder.
 const ALIVE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Without one for so long, by ClickHouse's clock, a holder counts as dead.
+/// After this time without one, by ClickHouse's clock, a holder counts as dead.
 pub const SILENCE_MAX: Duration = Duration::from_secs(12);
 
-/// Makes the table of terms and steps.
-pub const CREATE_LOG: &str = "CREATE TABLE IF NOT EXISTS migration_log (term UInt64, \
-     at DateTime64(6, 'UTC') DEFAULT now64(6), owner String, \
-     step LowCardinality(String), name String) ENGINE = MergeTree ORDER BY (term, at) \
-     SETTINGS non_replicated_deduplication_window = 10000, fsync_after_insert = 1, \
-     fsync_part_directory = 1";
+// A holder that has to connect again for a sign of life is in time.
+const _: () = {
+    let sign_of_life = ALIVE_INTERVAL.as_millis() + CONNECT_TIMEOUT.as_millis() + QUERY_TIMEOUT.as_millis();
+    assert!(sign_of_life < SILENCE_MAX.as_millis());
+};
 
-/// The newest term.
+/// The newest term, and its holder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Term {
-    /// Its number; 0 before the first.
-    pub number: u64,
-    /// Whose it is.
+pub struct Lease {
+    /// 0 before the first.
+    pub term: u64,
+    /// The process that holds it: host, process id and a random number.
     pub owner: String,
-    /// How long it was silent.
+    /// The time since the last sign of life.
     pub silence: Duration,
-    /// Whether it ended with the holder's own word.
-    pub is_over: bool,
-    /// The statement that was begun and not done in this term, by its file's name.
+    /// Whether the holder released it.
+    pub is_released: bool,
+    /// The file whose statement began in this term and did not end.
     pub unfinished: Option<String>,
 }
 
-impl Term {
-    /// Whether the lock may be taken.
+impl Lease {
+    fn before_the_first() -> Lease {
+        Lease {
+            term: 0,
+            owner: String::new(),
+            silence: Duration::ZERO,
+            is_released: true,
+            unfinished: None,
+        }
+    }
+
+    /// Whether another process may acquire the lock.
     pub fn is_free(&self) -> bool {
-        self.is_over || self.silence > SILENCE_MAX
+        self.is_released || self.silence > SILENCE_MAX
+    }
+}
+
+/// A row of the query of [`Connection::lease`].
+#[derive(klickhouse::Row)]
+struct LeaseRow {
+    term: u64,
+    holder: String,
+    silence_millis: i64,
+    is_released: u8,
+    unfinished: String,
+}
+
+impl LeaseRow {
+    fn into_lease(self) -> Lease {
+        Lease {
+            term: self.term,
+            owner: self.holder,
+            silence: Duration::from_millis(self.silence_millis.max(0) as u64),
+            is_released: self.is_released == 1,
+            unfinished: (!self.unfinished.is_empty()).then_some(self.unfinished),
+        }
     }
 }
 
@@ -55,29 +86,29 @@ impl Term {
 pub struct Lock {
     term: u64,
     owner: String,
-    _alive: AbortOnDropHandle<()>,
+    _keep_alive: AbortOnDropHandle<()>,
 }
 
 impl Lock {
-    /// Says that a statement begins, or is done. Only as long as nobody else has taken the lock.
+    /// Records a step, unless another process has acquired the lock since.
     ///
     /// # Errors
-    /// No answer, or the lock is somebody else's.
-    pub async fn note(&self, connection: &Connection, step: &Step<'_>) -> Result<(), Error> {
+    /// No answer, or another process has the lock.
+    pub async fn record(&self, connection: &Connection, step: &Step<'_>) -> Result<(), Error> {
         connection.log_step(self.term, &self.owner, step).await
     }
 }
 
-/// What a holder says.
+/// A step of a holder, as the column `step` has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step<'a> {
-    /// It lives.
+    /// A sign of life.
     Alive,
-    /// It is about to run the statement of this file.
+    /// The statement of this file begins.
     Begin(&'a str),
     /// The statement of this file has ended well.
     Done(&'a str),
-    /// It needs the lock no more.
+    /// The holder releases the lock.
     Unlock,
 }
 
@@ -93,35 +124,35 @@ impl Step<'_> {
 }
 
 impl Shard {
-    /// Takes the lock as the term after one that [is free](Term::is_free); `None` if somebody else was faster.
+    /// Acquires the lock as the term after one that [is free](Lease::is_free); `None` if another process was faster.
     ///
     /// # Errors
     /// No answer.
-    pub async fn lock(&self, after: &Term, owner: &str) -> Result<Option<Lock>, Error> {
+    pub async fn acquire_lock(&self, after: &Lease, owner: &str) -> Result<Option<Lock>, Error> {
         let connection = self.connect().await?;
-        let term = after.number + 1;
+        let term = after.term + 1;
         connection
-            .insert_once(&RowOnce {
+            .insert_if_absent(&InsertIfAbsent {
                 table: "migration_log (term, owner, step)",
                 values: format!("{term}, {}, 'lock'", quote(owner)),
-                is_there: format!("FROM migration_log WHERE term >= {term} AND step = 'lock'"),
+                exists: format!("FROM migration_log WHERE term >= {term} AND step = 'lock'"),
                 token: format!("lock:{term}"),
             })
             .await?;
-        let newest = connection.term().await?;
-        if (newest.number, newest.owner.as_str()) != (term, owner) {
+        let newest = connection.lease().await?;
+        if (newest.term, newest.owner.as_str()) != (term, owner) {
             return Ok(None);
         }
-        let alive = tokio::spawn(keep_alive(self.clone(), term, owner.to_string()));
+        let keep_alive = tokio::spawn(keep_alive(self.clone(), term, owner.to_string()));
         Ok(Some(Lock {
             term,
             owner: owner.to_string(),
-            _alive: AbortOnDropHandle::new(alive),
+            _keep_alive: AbortOnDropHandle::new(keep_alive),
         }))
     }
 }
 
-/// Gives signs of life until it is aborted, or the lock is lost, which the next [`Lock::note`] says.
+/// Records signs of life until it is aborted. If the lock is lost, the next [`Lock::record`] fails.
 async fn keep_alive(shard: Shard, term: u64, owner: String) {
     loop {
         if let Ok(connection) = shard.connect().await {
@@ -134,50 +165,27 @@ async fn keep_alive(shard: Shard, term: u64, owner: String) {
 }
 
 impl Connection {
-    /// The newest term.
+    /// Reads the newest term.
     ///
     /// # Errors
-    /// No answer, or the table is not there.
-    pub async fn term(&self) -> Result<Term, Error> {
-        let rows = self
-            .rows(
-                "SELECT term, any(owner), \
-                 toInt64(toUnixTimestamp64Milli(now64(3)) - toUnixTimestamp64Milli(max(at))), \
-                 toUInt8(countIf(step = 'unlock') > 0), \
-                 arrayFirst(begun -> NOT has(groupArrayIf(name, step = 'done'), begun), groupArrayIf(name, step = 'begin')) \
+    /// No answer, or the table does not exist.
+    pub async fn lease(&self) -> Result<Lease, Error> {
+        let lease = self
+            .query_opt(
+                "SELECT term, any(owner) AS holder, \
+                 toInt64(toUnixTimestamp64Milli(now64(3)) - toUnixTimestamp64Milli(max(at))) AS silence_millis, \
+                 toUInt8(countIf(step = 'unlock') > 0) AS is_released, \
+                 arrayFirst(begun -> NOT has(groupArrayIf(name, step = 'done'), begun), \
+                 groupArrayIf(name, step = 'begin')) AS unfinished \
                  FROM migration_log WHERE term = (SELECT max(term) FROM migration_log) GROUP BY term",
             )
             .await?;
-        match rows.first().map(Vec::as_slice) {
-            None => Ok(Term {
-                number: 0,
-                owner: String::new(),
-                silence: Duration::ZERO,
-                is_over: true,
-                unfinished: None,
-            }),
-            Some(
-                [
-                    Value::UInt64(number),
-                    Value::String(owner),
-                    Value::Int64(silence_millis),
-                    Value::UInt8(is_over),
-                    Value::String(unfinished),
-                ],
-            ) => Ok(Term {
-                number: *number,
-                owner: String::from_utf8_lossy(owner).into_owned(),
-                silence: Duration::from_millis((*silence_millis).max(0) as u64),
-                is_over: *is_over == 1,
-                unfinished: (!unfinished.is_empty()).then(|| String::from_utf8_lossy(unfinished).into_owned()),
-            }),
-            Some(_) => Err(unexpected("the lock of migrate")),
-        }
+        Ok(lease.map_or_else(Lease::before_the_first, LeaseRow::into_lease))
     }
 
     async fn log_step(&self, term: u64, owner: &str, step: &Step<'_>) -> Result<(), Error> {
         let (step, name) = step.columns();
-        let settings = known(INSERT_EACH, self.version);
+        let settings = supported(INSERT_EACH, self.version);
         let written = self
             .execute(&format!(
                 "INSERT INTO migration_log (term, owner, step, name) SELECT {term}, {}, '{step}', {} \
@@ -188,7 +196,7 @@ impl Connection {
             ))
             .await;
         written.map_err(|err| match err.action() == Action::HeadMoved {
-            true => self.failed("says that another migrate has taken the lock; run it again"),
+            true => self.connection_error("says that another migrate has taken the lock; run it again"),
             false => err,
         })
     }

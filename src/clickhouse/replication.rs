@@ -1,8 +1,8 @@
-//! Tables that are the same on several servers: what is different for them.
+//! Replicated tables: what differs from tables of one server.
 //!
-//! A statement of a migration is run on each replica, with the engine of the same name that replicates. Everything else is
-//! settings of each connection (`connection.rs`), which a table of one server does not mind, and one rule: a token is
-//! never taken for burnt, because Keeper takes a part and its token together.
+//! A statement of a migration runs on each replica, with the engine of the same name that replicates. Everything else
+//! is settings of each connection (`connection/settings.rs`), which a table of one server ignores, and one rule: no
+//! token counts as burnt, because Keeper stores a part and its token together.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,46 +10,37 @@ use std::time::{Duration, Instant};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::{sleep, timeout};
 
-use super::connection::server_version::suited;
-use super::connection::{text, unexpected};
+use super::connection::has_code;
+use super::connection::server_version::adapt_codecs;
 use super::{Connection, Error, Identifier, Shard, quote};
 
 /// For one statement of a migration, which may rewrite data.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What a table answers while replicas have not got the insert before.
-const UNSATISFIED_QUORUM: i32 = 286;
-
-/// What a replica answers that lacks an insert which others have.
+/// The code of a replica that lacks an insert which others have.
 const NOT_IN_QUORUM: i32 = 289;
 
 /// For a new replica to fetch small tables, and between looks; they take less than a second.
 const FETCH_MAX: Duration = Duration::from_secs(60);
 const FETCH_LOOK: Duration = Duration::from_millis(200);
 
-/// For another insert to be on its replicas, which takes some 30 ms; past it a replica is away or far behind,
-/// or many others write.
-const TURN_MAX: Duration = Duration::from_secs(5);
-
-/// Between tries, less or more up to half of it by chance.
-const TURN_WAIT: Duration = Duration::from_millis(30);
-
-/// The settings of a table of several replicas that take the place of the window of a single server.
-pub(crate) fn remembered() -> Vec<(&'static str, u64)> {
-    super::schema::declared::settings_of(REMEMBERED).unwrap_or_default()
+/// The settings of a replicated table that take the place of the deduplication window of one server.
+pub(crate) fn replicated_window() -> Vec<(&'static str, u64)> {
+    super::schema::declared::settings_of(REPLICATED_WINDOW).unwrap_or_default()
 }
 
-/// Inserts and seconds for which Keeper remembers tokens, in place of the window of a single server.
-const REMEMBERED: &str = "replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 31536000";
+/// The number of inserts, and the seconds, for which Keeper remembers tokens.
+const REPLICATED_WINDOW: &str =
+    "replicated_deduplication_window = 100000, replicated_deduplication_window_seconds = 31536000";
 
 impl Shard {
-    /// Waits until no other insert of this process into tables of several replicas is under way; the next one waits until
-    /// what is returned is dropped. Without it they would get in each other's way at the server: see [`Turn`].
-    pub async fn insert_alone(&self) -> OwnedMutexGuard<()> {
+    /// Waits until no other insert of this process into replicated tables runs; the next one waits until the guard is
+    /// dropped. Otherwise the server refuses one of them: see [`QuorumRetry`](super::connection::QuorumRetry).
+    pub async fn lock_inserts(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.inserting).lock_owned().await
     }
 
-    /// Whether a cluster is named, whose replicas have the same tables.
+    /// Whether `migrate` makes replicated tables.
     pub fn is_cluster(&self) -> bool {
         self.cluster.is_some()
     }
@@ -57,101 +48,77 @@ impl Shard {
     /// Runs a statement that makes or changes tables: on each replica where a cluster is named.
     ///
     /// # Errors
-    /// A server refused it or did not answer. What some replicas have done already is done again by the next try.
-    pub async fn define(&self, connection: &Connection, statement: &str) -> Result<(), Error> {
+    /// A server refused it or did not answer. The next try repeats it on the replicas that have run it.
+    pub async fn run_ddl(&self, connection: &Connection, statement: &str) -> Result<(), Error> {
         let Some(cluster) = &self.cluster else {
-            return connection.define(statement).await;
+            return connection.run_ddl(statement).await;
         };
-        let statement = replicated(statement, cluster);
+        let statement = to_replicated(statement, cluster);
         for address in &self.addresses {
-            let replica = self.connect_at(address).await?;
-            replica.define(&statement).await?;
+            let replica = self.connect_to_replica(address).await?;
+            replica.run_ddl(&statement).await?;
         }
         Ok(())
     }
 
-    /// Makes the database unless it is there: on each replica where a cluster is named.
+    /// Makes the database unless it exists: on each replica where a cluster is named.
     ///
     /// # Errors
     /// No connection, or no right to.
     pub async fn create_database(&self) -> Result<(), Error> {
         let statement = format!("CREATE DATABASE IF NOT EXISTS {}", self.database);
         if self.cluster.is_none() {
-            return self.connect_outside().await?.define(&statement).await;
+            return self.connect_without_database().await?.run_ddl(&statement).await;
         }
         for address in &self.addresses {
-            self.connect_to(address).await?.define(&statement).await?;
+            self.connect_to_address(address).await?.run_ddl(&statement).await?;
         }
         Ok(())
     }
 }
 
-/// An insert's turn: a replicated table takes one at a time of all who write to it (`insert_quorum_parallel`), and refuses
-/// others, of which it keeps nothing, until enough replicas have that one.
-pub(crate) struct Turn(Instant);
-
-impl Turn {
-    /// Waits from now on.
-    pub fn new() -> Turn {
-        Turn(Instant::now())
-    }
-
-    /// Whether an insert that was answered so is to be sent again; then after a while.
-    pub async fn comes_after(&self, answer: &Result<(), Error>) -> bool {
-        let comes = is_refused(answer, UNSATISFIED_QUORUM) && self.0.elapsed() < TURN_MAX;
-        if comes {
-            sleep(TURN_WAIT.mul_f64(0.5 + fastrand::f64())).await;
-        }
-        comes
-    }
-}
-
-fn is_refused<T>(answer: &Result<T, Error>, with_code: i32) -> bool {
-    matches!(answer, Err(Error::Server { code, .. }) if *code == with_code)
-}
-
-/// A replica that had no table.
-pub struct Empty {
-    /// Where it is.
+/// A replica that had no tables.
+pub struct EmptyReplica {
+    /// Its address.
     pub address: String,
-    /// Another one of its shard that has them.
-    pub like: String,
+    /// The address of a replica of its shard that has them.
+    pub source: String,
 }
 
 impl Shard {
-    /// Makes the tables of replicas that have none as another replica of the shard has them; it fetches what is in them by
-    /// itself. One that is new, or has lost its disk. Returns which they are; in a dry run nothing is made. One that is
-    /// away is left alone: it has tables, or the next migrate makes them.
+    /// Makes the tables of replicas that have none as another replica of the shard has them; it fetches what is in them
+    /// by itself. One that is new, or has lost its disk. Returns which they are; in a dry run nothing is made. One that
+    /// is away is left alone: it has tables, or the next migrate makes them.
     ///
     /// # Errors
     /// A server refuses, such as one that Keeper remembers by this name.
-    pub async fn fill_empty_replicas(&self, dry_run: bool) -> Result<Vec<Empty>, Error> {
+    pub async fn fill_empty_replicas(&self, dry_run: bool) -> Result<Vec<EmptyReplica>, Error> {
         let mut replicas = Vec::new();
         for address in self.cluster.iter().flat_map(|_| &self.addresses) {
-            let Ok(connection) = self.connect_to(address).await else {
+            let Ok(connection) = self.connect_to_address(address).await else {
                 continue;
             };
             let tables = connection.definitions(&self.database).await?;
             replicas.push((address, connection, tables));
         }
-        let Some((like, _, tables)) = replicas.iter().find(|(.., tables)| !tables.is_empty()) else {
+        let Some((source, _, tables)) = replicas.iter().find(|(.., tables)| !tables.is_empty()) else {
             return Ok(Vec::new());
         };
         let mut empty = Vec::new();
         for (address, replica, _) in replicas.iter().filter(|(.., tables)| tables.is_empty()) {
-            empty.push(Empty {
+            empty.push(EmptyReplica {
                 address: (*address).clone(),
-                like: (*like).clone(),
+                source: (*source).clone(),
             });
             if dry_run {
                 continue;
             }
             let database = format!("CREATE DATABASE IF NOT EXISTS {}", self.database);
-            replica.define(&database).await?;
+            replica.run_ddl(&database).await?;
             for table in tables {
-                replica.define(table).await?;
+                replica.run_ddl(table).await?;
             }
-            replica.enter(&self.database).await?;
+            replica.use_database(&self.database).await?;
             replica.await_small_tables().await?;
         }
         Ok(empty)
@@ -159,31 +126,26 @@ impl Shard {
 }
 
 impl Connection {
-    /// What makes the tables of a database, and then its views.
+    /// The statements that make the tables of a database, and then its views.
     async fn definitions(&self, database: &Identifier) -> Result<Vec<String>, Error> {
         let sql = format!(
             "SELECT replaceRegexpOne(create_table_query, '^CREATE (TABLE|VIEW) ', 'CREATE \\\\1 IF NOT EXISTS ') \
              FROM system.tables WHERE database = {} ORDER BY engine = 'View', name",
             quote(&database.to_string())
         );
-        let rows = self.rows(&sql).await?;
-        let tables = rows.iter().map(|row| row.first().and_then(text));
-        let tables: Option<Vec<_>> = tables.collect();
-        tables.ok_or_else(|| unexpected("the tables"))
+        self.query_values(&sql).await
     }
 
-    /// Waits until a replica has all tables but that of events, which may take hours to fetch: whoever looks at the schema
-    /// may come to this one.
+    /// Waits until a replica has all tables but that of events, which may take hours to fetch: a process that
+    /// reads the schema may connect to this replica.
     async fn await_small_tables(&self) -> Result<(), Error> {
         let sql = "SELECT name FROM system.tables WHERE database = currentDatabase() \
              AND startsWith(engine, 'Replicated') AND name != 'events'";
         let began = Instant::now();
-        for row in self.rows(sql).await? {
-            let table = row.first().and_then(text);
-            let table = table.ok_or_else(|| unexpected("the tables"))?;
+        for table in self.query_values::<String>(sql).await? {
             loop {
-                let answer = self.rows(&format!("SELECT count() FROM {table}")).await;
-                if !is_refused(&answer, NOT_IN_QUORUM) || began.elapsed() > FETCH_MAX {
+                let answer = self.query_value::<u64>(&format!("SELECT count() FROM {table}")).await;
+                if !has_code(&answer, NOT_IN_QUORUM) || began.elapsed() > FETCH_MAX {
                     answer?;
                     break;
                 }
@@ -193,46 +155,45 @@ impl Connection {
         Ok(())
     }
 
-    async fn define(&self, statement: &str) -> Result<(), Error> {
-        let statement = suited(statement, self.version);
-        let run = self.each_block(&statement, STATEMENT_TIMEOUT, |_| Ok(()));
+    async fn run_ddl(&self, statement: &str) -> Result<(), Error> {
+        let statement = adapt_codecs(statement, self.version);
+        let run = self.for_each_block(&statement, STATEMENT_TIMEOUT, |_| Ok(()));
         // The limit of the question alone is not enough: its answer is looked for after it.
         let ran = timeout(2 * STATEMENT_TIMEOUT, run).await;
-        ran.unwrap_or_else(|_| Err(self.failed("did not end a statement")))
+        ran.unwrap_or_else(|_| Err(self.connection_error("did not end a statement")))
     }
 }
 
-/// The statement for a table of several replicas. `{shard}` and `{replica}` are macros that every server of a cluster has;
-/// `{database}` and `{table}` are ClickHouse's own.
-fn replicated(statement: &str, cluster: &Identifier) -> String {
-    let topic_partition = format!("'/clickhouse/{cluster}/{{shard}}/{{database}}/{{table}}', '{{replica}}'");
+/// The statement for a table of several replicas. `{shard}` and `{replica}` are macros that every server of a cluster
+/// has; `{database}` and `{table}` are ClickHouse's own.
+fn to_replicated(statement: &str, cluster: &Identifier) -> String {
+    let keeper_path = format!("'/clickhouse/{cluster}/{{shard}}/{{database}}/{{table}}', '{{replica}}'");
     statement
         .replace(
             "ENGINE = ReplacingMergeTree(",
-            &format!("ENGINE = ReplicatedReplacingMergeTree({topic_partition}, "),
+            &format!("ENGINE = ReplicatedReplacingMergeTree({keeper_path}, "),
         )
         .replace(
             "ENGINE = MergeTree",
-            &format!("ENGINE = ReplicatedMergeTree({topic_partition})"),
+            &format!("ENGINE = ReplicatedMergeTree({keeper_path})"),
         )
-        .replace("non_replicated_deduplication_window = 100000", REMEMBERED)
-        .replace("non_replicated_deduplication_window = 10000", REMEMBERED)
+        .replace("non_replicated_deduplication_window = 100000", REPLICATED_WINDOW)
+        .replace("non_replicated_deduplication_window = 10000", REPLICATED_WINDOW)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clickhouse::schema;
-    use crate::clickhouse::schema::FILES;
+    use crate::clickhouse::schema::files::{CREATE_MIGRATION_LOG, CREATE_MIGRATIONS, FILES};
 
     #[test]
     fn every_table_is_replicated_and_nothing_else_changes() {
         let cluster = "main".parse().unwrap();
-        let own = [schema::CREATE_HISTORY, crate::clickhouse::lock::CREATE_LOG];
+        let own = [CREATE_MIGRATIONS, CREATE_MIGRATION_LOG];
         let statements = FILES.iter().map(|file| file.sql).chain(own);
         let mut tables = 0;
         for statement in statements {
-            let made = replicated(statement, &cluster);
+            let made = to_replicated(statement, &cluster);
             if !statement.contains("ENGINE") {
                 assert_eq!(made, statement);
                 continue;
@@ -246,7 +207,7 @@ mod tests {
             assert!(!made.contains("ENGINE = MergeTree"), "{made}");
         }
         assert_eq!(tables, 5);
-        let claims = replicated("ENGINE = ReplacingMergeTree(through)", &cluster);
+        let claims = to_replicated("ENGINE = ReplacingMergeTree(through)", &cluster);
         assert!(claims.ends_with("'{replica}', through)"), "{claims}");
     }
 }

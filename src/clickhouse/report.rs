@@ -1,15 +1,15 @@
 //! The report: how many challenges each site served and solved on each day.
 
-use std::fmt::{self, Write as _};
+use std::fmt::Write as _;
 
-use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
-use klickhouse::Value;
+use chrono::{DateTime, NaiveDate};
+use klickhouse::{FromSql as _, KlickhouseError, Type, Value};
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::connection::{QUERY_TIMEOUT, rows_of, unexpected};
-use super::watermarks::Through;
-use super::{Connection, Error, ShardId};
+use super::connection::QUERY_TIMEOUT;
+use super::watermarks::{CompleteThrough, Freshness};
+use super::{Connection, Error, ShardId, unexpected};
 
 /// Rows that one report may have. More are refused, because an answer is never cut short.
 pub const ROWS_MAX: usize = 1_000_000;
@@ -27,27 +27,27 @@ const BLOCK_ROWS: usize = 2_048;
 
 const HOURS_A_DAY: i64 = 24;
 
-/// Whether there is memory for so many rows more.
-pub type Room<'a> = dyn Fn(usize) -> bool + Send + Sync + 'a;
+/// Reserves memory for this number of rows more; false if there is none.
+pub type ReserveRows<'a> = dyn Fn(usize) -> bool + Send + Sync + 'a;
 
-/// Which days and sites a report is about; without a bound, all of them.
+/// The days and sites of a report; without a bound, all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Only these sites; empty means all.
     pub site_ids: Vec<Uuid>,
-    /// First day (UTC).
+    /// The first day (UTC).
     pub from: Option<NaiveDate>,
     /// The day after the last one (UTC).
     pub to: Option<NaiveDate>,
 }
 
 /// One day of one site.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, klickhouse::Row)]
 pub struct ReportRow {
-    /// The day, UTC.
+    /// UTC.
     #[serde(serialize_with = "as_text")]
+    #[klickhouse(rename = "day", deserialize_with = "read_day", serialize_with = "write_day")]
     pub date: NaiveDate,
-    /// The site.
     pub site_id: Uuid,
     /// Challenges shown.
     pub served: u64,
@@ -59,58 +59,29 @@ pub struct ReportRow {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
     /// One row for each day and site with any event.
-    pub counters: Vec<ReportRow>,
+    #[serde(rename = "counters")]
+    pub rows: Vec<ReportRow>,
     /// Every event that was confirmed before is in it.
     #[serde(flatten)]
     pub freshness: Freshness,
 }
 
-/// How far a report is complete.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Freshness {
-    /// Every event that was confirmed before this moment of ClickHouse's clock is counted; `None` as long as no
-    /// moment can be named.
-    #[serde(serialize_with = "as_instant")]
-    pub complete_through: Option<DateTime<Utc>>,
-}
-
-/// Why there is no report.
-#[derive(Debug)]
+/// The reasons why a report fails.
+#[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// More than 1,000,000 rows match.
+    /// More than [`ROWS_MAX`] rows match.
+    #[error("the report has more than {ROWS_MAX} rows; narrow it by site_id, from or to")]
     TooManyRows,
-    /// More than 20,000 sites are named; how many.
+    /// More than [`SITE_IDS_MAX`] sites are named; how many.
+    #[error("the report names {0} sites and may name {SITE_IDS_MAX}; ask for all sites, or for some at a time")]
     TooManySites(usize),
-    /// Whoever asks has no memory for its rows.
-    NoRoom,
+    /// The process has no memory for its rows.
+    #[error("the report has more rows than there is memory for")]
+    OutOfMemory,
     /// ClickHouse did not answer.
-    Shard(Error),
+    #[error(transparent)]
+    Shard(#[from] Error),
 }
-
-impl From<Error> for ReportError {
-    fn from(err: Error) -> Self {
-        ReportError::Shard(err)
-    }
-}
-
-impl fmt::Display for ReportError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ReportError::TooManyRows => write!(
-                f,
-                "the report has more than {ROWS_MAX} rows; narrow it by site_id, from or to"
-            ),
-            ReportError::TooManySites(count) => write!(
-                f,
-                "the report names {count} sites and may name {SITE_IDS_MAX}; ask for all sites, or for some at a time"
-            ),
-            ReportError::NoRoom => f.write_str("the report has more rows than there is memory for"),
-            ReportError::Shard(err) => err.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for ReportError {}
 
 impl Filter {
     /// Reads a day, `2001-01-31`.
@@ -132,12 +103,12 @@ impl Filter {
     /// Reads a site's UUID.
     ///
     /// # Errors
-    /// One short phrase.
+    /// One short phrase that says what is expected.
     pub fn parse_site_id(text: &str) -> Result<Uuid, &'static str> {
         Uuid::parse_str(text).map_err(|_| "not a UUID")
     }
 
-    /// What is wrong if the days are not in order.
+    /// The reason against a filter whose days are not in order.
     pub const OUT_OF_ORDER: &str = "from must be before to; to is the day after the last one";
 
     /// Whether any day can be between the bounds.
@@ -173,77 +144,74 @@ impl Filter {
 
 impl Connection {
     /// Counts the events of this shard that a filter selects, each event once, in no order; and says how far it is
-    /// complete. Asks `room` for more rows before it takes memory for them.
+    /// complete. Calls `reserve_rows` before it takes memory for more rows.
     ///
     /// # Errors
-    /// [`ReportError::NoRoom`], [`ReportError::TooManyRows`] or [`Error::Hidden`] rather than a part of the answer.
-    pub(crate) async fn counters(
+    /// [`ReportError::OutOfMemory`], [`ReportError::TooManyRows`] or [`Error::Hidden`] rather than a part of the
+    /// answer.
+    pub(crate) async fn report_rows(
         &self,
         filter: &Filter,
         shard: ShardId,
-        room: &Room<'_>,
-    ) -> Result<(Vec<ReportRow>, Through), ReportError> {
-        self.verify_visibility().await?;
+        reserve_rows: &ReserveRows<'_>,
+    ) -> Result<(Vec<ReportRow>, CompleteThrough), ReportError> {
+        self.check_row_policies().await?;
         // Asked first: what is claimed now is in the table now, and counted below.
         let through = self.complete_through(shard).await?;
-        let mut counters = Vec::new();
+        let mut rows = Vec::new();
         let sql = filter.sql();
         if sql.len() > SHORT_SQL_BYTES {
             self.execute(&format!("SET max_query_size = {}", sql.len() + 1)).await?;
         }
-        let mut has_room = true;
-        let reading = self.each_block(&sql, QUERY_TIMEOUT, |block| {
-            has_room = has_room && reserve(&mut counters, block.rows as usize, room);
-            if !has_room {
-                return Err(unexpected("so many rows"));
+        let mut has_memory = true;
+        let reading = self.for_each_block(&sql, QUERY_TIMEOUT, |block| {
+            has_memory = has_memory && reserve(&mut rows, block.rows as usize, reserve_rows);
+            if !has_memory {
+                return Err(unexpected("rows without memory"));
             }
-            for row in rows_of(block) {
-                counters.push(counter(&row).ok_or_else(|| unexpected("a report"))?);
-            }
-            Ok(())
+            self.read_rows(block, |row| {
+                rows.push(row);
+                Ok(())
+            })
         });
         let read = reading.await;
-        if !has_room {
-            return Err(ReportError::NoRoom);
+        if !has_memory {
+            return Err(ReportError::OutOfMemory);
         }
         read?;
-        if counters.len() > ROWS_MAX {
+        if rows.len() > ROWS_MAX {
             return Err(ReportError::TooManyRows);
         }
-        Ok((counters, through))
+        Ok((rows, through))
     }
 }
 
-/// Makes room for so many rows more.
-fn reserve(counters: &mut Vec<ReportRow>, rows: usize, room: &Room<'_>) -> bool {
-    let before = counters.capacity();
-    let grown = match counters.len() + rows <= before {
+/// Makes the list longer by this number of rows; false if there is no memory for them.
+fn reserve(rows: &mut Vec<ReportRow>, more: usize, reserve_rows: &ReserveRows<'_>) -> bool {
+    let before = rows.capacity();
+    let grown = match rows.len() + more <= before {
         true => before,
-        false => (counters.len() + rows).max(2 * before),
+        false => (rows.len() + more).max(2 * before),
     };
-    let has_room = room(grown - before);
-    if has_room {
-        counters.reserve_exact(grown - counters.len());
+    let has_memory = reserve_rows(grown - before);
+    if has_memory {
+        rows.reserve_exact(grown - rows.len());
     }
-    has_room
+    has_memory
 }
 
-fn counter(row: &[Value]) -> Option<ReportRow> {
-    let [
-        Value::Int64(day),
-        Value::Uuid(site_id),
-        Value::UInt64(served),
-        Value::UInt64(solved),
-    ] = row
-    else {
-        return None;
-    };
-    Some(ReportRow {
-        date: DateTime::from_timestamp(day.checked_mul(86_400)?, 0)?.date_naive(),
-        site_id: *site_id,
-        served: *served,
-        solved: *solved,
-    })
+/// A day by its number since 1970-01-01.
+fn read_day(column_type: &Type, value: Value) -> klickhouse::Result<NaiveDate> {
+    let number = i64::from_sql(column_type, value)?;
+    let seconds = number.checked_mul(86_400);
+    let day = seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
+    let day = day.ok_or_else(|| KlickhouseError::DeserializeError(format!("no day has the number {number}")))?;
+    Ok(day.date_naive())
+}
+
+/// Never used: a derived row is written too.
+fn write_day(day: NaiveDate) -> klickhouse::Result<Value> {
+    Ok(Value::Int64(day_number(day)))
 }
 
 /// Days since 1970-01-01.
@@ -255,15 +223,10 @@ fn as_text<S: Serializer>(date: &NaiveDate, serializer: S) -> Result<S::Ok, S::E
     serializer.collect_str(date)
 }
 
-fn as_instant<S: Serializer>(instant: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
-    match instant {
-        Some(instant) => serializer.serialize_str(&instant.to_rfc3339_opts(SecondsFormat::Millis, true)),
-        None => serializer.serialize_none(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use klickhouse::Row as _;
+
     use super::*;
 
     fn date(text: &str) -> NaiveDate {
@@ -306,22 +269,25 @@ mod tests {
 
     #[test]
     fn days_beyond_the_reach_of_clickhouse_dates_keep_their_date() {
-        let row = [
-            Value::Int64(day_number(date("2199-12-31"))),
-            Value::Uuid(Uuid::nil()),
-            Value::UInt64(2),
-            Value::UInt64(1),
-        ];
-        let mut counters = Report {
-            counters: vec![counter(&row).unwrap()],
+        let row = ReportRow::deserialize_row(vec![
+            ("day", &Type::Int64, Value::Int64(day_number(date("2199-12-31")))),
+            ("site_id", &Type::Uuid, Value::Uuid(Uuid::nil())),
+            ("served", &Type::UInt64, Value::UInt64(2)),
+            ("solved", &Type::UInt64, Value::UInt64(1)),
+        ]);
+        let mut report = Report {
+            rows: vec![row.unwrap()],
             freshness: Freshness::default(),
         };
         assert_eq!(
-            serde_json::to_string(&counters).unwrap(),
-            r#"{"counters":[{"date":"2199-12-31","site_id":"00000000-0000-0000-0000-000000000000","served":2,"solved":1}],"complete_through":null}"#
+            serde_json::to_string(&report).unwrap(),
+            concat!(
+                r#"{"counters":[{"date":"2199-12-31","site_id":"00000000-0000-0000-0000-000000000000","#,
+                r#""served":2,"solved":1}],"complete_through":null}"#
+            )
         );
-        counters.freshness.complete_through = DateTime::from_timestamp_millis(978_307_200_000);
-        let text = serde_json::to_string(&counters).unwrap();
+        report.freshness.complete_through = DateTime::from_timestamp_millis(978_307_200_000);
+        let text = serde_json::to_string(&report).unwrap();
         assert!(
             text.ends_with(r#"],"complete_through":"2001-01-01T00:00:00.000Z"}"#),
             "{text}"
@@ -330,7 +296,20 @@ mod tests {
 
     #[test]
     fn a_row_of_another_shape_is_refused() {
-        assert_eq!(counter(&[Value::Int64(1)]), None);
-        assert_eq!(counter(&[]), None);
+        let day = |number| ("day", &Type::Int64, Value::Int64(number));
+        for (columns, reason) in [
+            (vec![], "missing field day"),
+            (vec![day(1)], "missing field site_id"),
+            (
+                vec![day(i64::MAX)],
+                "deserialize error: no day has the number 9223372036854775807",
+            ),
+            (
+                vec![("day", &Type::UInt64, Value::UInt64(1))],
+                "deserialize error: unexpected type: UInt64",
+            ),
+        ] {
+            assert_eq!(ReportRow::deserialize_row(columns).unwrap_err().to_string(), reason);
+        }
     }
 }

@@ -1,44 +1,42 @@
-//! Freshness: what consumers claim of their partitions, and what follows for the report.
+//! Watermarks: how far each partition is complete, as consumers record it in the table `claims`, and how far a report
+//! is.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use chrono::{DateTime, SecondsFormat};
-use klickhouse::Value;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::{Serialize, Serializer};
 
-use super::connection::settings::{INSERT_EACH, known};
-use super::connection::unexpected;
-use super::{Connection, Error, Freshness, ShardId, quote};
-use crate::topic_partition::LogName;
+use super::connection::settings::{INSERT_EACH, supported};
+use super::{Connection, Error, ShardId, quote};
+use crate::topic_partition::{LogName, Partition};
 
-/// That every event of a partition which was confirmed before a moment is in the table.
+/// Every event of a partition that was confirmed before a moment is in the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watermark {
-    /// The name of its log, as in [`TopicRecord`](super::TopicFacts).
     pub log: LogName,
-    /// Number of the partition.
-    pub partition: i32,
+    pub partition: Partition,
     /// The moment, by ClickHouse's clock, in milliseconds since 1970.
     pub through_millis: i64,
 }
 
-/// How far something is complete.
+/// How far a set of partitions is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Through {
-    /// No partition is consumed into it.
-    Nothing,
-    /// Some partition was never read to its end.
+pub enum CompleteThrough {
+    /// No partition is consumed.
+    NoPartitions,
+    /// A partition was never read to its end.
     Unknown,
-    /// Every event that was confirmed before this moment is in it, in milliseconds since 1970.
+    /// Every event that was confirmed before this moment is in the table, in milliseconds since 1970.
     Millis(i64),
 }
 
-impl fmt::Display for Through {
+impl fmt::Display for CompleteThrough {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Through::Nothing => f.write_str("any moment"),
-            Through::Unknown => f.write_str("no moment that is known"),
-            Through::Millis(millis) => {
+            CompleteThrough::NoPartitions => f.write_str("any moment"),
+            CompleteThrough::Unknown => f.write_str("no moment that is known"),
+            CompleteThrough::Millis(millis) => {
                 let moment = DateTime::from_timestamp_millis(*millis).unwrap_or_default();
                 f.write_str(&moment.to_rfc3339_opts(SecondsFormat::Secs, true))
             }
@@ -46,35 +44,60 @@ impl fmt::Display for Through {
     }
 }
 
-impl Through {
-    /// Whether everything that was confirmed before a moment is there.
+impl CompleteThrough {
+    /// Whether every event that was confirmed before a moment is in the table.
     pub fn reaches(self, millis: i64) -> bool {
         match self {
-            Through::Nothing => true,
-            Through::Unknown => false,
-            Through::Millis(through_millis) => through_millis >= millis,
+            CompleteThrough::NoPartitions => true,
+            CompleteThrough::Unknown => false,
+            CompleteThrough::Millis(through_millis) => through_millis >= millis,
         }
     }
 
-    /// How far both are.
-    fn and(self, other: Through) -> Through {
+    /// How far both sets are complete.
+    fn and(self, other: CompleteThrough) -> CompleteThrough {
         match (self, other) {
-            (Through::Nothing, through) | (through, Through::Nothing) => through,
-            (Through::Millis(one), Through::Millis(other)) => Through::Millis(one.min(other)),
-            (Through::Unknown, _) | (_, Through::Unknown) => Through::Unknown,
+            (CompleteThrough::NoPartitions, through) | (through, CompleteThrough::NoPartitions) => through,
+            (CompleteThrough::Millis(one), CompleteThrough::Millis(other)) => CompleteThrough::Millis(one.min(other)),
+            (CompleteThrough::Unknown, _) | (_, CompleteThrough::Unknown) => CompleteThrough::Unknown,
         }
     }
 }
 
-/// What is known of one log.
+/// How far a report is complete.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Freshness {
+    /// Every event that was confirmed before this moment of ClickHouse's clock is counted; `None` as long as no
+    /// moment can be named.
+    #[serde(serialize_with = "as_instant")]
+    pub complete_through: Option<DateTime<Utc>>,
+}
+
+fn as_instant<S: Serializer>(instant: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
+    match instant {
+        Some(instant) => serializer.serialize_str(&instant.to_rfc3339_opts(SecondsFormat::Millis, true)),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// The partitions of one log, and their newest watermarks.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Known {
-    /// Partitions as recorded by migrate; 0 if the topic is retired.
+struct LogProgress {
+    /// The number of partitions as `migrate` recorded it; 0 if the topic is retired.
     recorded: i32,
-    /// Partitions as the claims have it, which may be newer.
+    /// The number of partitions as consumers recorded it, which may be newer.
     claimed: i32,
-    /// The newest claim of each partition.
-    through_millis: BTreeMap<i32, i64>,
+    /// The newest watermark of each partition.
+    through_millis: BTreeMap<Partition, i64>,
+}
+
+/// A row of the query of [`Connection::complete_through`].
+#[derive(klickhouse::Row)]
+struct ProgressRow {
+    log: String,
+    partition: Partition,
+    millis: i64,
+    partitions: i32,
 }
 
 impl Connection {
@@ -82,30 +105,26 @@ impl Connection {
     ///
     /// # Errors
     /// No answer.
-    pub async fn now_millis(&self) -> Result<i64, Error> {
-        let rows = self.rows("SELECT toUnixTimestamp64Milli(now64(3))").await?;
-        match rows.first().map(Vec::as_slice) {
-            Some([Value::Int64(millis)]) => Ok(*millis),
-            _ => Err(unexpected("its clock")),
-        }
+    pub async fn clock_millis(&self) -> Result<i64, Error> {
+        self.query_value("SELECT toUnixTimestamp64Milli(now64(3))").await
     }
 
-    /// Writes claims. The topic had so many partitions when that was looked at, after all of the moments that
-    /// are claimed. A claim that gets lost is made again a second later.
+    /// Records watermarks. `partitions` is the number of partitions of the topic, read after all of these moments. If a
+    /// watermark is lost, the consumer records a newer one a second later.
     ///
     /// # Errors
     /// No answer, or no right to.
-    pub async fn claim(&self, partitions: i32, claims: &[Watermark]) -> Result<(), Error> {
-        let row = |claim: &Watermark| {
+    pub async fn record_watermarks(&self, partitions: i32, watermarks: &[Watermark]) -> Result<(), Error> {
+        let row = |watermark: &Watermark| {
             format!(
                 "({}, {}, {})",
-                quote(claim.log.as_str()),
-                claim.partition,
-                claim.through_millis
+                quote(watermark.log.as_str()),
+                watermark.partition,
+                watermark.through_millis
             )
         };
-        let rows: Vec<String> = claims.iter().map(row).collect();
-        let settings = known(INSERT_EACH, self.version);
+        let rows: Vec<String> = watermarks.iter().map(row).collect();
+        let settings = supported(INSERT_EACH, self.version);
         self.execute(&format!(
             "INSERT INTO claims (log, partition, through, partitions) \
              SELECT log, partition, fromUnixTimestamp64Milli(millis), {partitions} \
@@ -115,58 +134,49 @@ impl Connection {
         .await
     }
 
-    /// How far the partitions of a shard are complete. Ask before the events are counted.
+    /// How far the partitions of a shard are complete. Call it before the events are counted.
     ///
     /// # Errors
     /// No answer, or the tables are not there.
-    pub async fn complete_through(&self, shard: ShardId) -> Result<Through, Error> {
-        // A negative partition marks what migrate recorded of a whole log.
+    pub async fn complete_through(&self, shard: ShardId) -> Result<CompleteThrough, Error> {
+        // A negative partition marks a row of `topics`, which is about a whole log.
         let sql = "SELECT argMax(log, revision) AS log, toInt32(-1) AS partition, toInt64(0) AS millis, \
              argMax(partitions, revision) AS partitions FROM topics GROUP BY topic \
              UNION ALL SELECT log, partition, toUnixTimestamp64Milli(max(through)), \
              max(partitions) FROM claims GROUP BY log, partition";
-        let mut logs: BTreeMap<Vec<u8>, Known> = BTreeMap::new();
-        for row in self.rows(sql).await? {
-            let [
-                Value::String(log),
-                Value::Int32(partition),
-                Value::Int64(millis),
-                Value::Int32(partitions),
-            ] = &row[..]
-            else {
-                return Err(unexpected("the claims"));
-            };
-            let known = logs.entry(log.clone()).or_default();
-            if *partition < 0 {
-                known.recorded = *partitions;
+        let mut logs: BTreeMap<String, LogProgress> = BTreeMap::new();
+        for row in self.query_rows::<ProgressRow>(sql).await? {
+            let log = logs.entry(row.log).or_default();
+            if row.partition < 0 {
+                log.recorded = row.partitions;
             } else {
-                known.claimed = known.claimed.max(*partitions);
-                known.through_millis.insert(*partition, *millis);
+                log.claimed = log.claimed.max(row.partitions);
+                log.through_millis.insert(row.partition, row.millis);
             }
         }
-        Ok(least(logs.values(), shard))
+        Ok(slowest(logs.values(), shard))
     }
 }
 
-/// The least of the newest claims over all partitions of a shard, of all logs that are still consumed.
-fn least<'a>(logs: impl Iterator<Item = &'a Known>, shard: ShardId) -> Through {
-    let mut least = Through::Nothing;
+/// The slowest of all partitions of a shard, of all logs that are still consumed.
+fn slowest<'a>(logs: impl Iterator<Item = &'a LogProgress>, shard: ShardId) -> CompleteThrough {
+    let mut slowest = CompleteThrough::NoPartitions;
     for log in logs.filter(|log| log.recorded > 0) {
         let partitions = 0..log.recorded.max(log.claimed);
         for partition in partitions.filter(|partition| shard.holds(*partition)) {
-            let claim = log.through_millis.get(&partition);
-            least = least.and(claim.map_or(Through::Unknown, |millis| Through::Millis(*millis)));
+            let through = log.through_millis.get(&partition);
+            slowest = slowest.and(through.map_or(CompleteThrough::Unknown, |millis| CompleteThrough::Millis(*millis)));
         }
     }
-    least
+    slowest
 }
 
 /// How far shards are complete together.
-pub(crate) fn freshness(shards: &[Through]) -> Freshness {
+pub(crate) fn combine(shards: &[CompleteThrough]) -> Freshness {
     let all = shards.iter().copied();
-    let complete_through = match all.fold(Through::Nothing, Through::and) {
-        Through::Millis(millis) => DateTime::from_timestamp_millis(millis),
-        Through::Nothing | Through::Unknown => None,
+    let complete_through = match all.fold(CompleteThrough::NoPartitions, CompleteThrough::and) {
+        CompleteThrough::Millis(millis) => DateTime::from_timestamp_millis(millis),
+        CompleteThrough::NoPartitions | CompleteThrough::Unknown => None,
     };
     Freshness { complete_through }
 }
@@ -175,8 +185,8 @@ pub(crate) fn freshness(shards: &[Through]) -> Freshness {
 mod tests {
     use super::*;
 
-    fn log(recorded: i32, claimed: i32, through: &[(i32, i64)]) -> Known {
-        Known {
+    fn log(recorded: i32, claimed: i32, through: &[(i32, i64)]) -> LogProgress {
+        LogProgress {
             recorded,
             claimed,
             through_millis: through.iter().copied().collect(),
@@ -188,17 +198,17 @@ mod tests {
     #[test]
     fn the_slowest_partition_decides() {
         let one = [log(2, 2, &[(0, 7), (1, 5)])];
-        assert_eq!(least(one.iter(), ALL), Through::Millis(5));
+        assert_eq!(slowest(one.iter(), ALL), CompleteThrough::Millis(5));
         let two = [log(1, 1, &[(0, 9)]), log(2, 2, &[(0, 7), (1, 8)])];
-        assert_eq!(least(two.iter(), ALL), Through::Millis(7));
+        assert_eq!(slowest(two.iter(), ALL), CompleteThrough::Millis(7));
     }
 
     #[test]
-    fn a_partition_that_nobody_claims_leaves_it_open() {
-        assert_eq!(least([].iter(), ALL), Through::Nothing);
-        // Claims know of a partition that migrate has not recorded yet.
+    fn a_partition_without_a_watermark_leaves_it_open() {
+        assert_eq!(slowest([].iter(), ALL), CompleteThrough::NoPartitions);
+        // In the second one, consumers know of a partition that migrate has not recorded yet.
         for open in [log(2, 2, &[(0, 7)]), log(1, 2, &[(0, 7)]), log(2, 1, &[(0, 7)])] {
-            assert_eq!(least([open].iter(), ALL), Through::Unknown);
+            assert_eq!(slowest([open].iter(), ALL), CompleteThrough::Unknown);
         }
     }
 
@@ -206,26 +216,29 @@ mod tests {
     fn a_shard_answers_for_its_own_partitions() {
         let shard = |index| ShardId { index, of: 2 };
         let logs = [log(3, 3, &[(0, 7), (2, 9)])];
-        assert_eq!(least(logs.iter(), shard(0)), Through::Millis(7));
-        assert_eq!(least(logs.iter(), shard(1)), Through::Unknown);
-        assert_eq!(least([log(1, 1, &[])].iter(), shard(1)), Through::Nothing);
+        assert_eq!(slowest(logs.iter(), shard(0)), CompleteThrough::Millis(7));
+        assert_eq!(slowest(logs.iter(), shard(1)), CompleteThrough::Unknown);
+        assert_eq!(
+            slowest([log(1, 1, &[])].iter(), shard(1)),
+            CompleteThrough::NoPartitions
+        );
     }
 
     #[test]
     fn shards_are_as_fresh_as_the_slowest() {
-        let through = |shards: &[Through]| {
-            let instant = freshness(shards).complete_through;
+        let through = |shards: &[CompleteThrough]| {
+            let instant = combine(shards).complete_through;
             instant.map(|instant| instant.timestamp_millis())
         };
-        let (five, seven) = (Through::Millis(5), Through::Millis(7));
-        assert_eq!(through(&[seven, five, Through::Nothing]), Some(5));
-        assert_eq!(through(&[seven, Through::Unknown]), None);
-        assert_eq!(through(&[Through::Nothing]), None);
+        let (five, seven) = (CompleteThrough::Millis(5), CompleteThrough::Millis(7));
+        assert_eq!(through(&[seven, five, CompleteThrough::NoPartitions]), Some(5));
+        assert_eq!(through(&[seven, CompleteThrough::Unknown]), None);
+        assert_eq!(through(&[CompleteThrough::NoPartitions]), None);
     }
 
     #[test]
     fn logs_that_are_not_consumed_any_more_do_not_count() {
         let logs = [log(0, 4, &[(0, 1)]), log(1, 1, &[(0, 9)])];
-        assert_eq!(least(logs.iter(), ALL), Through::Millis(9));
+        assert_eq!(slowest(logs.iter(), ALL), CompleteThrough::Millis(9));
     }
 }

@@ -6,7 +6,7 @@ use std::hash::BuildHasherDefault;
 use chrono::{DateTime, Datelike as _};
 
 use super::dedup::{DedupWindow, Fingerprint, PassThroughHasher};
-use crate::clickhouse::{RAW_BYTES_LEAST, RAW_BYTES_MAX, Row, RowKind, arrival_millis, kept_raw};
+use crate::clickhouse::{RAW_BYTES_MAX, RAW_BYTES_MIN, Row, RowKind, clamp_arrival_millis, truncate_raw};
 use crate::event::parse_record;
 use crate::kafka::{Record, VALUE_BYTES_MAX};
 use crate::topic_partition::Offset;
@@ -150,11 +150,11 @@ impl Batch {
         let RowKind::Bad { reason, raw } = &mut row.kind else {
             return;
         };
-        if raw.len() > RAW_BYTES_LEAST && self.raw_bytes + raw.len() > raw_bytes {
-            raw.truncate(RAW_BYTES_LEAST);
+        if raw.len() > RAW_BYTES_MIN && self.raw_bytes + raw.len() > raw_bytes {
+            raw.truncate(RAW_BYTES_MIN);
             *reason = reason.chars().take(REASON_CHARS_LEAST).collect();
             reason.push_str(&format!(
-                " (too many at once: the first {RAW_BYTES_LEAST} bytes are kept)"
+                " (too many at once: the first {RAW_BYTES_MIN} bytes are kept)"
             ));
             self.truncated += 1;
         }
@@ -178,7 +178,7 @@ fn row_of(record: Record) -> Row {
     };
     Row {
         offset: record.offset,
-        arrival_millis: arrival_millis(record.timestamp_millis),
+        arrival_millis: clamp_arrival_millis(record.timestamp_millis),
         kind,
     }
 }
@@ -199,7 +199,7 @@ fn dead_letter(reason: String, value: &[u8], bytes: u64) -> RowKind {
     }
     RowKind::Bad {
         reason,
-        raw: kept_raw(value).to_vec(),
+        raw: truncate_raw(value).to_vec(),
     }
 }
 
@@ -385,7 +385,7 @@ mod tests {
         let records = [record(0, -1, "x"), record(1, i64::MIN, "x"), record(2, i64::MAX, "x")];
         let batches = consume(0, &records, &mut DedupWindow::new(10));
         let arrivals: Vec<_> = batches.concat().iter().map(|row| row.arrival_millis).collect();
-        let last = arrival_millis(i64::MAX);
+        let last = clamp_arrival_millis(i64::MAX);
         assert_eq!(arrivals, [0, 0, last]);
         assert_eq!(month(last), (2200, 12));
     }
@@ -432,7 +432,7 @@ mod tests {
         let records = [
             record(0, MAY, &garbage(100)),
             record(1, MAY, &garbage(100)),
-            record(2, MAY, &garbage(RAW_BYTES_LEAST)),
+            record(2, MAY, &garbage(RAW_BYTES_MIN)),
             record(3, MAY, &garbage(50)),
         ];
         let batch = next_batch(0, None, &pending(&records), &DedupWindow::new(10), 160);
@@ -441,11 +441,11 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let kept: Vec<_> = batch.rows.iter().map(kept).collect();
-        let least = RAW_BYTES_LEAST;
+        let least = RAW_BYTES_MIN;
         assert_eq!(kept, [(100, false), (least, true), (least, false), (least, true)]);
         assert_eq!((batch.truncated, batch.raw_bytes), (2, 100 + 3 * least));
         for (row, record) in batch.rows.iter().zip(&records) {
-            assert!(row.is_made_of([MAY; 2], record.value.as_deref()));
+            assert!(row.matches_record([MAY; 2], record.value.as_deref()));
         }
     }
 

@@ -5,7 +5,7 @@ use chrono::Utc;
 use super::metrics::Metrics;
 use super::metrics::labels::PartitionLabel;
 use super::session::Session;
-use crate::clickhouse::arrival_millis;
+use crate::clickhouse::clamp_arrival_millis;
 use crate::kafka::Kafka;
 use crate::topic_partition::{Offset, Partition};
 
@@ -43,7 +43,7 @@ impl LagTracker {
         let (first, end) = kafka.first_record_from(self.partition, head).await?;
         self.set_records((end - head).max(0));
         if let Some(first) = first {
-            let arrival_millis = arrival_millis(first.timestamp_millis);
+            let arrival_millis = clamp_arrival_millis(first.timestamp_millis);
             self.metrics.lag.set_first(self.partition, Some(arrival_millis));
         }
         Ok(())

@@ -287,7 +287,7 @@ where
 }
 
 async fn topic_record(shard: &Shard, kafka: &Kafka) -> anyhow::Result<TopicRecord> {
-    let (_, record) = shard.connect_for(kafka.topic().as_str()).await?;
+    let (_, record) = shard.connect_for_topic(kafka.topic().as_str()).await?;
     Ok(record)
 }
 

@@ -34,7 +34,7 @@ impl Session {
     /// # Errors
     /// A server is away, there are no tables, rows are hidden, or the log is another one.
     pub async fn open(kafka: &Kafka, shard: &Shard, partition: Partition) -> anyhow::Result<Session> {
-        let opened = shard.connect_for(kafka.topic().as_str()).await;
+        let opened = shard.connect_for_topic(kafka.topic().as_str()).await;
         let (clickhouse, record) = opened.context("cannot consume")?;
         let topic_partition = TopicPartition {
             log: record.log.clone(),
@@ -42,16 +42,16 @@ impl Session {
         };
         let head = clickhouse.head(&topic_partition).await?;
         let log = kafka.partition_consumer(partition, 0).await?;
-        if !record.is_of(log.topic_id()) {
+        if !record.matches_id(log.topic_id()) {
             bail!(
                 "topic {} was deleted and made again; `captcha migrate --topic-recreated` consumes the new one from \
                  its beginning",
                 kafka.topic()
             );
         }
-        clickhouse.verify_visibility().await?;
+        clickhouse.check_row_policies().await?;
         let mut session = Session {
-            is_replicated: clickhouse.verify_events().await?,
+            is_replicated: clickhouse.check_events_table().await?,
             clickhouse,
             log,
             topic_partition,
@@ -75,7 +75,7 @@ impl Session {
         };
         let row = self.clickhouse.last_row(&self.topic_partition, head).await?;
         let (times_millis, value) = (record.timestamps_millis(), record.value.as_deref());
-        if row.is_none_or(|row| row.is_made_of(times_millis, value)) {
+        if row.is_none_or(|row| row.matches_record(times_millis, value)) {
             return Ok(());
         }
         Err(self.log.other_record_error(before))
@@ -120,7 +120,7 @@ impl Session {
             window.record(fingerprint, offset);
         };
         self.clickhouse
-            .identities(&self.topic_partition, missing.start, missing.end, record)
+            .for_each_event(&self.topic_partition, missing.start, missing.end, record)
             .await?;
         window.complete_to(self.head);
         Ok(())

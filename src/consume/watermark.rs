@@ -200,11 +200,11 @@ impl Writer {
             Some(connection) => connection,
             None => self.shard.connect().await?,
         };
-        let due = self.watermarks.drain(connection.now_millis().await?);
+        let due = self.watermarks.drain(connection.clock_millis().await?);
         if !due.is_empty() {
             // After the watermarks are made, so that no partition is older than a watermark and yet not counted.
             let partitions = self.topic.partition_count().await?;
-            connection.claim(partitions, &due).await?;
+            connection.record_watermarks(partitions, &due).await?;
         }
         self.connection = Some(connection);
         Ok(())

@@ -260,7 +260,7 @@ impl Worker {
         let permit = async {
             // First, so that a worker that has its rows waits for nothing else.
             let alone = match session.is_replicated {
-                true => Some(self.shard.insert_alone().await),
+                true => Some(self.shard.lock_inserts().await),
                 false => None,
             };
             let rows = self.limits.acquire_rows(session.pending.rows.len()).await;
@@ -374,7 +374,7 @@ impl Worker {
         }
         if now > session.head {
             self.metrics.heads_moved.inc();
-            session.clickhouse.verify_visibility().await?;
+            session.clickhouse.check_row_policies().await?;
             session.resume_at(head);
             self.load_window(session).await?;
         }
@@ -440,7 +440,7 @@ impl Worker {
                 }
                 Next::ChangeToken(generation) => {
                     // Rows that are stored and hidden look like a burnt token, and the next one would store them again.
-                    session.clickhouse.verify_visibility().await?;
+                    session.clickhouse.check_row_policies().await?;
                     self.metrics.burnt_tokens.inc();
                     tracing::warn!(
                         partition = self.topic_partition.partition,

@@ -75,10 +75,10 @@ async fn drop_months(args: &Args) -> anyhow::Result<()> {
 
 /// The months to drop, if they may be dropped now.
 async fn months_to_drop(shard: &Shard, connection: &Connection, args: &Args) -> anyhow::Result<Vec<StoredMonth>> {
-    connection.verify_events().await?;
-    connection.verify_visibility_of_all().await?;
+    connection.check_events_table().await?;
+    connection.check_row_policies_of_all_tables().await?;
     let (before, begin_millis) = (args.before, args.before.begin().timestamp_millis());
-    if connection.now_millis().await? < begin_millis {
+    if connection.clock_millis().await? < begin_millis {
         bail!("cannot drop what arrives before {before}: that is not over yet; name a month that has begun");
     }
     let months = connection.months_before(before).await?;
@@ -97,7 +97,7 @@ async fn months_to_drop(shard: &Shard, connection: &Connection, args: &Args) -> 
     }
     if !args.forget_repeats {
         for stored in &months {
-            refuse_if_in_window(&connection.missing_without(stored.month).await?, stored.month)?;
+            refuse_if_in_window(&connection.dropped_ranges(stored.month).await?, stored.month)?;
         }
     }
     Ok(months)
@@ -142,13 +142,13 @@ async fn drop_from(shard: &Shard, connection: &Connection, args: &Args) -> anyho
 async fn drop_month(connection: &Connection, lock: &Lock, stored: &StoredMonth) -> anyhow::Result<()> {
     let step = format!("to drop {}", stored.month);
     // Fails if these are not the tables that were read before, but those of a backup that was restored.
-    lock.note(connection, &Step::Begin(&step)).await?;
+    lock.record(connection, &Step::Begin(&step)).await?;
     // Read again, because a record with an old date may have arrived since.
-    for missing in connection.missing_without(stored.month).await? {
-        connection.mark(&missing).await?;
+    for missing in connection.dropped_ranges(stored.month).await? {
+        connection.record_mark(&missing).await?;
     }
     connection.drop_month(stored.month).await?;
-    lock.note(connection, &Step::Done(&step)).await?;
+    lock.record(connection, &Step::Done(&step)).await?;
     print_line(format_args!("dropped {}", summary(stored)));
     Ok(())
 }

@@ -6,7 +6,8 @@ use anyhow::bail;
 use tokio::time::{Instant, sleep};
 
 use super::output::print_line;
-use crate::clickhouse::lock::{CREATE_LOG, Lock, SILENCE_MAX, Step, Term};
+use crate::clickhouse::lock::{Lease, Lock, SILENCE_MAX, Step};
+use crate::clickhouse::schema::files::CREATE_MIGRATION_LOG;
 use crate::clickhouse::{Connection, Shard};
 
 /// Between readings of a lock that another process has.
@@ -24,11 +25,11 @@ pub async fn under_lock<T>(
     connection: &Connection,
     work: impl AsyncFnOnce(&Lock) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
-    shard.define(connection, CREATE_LOG).await?;
+    shard.run_ddl(connection, CREATE_MIGRATION_LOG).await?;
     let lock = acquire(shard, connection).await?;
     let done = work(&lock).await;
     // Also after a failure, so that the next one need not wait; if this fails too, it has to.
-    let unlocked = lock.note(connection, &Step::Unlock).await;
+    let unlocked = lock.record(connection, &Step::Unlock).await;
     let done = done?;
     unlocked?;
     Ok(done)
@@ -39,20 +40,20 @@ async fn acquire(shard: &Shard, connection: &Connection) -> anyhow::Result<Lock>
     let mut wait_start = Instant::now();
     let mut waited_for = None;
     loop {
-        let term = connection.term().await?;
-        if term.is_free() {
-            if let Some(lock) = shard.lock(&term, &owner).await? {
-                print_abandoned(&term);
+        let lease = connection.lease().await?;
+        if lease.is_free() {
+            if let Some(lock) = shard.acquire_lock(&lease, &owner).await? {
+                print_abandoned(&lease);
                 return Ok(lock);
             }
-        } else if waited_for.as_ref() != Some(&term.owner) {
-            print_line(format_args!("waiting for {}, which is migrating", term.owner));
-            waited_for = Some(term.owner);
+        } else if waited_for.as_ref() != Some(&lease.owner) {
+            print_line(format_args!("waiting for {}, which is migrating", lease.owner));
+            waited_for = Some(lease.owner);
             wait_start = Instant::now();
         } else if wait_start.elapsed() > LOCK_WAIT_MAX {
             bail!(
                 "{} has been migrating for more than {} s; see what it waits for",
-                term.owner,
+                lease.owner,
                 LOCK_WAIT_MAX.as_secs()
             );
         }
@@ -61,8 +62,8 @@ async fn acquire(shard: &Shard, connection: &Connection) -> anyhow::Result<Lock>
 }
 
 /// Prints what an owner left behind that did not give the lock back.
-fn print_abandoned(before: &Term) {
-    if before.is_over {
+fn print_abandoned(before: &Lease) {
+    if before.is_released {
         return;
     }
     let owner = &before.owner;

@@ -17,8 +17,9 @@ use self::shard_state::ShardState;
 use self::topic::TopicArgs;
 use self::topic_record::Desired;
 use self::wait::WaitArgs;
-use crate::clickhouse::schema::{Applied, FILES, VERSION};
-use crate::clickhouse::{self, Cluster, Empty, Identifier, Shard};
+use crate::clickhouse::schema::files::{FILES, VERSION};
+use crate::clickhouse::schema::history::AppliedMigration;
+use crate::clickhouse::{self, Cluster, EmptyReplica, Identifier, Shard};
 use crate::kafka::{self, Kafka};
 
 /// Make the ClickHouse schema and the Kafka topic what this captcha needs
@@ -158,11 +159,11 @@ async fn migrate(args: &Args) -> anyhow::Result<()> {
 /// Comes before everything that reads: a query may reach such a replica. Returns whether there was one.
 async fn fill_empty_replicas(shard: &Shard, dry_run: bool) -> anyhow::Result<bool> {
     let empty = shard.fill_empty_replicas(dry_run).await?;
-    for Empty { address, like } in &empty {
+    for EmptyReplica { address, source } in &empty {
         match dry_run {
-            true => print_line(format_args!("would make the tables of {address} as {like} has them")),
+            true => print_line(format_args!("would make the tables of {address} as {source} has them")),
             false => print_line(format_args!(
-                "made the tables of {address} as {like} has them; once it has fetched what they hold, run \
+                "made the tables of {address} as {source} has them; once it has fetched what they hold, run \
                  SYSTEM RESTART REPLICAS there: an insert may still wait for the lost replica"
             )),
         }
@@ -191,14 +192,14 @@ async fn print_status(cluster: &Cluster, kafka: &Kafka) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn print_applied(applied: &[Applied]) {
+fn print_applied(applied: &[AppliedMigration]) {
     for file in FILES {
         match applied.iter().find(|record| record.name == file.name) {
             Some(record) => print_line(format_args!("{}  applied {} UTC", file.name, record.applied_at)),
             None => print_line(format_args!("{}  not applied", file.name)),
         }
     }
-    let built_in = |record: &&Applied| FILES.iter().any(|file| file.name == record.name);
+    let built_in = |record: &&AppliedMigration| FILES.iter().any(|file| file.name == record.name);
     for record in applied.iter().filter(|record| !built_in(record)) {
         print_line(format_args!(
             "{}  applied {} UTC, not in this captcha",

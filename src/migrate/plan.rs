@@ -2,7 +2,8 @@
 
 use sha2::{Digest as _, Sha256};
 
-use crate::clickhouse::schema::{Applied, File};
+use crate::clickhouse::schema::files::MigrationFile;
+use crate::clickhouse::schema::history::AppliedMigration;
 
 /// A migration file with a valid name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +13,7 @@ pub struct Migration {
     /// SHA-256 of its content with `\n` line endings, in hexadecimal.
     pub checksum: String,
     pub sql: String,
-    /// The oldest captcha that can work with the schema that it makes, as in its [`File`].
+    /// The oldest captcha that can work with the schema that it makes, as in its [`MigrationFile`].
     pub compatible_since: u32,
     /// The table whose data it rewrites, if it does.
     pub rewrites: Option<String>,
@@ -44,7 +45,7 @@ pub enum PlanError {
 ///
 /// # Errors
 /// The first fault of the files or of what is recorded, by name.
-pub fn plan(files: &[File], applied: &[Applied]) -> Result<Vec<Migration>, PlanError> {
+pub fn plan(files: &[MigrationFile], applied: &[AppliedMigration]) -> Result<Vec<Migration>, PlanError> {
     let migrations = read(files)?;
     for record in applied {
         let Some(migration) = migrations.iter().find(|m| m.version == record.version) else {
@@ -64,12 +65,12 @@ pub fn plan(files: &[File], applied: &[Applied]) -> Result<Vec<Migration>, PlanE
 }
 
 /// The newest migration that is recorded; 0 before the first.
-pub fn newest_version(applied: &[Applied]) -> u32 {
+pub fn newest_version(applied: &[AppliedMigration]) -> u32 {
     let versions = applied.iter().map(|record| record.version);
     versions.max().unwrap_or(0)
 }
 
-fn read(files: &[File]) -> Result<Vec<Migration>, PlanError> {
+fn read(files: &[MigrationFile]) -> Result<Vec<Migration>, PlanError> {
     let mut migrations: Vec<Migration> = Vec::with_capacity(files.len());
     for file in files {
         let version = version(file.name).ok_or_else(|| PlanError::Misnamed(file.name.to_string()))?;
@@ -158,26 +159,26 @@ fn checksum(sql: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clickhouse::schema;
+    use crate::clickhouse::schema::files;
 
-    const ONE: File = File {
+    const ONE: MigrationFile = MigrationFile {
         name: "V1__one.sql",
         sql: "SELECT 1\n",
         compatible_since: 1,
     };
-    const TWO: File = File {
+    const TWO: MigrationFile = MigrationFile {
         name: "V2__two.sql",
         sql: "SELECT 2\n",
         compatible_since: 1,
     };
-    const THREE: File = File {
+    const THREE: MigrationFile = MigrationFile {
         name: "V3__three.sql",
         sql: "SELECT 3\n",
         compatible_since: 1,
     };
 
-    fn applied(file: File) -> Applied {
-        Applied {
+    fn applied(file: MigrationFile) -> AppliedMigration {
+        AppliedMigration {
             version: version(file.name).unwrap(),
             name: file.name.to_string(),
             checksum: checksum(file.sql),
@@ -209,11 +210,11 @@ mod tests {
         ] {
             assert_eq!(rewrites(sql), None, "{sql}");
         }
-        let rewriting = plan(schema::FILES, &[]).unwrap();
+        let rewriting = plan(files::FILES, &[]).unwrap();
         assert!(rewriting.iter().all(|migration| migration.rewrites.is_none()));
     }
 
-    fn names(files: &[File], records: &[Applied]) -> Result<Vec<String>, PlanError> {
+    fn names(files: &[MigrationFile], records: &[AppliedMigration]) -> Result<Vec<String>, PlanError> {
         plan(files, records).map(|todo| todo.into_iter().map(|m| m.name).collect())
     }
 
@@ -235,17 +236,17 @@ mod tests {
 
     #[test]
     fn the_built_in_files_are_in_order_and_end_with_the_version() {
-        let all = plan(schema::FILES, &[]).unwrap();
-        assert_eq!(all.last().unwrap().version, schema::VERSION);
+        let all = plan(files::FILES, &[]).unwrap();
+        assert_eq!(all.last().unwrap().version, files::VERSION);
     }
 
     #[test]
     fn what_is_wrong_is_named() {
-        let renamed = File {
+        let renamed = MigrationFile {
             name: "V1__uno.sql",
             ..ONE
         };
-        let changed = File {
+        let changed = MigrationFile {
             sql: "SELECT 1 \n",
             ..ONE
         };
@@ -296,7 +297,7 @@ mod tests {
             "V99999999999__one.sql",
             "1__one.sql",
         ] {
-            let file = File {
+            let file = MigrationFile {
                 name,
                 sql: "",
                 compatible_since: 1,

@@ -10,7 +10,7 @@ use super::output::print_line;
 use super::plan::{Migration, newest_version, plan};
 use super::tables;
 use crate::clickhouse::lock::{Lock, Step};
-use crate::clickhouse::schema::{CREATE_HISTORY, FILES, MEND_HISTORY};
+use crate::clickhouse::schema::files::{ADD_COMPATIBLE_SINCE, CREATE_MIGRATIONS, FILES};
 use crate::clickhouse::{Connection, Shard};
 
 /// Between readings of mutations, and how long one may go without progress.
@@ -41,10 +41,10 @@ pub async fn migrate(shard: &Shard, database_missing: bool, is_planned: bool) ->
 }
 
 async fn apply_pending(shard: &Shard, connection: &Connection, lock: &Lock) -> anyhow::Result<()> {
-    shard.define(connection, CREATE_HISTORY).await?;
-    shard.define(connection, MEND_HISTORY).await?;
+    shard.run_ddl(connection, CREATE_MIGRATIONS).await?;
+    shard.run_ddl(connection, ADD_COMPATIBLE_SINCE).await?;
     // The last owner of the lock may have done some of it.
-    let applied = connection.applied().await?;
+    let applied = connection.migrations().await?;
     let existing = tables::check(shard).await?;
     existing
         .recreate_lost(shard, connection, newest_version(&applied))
@@ -66,8 +66,8 @@ async fn apply(shard: &Shard, connection: &Connection, lock: &Lock, migration: &
         let bytes = connection.table_bytes(table).await?;
         print_line(format_args!("{}: {}", migration.name, rewrite_cost(table, bytes)));
     }
-    lock.note(connection, &Step::Begin(&migration.name)).await?;
-    shard.define(connection, &migration.sql).await?;
+    lock.record(connection, &Step::Begin(&migration.name)).await?;
+    shard.run_ddl(connection, &migration.sql).await?;
     await_mutations(connection).await?;
     // Checked before it is recorded: `IF NOT EXISTS` leaves a table that another program made meanwhile.
     tables::check_at(shard, migration.version).await?;
@@ -79,7 +79,7 @@ async fn apply(shard: &Shard, connection: &Connection, lock: &Lock, migration: &
             migration.compatible_since,
         )
         .await?;
-    lock.note(connection, &Step::Done(&migration.name)).await?;
+    lock.record(connection, &Step::Done(&migration.name)).await?;
     Ok(())
 }
 

@@ -7,7 +7,8 @@ use super::plan::{Migration, plan};
 use super::tables::ExistingTables;
 use super::topic_record::Desired;
 use super::{schema, tables, topic_record};
-use crate::clickhouse::schema::{Applied, FILES, misfit};
+use crate::clickhouse::schema::files::FILES;
+use crate::clickhouse::schema::history::{AppliedMigration, incompatibility};
 use crate::clickhouse::{self, Shard, TopicRecord};
 use crate::kafka::Kafka;
 
@@ -16,7 +17,7 @@ pub struct ShardState<'a> {
     /// The shard itself.
     pub shard: &'a Shard,
     /// The recorded migrations; `None` while there is no database.
-    pub applied: Option<Vec<Applied>>,
+    pub applied: Option<Vec<AppliedMigration>>,
     /// What is recorded of the topic; `None` while the schema is older than that, or missing.
     pub record: Option<TopicRecord>,
     existing: ExistingTables,
@@ -34,11 +35,11 @@ impl<'a> ShardState<'a> {
             Err(err) if err.action() == clickhouse::Action::SchemaMissing => return Ok(state),
             other => other?,
         };
-        connection.verify_visibility_of_all().await?;
-        let applied = connection.applied().await?;
+        connection.check_row_policies_of_all_tables().await?;
+        let applied = connection.migrations().await?;
         state.existing = tables::check(shard).await?;
         let is_lost = state.existing.lost.iter().any(|lost| lost.name == "topics");
-        if misfit(&applied).is_none() && !is_lost {
+        if incompatibility(&applied).is_none() && !is_lost {
             state.record = connection.topic_record(kafka.topic().as_str()).await?;
         }
         state.applied = Some(applied);

@@ -4,8 +4,8 @@ use anyhow::bail;
 
 use super::output::print_line;
 use super::plan::newest_version;
-use crate::clickhouse::schema::{FILES, NEEDED, VERSION};
-use crate::clickhouse::{Connection, Declared, Shard, Table, Tables, declared};
+use crate::clickhouse::schema::files::{FILES, NEEDED, VERSION};
+use crate::clickhouse::{Connection, DeclaredTable, FoundTable, ReplicaTables, Shard, declared};
 
 /// Differences of one table in an error line.
 const DIFFERENCES_MAX: usize = 4;
@@ -17,7 +17,7 @@ const DERIVED: [&str; 2] = ["dead_letters", "claims"];
 #[derive(Debug, Default)]
 pub struct ExistingTables {
     /// Tables that migrations made and that are lost, all of which may be recreated.
-    pub lost: Vec<&'static Declared>,
+    pub lost: Vec<&'static DeclaredTable>,
     /// Whether tables have replicas on several servers.
     pub is_replicated: bool,
 }
@@ -34,7 +34,7 @@ pub async fn check(shard: &Shard) -> anyhow::Result<ExistingTables> {
     }
     let recorded = all.iter().find(|tables| tables.get("migrations").is_some());
     let version = match recorded {
-        Some(tables) => newest_version(&shard.connect_at(&tables.address).await?.applied().await?),
+        Some(tables) => newest_version(&shard.connect_to_replica(&tables.address).await?.migrations().await?),
         None => 0,
     };
     if version > VERSION {
@@ -52,13 +52,13 @@ pub async fn check_at(shard: &Shard, version: u32) -> anyhow::Result<ExistingTab
     check_all(shard, &shard.tables().await?, version)
 }
 
-fn check_all(shard: &Shard, all: &[Tables], version: u32) -> anyhow::Result<ExistingTables> {
+fn check_all(shard: &Shard, all: &[ReplicaTables], version: u32) -> anyhow::Result<ExistingTables> {
     // A replica without any of them is still to be filled.
-    let filled: Vec<&Tables> = all.iter().filter(|tables| !tables.tables.is_empty()).collect();
+    let filled: Vec<&ReplicaTables> = all.iter().filter(|tables| !tables.tables.is_empty()).collect();
     let mut lost = Vec::new();
     for tables in &filled {
         refuse_foreign(shard, tables, Some(version))?;
-        let is_lost = |known: &&Declared| {
+        let is_lost = |known: &&DeclaredTable| {
             let is_made = known.versions.first().is_some_and(|made| *made <= version);
             is_made && tables.get(known.name).is_none()
         };
@@ -77,28 +77,28 @@ fn check_all(shard: &Shard, all: &[Tables], version: u32) -> anyhow::Result<Exis
     }
     let mut tables = filled.iter().flat_map(|tables| &tables.tables);
     Ok(ExistingTables {
-        is_replicated: tables.any(Table::is_replicated),
+        is_replicated: tables.any(FoundTable::is_replicated),
         lost,
     })
 }
 
 /// Whether nothing was ever stored: those tables that consumers write and that are left have no rows. If none is left,
 /// only a schema that was never complete proves it.
-fn is_unused(filled: &[&Tables], version: u32) -> bool {
+fn is_unused(filled: &[&ReplicaTables], version: u32) -> bool {
     let written = ["events", "topics", "claims"];
     let all = filled.iter().flat_map(|tables| &tables.tables);
     let mut left = all.filter(|table| written.contains(&table.name.as_str())).peekable();
     match left.peek() {
         None => version < NEEDED,
-        Some(_) => left.all(|table| table.rows == Some(0)),
+        Some(_) => left.all(|table| table.rows() == Some(0)),
     }
 }
 
 /// Checks all tables, or those of migrate itself while no version is known.
-fn refuse_foreign(shard: &Shard, tables: &Tables, version: Option<u32>) -> anyhow::Result<()> {
+fn refuse_foreign(shard: &Shard, tables: &ReplicaTables, version: Option<u32>) -> anyhow::Result<()> {
     let database = shard.database().to_string();
     let mut foreign = Vec::new();
-    let own = |known: &&Declared| version.is_some() || known.versions.is_empty();
+    let own = |known: &&DeclaredTable| version.is_some() || known.versions.is_empty();
     for known in declared().iter().filter(own) {
         let Some(found) = tables.get(known.name) else {
             continue;
@@ -140,7 +140,7 @@ impl ExistingTables {
         for known in &self.lost {
             let applied = FILES.iter().take(version as usize);
             for (file, _) in applied.zip(1..).filter(|(_, number)| known.versions.contains(number)) {
-                shard.define(connection, file.sql).await?;
+                shard.run_ddl(connection, file.sql).await?;
             }
             print_line(format_args!("made {} again: {}", known.name, self.reason_for(known)));
         }
@@ -148,7 +148,7 @@ impl ExistingTables {
     }
 
     /// Why nothing is missing once a lost table is recreated.
-    pub fn reason_for(&self, known: &Declared) -> &'static str {
+    pub fn reason_for(&self, known: &DeclaredTable) -> &'static str {
         match DERIVED.contains(&known.name) {
             true => "it was lost, and what it had follows from the others",
             false => "it was lost, and nothing was ever stored",

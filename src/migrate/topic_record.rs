@@ -94,7 +94,7 @@ pub fn next_record(
         );
     }
     // A topic that does not exist yet is a new one; a topic that is retired may be gone.
-    let is_recreated = desired.partitions > 0 && !recorded.is_of(desired.topic_id.unwrap_or_default());
+    let is_recreated = desired.partitions > 0 && !recorded.matches_id(desired.topic_id.unwrap_or_default());
     // If a topic is taken for a new one by mistake, all its records are counted twice.
     match (is_recreated, desired.recreated) {
         (true, false) => bail!(

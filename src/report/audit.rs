@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::table::table;
-use crate::clickhouse::{self, Cluster, Connection, Held, Row, Shard, Span, TopicRecord};
+use crate::clickhouse::{self, ArrivalDays, Cluster, Connection, PartitionAudit, Row, Shard, TopicRecord};
 use crate::kafka::{self, Kafka, PartitionConsumer, Record};
 use crate::terminal::{print, print_progress};
 use crate::topic_partition::{LogName, Offset, Partition, TopicPartition};
@@ -22,10 +22,10 @@ const EMPTY_FETCHES_MAX: u32 = 20;
 #[group(skip)]
 pub struct Args {
     #[command(flatten)]
-    span: Span,
+    span: ArrivalDays,
 
     /// `table` is for people, `json` for programs
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::FoundTable)]
     format: Format,
 
     #[command(flatten)]
@@ -37,7 +37,7 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    Table,
+    FoundTable,
     Json,
 }
 
@@ -48,7 +48,7 @@ pub struct Damage(u64);
 
 /// The audit of one partition of one log.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-struct PartitionAudit {
+struct AuditedPartition {
     /// The name of the topic, with a suffix if the topic was recreated.
     log: LogName,
     partition: Partition,
@@ -79,13 +79,13 @@ struct PartitionAudit {
 #[derive(Serialize)]
 struct Report {
     topic: String,
-    partitions: Vec<PartitionAudit>,
+    partitions: Vec<AuditedPartition>,
     damage: u64,
 }
 
-impl PartitionAudit {
-    fn new(log: &LogName, held: &Held) -> PartitionAudit {
-        PartitionAudit {
+impl AuditedPartition {
+    fn new(log: &LogName, held: &PartitionAudit) -> AuditedPartition {
+        AuditedPartition {
             log: log.clone(),
             partition: held.partition,
             head: held.next,
@@ -97,7 +97,7 @@ impl PartitionAudit {
             overlaps: held.overlaps,
             counted_twice: held.counted_twice,
             left_out: held.left_out,
-            ..PartitionAudit::default()
+            ..AuditedPartition::default()
         }
     }
 
@@ -124,7 +124,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let report = audit(&kafka, &cluster, &args.span).await?;
     let page = match args.format {
         Format::Json => serde_json::to_string(&report)?,
-        Format::Table => table_page(&report),
+        Format::FoundTable => table_page(&report),
     };
     print(&(page + "\n"));
     match report.damage {
@@ -133,21 +133,21 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
-async fn audit(kafka: &Kafka, cluster: &Cluster, span: &Span) -> anyhow::Result<Report> {
+async fn audit(kafka: &Kafka, cluster: &Cluster, span: &ArrivalDays) -> anyhow::Result<Report> {
     let mut partitions = Vec::new();
     for shard in cluster.iter() {
         partitions.extend(audit_shard(kafka, shard, span).await?);
     }
     Ok(Report {
-        damage: partitions.iter().map(PartitionAudit::damage).sum(),
+        damage: partitions.iter().map(AuditedPartition::damage).sum(),
         topic: kafka.topic().to_string(),
         partitions,
     })
 }
 
-async fn audit_shard(kafka: &Kafka, shard: &Shard, span: &Span) -> anyhow::Result<Vec<PartitionAudit>> {
+async fn audit_shard(kafka: &Kafka, shard: &Shard, span: &ArrivalDays) -> anyhow::Result<Vec<AuditedPartition>> {
     let topic = kafka.topic().as_str();
-    let (connection, topic_record) = shard.connect_for(topic).await?;
+    let (connection, topic_record) = shard.connect_for_topic(topic).await?;
     print_progress("reading what ClickHouse stores ...");
     let held = connection
         .audit(&topic_record.log, topic_record.repeat_window_records, span)
@@ -157,11 +157,11 @@ async fn audit_shard(kafka: &Kafka, shard: &Shard, span: &Span) -> anyhow::Resul
     let mut partitions = Vec::new();
     for partition in 0..count.max(stored_count) {
         let rows = held.iter().find(|held| held.partition == partition);
-        let rows = rows.copied().unwrap_or(Held {
+        let rows = rows.copied().unwrap_or(PartitionAudit {
             partition,
-            ..Held::default()
+            ..PartitionAudit::default()
         });
-        let mut audited = PartitionAudit::new(&topic_record.log, &rows);
+        let mut audited = AuditedPartition::new(&topic_record.log, &rows);
         if !shard.id().holds(partition) {
             // Rows of another shard's partition are in that shard too.
             audited.overlaps += audited.events + audited.repeats + audited.dead_letters + audited.gaps;
@@ -179,7 +179,7 @@ async fn audit_shard(kafka: &Kafka, shard: &Shard, span: &Span) -> anyhow::Resul
     // Of the logs before the topic was recreated, Kafka has nothing any more.
     for log in connection.former_logs(topic, &topic_record.log).await? {
         let held = connection.audit(&log, topic_record.repeat_window_records, span);
-        partitions.extend(held.await?.iter().map(|held| PartitionAudit::new(&log, held)));
+        partitions.extend(held.await?.iter().map(|held| AuditedPartition::new(&log, held)));
     }
     Ok(partitions)
 }
@@ -189,12 +189,12 @@ async fn compare(
     kafka: &Kafka,
     connection: &Connection,
     topic_record: &TopicRecord,
-    held: &Held,
-    audited: &mut PartitionAudit,
+    held: &PartitionAudit,
+    audited: &mut AuditedPartition,
 ) -> anyhow::Result<()> {
     let mut log = kafka.partition_consumer(held.partition, held.first).await?;
     anyhow::ensure!(
-        topic_record.is_of(log.topic_id()),
+        topic_record.matches_id(log.topic_id()),
         "topic {} was deleted and made again, so there is nothing to compare; see `captcha migrate --topic-recreated`",
         kafka.topic()
     );
@@ -209,20 +209,20 @@ async fn compare(
     while log.position() < end {
         let from = log.position();
         let records = fetch_to_compare(&mut log, end).await?;
-        let rows = connection.stored_rows(&topic_partition, from, log.position()).await?;
+        let rows = connection.rows_between(&topic_partition, from, log.position()).await?;
         for record in records.iter().filter(|record| record.offset < end) {
             // A record without a row is a hole, which is counted already, or was dropped on purpose.
             if let Some(row) = rows.get(&record.offset) {
                 audited.compared += 1;
-                audited.differing += u64::from(!is_made_of(record, row));
+                audited.differing += u64::from(!matches_record(record, row));
             }
         }
     }
     Ok(())
 }
 
-fn is_made_of(record: &Record, row: &Row) -> bool {
-    row.is_made_of(record.timestamps_millis(), record.value.as_deref())
+fn matches_record(record: &Record, row: &Row) -> bool {
+    row.matches_record(record.timestamps_millis(), record.value.as_deref())
 }
 
 /// Fetches until there is enough to compare, or all.
@@ -293,11 +293,11 @@ mod tests {
 
     #[test]
     fn lag_is_not_damage_and_offsets_beyond_the_log_are() {
-        let held = Held {
+        let held = PartitionAudit {
             next: 10,
-            ..Held::default()
+            ..PartitionAudit::default()
         };
-        let mut audited = PartitionAudit::new(&LogName::new("t"), &held);
+        let mut audited = AuditedPartition::new(&LogName::new("t"), &held);
         audited.set_kafka_range(0, 15);
         assert_eq!((audited.lag, audited.damage()), (5, 0));
         audited.set_kafka_range(12, 15);

@@ -5,7 +5,7 @@ use chrono::{DateTime, SecondsFormat};
 use serde::Serialize;
 
 use super::table::table;
-use crate::clickhouse::{self, Cluster, DeadLetter, Span};
+use crate::clickhouse::{self, ArrivalDays, Cluster, DeadLetter};
 use crate::kafka::TopicArgs;
 use crate::terminal::print;
 use crate::topic_partition::{Offset, Partition};
@@ -21,7 +21,7 @@ const SHOWN_CHARS: usize = 60;
 #[group(skip)]
 pub struct Args {
     #[command(flatten)]
-    span: Span,
+    span: ArrivalDays,
 
     /// Show at most COUNT records [default: 100 in a table, all as ndjson]
     #[arg(long, value_name = "COUNT")]
@@ -29,7 +29,7 @@ pub struct Args {
 
     /// `table` is for people, `ndjson` has a JSON object a line, with the whole record: `raw`, or `raw_hex` if it is
     /// not UTF-8
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::FoundTable)]
     format: Format,
 
     #[command(flatten)]
@@ -41,7 +41,7 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    Table,
+    FoundTable,
     Ndjson,
 }
 
@@ -79,7 +79,7 @@ impl<'a> JsonLine<'a> {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let cluster = Cluster::new(args.clickhouse)?;
     let limit = args.limit.unwrap_or(match args.format {
-        Format::Table => TABLE_ROWS,
+        Format::FoundTable => TABLE_ROWS,
         Format::Ndjson => i64::MAX as u64,
     });
     let mut rows = Vec::new();
@@ -88,7 +88,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let mut add = |letter: DeadLetter| {
         remaining -= 1;
         let is_open = match args.format {
-            Format::Table => {
+            Format::FoundTable => {
                 rows.push(cells(&letter));
                 true
             }
@@ -108,7 +108,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         }
     }
     failed.context("cannot write a dead letter as json")?;
-    if args.format == Format::Table {
+    if args.format == Format::FoundTable {
         let header = ["partition", "offset", "arrival", "reason", "record"];
         print(&format!("{}\n", table(&header, rows.into_iter(), 0..2)));
     }

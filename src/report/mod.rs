@@ -83,10 +83,10 @@ async fn print_report(args: Args) -> anyhow::Result<()> {
         let reason = format!("--from and --to: {}\n", Filter::OUT_OF_ORDER);
         terminal::exit_with_clap_error(&clap::Error::raw(ErrorKind::ValueValidation, reason));
     }
-    let report = cluster.counters(&filter, &|_| true).await?;
+    let report = cluster.report(&filter, &|_| true).await?;
     let page = render(&report, args.format).context("cannot write the report")?;
     terminal::print(&page);
-    if report.counters.is_empty() && args.format == Format::Table {
+    if report.rows.is_empty() && args.format == Format::Table {
         terminal::print_progress("no events match");
     }
     Ok(())
@@ -98,13 +98,13 @@ fn render(report: &Report, format: Format) -> anyhow::Result<String> {
         Format::Csv => {
             let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
             csv.write_record(COLUMNS)?;
-            for row in &report.counters {
+            for row in &report.rows {
                 csv.serialize(row)?;
             }
             String::from_utf8(csv.into_inner()?)?
         }
         Format::Table => {
-            let rows = report.counters.iter().map(|row| {
+            let rows = report.rows.iter().map(|row| {
                 vec![
                     row.date.to_string(),
                     row.site_id.to_string(),
@@ -135,14 +135,14 @@ mod tests {
     use super::*;
     use crate::clickhouse::ReportRow;
 
-    fn render(counters: Vec<ReportRow>, format: Format) -> String {
-        let counters = Report {
-            counters,
+    fn render(rows: Vec<ReportRow>, format: Format) -> String {
+        let report = Report {
+            rows,
             freshness: Freshness {
                 complete_through: chrono::DateTime::from_timestamp_millis(978_307_200_000),
             },
         };
-        super::render(&counters, format).unwrap()
+        super::render(&report, format).unwrap()
     }
 
     fn two() -> Vec<ReportRow> {

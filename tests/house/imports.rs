@@ -1,4 +1,4 @@
-//! Imports run one way: a room imports what lies below it.
+//! Imports run one way: a room imports what lies below it, and no module imports in a circle, not even inside a room.
 //!
 //! The imports are read from the tokens of `src/`: `use`, and paths in code. A re-export (`pub use`) is followed to where
 //! the name is defined, so a door that hands out what its room has is not an import of it. Tests import what they like.
@@ -244,6 +244,32 @@ fn flatten(tree: &[TokenTree], prefix: &[String], paths: &mut Vec<Module>) {
     }
 }
 
+/// A way from a module back to itself, if there is one.
+fn circle(imports: &Imports) -> Option<Vec<Module>> {
+    let mut done = BTreeSet::new();
+    imports
+        .keys()
+        .find_map(|module| search(imports, module, &mut Vec::new(), &mut done))
+}
+
+fn search(
+    imports: &Imports,
+    module: &Module,
+    way: &mut Vec<Module>,
+    done: &mut BTreeSet<Module>,
+) -> Option<Vec<Module>> {
+    if let Some(begin) = way.iter().position(|passed| passed == module) {
+        return Some([&way[begin..], &[module.clone()]].concat());
+    }
+    if !done.insert(module.clone()) {
+        return None;
+    }
+    way.push(module.clone());
+    let found = imports[module].iter().find_map(|next| search(imports, next, way, done));
+    way.pop();
+    found
+}
+
 /// Which room imports which.
 fn rooms(imports: &Imports) -> BTreeMap<&str, BTreeSet<&str>> {
     let mut rooms: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
@@ -282,6 +308,22 @@ fn picture(rooms: &BTreeMap<&str, BTreeSet<&str>>) -> String {
 }
 
 #[test]
+fn no_module_imports_in_a_circle() {
+    let imports = Sources::read().imports();
+    assert!(
+        imports.values().map(BTreeSet::len).sum::<usize>() > 100,
+        "hardly any import was found: {imports:?}"
+    );
+    let circle = circle(&imports).map(|way| {
+        way.iter()
+            .map(|module| module.join("::"))
+            .collect::<Vec<_>>()
+            .join(" -> ")
+    });
+    assert_eq!(circle, None, "these modules import one another");
+}
+
+#[test]
 fn a_room_imports_what_lies_below_it() {
     let imports = Sources::read().imports();
     for (room, imported) in rooms(&imports) {
@@ -309,4 +351,20 @@ fn the_picture_of_the_rooms_is_the_code() {
         drawn == picture,
         "{PAGE} shows rooms that are not those of the code: run make architecture"
     );
+}
+
+#[test]
+fn circles_are_found() {
+    let module = |name: &str| vec![name.to_string()];
+    let imports = |pairs: &[(&str, &str)]| {
+        let mut imports = Imports::new();
+        for (from, to) in pairs {
+            imports.entry(module(from)).or_default().insert(module(to));
+            imports.entry(module(to)).or_default();
+        }
+        imports
+    };
+    assert_eq!(circle(&imports(&[("a", "b"), ("a", "c"), ("b", "c")])), None);
+    let way = circle(&imports(&[("a", "b"), ("b", "c"), ("c", "b")])).unwrap();
+    assert_eq!(way, [module("b"), module("c"), module("b")]);
 }

@@ -1,19 +1,93 @@
-//! What an exception of ClickHouse names: the view in which it came about, and the table or database that is not there.
+//! Exceptions of ClickHouse for people: the code, the view in which it happened, and the table or database that is
+//! missing.
 //!
 //! An insert into `events` also runs the views that others made on it, and their failures look like ours.
 
-use crate::clickhouse::error_codes::{UNKNOWN_DATABASE, UNKNOWN_TABLE};
+use super::settings;
+use crate::clickhouse::error::Error;
+use crate::clickhouse::error_codes::{
+    self, Action, READONLY, SETTING_CONSTRAINT_VIOLATION, UNKNOWN_DATABASE, UNKNOWN_TABLE,
+};
 use crate::clickhouse::schema::declared::declared;
 
-/// What is not there.
+/// The advice about a missing table or database that captcha never makes.
+const NOT_OURS: &str = "make it again, or drop the view on events that needs it: it is not captcha's";
+
+/// The error of a query that the server answered with an exception.
+pub fn explain(address: &str, database: &str, code: i32, message: &str) -> Error {
+    let meaning = error_codes::find(code);
+    let advice = meaning.advice;
+    let said = |advice: &str| {
+        let what = match refused_setting(code, message) {
+            Some(what) => what + ":",
+            None => "answered".to_string(),
+        };
+        let (title, words) = (meaning.title(code), first_line(message));
+        format!("clickhouse at {address} {what} {title}: {words}; {advice}")
+    };
+    // A failure inside a view that others made is neither a head that moved nor a table that captcha lost.
+    let (action, message) = match (view(message), missing(code, message, database)) {
+        (Some(view), _) => {
+            let advice = format!("correct the view {view}, which is not captcha's, or drop it");
+            (Action::Hold, said(&advice))
+        }
+        (None, Some(MissingObject::Foreign)) => (Action::Hold, said(NOT_OURS)),
+        (None, Some(MissingObject::Table(table))) => (
+            meaning.action,
+            format!("clickhouse at {address} has not all tables in database {database}: {table} is missing; {advice}"),
+        ),
+        (None, Some(MissingObject::Database)) => (
+            meaning.action,
+            format!("clickhouse at {address} has no tables in database {database}; {advice}"),
+        ),
+        (None, None) => (meaning.action, said(advice)),
+    };
+    Error::Server { code, action, message }
+}
+
+/// The error of a login that the server answered with an exception.
+pub fn login_refused(address: &str, user: &str, code: i32, message: &str) -> Error {
+    let meaning = error_codes::find(code);
+    let what = refused_setting(code, message);
+    let what = what.unwrap_or_else(|| format!("refused the login of user {user}"));
+    let message = format!(
+        "clickhouse at {address} {what}: {}: {}; {}",
+        meaning.title(code),
+        first_line(message),
+        meaning.advice
+    );
+    Error::Server {
+        code,
+        action: meaning.action,
+        message,
+    }
+}
+
+/// The refusal of a pinned setting, to follow the server's name.
+fn refused_setting(code: i32, message: &str) -> Option<String> {
+    let is_refusal = [READONLY, SETTING_CONSTRAINT_VIOLATION].contains(&code);
+    let (name, value) = is_refusal.then(|| settings::find_pin(message)).flatten()?;
+    Some(format!("does not let --clickhouse-user set {name} = '{value}'"))
+}
+
+/// The server's message without the exception's name, the full stop and the trace.
+fn first_line(message: &str) -> &str {
+    const CHARS_MAX: usize = 300;
+    let line = message.lines().next().unwrap_or_default();
+    let line = line.trim_start_matches("DB::Exception: ");
+    let line = line.trim_end().trim_end_matches('.');
+    line.char_indices().nth(CHARS_MAX).map_or(line, |(end, _)| &line[..end])
+}
+
+/// A table or a database that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Missing<'a> {
-    /// This table of captcha's.
+pub enum MissingObject<'a> {
+    /// A table of captcha.
     Table(&'a str),
-    /// Its database.
+    /// The database of captcha.
     Database,
-    /// What captcha does not make.
-    Theirs,
+    /// One that captcha does not make.
+    Foreign,
 }
 
 /// The materialized view that was being fed, with its database; `None` if it was none.
@@ -22,34 +96,34 @@ pub fn view(message: &str) -> Option<&str> {
     word(rest)
 }
 
-/// What is not there for captcha, whose database this is; `None` if that is not what the code is about, or the message is
-/// not understood.
-pub fn missing<'a>(code: i32, message: &'a str, database: &str) -> Option<Missing<'a>> {
+/// The object whose lack is the error; `None` for another code, or a message that is not understood. `database` is that
+/// of captcha.
+pub fn missing<'a>(code: i32, message: &'a str, database: &str) -> Option<MissingObject<'a>> {
     match code {
         UNKNOWN_TABLE => missing_table(message, database),
         UNKNOWN_DATABASE => {
             let name = word_after(message, "Database")?;
             Some(match name == database {
-                true => Missing::Database,
-                false => Missing::Theirs,
+                true => MissingObject::Database,
+                false => MissingObject::Foreign,
             })
         }
         _ => None,
     }
 }
 
-/// Servers say "Table a.b does not exist", "Unknown table expression identifier 'b' in scope ...", "Could not find table:
-/// b", and "Target table 'a.b' of view ... doesn't exists".
-fn missing_table<'a>(message: &'a str, database: &str) -> Option<Missing<'a>> {
+/// Servers say "Table a.b does not exist", "Unknown table expression identifier 'b' in scope ...", "Could not find
+/// table: b", and "Target table 'a.b' of view ... doesn't exists".
+fn missing_table<'a>(message: &'a str, database: &str) -> Option<MissingObject<'a>> {
     let name = word_after(message, "table")?;
     let table = match name.rsplit_once('.') {
-        Some((within, _)) if bare(within) != database => return Some(Missing::Theirs),
-        Some((_, table)) => bare(table),
+        Some((within, _)) if unquote(within) != database => return Some(MissingObject::Foreign),
+        Some((_, table)) => unquote(table),
         None => name,
     };
     Some(match declared().iter().any(|known| known.name == table) {
-        true => Missing::Table(table),
-        false => Missing::Theirs,
+        true => MissingObject::Table(table),
+        false => MissingObject::Foreign,
     })
 }
 
@@ -59,14 +133,14 @@ fn word_after<'a>(message: &'a str, noun: &str) -> Option<&'a str> {
     word(words.find(|word| !["expression", "identifier"].contains(word))?)
 }
 
-/// The first word, without what stands around it.
+/// The first word, without quotes and punctuation around it.
 fn word(text: &str) -> Option<&str> {
     let word = text.split_whitespace().next()?;
-    let word = bare(word.trim_end_matches([',', ';', ':', '.']));
+    let word = unquote(word.trim_end_matches([',', ';', ':', '.']));
     (!word.is_empty()).then_some(word)
 }
 
-fn bare(word: &str) -> &str {
+fn unquote(word: &str) -> &str {
     word.trim_matches(['\'', '`', '"'])
 }
 
@@ -79,35 +153,38 @@ mod tests {
         for (message, missing) in [
             (
                 "Table captcha.events does not exist. Maybe you meant system.events?",
-                Some(Missing::Table("events")),
+                Some(MissingObject::Table("events")),
             ),
-            ("Table captcha.topics doesn't exist", Some(Missing::Table("topics"))),
+            (
+                "Table captcha.topics doesn't exist",
+                Some(MissingObject::Table("topics")),
+            ),
             (
                 "Table `captcha`.`claims` does not exist",
-                Some(Missing::Table("claims")),
+                Some(MissingObject::Table("claims")),
             ),
             (
                 "Unknown table expression identifier 'migrations' in scope SELECT version FROM migrations",
-                Some(Missing::Table("migrations")),
+                Some(MissingObject::Table("migrations")),
             ),
             (
                 "Unknown table expression identifier 'captcha.migration_log' in scope SELECT 1",
-                Some(Missing::Table("migration_log")),
+                Some(MissingObject::Table("migration_log")),
             ),
-            ("Could not find table: events", Some(Missing::Table("events"))),
+            ("Could not find table: events", Some(MissingObject::Table("events"))),
             (
                 "Target table 'captcha.theirs' of view 'captcha.events' doesn't exists.",
-                Some(Missing::Theirs),
+                Some(MissingObject::Foreign),
             ),
             (
                 "Target table 'elsewhere.events' of view 'captcha.events' doesn't exists.",
-                Some(Missing::Theirs),
+                Some(MissingObject::Foreign),
             ),
             (
                 "Unknown table expression identifier 'captcha.other' in scope (SELECT x FROM captcha.other)",
-                Some(Missing::Theirs),
+                Some(MissingObject::Foreign),
             ),
-            ("Table other.events does not exist", Some(Missing::Theirs)),
+            ("Table other.events does not exist", Some(MissingObject::Foreign)),
             ("Something else", None),
             ("Table", None),
         ] {
@@ -115,12 +192,12 @@ mod tests {
             assert_eq!(found, missing, "{message}");
         }
         for (message, missing) in [
-            ("Database captcha does not exist", Some(Missing::Database)),
+            ("Database captcha does not exist", Some(MissingObject::Database)),
             (
                 "Database captcha doesn't exist. Maybe you meant system?",
-                Some(Missing::Database),
+                Some(MissingObject::Database),
             ),
-            ("Database elsewhere does not exist", Some(Missing::Theirs)),
+            ("Database elsewhere does not exist", Some(MissingObject::Foreign)),
             ("Something else", None),
         ] {
             let found = super::missing(UNKNOWN_DATABASE, message, "captcha");

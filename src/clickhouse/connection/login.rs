@@ -1,16 +1,14 @@
-//! What the server said during a login, which the driver keeps to itself when the login fails.
+//! The server's answer to a login, which the driver keeps to itself when the login fails.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::AsyncRead;
+use tokio_util::io::InspectReader;
 
 use super::server_version::Version;
 
-/// Bytes of the server's first words that are kept: a refusal is a few hundred.
+/// Bytes of the server's answer that are kept: a refusal is a few hundred.
 const TRANSCRIPT_BYTES_MAX: usize = 4096;
 
 /// Packet number of an exception in ClickHouse's native protocol.
@@ -23,34 +21,23 @@ const HELLO: u8 = 0;
 #[derive(Clone, Default)]
 pub struct Transcript(Arc<Mutex<Vec<u8>>>);
 
-/// A reader that keeps a copy of the first bytes that pass.
-pub struct Transcribed<R> {
-    inner: R,
-    transcript: Transcript,
-}
-
-/// Wraps a reader so that the first bytes it reads can be looked at later.
-pub fn transcribe<R>(inner: R) -> (Transcribed<R>, Transcript) {
+/// Wraps a reader so that the first bytes that it reads are in the transcript.
+pub fn transcribe<R: AsyncRead>(
+    reader: R,
+) -> (InspectReader<R, impl FnMut(&[u8]) + Send + Sync + 'static>, Transcript) {
     let transcript = Transcript::default();
     let copy = transcript.clone();
-    (Transcribed { inner, transcript }, copy)
-}
-
-impl<R: AsyncRead + Unpin> AsyncRead for Transcribed<R> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(cx, buf);
-        let fresh = &buf.filled()[before..];
-        if !fresh.is_empty() {
-            let mut kept = self.transcript.0.lock();
-            let room = TRANSCRIPT_BYTES_MAX - kept.len();
-            kept.extend_from_slice(&fresh[..fresh.len().min(room)]);
-        }
-        polled
-    }
+    let reader = InspectReader::new(reader, move |bytes: &[u8]| copy.record(bytes));
+    (reader, transcript)
 }
 
 impl Transcript {
+    fn record(&self, bytes: &[u8]) {
+        let mut kept = self.0.lock();
+        let free = TRANSCRIPT_BYTES_MAX - kept.len();
+        kept.extend_from_slice(&bytes[..bytes.len().min(free)]);
+    }
+
     /// Code and message, if the first thing that the server sent was an exception.
     pub fn exception(&self) -> Option<(i32, String)> {
         let kept = self.0.lock();
@@ -92,10 +79,24 @@ fn split_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncReadExt as _;
+
     use super::*;
 
     fn transcript(bytes: &[u8]) -> Transcript {
-        Transcript(Arc::new(Mutex::new(bytes.to_vec())))
+        let transcript = Transcript::default();
+        transcript.record(bytes);
+        transcript
+    }
+
+    #[tokio::test]
+    async fn the_first_bytes_are_kept_and_all_are_handed_over() {
+        let sent = vec![7; TRANSCRIPT_BYTES_MAX + 1];
+        let (mut reader, transcript) = transcribe(&sent[..]);
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, sent);
+        assert_eq!(*transcript.0.lock(), sent[..TRANSCRIPT_BYTES_MAX]);
     }
 
     #[test]

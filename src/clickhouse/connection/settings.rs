@@ -1,12 +1,13 @@
-//! What is pinned: the settings that decide what an answer or an insert is, which a profile, a role, a quota or a newer server may
-//! have otherwise. The one place for them.
+//! The one place for pinned settings: those that decide the content of an answer or an insert, and that a profile, a
+//! role, a quota or a newer server may change.
 //!
 //! [`PINS`] are sent with every query, so they win over profiles and roles; a server that does not know one ignores it.
-//! What an insert needs to count once is in its text, where a server that does not know it refuses it. A constraint that
-//! forbids another value than a pin's is refused by name ([`pinned_in`]); one that agrees with it is not in the way.
+//! The settings that an insert needs to count once are in its text, where a server that does not know one refuses it. A
+//! constraint that forbids a pin's value is named in the error ([`find_pin`]); one that agrees with it does no harm.
 //!
-//! Limits are not pinned: memory, time, rows, threads, priority and workload are the operator's. But what happens at a limit
-//! is: an error, never a part of the answer. `tests/settings/survey.py` tries every setting of a server; `found.tsv` is what it found.
+//! Limits are not pinned: memory, time, rows, threads, priority and workload are the operator's. The reaction to a
+//! limit is pinned: an error, never a part of the answer. `tests/settings/survey.py` tries every setting of a server,
+//! and `found.tsv` has the results.
 
 use super::server_version::Version;
 
@@ -60,26 +61,37 @@ pub(crate) const PINS: &[(&str, &str)] = &[
     ("send_logs_level", "none"),
     // The driver sets this itself when it connects, so a constraint on it is refused by name too.
     ("date_time_input_format", "best_effort"),
-    // How often, in microseconds, the server looks for a cancellation while it works on a query: never. An insert's block
-    // follows its query without waiting, and if the server meets it on such a look, while it still evaluates the guard,
-    // it hangs up (error 99; 14 of 576 inserts, 24 at once, on ClickHouse 26.7; with this 0 of 2,752).
+    // How often, in microseconds, the server looks for a cancellation while it works on a query: never. An insert's
+    // block follows its query without waiting, and if the server meets it on such a look, while it still evaluates the
+    // guard, it hangs up (error 99; 14 of 576 inserts, 24 at once, on ClickHouse 26.7; with this 0 of 2,752).
     ("interactive_delay", "3600000000"),
-    // How much of a query others see in `system.processes`. They look for the token at its end, and a profile could cut that
-    // off; this is ClickHouse's own default.
+    // How much of a query others see in `system.processes`. They look for the token at its end, and a profile could cut
+    // that off; this is ClickHouse's own default.
     ("log_queries_cut_to_length", "100000"),
-    // For replicated tables; a table of one server does not mind them. An insert is on a majority of the replicas before it is
-    // answered, one after the other, and waits for that 25 s and not 10 minutes, the default, with nobody left to hear the
-    // answer (in milliseconds); a question is refused by a replica that lacks the newest insert of those confirmed; what
-    // changes a table has changed all replicas.
+    // For replicated tables; a table of one server does not mind them. An insert is on a majority of the replicas
+    // before it is answered, one after the other, and waits 25 s for that and not 10 minutes, the default, when captcha
+    // no longer waits for the answer; a replica refuses a query if it lacks the newest insert that was confirmed; a
+    // statement that changes a table has changed all replicas.
     ("insert_quorum", "auto"),
     ("insert_quorum_parallel", "0"),
-    ("insert_quorum_timeout", "25000"),
+    ("insert_quorum_timeout", INSERT_QUORUM_TIMEOUT),
     ("select_sequential_consistency", "1"),
     ("alter_sync", "2"),
 ];
 
-/// Settings of an insert of events: one insert must be one block and one part, answered when it is written, and deduplicated by
-/// its token. `max_block_size` bounds what ARRAY JOIN makes of one row.
+/// How long a server waits for a majority of the replicas, in milliseconds.
+const INSERT_QUORUM_TIMEOUT: &str = "25000";
+
+/// [`INSERT_QUORUM_TIMEOUT`] as a number.
+pub(crate) const INSERT_QUORUM_TIMEOUT_MILLIS: u128 = match u128::from_str_radix(INSERT_QUORUM_TIMEOUT, 10) {
+    Ok(millis) => millis,
+    Err(_) => 0,
+};
+
+const _: () = assert!(INSERT_QUORUM_TIMEOUT_MILLIS > 0);
+
+/// Settings of an insert of events: one insert must be one block and one part, answered when it is written, and
+/// deduplicated by its token. `max_block_size` bounds what ARRAY JOIN makes of one row.
 pub(crate) const INSERT: &str = "async_insert = 0, insert_deduplicate = 1, deduplicate_insert = 'enable', \
      deduplicate_insert_select = 'force_enable', use_strict_insert_block_limits = 0, \
      max_insert_block_size = 1048449, max_insert_block_size_bytes = 0, \
@@ -89,12 +101,13 @@ pub(crate) const INSERT: &str = "async_insert = 0, insert_deduplicate = 1, dedup
 pub(crate) const INSERT_ONCE: &str = "async_insert = 0, insert_deduplicate = 1, deduplicate_insert = 'enable', \
      deduplicate_insert_select = 'force_enable'";
 
-/// Of an insert whose rows are written each time, though they may be those of before. The settings after it override the first one.
+/// Of an insert whose rows are written each time, though they may be those of before. The settings after it override
+/// the first one.
 pub(crate) const INSERT_EACH: &str = "insert_deduplicate = 0, deduplicate_insert = 'disable', \
      deduplicate_insert_select = 'disable', async_insert = 0";
 
-/// The versions that brought settings of [`INSERT`]. To an older server they would be an error, and it does without them what
-/// they ask of a newer one.
+/// The versions that brought settings of [`INSERT`]. An older server would refuse them, and does without them what they
+/// ask of a newer one.
 const BROUGHT_BY: [(&str, Version); 4] = [
     ("deduplicate_insert_select", Version::new(25, 12)),
     ("max_insert_block_size_bytes", Version::new(26, 1)),
@@ -103,18 +116,18 @@ const BROUGHT_BY: [(&str, Version); 4] = [
 ];
 
 /// Those of an insert's settings that a server of this version knows.
-pub(crate) fn known(settings: &str, version: Version) -> String {
+pub(crate) fn supported(settings: &str, version: Version) -> String {
     let is_known = |setting: &&str| {
         let name = setting.split_once(" =").map_or(*setting, |(name, _)| name);
         let since = BROUGHT_BY.iter().find(|(brought, _)| *brought == name);
         since.is_none_or(|(_, since)| *since <= version)
     };
-    let known: Vec<&str> = settings.split(", ").filter(is_known).collect();
-    known.join(", ")
+    let supported: Vec<&str> = settings.split(", ").filter(is_known).collect();
+    supported.join(", ")
 }
 
-/// The first pin that a server's message speaks of: its name, and the value that captcha gives it.
-pub(crate) fn pinned_in(message: &str) -> Option<(&'static str, &'static str)> {
+/// The first pin that a server's message names, and the value that captcha gives it.
+pub(crate) fn find_pin(message: &str) -> Option<(&'static str, &'static str)> {
     let in_text = INSERT.split(',').filter_map(|pin| pin.split_once('='));
     let in_text = in_text.map(|(name, value)| (name.trim(), value.trim().trim_matches('\'')));
     let all: Vec<_> = PINS.iter().copied().chain(in_text).collect();
@@ -129,16 +142,16 @@ mod tests {
 
     #[test]
     fn a_server_gets_the_settings_that_it_knows() {
-        let once = |major, minor| known(INSERT_ONCE, Version::new(major, minor));
+        let once = |major, minor| supported(INSERT_ONCE, Version::new(major, minor));
         assert_eq!(once(25, 8), "async_insert = 0, insert_deduplicate = 1");
         assert_eq!(
             once(26, 1),
             "async_insert = 0, insert_deduplicate = 1, deduplicate_insert_select = 'force_enable'"
         );
         assert_eq!(once(26, 2), INSERT_ONCE);
-        let each = known(INSERT_EACH, Version::new(25, 8));
+        let each = supported(INSERT_EACH, Version::new(25, 8));
         assert_eq!(each, "insert_deduplicate = 0, async_insert = 0");
-        assert_eq!(known(INSERT, Version::new(26, 4)), INSERT);
+        assert_eq!(supported(INSERT, Version::new(26, 4)), INSERT);
         for (name, _) in BROUGHT_BY {
             assert!(INSERT.contains(&format!("{name} = ")), "{name}");
         }
@@ -146,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_pin_is_known_by_its_whole_name() {
-        let of = |name: &str| pinned_in(&format!("Setting {name} should not be changed"));
+        let of = |name: &str| find_pin(&format!("Setting {name} should not be changed"));
         assert_eq!(of("limit"), Some(("limit", "0")));
         assert_eq!(
             of("'read_overflow_mode_leaf'"),

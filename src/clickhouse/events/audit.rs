@@ -1,24 +1,21 @@
-//! The log in the table `events`, audited: whether every offset is there once, and every repeat is marked by the rule.
+//! The audit: whether the table has each offset once, and whether each repeat is marked by the rule.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use chrono::NaiveDate;
-use klickhouse::Value;
 
-use super::read::at;
 use super::retention::MARK_ARRIVAL;
-use crate::clickhouse::connection::{rows_of, unexpected};
-use crate::clickhouse::{Connection, Error, Filter, Row, quote};
-use crate::topic_partition::{LogName, TopicPartition};
+use crate::clickhouse::{Connection, Error, Filter, Row, partition_condition, quote};
+use crate::topic_partition::{LogName, Offset, Partition, TopicPartition};
 
-/// For one question of an audit, which reads and sorts the whole table: 100 million rows take minutes.
+/// For one query of an audit, which reads and sorts the whole table: 100 million rows take minutes.
 const AUDIT_TIMEOUT: Duration = Duration::from_secs(1_800);
 
-/// What is looked at: rows that arrived on these days, and everything between them.
+/// The days of an audit: it covers the rows that arrived on them, and everything between those rows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::Args)]
 #[group(skip)]
-pub struct Span {
+pub struct ArrivalDays {
     /// Only what arrived from this day on, such as 2001-01-31 (UTC)
     #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
     from: Option<NaiveDate>,
@@ -28,34 +25,35 @@ pub struct Span {
     to: Option<NaiveDate>,
 }
 
-/// What the table holds of one partition.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Held {
-    /// Its number.
-    pub partition: i32,
-    /// The first offset that is looked at.
-    pub first: i64,
-    /// One more than the last.
-    pub next: i64,
+/// The audit of one partition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, klickhouse::Row)]
+pub struct PartitionAudit {
+    pub partition: Partition,
+    /// The first offset that the audit covers.
+    pub first: Offset,
+    /// One more than the last one.
+    pub next: Offset,
     /// Events that reports count.
     pub events: u64,
-    /// Events that stood in the repeat window before.
+    /// Events that the window before them has too.
     pub repeats: u64,
-    /// Records that are no events.
+    /// Records that are not events.
     pub bad: u64,
     /// Offsets that Kafka did not have.
     pub gaps: u64,
     /// Offsets without a row. Damage.
     pub holes: u64,
-    /// Rows that stand for an offset which another row stands for as well. Damage.
+    /// Rows that cover an offset which another row covers too. Damage.
     pub overlaps: u64,
     /// Events that are counted although they are repeats. Damage.
+    #[klickhouse(skip)]
     pub counted_twice: u64,
-    /// Events that are not counted although they are no repeats. Damage.
+    /// Events that are not counted although they are not repeats. Damage.
+    #[klickhouse(skip)]
     pub left_out: u64,
 }
 
-impl Span {
+impl ArrivalDays {
     /// ` AND ...`, for a query that has rows with an arrival.
     pub(crate) fn condition(&self) -> String {
         let bound = |day: Option<NaiveDate>, sign: &str| match day {
@@ -65,8 +63,8 @@ impl Span {
         bound(self.from, ">=") + &bound(self.to, "<")
     }
 
-    /// The rows of a topic that are looked at. Arrivals are not in the order of offsets, so the days are made
-    /// into offsets first: whatever lies between the first and the last of them must be whole.
+    /// The rows of a log that the audit covers. Arrivals are not in the order of offsets, so the days become offsets
+    /// first: everything between the first and the last of them must be whole.
     fn rows(&self, log: &LogName) -> String {
         let topic = quote(log.as_str());
         let condition = self.condition();
@@ -79,39 +77,59 @@ impl Span {
     }
 }
 
+/// A row of the query of [`Connection::audit_repeats`].
+#[derive(klickhouse::Row)]
+struct RepeatsRow {
+    partition: Partition,
+    counted_twice: u64,
+    left_out: u64,
+}
+
+/// A row of the query of [`Connection::marks`].
+#[derive(klickhouse::Row)]
+struct MarkRow {
+    partition: Partition,
+    next: Offset,
+}
+
 impl Connection {
     /// Audits the rows of a topic, by partition.
     ///
     /// # Errors
     /// No answer, the tables are not there, or rows are hidden.
-    pub async fn audit(&self, log: &LogName, repeat_window_records: i64, span: &Span) -> Result<Vec<Held>, Error> {
-        self.verify_visibility().await?;
+    pub async fn audit(
+        &self,
+        log: &LogName,
+        repeat_window_records: i64,
+        span: &ArrivalDays,
+    ) -> Result<Vec<PartitionAudit>, Error> {
+        self.check_row_policies().await?;
         let mut marks = self.marks(log).await?;
         let (mut all, repeats) = loop {
             let held = self.audit_offsets(log, &marks, span).await?;
             let repeats = self.audit_repeats(log, repeat_window_records, &marks, span);
             let repeats = repeats.await?;
-            // Months that are dropped meanwhile would look like holes.
+            // A month that was dropped during the queries would look like a hole.
             let before = std::mem::replace(&mut marks, self.marks(log).await?);
             if marks == before {
                 break (held, repeats);
             }
         };
         for held in &mut all {
-            if let Some((counted_twice, left_out)) = repeats.get(&held.partition) {
-                held.counted_twice = *counted_twice;
-                held.left_out = *left_out;
+            if let Some(repeats) = repeats.get(&held.partition) {
+                held.counted_twice = repeats.counted_twice;
+                held.left_out = repeats.left_out;
             }
         }
         // The last rows of a partition may have been dropped too, or all of them.
         for (partition, marked_next) in marks {
             match all.iter_mut().find(|held| held.partition == partition) {
                 Some(held) => held.next = held.next.max(marked_next),
-                None => all.push(Held {
+                None => all.push(PartitionAudit {
                     partition,
                     first: marked_next,
                     next: marked_next,
-                    ..Held::default()
+                    ..PartitionAudit::default()
                 }),
             }
         }
@@ -119,19 +137,24 @@ impl Connection {
         Ok(all)
     }
 
-    async fn audit_offsets(&self, log: &LogName, marks: &Marks, span: &Span) -> Result<Vec<Held>, Error> {
+    async fn audit_offsets(
+        &self,
+        log: &LogName,
+        marks: &Marks,
+        span: &ArrivalDays,
+    ) -> Result<Vec<PartitionAudit>, Error> {
         let expected = format!("greatest(reached, {})", marked_next(marks));
-        // From a day on, nobody knows which offset is to be the first.
+        // With a first day, the offset that must be the first is not known.
         let is_known = match span.from {
             None => "1",
             Some(_) => "NOT is_first",
         };
         let sql = format!(
-            "SELECT partition, toInt64(min(low)), toInt64(max(offset) + 1), \
-             toUInt64(countIf(kind = 'event' AND repeat = 0)), toUInt64(countIf(repeat = 1)), \
-             toUInt64(countIf(kind = 'bad')), toUInt64(sumIf(span, kind = 'gap')), \
-             toUInt64(sumIf(low - {expected}, {is_known} AND low > {expected})), \
-             toUInt64(countIf(NOT is_first AND low < reached)) \
+            "SELECT partition, toInt64(min(low)) AS first, toInt64(max(offset) + 1) AS next, \
+             toUInt64(countIf(kind = 'event' AND repeat = 0)) AS events, toUInt64(countIf(repeat = 1)) AS repeats, \
+             toUInt64(countIf(kind = 'bad')) AS bad, toUInt64(sumIf(span, kind = 'gap')) AS gaps, \
+             toUInt64(sumIf(low - {expected}, {is_known} AND low > {expected})) AS holes, \
+             toUInt64(countIf(NOT is_first AND low < reached)) AS overlaps \
              FROM (SELECT partition, offset, span, kind, repeat, offset - span + 1 AS low, \
              row_number() OVER log = 1 AS is_first, lagInFrame(offset + 1) OVER log AS reached \
              FROM {} WINDOW log AS (PARTITION BY partition ORDER BY offset \
@@ -139,28 +162,26 @@ impl Connection {
             span.rows(log)
         );
         let mut all = Vec::new();
-        self.each_block(&sql, AUDIT_TIMEOUT, |block| {
-            for row in rows_of(block) {
-                all.push(held(&row).ok_or_else(|| unexpected("an audit of offsets"))?);
-            }
+        self.for_each_row(&sql, AUDIT_TIMEOUT, |row| {
+            all.push(row);
             Ok(())
         })
         .await?;
         Ok(all)
     }
 
-    /// By partition: events counted although they are repeats, and not counted although they are none. The
-    /// latter only where the whole window before them is looked at.
+    /// By partition: events that are counted although they are repeats, and events that are not counted although they
+    /// are not; the latter only where the audit covers the whole window before them.
     async fn audit_repeats(
         &self,
         log: &LogName,
         window: i64,
         marks: &Marks,
-        span: &Span,
-    ) -> Result<HashMap<i32, (u64, u64)>, Error> {
+        span: &ArrivalDays,
+    ) -> Result<HashMap<Partition, RepeatsRow>, Error> {
         let sql = format!(
-            "SELECT partition, toUInt64(countIf(again AND repeat = 0)), \
-             toUInt64(countIf(NOT again AND repeat = 1 AND (first = 0 OR offset - {window} >= first))) \
+            "SELECT partition, toUInt64(countIf(again AND repeat = 0)) AS counted_twice, \
+             toUInt64(countIf(NOT again AND repeat = 1 AND (first = 0 OR offset - {window} >= first))) AS left_out \
              FROM (SELECT partition, offset, repeat, \
              greatest(min(offset) OVER (PARTITION BY partition), {}) AS first, \
              row_number() OVER same > 1 AND offset - lagInFrame(offset) OVER same <= {window} AS again \
@@ -171,13 +192,8 @@ impl Connection {
             span.rows(log)
         );
         let mut all = HashMap::new();
-        self.each_block(&sql, AUDIT_TIMEOUT, |block| {
-            for row in rows_of(block) {
-                let [Value::Int32(partition), Value::UInt64(twice), Value::UInt64(out)] = row[..] else {
-                    return Err(unexpected("an audit of repeats"));
-                };
-                all.insert(partition, (twice, out));
-            }
+        self.for_each_row(&sql, AUDIT_TIMEOUT, |row: RepeatsRow| {
+            all.insert(row.partition, row);
             Ok(())
         })
         .await?;
@@ -186,31 +202,30 @@ impl Connection {
 
     async fn marks(&self, log: &LogName) -> Result<Marks, Error> {
         let sql = format!(
-            "SELECT partition, max(offset) + 1 FROM events \
+            "SELECT partition, max(offset) + 1 AS next FROM events \
              WHERE topic = {} AND arrival = {MARK_ARRIVAL} AND kind = 'mark' GROUP BY partition",
             quote(log.as_str())
         );
-        let mark = |row: &Vec<Value>| match row[..] {
-            [Value::Int32(partition), Value::Int64(next)] => Ok((partition, next)),
-            _ => Err(unexpected("the marks")),
-        };
-        self.rows(&sql).await?.iter().map(mark).collect()
+        let marks = self.query_rows::<MarkRow>(&sql).await?;
+        Ok(marks.into_iter().map(|mark| (mark.partition, mark.next)).collect())
     }
 
-    /// The rows at the offsets `from..to` of a partition, by offset. Rows of a kind that nothing makes of a
-    /// record are left out.
+    /// The rows at the offsets `from..to` of a partition, by offset, without marks.
     ///
     /// # Errors
     /// No answer, or the tables are not there.
-    pub async fn stored_rows(
+    pub async fn rows_between(
         &self,
         topic_partition: &TopicPartition,
-        from: i64,
-        to: i64,
-    ) -> Result<HashMap<i64, Row>, Error> {
-        let condition = format!("{} AND offset >= {from} AND offset < {to}", at(topic_partition));
+        from: Offset,
+        to: Offset,
+    ) -> Result<HashMap<Offset, Row>, Error> {
+        let condition = format!(
+            "{} AND offset >= {from} AND offset < {to}",
+            partition_condition(topic_partition)
+        );
         let mut rows = HashMap::new();
-        self.each_stored(&condition, AUDIT_TIMEOUT, |row| {
+        self.for_each_stored(&condition, AUDIT_TIMEOUT, |row| {
             rows.insert(row.offset, row);
         })
         .await?;
@@ -218,45 +233,17 @@ impl Connection {
     }
 }
 
-/// By partition, the offset below which rows were dropped on purpose: there, what is missing is no hole.
-type Marks = BTreeMap<i32, i64>;
+/// By partition, the offset below which rows were dropped on purpose: rows that are missing there are not holes.
+type Marks = BTreeMap<Partition, Offset>;
 
 /// The mark of a row's partition, or 0.
 fn marked_next(marks: &Marks) -> String {
     if marks.is_empty() {
         return "0".to_string();
     }
-    let (partitions, nexts): (Vec<i32>, Vec<i64>) = marks.iter().unzip();
+    let (partitions, nexts): (Vec<Partition>, Vec<Offset>) = marks.iter().unzip();
     format!(
-        "transform(toInt64(partition), CAST({partitions:?}, 'Array(Int64)'), CAST({nexts:?}, 'Array(Int64)'), toInt64(0))"
+        "transform(toInt64(partition), CAST({partitions:?}, 'Array(Int64)'), CAST({nexts:?}, 'Array(Int64)'), \
+         toInt64(0))"
     )
-}
-
-fn held(row: &[Value]) -> Option<Held> {
-    let [
-        Value::Int32(partition),
-        Value::Int64(first),
-        Value::Int64(next),
-        counts @ ..,
-    ] = row
-    else {
-        return None;
-    };
-    let mut counts = counts.iter().map(|count| match count {
-        Value::UInt64(count) => Some(*count),
-        _ => None,
-    });
-    let mut count = || counts.next()?;
-    Some(Held {
-        partition: *partition,
-        first: *first,
-        next: *next,
-        events: count()?,
-        repeats: count()?,
-        bad: count()?,
-        gaps: count()?,
-        holes: count()?,
-        overlaps: count()?,
-        ..Held::default()
-    })
 }

@@ -1,110 +1,134 @@
-//! The rows of an insert as they travel: each column is one string of its values' bytes, and the server makes
-//! rows of them. The driver would make, move and write a value of its own for each row and column, which took
-//! half of the processor time that consuming took, and some kilobytes for a row.
+//! The columns of `events` as an insert writes them: the one list.
+//!
+//! Each column travels as the bytes of all its values, in a block of one row, and the server makes rows of them. The
+//! driver would make, move and write a value of its own for each row and column: half of the processor time that
+//! consuming took, and some kilobytes for a row.
 
 use klickhouse::block::{Block, BlockInfo};
 use klickhouse::{IndexMap, Type, Value};
 use uuid::Uuid;
 
-use super::insert::{Row, RowKind};
+use super::row::{Row, RowKind};
 use crate::clickhouse::quote;
-use crate::event::EventType;
+use crate::event::{Event, EventType};
 use crate::topic_partition::TopicPartition;
 
-/// Columns whose values have one size, and the types as which the server is to read them. Servers before 25.8
-/// cannot `reinterpret` a string as an array. The words of `type` and `kind` travel as their numbers here.
-const COLUMNS: [(&str, &str); 9] = [
-    ("offset", "Int64"),
-    ("arrival", "DateTime64(3, 'UTC')"),
-    ("repeat", "UInt8"),
-    ("site_id", "UUID"),
-    ("type", "Enum8('' = 0, 'serve' = 1, 'solve' = 2)"),
-    ("correlation_id", "UUID"),
-    ("time", "DateTime64(6, 'UTC')"),
-    ("span", "Int64"),
-    ("kind", "Enum8('event' = 0, 'bad' = 1, 'gap' = 2)"),
+/// The columns whose values differ from row to row, in the order of the table; `topic` and `partition` do not. The
+/// words of `kind` and `type` travel as numbers.
+static COLUMNS: [Column; 11] = [
+    fixed("offset", "Int64", |rows| encode(rows, |row| row.offset.to_le_bytes())),
+    fixed("arrival", "DateTime64(3, 'UTC')", |rows| {
+        encode(rows, |row| row.arrival_millis.to_le_bytes())
+    }),
+    fixed("span", "Int64", |rows| encode(rows, |row| span(row).to_le_bytes())).same_for_events("1"),
+    fixed("kind", "Enum8('event' = 0, 'bad' = 1, 'gap' = 2)", |rows| {
+        encode(rows, kind)
+    })
+    .same_for_events("'event'"),
+    text("reason", take_reason).same_for_events("''"),
+    text("raw", take_raw).same_for_events("''"),
+    fixed("repeat", "UInt8", |rows| encode(rows, repeat)),
+    fixed("site_id", "UUID", |rows| {
+        encode_events(rows, |event| uuid_bytes(event.site_id))
+    }),
+    fixed("type", "Enum8('' = 0, 'serve' = 1, 'solve' = 2)", |rows| {
+        encode_events(rows, event_type)
+    }),
+    fixed("correlation_id", "UUID", |rows| {
+        encode_events(rows, |event| uuid_bytes(event.correlation_id))
+    }),
+    fixed("time", "DateTime64(6, 'UTC')", |rows| {
+        encode_events(rows, |event| event.time.micros().to_le_bytes())
+    }),
 ];
 
-/// Columns of texts, which travel as arrays.
-const TEXTS: [&str; 2] = ["reason", "raw"];
-
-/// Columns that a batch of nothing but events does not send, and what they hold then.
-const SAME_FOR_EVENTS: [(&str, &str); 4] = [("span", "1"), ("kind", "'event'"), ("reason", "''"), ("raw", "''")];
-
-/// The columns of one insert.
-pub(crate) struct Packed {
-    /// As [`COLUMNS`].
-    columns: [Vec<u8>; 9],
-    /// As [`TEXTS`].
-    texts: [Vec<Value>; 2],
-    only_events: bool,
+/// A column, and how it travels.
+struct Column {
+    name: &'static str,
+    encoding: Encoding,
+    /// Its value in each row of a batch of nothing but events, which does not send it; `None` if it is always sent.
+    same_for_events: Option<&'static str>,
 }
 
-impl Packed {
-    pub(crate) fn new(rows: Vec<Row>) -> Packed {
-        let is_event = |row: &Row| matches!(row.kind, RowKind::Event { .. });
-        let mut packed = Packed {
-            columns: Default::default(),
-            texts: Default::default(),
-            only_events: rows.iter().all(is_event),
-        };
-        for row in rows {
-            packed.add(row);
+enum Encoding {
+    /// As a string, which the server reads as an array of this type. Servers before 25.8 cannot read it as an array of
+    /// texts.
+    Fixed(&'static str, fn(&[Row]) -> Vec<u8>),
+    /// As an array of texts, which are moved out of the rows: one may have a MiB.
+    Text(fn(&mut Row) -> Vec<u8>),
+}
+
+const fn fixed(name: &'static str, data_type: &'static str, encode: fn(&[Row]) -> Vec<u8>) -> Column {
+    Column {
+        name,
+        encoding: Encoding::Fixed(data_type, encode),
+        same_for_events: None,
+    }
+}
+
+const fn text(name: &'static str, take: fn(&mut Row) -> Vec<u8>) -> Column {
+    Column {
+        name,
+        encoding: Encoding::Text(take),
+        same_for_events: None,
+    }
+}
+
+impl Column {
+    const fn same_for_events(self, value: &'static str) -> Column {
+        Column {
+            same_for_events: Some(value),
+            ..self
         }
-        packed
     }
 
-    fn add(&mut self, row: Row) {
-        let (mut repeat, mut span, mut texts) = (0, 1, [Vec::new(), Vec::new()]);
-        let (mut site_id, mut correlation_id) = (Uuid::nil(), Uuid::nil());
-        let (mut event_type, mut time) = (0, 0);
-        let kind = match row.kind {
-            RowKind::Event { event, repeat: again } => {
-                repeat = u8::from(again);
-                site_id = event.site_id;
-                event_type = match event.event_type {
-                    EventType::Serve => 1,
-                    EventType::Solve => 2,
-                };
-                correlation_id = event.correlation_id;
-                time = event.time.micros();
-                0
-            }
-            RowKind::Bad { reason, raw } => {
-                texts = [reason.into_bytes(), raw];
-                1
-            }
-            RowKind::Gap { span: missing } => {
-                span = missing;
-                2
-            }
+    fn encode(&self, rows: &mut [Row]) -> Value {
+        match self.encoding {
+            Encoding::Fixed(_, encode) => Value::String(encode(rows)),
+            Encoding::Text(take) => Value::Array(rows.iter_mut().map(|row| Value::String(take(row))).collect()),
+        }
+    }
+
+    /// The name and the type under which its values travel.
+    fn sent_as(&self) -> (String, &'static str) {
+        let data_type = match self.encoding {
+            Encoding::Fixed(..) => "String",
+            Encoding::Text(_) => "Array(String)",
         };
-        let [
-            offsets,
-            arrivals,
-            repeats,
-            sites,
-            types,
-            correlations,
-            times,
-            spans,
-            kinds,
-        ] = &mut self.columns;
-        offsets.extend(row.offset.to_le_bytes());
-        arrivals.extend(row.arrival_millis.to_le_bytes());
-        repeats.push(repeat);
-        sites.extend(uuid_bytes(site_id));
-        types.push(event_type);
-        correlations.extend(uuid_bytes(correlation_id));
-        times.extend(time.to_le_bytes());
-        if self.only_events {
-            return;
+        (format!("{}_values", self.name), data_type)
+    }
+
+    /// The array of which the server makes rows.
+    fn array(&self) -> String {
+        let (name, (values, _)) = (self.name, self.sent_as());
+        match self.encoding {
+            Encoding::Fixed(data_type, _) => {
+                let array = quote(&format!("Array({data_type})"));
+                format!("reinterpret({values}, {array}) AS {name}")
+            }
+            Encoding::Text(_) => format!("{values} AS {name}"),
         }
-        spans.extend(i64::to_le_bytes(span));
-        kinds.push(kind);
-        for (column, text) in self.texts.iter_mut().zip(texts) {
-            column.push(Value::String(text));
-        }
+    }
+}
+
+/// The columns of one insert.
+pub(crate) struct Columns {
+    /// Those that are sent, each with the values of all rows.
+    sent: Vec<(&'static Column, Value)>,
+}
+
+impl Columns {
+    pub(crate) fn new(mut rows: Vec<Row>) -> Columns {
+        let only_events = rows.iter().all(|row| row.event().is_some());
+        let sent = COLUMNS
+            .iter()
+            .filter(|column| !only_events || column.same_for_events.is_none())
+            .map(|column| (column, column.encode(&mut rows)));
+        Columns { sent: sent.collect() }
+    }
+
+    fn is_sent(&self, column: &Column) -> bool {
+        self.sent.iter().any(|(sent, _)| sent.name == column.name)
     }
 
     /// The columns of `events` that the insert names, and the query that makes their values of what travels.
@@ -114,23 +138,16 @@ impl Packed {
             quote(topic_partition.log.as_str()),
             topic_partition.partition.to_string(),
         ];
+        for column in &COLUMNS {
+            names.push(column.name);
+            let constant = column.same_for_events.filter(|_| !self.is_sent(column));
+            values.push(constant.unwrap_or(column.name).to_string());
+        }
         let (mut structure, mut arrays) = (Vec::new(), Vec::new());
-        for (name, value) in SAME_FOR_EVENTS.iter().filter(|_| self.only_events) {
-            names.push(name);
-            values.push(value.to_string());
-        }
-        for (name, column_type) in COLUMNS.iter().filter(|(name, _)| sends(name, self.only_events)) {
-            names.push(name);
-            values.push(name.to_string());
-            structure.push(format!("packed_{name} String"));
-            let array = quote(&format!("Array({column_type})"));
-            arrays.push(format!("reinterpret(packed_{name}, {array}) AS {name}"));
-        }
-        for name in TEXTS.iter().filter(|name| sends(name, self.only_events)) {
-            names.push(name);
-            values.push(name.to_string());
-            structure.push(format!("packed_{name} Array(String)"));
-            arrays.push(format!("packed_{name} AS {name}"));
+        for (column, _) in &self.sent {
+            let (name, data_type) = column.sent_as();
+            structure.push(format!("{name} {data_type}"));
+            arrays.push(column.array());
         }
         let query = format!(
             "SELECT {} FROM input({}) ARRAY JOIN {}",
@@ -143,39 +160,83 @@ impl Packed {
 
     /// The one block of the insert, of one row.
     pub(crate) fn into_block(self) -> Block {
-        let only_events = self.only_events;
-        let fixed = COLUMNS.iter().zip(self.columns).map(|((name, _), bytes)| {
-            let value = Value::String(bytes);
-            (*name, Type::String, value)
-        });
-        let texts = TEXTS.iter().zip(self.texts).map(|(name, values)| {
-            let column_type = Type::Array(Box::new(Type::String));
-            (*name, column_type, Value::Array(values))
-        });
         let mut block = Block {
             info: BlockInfo::default(),
             rows: 1,
             column_types: IndexMap::new(),
             column_data: IndexMap::new(),
         };
-        for (name, column_type, value) in fixed.chain(texts).filter(|(name, ..)| sends(name, only_events)) {
-            let name = format!("packed_{name}");
-            block.column_types.insert(name.clone(), column_type);
-            block.column_data.insert(name, vec![value]);
+        for (column, values) in self.sent {
+            let (name, _) = column.sent_as();
+            let data_type = match column.encoding {
+                Encoding::Fixed(..) => Type::String,
+                Encoding::Text(_) => Type::Array(Box::new(Type::String)),
+            };
+            block.column_types.insert(name.clone(), data_type);
+            block.column_data.insert(name, vec![values]);
         }
         block
     }
 }
 
-/// Whether a batch sends this column.
-fn sends(column: &str, only_events: bool) -> bool {
-    !only_events || SAME_FOR_EVENTS.iter().all(|(name, _)| *name != column)
+/// The bytes of one value of each row.
+fn encode<const BYTES: usize>(rows: &[Row], value: impl Fn(&Row) -> [u8; BYTES]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(rows.len() * BYTES);
+    for row in rows {
+        bytes.extend_from_slice(&value(row));
+    }
+    bytes
+}
+
+/// The bytes of one value of each event; zeros in rows of another kind.
+fn encode_events<const BYTES: usize>(rows: &[Row], value: impl Fn(&Event) -> [u8; BYTES]) -> Vec<u8> {
+    encode(rows, |row| row.event().map_or([0; BYTES], &value))
+}
+
+fn span(row: &Row) -> i64 {
+    match row.kind {
+        RowKind::Gap { span } => span,
+        RowKind::Event { .. } | RowKind::Bad { .. } => 1,
+    }
+}
+
+fn kind(row: &Row) -> [u8; 1] {
+    match row.kind {
+        RowKind::Event { .. } => [0],
+        RowKind::Bad { .. } => [1],
+        RowKind::Gap { .. } => [2],
+    }
+}
+
+fn repeat(row: &Row) -> [u8; 1] {
+    [u8::from(matches!(row.kind, RowKind::Event { repeat: true, .. }))]
+}
+
+fn event_type(event: &Event) -> [u8; 1] {
+    match event.event_type {
+        EventType::Serve => [1],
+        EventType::Solve => [2],
+    }
 }
 
 /// As ClickHouse keeps it in memory: two little-endian halves, the first one first.
-fn uuid_bytes(uuid: Uuid) -> impl Iterator<Item = u8> {
+fn uuid_bytes(uuid: Uuid) -> [u8; 16] {
     let (first, second) = uuid.as_u64_pair();
-    first.to_le_bytes().into_iter().chain(second.to_le_bytes())
+    (u128::from(second) << 64 | u128::from(first)).to_le_bytes()
+}
+
+fn take_reason(row: &mut Row) -> Vec<u8> {
+    match &mut row.kind {
+        RowKind::Bad { reason, .. } => std::mem::take(reason).into_bytes(),
+        RowKind::Event { .. } | RowKind::Gap { .. } => Vec::new(),
+    }
+}
+
+fn take_raw(row: &mut Row) -> Vec<u8> {
+    match &mut row.kind {
+        RowKind::Bad { raw, .. } => std::mem::take(raw),
+        RowKind::Event { .. } | RowKind::Gap { .. } => Vec::new(),
+    }
 }
 
 #[cfg(test)]
@@ -204,44 +265,44 @@ mod tests {
         }
     }
 
-    fn names(block: &Block) -> Vec<&str> {
+    fn sent(block: &Block) -> Vec<&str> {
         block.column_data.keys().map(String::as_str).collect()
     }
 
     #[test]
     fn events_alone_send_what_varies() {
-        let packed = Packed::new(vec![event(5), event(6)]);
-        let (columns, query) = packed.sql(&topic_partition());
+        let columns = Columns::new(vec![event(5), event(6)]);
+        let (names, query) = columns.sql(&topic_partition());
         assert_eq!(
-            columns,
-            "topic, partition, span, kind, reason, raw, offset, arrival, repeat, site_id, type, correlation_id, time"
+            names,
+            "topic, partition, offset, arrival, span, kind, reason, raw, repeat, site_id, type, correlation_id, time"
         );
         assert!(
-            query.starts_with(r"SELECT 'it\'s', 3, 1, 'event', '', '', offset, arrival, repeat,"),
+            query.starts_with(r"SELECT 'it\'s', 3, offset, arrival, 1, 'event', '', '', repeat,"),
             "{query}"
         );
-        let block = packed.into_block();
+        let block = columns.into_block();
         assert_eq!(
-            names(&block),
+            sent(&block),
             [
-                "packed_offset",
-                "packed_arrival",
-                "packed_repeat",
-                "packed_site_id",
-                "packed_type",
-                "packed_correlation_id",
-                "packed_time"
+                "offset_values",
+                "arrival_values",
+                "repeat_values",
+                "site_id_values",
+                "type_values",
+                "correlation_id_values",
+                "time_values"
             ]
         );
         let value = |name: &str| match &block.column_data[name][..] {
             [Value::String(bytes)] => bytes.clone(),
             other => panic!("{other:?}"),
         };
-        assert_eq!(value("packed_offset"), [5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(value("packed_type"), [1, 1]);
-        assert_eq!(value("packed_repeat"), [1, 1]);
+        assert_eq!(value("offset_values"), [5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(value("type_values"), [1, 1]);
+        assert_eq!(value("repeat_values"), [1, 1]);
         assert_eq!(
-            value("packed_correlation_id")[..16],
+            value("correlation_id_values")[..16],
             [8, 7, 6, 5, 4, 3, 2, 1, 16, 15, 14, 13, 12, 11, 10, 9]
         );
     }
@@ -256,15 +317,15 @@ mod tests {
             },
         );
         let gap = row(9, RowKind::Gap { span: 3 });
-        let packed = Packed::new(vec![event(5), bad, gap]);
-        let (columns, query) = packed.sql(&topic_partition());
-        assert_eq!(columns.split(", ").count(), 13);
+        let columns = Columns::new(vec![event(5), bad, gap]);
+        let (names, query) = columns.sql(&topic_partition());
+        assert_eq!(names.split(", ").count(), 13);
         assert!(query.starts_with(r"SELECT 'it\'s', 3, offset,"), "{query}");
-        let block = packed.into_block();
+        let block = columns.into_block();
         assert_eq!(block.column_data.len(), 11);
-        assert_eq!(block.column_data["packed_kind"], [Value::String(vec![0, 1, 2])]);
+        assert_eq!(block.column_data["kind_values"], [Value::String(vec![0, 1, 2])]);
         let texts = |texts: [&[u8]; 3]| [Value::Array(texts.map(|text| Value::String(text.to_vec())).to_vec())];
-        assert_eq!(block.column_data["packed_reason"], texts([b"", b"no", b""]));
-        assert_eq!(block.column_data["packed_raw"], texts([b"", b"x", b""]));
+        assert_eq!(block.column_data["reason_values"], texts([b"", b"no", b""]));
+        assert_eq!(block.column_data["raw_values"], texts([b"", b"x", b""]));
     }
 }

@@ -1,4 +1,4 @@
-//! The log in the table `events`, written: rows, and the insert that is guarded by the head.
+//! The insert of a batch, guarded by the head.
 
 use std::time::Duration;
 
@@ -7,105 +7,36 @@ use klickhouse::KlickhouseError;
 use klickhouse::block::Block;
 use tokio::time::timeout;
 
-use super::columns::Packed;
-use super::read::at;
+use super::columns::Columns;
+use super::row::Row;
 use crate::clickhouse::connection::server_version::Version;
-use crate::clickhouse::connection::settings;
-use crate::clickhouse::replication::Turn;
-use crate::clickhouse::{Connection, Error, quote};
-use crate::event::{Event, parse_record};
-use crate::topic_partition::TopicPartition;
+use crate::clickhouse::connection::{QuorumRetry, RESEND_MAX, settings};
+use crate::clickhouse::{Connection, Error, partition_condition, quote};
+use crate::topic_partition::{Offset, TopicPartition};
 
-/// For one insert. A slow disk may need seconds; after half a minute it is better to look at the head.
+/// For one insert. A slow disk may need seconds; after half a minute it is better to read the head.
 const INSERT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Bytes of a bad record that are kept: Kafka's default limit for a record.
-pub const RAW_BYTES_MAX: usize = 1 << 20;
-
-/// And in a flood of them: enough to see what it is, and little more than the row itself.
-pub const RAW_BYTES_LEAST: usize = 32;
-
-/// The last millisecond of the year 2200; `DateTime64` and `toYYYYMM` are safe up to it.
-const ARRIVAL_MILLIS_MAX: i64 = 7_289_654_399_999;
-
-/// A record's own timestamp, as the table can hold it.
-pub fn arrival_millis(timestamp_millis: i64) -> i64 {
-    timestamp_millis.clamp(0, ARRIVAL_MILLIS_MAX)
-}
-
-/// As much of a bad record as is kept.
-pub fn kept_raw(value: &[u8]) -> &[u8] {
-    &value[..value.len().min(RAW_BYTES_MAX)]
-}
-
-/// One row of the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    /// Kafka offset.
-    pub offset: i64,
-    /// The record's own timestamp, in milliseconds since 1970, within the years 1970 to 2200.
-    pub arrival_millis: i64,
-    /// What stood at the offset.
-    pub kind: RowKind,
-}
-
-/// What stood at an offset.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RowKind {
-    /// A good record; `repeat` if the same event stands in the window before it.
-    Event {
-        /// The event.
-        event: Event,
-        /// Left out by reports.
-        repeat: bool,
-    },
-    /// A record that is no event.
-    Bad {
-        /// Why.
-        reason: String,
-        /// Its value.
-        raw: Vec<u8>,
-    },
-    /// Offsets that Kafka does not have (any more): `span` of them, the last one at the row's offset.
-    Gap {
-        /// How many, at least 1.
-        span: i64,
-    },
-}
-
-impl Row {
-    /// Whether this is what becomes of a record at its offset, which arrived at one of these times.
-    pub fn is_made_of(&self, times_millis: [i64; 2], value: Option<&[u8]>) -> bool {
-        let value = value.unwrap_or_default();
-        let same = match &self.kind {
-            RowKind::Event { event, .. } => parse_record(value).as_ref() == Ok(event),
-            RowKind::Bad { raw, .. } => {
-                let is_shortened = raw.len() == RAW_BYTES_LEAST && value.starts_with(raw);
-                raw == kept_raw(value) || is_shortened
-            }
-            RowKind::Gap { .. } => false,
-        };
-        same && times_millis.map(arrival_millis).contains(&self.arrival_millis)
-    }
-}
+// The server gives up waiting for other replicas before captcha gives up waiting for the server, even if the insert was
+// sent again.
+const _: () = assert!(settings::INSERT_QUORUM_TIMEOUT_MILLIS + RESEND_MAX.as_millis() <= INSERT_TIMEOUT.as_millis());
 
 /// One batch for one partition: one insert, one block, one part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Insert {
-    /// Where the rows belong.
     pub topic_partition: TopicPartition,
     /// The head that was read before; the server refuses the insert if it has moved.
-    pub head: i64,
-    /// 0, and one more for each token of this head that was burnt.
+    pub head: Offset,
+    /// The number of tokens of this head that were burnt.
     pub generation: u32,
-    /// Whether the table is one of several replicas.
+    /// Whether the table is replicated.
     pub is_replicated: bool,
     /// Rows of one arrival month, ascending by offset, without a hole from `head` on.
     pub rows: Vec<Row>,
 }
 
 impl Insert {
-    /// The deduplication token: rivals at one head share it, so that one of them wins.
+    /// The deduplication token. Rivals at one head share it, so that one of them wins.
     pub fn token(&self) -> String {
         match self.generation {
             0 => self.first_token(),
@@ -117,53 +48,125 @@ impl Insert {
         format!("{}:{}", self.topic_partition, self.head)
     }
 
-    /// The condition under which the server takes the rows: the head is where it was, and nobody is inserting at it
-    /// with another token. Of two such inserts one would see the other: each is in `system.processes` before it
-    /// looks there, and looks at the head afterwards.
-    fn guard(&self) -> String {
-        // Made of parts, so that the text of a guard is not what it looks for.
+    /// The most important statement of the system: it stores a batch once, however many consumers send it, and however
+    /// often.
+    ///
+    /// Below is the whole of it for a batch of nothing but events, at head 17 of partition 3, on a server that knows
+    /// all of the settings (a test compares). Rows of other kinds send `span`, `kind`, `reason` and `raw` too.
+    ///
+    /// - One block of one row follows it. `reinterpret` and `ARRAY JOIN` make the rows of it: see [`Columns`].
+    /// - `throwIf` compares the head with the one that the batch follows, inside the insert. If a rival was faster, it
+    ///   answers error 395 and stores nothing. A plain `WHERE` that is false would lose the connection.
+    /// - While another insert at this head runs with another token, the head counts as moved (-1). Of two such inserts
+    ///   one sees the other: each is in `system.processes` before it looks there, and looks at the head afterwards. The
+    ///   text that they look for is made of parts, so that no guard finds itself.
+    /// - The token makes the second of two equal inserts store nothing. After a token that was burnt it ends with `#1`.
+    /// - The settings keep one insert one block and one part: see [`settings::INSERT`].
+    ///
+    /// ```sql
+    /// INSERT INTO events (
+    ///   topic, partition, offset, arrival, span, kind, reason, raw, repeat, site_id, type, correlation_id, time
+    /// )
+    /// SELECT 'captcha', 3, offset, arrival, 1, 'event', '', '', repeat, site_id, type, correlation_id, time
+    /// FROM input(
+    ///   'offset_values String, arrival_values String, repeat_values String, site_id_values String,
+    ///    type_values String, correlation_id_values String, time_values String'
+    /// )
+    /// ARRAY JOIN
+    ///   reinterpret(offset_values, 'Array(Int64)') AS offset,
+    ///   reinterpret(arrival_values, 'Array(DateTime64(3, \'UTC\'))') AS arrival,
+    ///   reinterpret(repeat_values, 'Array(UInt8)') AS repeat,
+    ///   reinterpret(site_id_values, 'Array(UUID)') AS site_id,
+    ///   reinterpret(type_values, 'Array(Enum8(\'\' = 0, \'serve\' = 1, \'solve\' = 2))') AS type,
+    ///   reinterpret(correlation_id_values, 'Array(UUID)') AS correlation_id,
+    ///   reinterpret(time_values, 'Array(DateTime64(6, \'UTC\'))') AS time
+    /// WHERE throwIf(
+    ///   if(
+    ///     (
+    ///       SELECT count() FROM system.processes
+    ///       WHERE query_id != queryID() AND startsWith(query, 'INSERT')
+    ///       AND (
+    ///         position(query, concat('insert_deduplication_token = ', char(39), 'captcha:3:17', char(39))) > 0
+    ///         OR position(query, concat('insert_deduplication_token = ', char(39), 'captcha:3:17', '#')) > 0
+    ///       )
+    ///       AND NOT position(
+    ///         query, concat('insert_deduplication_token = ', char(39), 'captcha:3:17', char(39))
+    ///       ) > 0
+    ///     ) > 0,
+    ///     -1,
+    ///     ifNull(
+    ///       (
+    ///         SELECT max(offset) + 1 FROM events
+    ///         WHERE topic = 'captcha' AND partition = 3 AND (
+    ///           SELECT count() FROM system.processes
+    ///           WHERE query_id != queryID() AND startsWith(query, 'INSERT')
+    ///           AND (
+    ///             position(query, concat('insert_deduplication_token = ', char(39), 'captcha:3:17', char(39))) > 0
+    ///             OR position(query, concat('insert_deduplication_token = ', char(39), 'captcha:3:17', '#')) > 0
+    ///           )
+    ///           AND NOT position(
+    ///             query, concat('insert_deduplication_token = ', char(39), 'captcha:3:17', char(39))
+    ///           ) > 0
+    ///         ) = 0
+    ///         GROUP BY topic, partition
+    ///       ),
+    ///       0
+    ///     )
+    ///   ) != 17,
+    ///   'head moved'
+    /// ) = 0
+    /// SETTINGS
+    ///   async_insert = 0, insert_deduplicate = 1, deduplicate_insert = 'enable',
+    ///   deduplicate_insert_select = 'force_enable', use_strict_insert_block_limits = 0,
+    ///   max_insert_block_size = 1048449, max_insert_block_size_bytes = 0,
+    ///   max_insert_threads = 1, max_block_size = 1048449,
+    ///   insert_deduplication_token = 'captcha:3:17'
+    /// FORMAT Native
+    /// ```
+    fn sql(&self, columns: &Columns, version: Version) -> String {
+        let (names, query) = columns.sql(&self.topic_partition);
+        let rivals = self.rivals();
+        format!(
+            "INSERT INTO events ({names}) {query} \
+             WHERE throwIf(if({rivals} > 0, -1, \
+             ifNull((SELECT max(offset) + 1 FROM events WHERE {} AND {rivals} = 0 GROUP BY topic, partition), 0)) \
+             != {}, 'head moved') = 0 \
+             SETTINGS {}, insert_deduplication_token = {} FORMAT Native",
+            partition_condition(&self.topic_partition),
+            self.head,
+            settings::supported(settings::INSERT, version),
+            quote(&self.token()),
+        )
+    }
+
+    /// How many other inserts run at this head with another token.
+    fn rivals(&self) -> String {
         let with_token = |token: &str, end: &str| {
             let token = quote(token);
             format!("position(query, concat('insert_deduplication_token = ', char(39), {token}, {end})) > 0")
         };
-        let others = format!(
+        format!(
             "(SELECT count() FROM system.processes WHERE query_id != queryID() \
              AND startsWith(query, 'INSERT') AND ({} OR {}) AND NOT {})",
             with_token(&self.first_token(), "char(39)"),
             with_token(&self.first_token(), "'#'"),
             with_token(&self.token(), "char(39)"),
-        );
-        format!(
-            "throwIf(if({others} > 0, -1, ifNull((SELECT max(offset) + 1 FROM events WHERE {} AND {others} = 0 \
-             GROUP BY topic, partition), 0)) != {}, 'head moved') = 0",
-            at(&self.topic_partition),
-            self.head,
-        )
-    }
-
-    fn sql(&self, packed: &Packed, version: Version) -> String {
-        let (columns, query) = packed.sql(&self.topic_partition);
-        format!(
-            "INSERT INTO events ({columns}) {query} WHERE {} \
-             SETTINGS {}, insert_deduplication_token = {} FORMAT Native",
-            self.guard(),
-            settings::known(settings::INSERT, version),
-            quote(&self.token()),
         )
     }
 }
 
 impl Connection {
-    /// Writes a batch, all or nothing. Ok means only that the server said nothing against it: the head,
-    /// read on this connection afterwards, says whether the rows are there.
+    /// Writes a batch, all or nothing. Ok means only that the server reported no error: the head, read on this
+    /// connection afterwards, tells whether the rows are stored.
     ///
     /// # Errors
-    /// The server refused, the head had moved ([`Action::HeadMoved`](crate::clickhouse::Class)), or no whole answer came.
+    /// The server refused it, the head had moved ([`Action::HeadMoved`](crate::clickhouse::Action)), or no whole answer
+    /// came.
     pub async fn insert(&self, mut insert: Insert) -> Result<(), Error> {
-        let packed = Packed::new(std::mem::take(&mut insert.rows));
-        let sql = insert.sql(&packed, self.version);
-        let mut block = packed.into_block();
-        let turn = Turn::new();
+        let columns = Columns::new(std::mem::take(&mut insert.rows));
+        let sql = insert.sql(&columns, self.version);
+        let mut block = columns.into_block();
+        let retry = QuorumRetry::new();
         let send = async {
             loop {
                 // Only where it may have to be sent again: a batch is large.
@@ -171,14 +174,14 @@ impl Connection {
                 let answer = self.send(&sql, block).await;
                 let answer = answer.map_err(|err| self.explain(err));
                 match again {
-                    Some(again) if turn.comes_after(&answer).await => block = again,
+                    Some(again) if retry.wait_to_resend(&answer).await => block = again,
                     _ => return answer,
                 }
             }
         };
         match timeout(INSERT_TIMEOUT, send).await {
             Ok(done) => done,
-            Err(_) => Err(self.failed(&format!(
+            Err(_) => Err(self.connection_error(&format!(
                 "did not confirm an insert within {} s",
                 INSERT_TIMEOUT.as_secs()
             ))),
@@ -198,54 +201,54 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clickhouse::RowKind;
+    use crate::event::numbered;
     use crate::topic_partition::LogName;
 
-    #[test]
-    fn the_token_is_the_place_the_head_and_the_generation() {
-        let topic_partition = TopicPartition {
-            log: LogName::new("captcha"),
-            partition: 3,
-        };
-        let mut insert = Insert {
-            topic_partition,
+    fn insert() -> Insert {
+        Insert {
+            topic_partition: TopicPartition {
+                log: LogName::new("captcha"),
+                partition: 3,
+            },
             head: 17,
             generation: 0,
             is_replicated: false,
             rows: Vec::new(),
-        };
-        assert_eq!(insert.token(), "captcha:3:17");
-        insert.generation = 2;
-        assert_eq!(insert.token(), "captcha:3:17#2");
+        }
+    }
+
+    /// Without line breaks, and blanks inside parentheses.
+    fn flat(sql: &str) -> String {
+        let words: Vec<&str> = sql.split_whitespace().collect();
+        words.join(" ").replace("( ", "(").replace(" )", ")")
     }
 
     #[test]
-    fn a_row_is_known_by_its_record() {
-        let event = crate::event::numbered(1);
-        let json = event.to_json();
-        let row = |kind| Row {
-            offset: 5,
-            arrival_millis: 1_000,
-            kind,
+    fn the_documentation_has_the_statement_as_it_is_sent() {
+        let source = include_str!("insert.rs");
+        let documented = source
+            .split("/// ```sql\n")
+            .nth(1)
+            .and_then(|rest| rest.split("/// ```\n").next());
+        let documented = documented.expect("a block of sql").replace("    ///", "");
+        let event = Row {
+            offset: 17,
+            arrival_millis: 0,
+            kind: RowKind::Event {
+                event: numbered(1),
+                repeat: false,
+            },
         };
-        let good = row(RowKind::Event { event, repeat: false });
-        for (times, is_made_of) in [([1_000; 2], true), ([9, 1_000], true), ([9, 1_001], false)] {
-            assert_eq!(good.is_made_of(times, Some(json.as_bytes())), is_made_of);
-        }
-        let other = crate::event::numbered(2).to_json();
-        assert!(!good.is_made_of([1_000; 2], Some(other.as_bytes())));
-        assert!(!good.is_made_of([1_000; 2], None));
+        let sent = insert().sql(&Columns::new(vec![event]), Version::new(26, 7));
+        assert_eq!(flat(&documented), flat(&sent));
+    }
 
-        let bad = |raw: &[u8]| {
-            row(RowKind::Bad {
-                reason: String::new(),
-                raw: raw.to_vec(),
-            })
-        };
-        assert!(bad(b"garbage").is_made_of([1_000; 2], Some(b"garbage")));
-        assert!(!bad(b"garbage").is_made_of([1_000; 2], Some(b"garbagf")));
-        assert!(bad(b"").is_made_of([1_000; 2], None));
-        let huge = vec![b'x'; RAW_BYTES_MAX + 1];
-        assert!(bad(&huge[1..]).is_made_of([1_000; 2], Some(&huge)));
-        assert!(!row(RowKind::Gap { span: 1 }).is_made_of([1_000; 2], Some(b"x")));
+    #[test]
+    fn the_token_is_the_partition_the_head_and_the_generation() {
+        let mut insert = insert();
+        assert_eq!(insert.token(), "captcha:3:17");
+        insert.generation = 2;
+        assert_eq!(insert.token(), "captcha:3:17#2");
     }
 }

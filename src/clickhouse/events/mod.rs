@@ -1,4 +1,4 @@
-//! The table `events`: its rows, written, read, audited and dropped.
+//! The table `events`: its rows, and how they are written, read, audited and dropped.
 
 pub mod audit;
 pub mod columns;
@@ -6,3 +6,4 @@ pub mod dead_letters;
 pub mod insert;
 pub mod read;
 pub mod retention;
+pub mod row;

@@ -1,40 +1,93 @@
-//! The log in the table `events`, read: its head, the inserts that still run, the events that were seen lately.
+//! Reads rows: the head of a partition, its last row, and the events of a range of offsets.
 
 use std::time::Duration;
 
-use klickhouse::Value;
+use klickhouse::Bytes;
+use uuid::Uuid;
 
 use super::retention::MARK_ARRIVAL_MILLIS;
-use crate::clickhouse::connection::{rows_of, unexpected};
-use crate::clickhouse::{Connection, Error, Row, RowKind, quote};
+use crate::clickhouse::{Connection, Error, Row, RowKind, partition_condition, quote, unexpected};
 use crate::event::{Event, EventType, Timestamp};
-use crate::topic_partition::TopicPartition;
+use crate::topic_partition::{Offset, TopicPartition};
 
 /// To read many rows: the identities of a repeat window take 1.3 s for 1 million on a small machine, to find
 /// one row among 10 million 0.04 s.
 const SCAN_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Whole rows that ClickHouse sends at once; the driver queues 32 blocks of its own large values.
+/// Whole rows that ClickHouse sends at once. The driver queues 32 blocks, and makes large values of them.
 const STORED_BLOCK_ROWS: usize = 8_192;
 
-/// As many as servers send by themselves; a profile may want more than are taken of a block.
+/// Events that ClickHouse sends at once: its own default. A profile may want more than a block may have.
 const IDENTITIES_BLOCK_ROWS: usize = 65_409;
 
 /// How far the table has come in a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, klickhouse::Row)]
 pub struct Head {
     /// The offset that comes next: one more than the largest one stored.
-    pub next: i64,
+    pub next: Offset,
     /// Arrival of the last row, in milliseconds since 1970.
     pub arrival_millis: i64,
 }
 
-pub(crate) fn at(topic_partition: &TopicPartition) -> String {
-    format!(
-        "topic = {} AND partition = {}",
-        quote(topic_partition.log.as_str()),
-        topic_partition.partition
-    )
+/// The columns of an event, as [`StoredEvent`] reads them.
+const STORED_EVENT: &str =
+    "offset, site_id, toString(type) AS type_name, correlation_id, toUnixTimestamp64Micro(time) AS time_micros";
+
+/// The event of a row; its fields are empty in a row of another kind.
+#[derive(klickhouse::Row)]
+struct StoredEvent {
+    offset: Offset,
+    site_id: Uuid,
+    type_name: String,
+    correlation_id: Uuid,
+    time_micros: i64,
+}
+
+impl StoredEvent {
+    /// `None` if no event has such a type or time.
+    fn event(&self) -> Option<Event> {
+        Some(Event {
+            site_id: self.site_id,
+            event_type: EventType::from_name(&self.type_name)?,
+            correlation_id: self.correlation_id,
+            time: Timestamp::from_micros(self.time_micros)?,
+        })
+    }
+}
+
+/// A row, but for the reason against a bad record.
+#[derive(klickhouse::Row)]
+struct StoredRow {
+    #[klickhouse(flatten)]
+    event: StoredEvent,
+    arrival_millis: i64,
+    kind_name: String,
+    raw: Bytes,
+    span: i64,
+    repeat: u8,
+}
+
+impl StoredRow {
+    /// `None` for a mark.
+    fn into_row(self) -> Option<Row> {
+        let kind = match self.kind_name.as_str() {
+            "event" => RowKind::Event {
+                event: self.event.event()?,
+                repeat: self.repeat == 1,
+            },
+            "bad" => RowKind::Bad {
+                reason: String::new(),
+                raw: self.raw.0,
+            },
+            "gap" => RowKind::Gap { span: self.span },
+            _ => return None,
+        };
+        Some(Row {
+            offset: self.event.offset,
+            arrival_millis: self.arrival_millis,
+            kind,
+        })
+    }
 }
 
 impl Connection {
@@ -45,26 +98,20 @@ impl Connection {
     pub async fn head(&self, topic_partition: &TopicPartition) -> Result<Option<Head>, Error> {
         // GROUP BY makes an empty table answer with no row; without it max() would answer 0.
         let sql = format!(
-            "SELECT max(offset) + 1, argMax(toUnixTimestamp64Milli(arrival), offset) FROM events \
-             WHERE {} GROUP BY topic, partition",
-            at(topic_partition)
+            "SELECT max(offset) + 1 AS next, argMax(toUnixTimestamp64Milli(arrival), offset) AS arrival_millis \
+             FROM events WHERE {} GROUP BY topic, partition",
+            partition_condition(topic_partition)
         );
-        let rows = self.rows(&sql).await?;
-        match rows.first().map(Vec::as_slice) {
-            None => Ok(None),
-            Some([Value::Int64(next), Value::Int64(MARK_ARRIVAL_MILLIS)]) => Ok(Some(Head {
-                next: *next,
-                arrival_millis: self.marked_arrival(topic_partition, next - 1).await?,
-            })),
-            Some([Value::Int64(next), Value::Int64(arrival_millis)]) => Ok(Some(Head {
-                next: *next,
-                arrival_millis: *arrival_millis,
-            })),
-            Some(_) => Err(unexpected("the head of a partition")),
+        let Some(mut head) = self.query_opt::<Head>(&sql).await? else {
+            return Ok(None);
+        };
+        if head.arrival_millis == MARK_ARRIVAL_MILLIS {
+            head.arrival_millis = self.arrival_of_mark(topic_partition, head.next - 1).await?;
         }
+        Ok(Some(head))
     }
 
-    /// The row before a head; `None` if it is not there any more, or was not made of a record or their lack.
+    /// The row before a head; `None` if it was dropped, or is a mark.
     ///
     /// # Errors
     /// No answer, or the tables are not there.
@@ -73,47 +120,36 @@ impl Connection {
         // The arrival prunes months and parts; within a part every row is looked at.
         let condition = format!(
             "{} AND offset = {offset} AND arrival = fromUnixTimestamp64Milli({})",
-            at(topic_partition),
+            partition_condition(topic_partition),
             head.arrival_millis
         );
         let mut last = None;
-        self.each_stored(&condition, SCAN_TIMEOUT, |row| last = Some(row))
+        self.for_each_stored(&condition, SCAN_TIMEOUT, |row| last = Some(row))
             .await?;
         Ok(last)
     }
 
-    /// Hands over the rows that a condition selects. Rows of a kind that nothing makes of a record or of
-    /// their lack are left out.
-    pub(crate) async fn each_stored(
+    /// Hands over the rows that a condition selects, without marks.
+    pub(crate) async fn for_each_stored(
         &self,
         condition: &str,
         limit: Duration,
-        mut take: impl FnMut(Row),
+        mut on_row: impl FnMut(Row),
     ) -> Result<(), Error> {
         let sql = format!(
-            "SELECT offset, toUnixTimestamp64Milli(arrival), {EVENT_COLUMNS}, toString(kind), raw, \
-             span, repeat FROM events \
-             WHERE {condition} SETTINGS max_block_size = {STORED_BLOCK_ROWS}"
+            "SELECT {STORED_EVENT}, toUnixTimestamp64Milli(arrival) AS arrival_millis, toString(kind) AS kind_name, \
+             raw, span, repeat FROM events WHERE {condition} SETTINGS max_block_size = {STORED_BLOCK_ROWS}"
         );
-        self.each_block(&sql, limit, |block| {
-            for row in rows_of(block) {
-                let [Value::Int64(offset), Value::Int64(arrival_millis), rest @ ..] = &row[..] else {
-                    return Err(unexpected("stored rows"));
-                };
-                if let Some(kind) = stored_kind(rest) {
-                    take(Row {
-                        offset: *offset,
-                        arrival_millis: *arrival_millis,
-                        kind,
-                    });
-                }
+        self.for_each_row(&sql, limit, |stored: StoredRow| {
+            if let Some(row) = stored.into_row() {
+                on_row(row);
             }
             Ok(())
         })
         .await
     }
 
-    /// Whether the server is still working on an insert with this token.
+    /// Whether an insert with this token runs in the server.
     ///
     /// # Errors
     /// No answer.
@@ -123,85 +159,30 @@ impl Connection {
              WHERE startsWith(query, 'INSERT') AND position(query, {}) > 0",
             quote(&quote(token))
         );
-        match self.rows(&sql).await?.first().map(Vec::as_slice) {
-            Some([Value::UInt64(count)]) => Ok(*count > 0),
-            _ => Err(unexpected("the running inserts")),
-        }
+        Ok(self.query_value::<u64>(&sql).await? > 0)
     }
 
     /// Hands over the events stored at the offsets `from..to` of a partition, repeats too, in no order.
     ///
     /// # Errors
-    /// No answer, or not all of it: then some events may have been handed over, each of them true.
-    pub async fn identities(
+    /// No answer, or not all of it: some events may have been handed over before, each of them stored.
+    pub async fn for_each_event(
         &self,
         topic_partition: &TopicPartition,
-        from: i64,
-        to: i64,
-        mut take: impl FnMut(i64, Event),
+        from: Offset,
+        to: Offset,
+        mut on_event: impl FnMut(Offset, Event),
     ) -> Result<(), Error> {
         let sql = format!(
-            "SELECT offset, {EVENT_COLUMNS} FROM events WHERE {} AND kind = 'event' \
+            "SELECT {STORED_EVENT} FROM events WHERE {} AND kind = 'event' \
              AND offset >= {from} AND offset < {to} SETTINGS max_block_size = {IDENTITIES_BLOCK_ROWS}",
-            at(topic_partition)
+            partition_condition(topic_partition)
         );
-        self.each_block(&sql, SCAN_TIMEOUT, |block| {
-            for row in rows_of(block) {
-                let [Value::Int64(offset), event @ ..] = &row[..] else {
-                    return Err(unexpected("the stored events"));
-                };
-                let event = stored_event(event).ok_or_else(|| unexpected("the stored events"))?;
-                take(*offset, event);
-            }
+        self.for_each_row(&sql, SCAN_TIMEOUT, |stored: StoredEvent| {
+            let event = stored.event().ok_or_else(|| unexpected("the stored events"))?;
+            on_event(stored.offset, event);
             Ok(())
         })
         .await
     }
-}
-
-/// What [`stored_event`] reads.
-const EVENT_COLUMNS: &str = "site_id, toString(type), correlation_id, toUnixTimestamp64Micro(time)";
-
-/// `None` for a kind that nothing makes of a record or of their lack.
-fn stored_kind(row: &[Value]) -> Option<RowKind> {
-    let (event, rest) = row.split_at_checked(4)?;
-    let [
-        Value::String(kind),
-        Value::String(raw),
-        Value::Int64(span),
-        Value::UInt8(repeat),
-    ] = rest
-    else {
-        return None;
-    };
-    match kind.as_slice() {
-        b"event" => Some(RowKind::Event {
-            event: stored_event(event)?,
-            repeat: *repeat == 1,
-        }),
-        b"bad" => Some(RowKind::Bad {
-            reason: String::new(),
-            raw: raw.clone(),
-        }),
-        b"gap" => Some(RowKind::Gap { span: *span }),
-        _ => None,
-    }
-}
-
-fn stored_event(row: &[Value]) -> Option<Event> {
-    let [
-        Value::Uuid(site_id),
-        Value::String(kind),
-        Value::Uuid(correlation_id),
-        Value::Int64(micros),
-    ] = row
-    else {
-        return None;
-    };
-    Some(Event {
-        site_id: *site_id,
-        event_type: EventType::from_name(std::str::from_utf8(kind).ok()?)?,
-        correlation_id: *correlation_id,
-        time: Timestamp::from_micros(*micros)?,
-    })
 }

@@ -1,25 +1,22 @@
-//! Months of arrival, by which `events` is partitioned, and how old ones go without a head that goes back.
+//! Months of arrival, by which `events` is partitioned, and how to drop old ones without moving a head back.
 //!
-//! A row of the kind `mark` stands for everything that was dropped: at its offset, or below it, rows may be missing on
-//! purpose. It is written before a month is dropped, into the month 1970-01, which never is. A partition whose last row
-//! is dropped keeps its head by it, and the arrival of that row, which the mark has as its `time`: what follows a head is
-//! dated by it, and two consumers, one of which knows the row and one the mark, must not differ.
+//! A row of the kind `mark` says that rows at its offset, or below it, may be missing on purpose. It is written before
+//! a month is dropped, into the month 1970-01, which never is. A partition whose last row is dropped keeps its head by
+//! it, and the arrival of that row, which the mark has as its `time`: gaps after a head get the arrival of the row
+//! before it, and two consumers, one of which knows the row and one the mark, must not differ.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
 use chrono::{DateTime, Datelike as _, NaiveDate};
-use klickhouse::Value;
 
-use super::read::at;
-use crate::clickhouse::connection::{rows_of, text, unexpected};
-use crate::clickhouse::insert_if_absent::RowOnce;
-use crate::clickhouse::{Connection, Error, quote};
-use crate::topic_partition::{LogName, TopicPartition};
+use crate::clickhouse::insert_if_absent::InsertIfAbsent;
+use crate::clickhouse::{Connection, Error, partition_condition, quote, unexpected};
+use crate::topic_partition::{LogName, Offset, Partition, TopicPartition};
 
-/// For a question that looks at every row of a month.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(600);
+/// For a query that reads every row of a month.
+const READ_MONTH_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// To drop one month: files are removed, and merges of that month are waited for.
 const DROP_TIMEOUT: Duration = Duration::from_secs(600);
@@ -27,10 +24,10 @@ const DROP_TIMEOUT: Duration = Duration::from_secs(600);
 /// Arrival of every mark, and of records without a timestamp.
 pub(crate) const MARK_ARRIVAL_MILLIS: i64 = 0;
 
-/// [`MARK_ARRIVAL_MILLIS`] in SQL; with it a question for marks reads one month and not all.
+/// [`MARK_ARRIVAL_MILLIS`] in SQL; with it a query for marks reads one month and not all.
 pub(crate) const MARK_ARRIVAL: &str = "fromUnixTimestamp64Milli(toInt64(0), 'UTC')";
 
-/// The month of marks, as `toYYYYMM` has it. Records without a timestamp stand there too.
+/// The month of marks, as `toYYYYMM` has it. Records without a timestamp are in it too.
 const MARKS: u32 = 197_001;
 
 /// A month, UTC.
@@ -60,7 +57,7 @@ impl fmt::Display for Month {
 }
 
 impl Month {
-    /// When it begins.
+    /// The first moment of the month.
     pub fn begin(self) -> DateTime<chrono::Utc> {
         self.first_day.and_time(chrono::NaiveTime::MIN).and_utc()
     }
@@ -80,25 +77,23 @@ impl Month {
 /// The rows of one month.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoredMonth {
-    /// In which they arrived.
+    /// The month in which they arrived.
     pub month: Month,
-    /// How many.
     pub rows: u64,
-    /// On disk.
+    /// Bytes on disk.
     pub bytes: u64,
 }
 
-/// What would be missing of a partition without a month.
+/// The rows of a partition that go with a month.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DroppedRange {
-    /// Log and number.
     pub topic_partition: TopicPartition,
     /// The largest offset that would go.
-    pub last: i64,
-    /// When its row arrived.
+    pub last: Offset,
+    /// The arrival of its row.
     pub last_arrival_millis: i64,
     /// The head.
-    pub next: i64,
+    pub next: Offset,
     /// Records before the head among which events that are sent again are looked for; 0 of a log that was followed by
     /// another.
     pub repeat_window_records: i64,
@@ -106,45 +101,87 @@ pub struct DroppedRange {
 
 impl DroppedRange {
     /// The first offset of the repeat window, if something of it would go.
-    pub fn window_begin(&self) -> Option<i64> {
+    pub fn window_begin(&self) -> Option<Offset> {
         let begin = (self.next - self.repeat_window_records).max(0);
         (self.last >= begin).then_some(begin)
     }
 }
 
+/// A row of the query of [`Connection::months_before`].
+#[derive(klickhouse::Row)]
+struct MonthRow {
+    month: u32,
+    held: u64,
+    bytes: u64,
+}
+
+impl MonthRow {
+    fn into_month(self) -> Option<StoredMonth> {
+        let month = Month::from_number(self.month)?;
+        Some(StoredMonth {
+            month,
+            rows: self.held,
+            bytes: self.bytes,
+        })
+    }
+}
+
+/// A row of the query of [`Connection::dropped_ranges`].
+#[derive(klickhouse::Row)]
+struct DroppedRangeRow {
+    log: String,
+    partition: Partition,
+    last_offset: Offset,
+    last_arrival_millis: i64,
+    head: Offset,
+    window_records: i64,
+}
+
+impl DroppedRangeRow {
+    fn into_range(self) -> DroppedRange {
+        DroppedRange {
+            topic_partition: TopicPartition {
+                log: LogName::new(&self.log),
+                partition: self.partition,
+            },
+            last: self.last_offset,
+            last_arrival_millis: self.last_arrival_millis,
+            next: self.head,
+            repeat_window_records: self.window_records,
+        }
+    }
+}
+
 impl Connection {
-    /// The months before this one that have rows, but for that of the marks.
+    /// The months before this one that have rows, except the month of the marks.
     ///
     /// # Errors
     /// No answer, or no right to read `system.parts`.
     pub async fn months_before(&self, before: Month) -> Result<Vec<StoredMonth>, Error> {
         let sql = format!(
-            "SELECT toUInt32OrZero(partition) AS month, toUInt64(sum(rows)) AS held, toUInt64(sum(bytes_on_disk)) \
+            "SELECT toUInt32OrZero(partition) AS month, toUInt64(sum(rows)) AS held, \
+             toUInt64(sum(bytes_on_disk)) AS bytes \
              FROM system.parts WHERE database = currentDatabase() AND table = 'events' AND active \
              GROUP BY month HAVING held > 0 AND month > {MARKS} AND month < {} ORDER BY month",
             before.number()
         );
-        let stored = |row: &Vec<Value>| match row[..] {
-            [Value::UInt32(month), Value::UInt64(rows), Value::UInt64(bytes)] => {
-                Month::from_number(month).map(|month| StoredMonth { month, rows, bytes })
-            }
-            _ => None,
-        };
-        let rows = self.rows(&sql).await?;
-        let months = rows.iter().map(stored).collect::<Option<_>>();
+        let rows = self.query_rows::<MonthRow>(&sql).await?;
+        let months = rows.into_iter().map(MonthRow::into_month).collect::<Option<_>>();
         months.ok_or_else(|| unexpected("the months of events"))
     }
 
-    /// What would be missing without a month, by partition.
+    /// The rows that go with a month, by partition.
     ///
     /// # Errors
     /// No answer, or the tables are not there.
-    pub async fn missing_without(&self, month: Month) -> Result<Vec<DroppedRange>, Error> {
+    pub async fn dropped_ranges(&self, month: Month) -> Result<Vec<DroppedRange>, Error> {
         let sql = format!(
-            "SELECT toString(topic), partition, toInt64(last), last_arrival, toInt64(next), toInt64(ifNull(records, 0)) FROM \
-             (SELECT topic, partition, max(offset) AS last, argMax(toUnixTimestamp64Milli(arrival), offset) AS last_arrival \
-             FROM events WHERE toYYYYMM(arrival) = {} GROUP BY topic, partition) AS going \
-             INNER JOIN (SELECT topic, partition, max(offset) + 1 AS next FROM events GROUP BY topic, partition) AS heads \
+            "SELECT toString(topic) AS log, partition, last_offset, last_arrival_millis, head, \
+             toInt64(ifNull(records, 0)) AS window_records FROM (SELECT topic, partition, max(offset) AS last_offset, \
+             argMax(toUnixTimestamp64Milli(arrival), offset) AS last_arrival_millis FROM events \
+             WHERE toYYYYMM(arrival) = {} GROUP BY topic, partition) AS going \
+             INNER JOIN (SELECT topic, partition, max(offset) + 1 AS head FROM events GROUP BY topic, partition) \
+             AS heads \
              USING (topic, partition) \
              LEFT JOIN (SELECT argMax(log, revision) AS topic, argMax(repeat_window_records, revision) AS records \
              FROM topics GROUP BY topics.topic) AS consumed USING (topic) \
@@ -152,21 +189,19 @@ impl Connection {
             month.number()
         );
         let mut all = Vec::new();
-        self.each_block(&sql, LOOK_TIMEOUT, |block| {
-            for row in rows_of(block) {
-                all.push(missing(&row).ok_or_else(|| unexpected("the rows of old months"))?);
-            }
+        self.for_each_row(&sql, READ_MONTH_TIMEOUT, |row: DroppedRangeRow| {
+            all.push(row.into_range());
             Ok(())
         })
         .await?;
         Ok(all)
     }
 
-    /// Writes, once, that rows of a partition may be missing up to the last one that would go.
+    /// Writes a mark, once: rows of a partition may be missing, up to the last one of the range.
     ///
     /// # Errors
     /// No answer, or no right to.
-    pub async fn mark(&self, missing: &DroppedRange) -> Result<(), Error> {
+    pub async fn record_mark(&self, missing: &DroppedRange) -> Result<(), Error> {
         let DroppedRange {
             topic_partition,
             last: offset,
@@ -174,72 +209,46 @@ impl Connection {
             ..
         } = missing;
         let TopicPartition { log, partition } = topic_partition;
-        self.insert_once(&RowOnce {
+        self.insert_if_absent(&InsertIfAbsent {
             table: "events (topic, partition, offset, arrival, kind, time)",
             values: format!(
                 "{}, {partition}, {offset}, {MARK_ARRIVAL}, 'mark', \
                  fromUnixTimestamp64Milli(toInt64({last_arrival_millis}), 'UTC')",
                 quote(log.as_str())
             ),
-            is_there: format!(
+            exists: format!(
                 "FROM events WHERE {} AND arrival = {MARK_ARRIVAL} AND kind = 'mark' AND offset >= {offset}",
-                at(topic_partition)
+                partition_condition(topic_partition)
             ),
             token: format!("mark:{log}:{partition}:{offset}"),
         })
         .await
     }
 
-    /// Arrival of the row before a head that arrived in 1970, or that a mark stands for.
-    pub(crate) async fn marked_arrival(&self, topic_partition: &TopicPartition, offset: i64) -> Result<i64, Error> {
+    /// The arrival that the mark at an offset has as its `time`; that of marks without one, for a row that arrived in
+    /// 1970.
+    pub(crate) async fn arrival_of_mark(&self, topic_partition: &TopicPartition, offset: Offset) -> Result<i64, Error> {
         let sql = format!(
             "SELECT toUnixTimestamp64Milli(time) FROM events \
              WHERE {} AND arrival = {MARK_ARRIVAL} AND kind = 'mark' AND offset = {offset} LIMIT 1",
-            at(topic_partition)
+            partition_condition(topic_partition)
         );
-        match self.rows(&sql).await?.first().map(Vec::as_slice) {
-            None => Ok(MARK_ARRIVAL_MILLIS),
-            Some([Value::Int64(millis)]) => Ok(*millis),
-            Some(_) => Err(unexpected("a mark")),
-        }
+        let arrivals = self.query_values(&sql).await?;
+        Ok(arrivals.first().copied().unwrap_or(MARK_ARRIVAL_MILLIS))
     }
 
-    /// Drops the rows of a month. What is missing then must be [marked](Connection::mark) before.
+    /// Drops the rows of a month. Their ranges must be [marked](Connection::record_mark) before.
     ///
     /// # Errors
     /// No answer, or no right to.
     pub async fn drop_month(&self, month: Month) -> Result<(), Error> {
-        // By default the server refuses what is larger than 50 GB, lest somebody drop it by mistake.
+        // By default the server refuses to drop more than 50 GB.
         let sql = format!(
             "ALTER TABLE events DROP PARTITION {} SETTINGS max_partition_size_to_drop = 0",
             month.number()
         );
-        self.each_block(&sql, DROP_TIMEOUT, |_| Ok(())).await
+        self.for_each_block(&sql, DROP_TIMEOUT, |_| Ok(())).await
     }
-}
-
-fn missing(row: &[Value]) -> Option<DroppedRange> {
-    let [
-        topic,
-        Value::Int32(partition),
-        Value::Int64(last),
-        Value::Int64(last_arrival_millis),
-        Value::Int64(next),
-        Value::Int64(repeat_window_records),
-    ] = row
-    else {
-        return None;
-    };
-    Some(DroppedRange {
-        topic_partition: TopicPartition {
-            log: LogName::new(&text(topic)?),
-            partition: *partition,
-        },
-        last: *last,
-        last_arrival_millis: *last_arrival_millis,
-        next: *next,
-        repeat_window_records: *repeat_window_records,
-    })
 }
 
 #[cfg(test)]
@@ -270,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_begins_so_many_records_before_the_head() {
+    fn a_window_begins_its_number_of_records_before_the_head() {
         let missing = |last, repeat_window_records| DroppedRange {
             topic_partition: TopicPartition {
                 log: LogName::new("t"),

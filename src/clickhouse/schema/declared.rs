@@ -1,12 +1,11 @@
-//! What the tables must be: read from the migration files themselves, so that nothing is written twice.
+//! The tables and views as `captcha migrate` makes them, read from the migration files, so that nothing is written
+//! twice.
 
-use super::{CREATE_HISTORY, FILES, MEND_HISTORY};
-use crate::clickhouse::lock::CREATE_LOG;
+use super::files::{ADD_COMPATIBLE_SINCE, CREATE_MIGRATION_LOG, CREATE_MIGRATIONS, FILES};
 
 /// A table or a view that `captcha migrate` makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Declared {
-    /// Its name.
+pub struct DeclaredTable {
     pub name: &'static str,
     /// The migrations that make and change it, the one that makes it first; none for the two of `migrate` itself.
     pub versions: Vec<u32>,
@@ -19,16 +18,14 @@ pub struct Declared {
     pub settings: Vec<(&'static str, u64)>,
     /// Each projection, with its name.
     pub projections: Vec<&'static str>,
-    /// Its columns.
     pub columns: Vec<DeclaredColumn>,
     /// The query of a view.
     pub select: &'static str,
 }
 
-/// A column.
+/// A column of such a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeclaredColumn {
-    /// Its name.
     pub name: &'static str,
     /// Its type, as ClickHouse writes it.
     pub data_type: &'static str,
@@ -43,17 +40,17 @@ pub struct DeclaredColumn {
 /// # Panics
 /// Never: a test reads every file.
 #[expect(clippy::expect_used, reason = "the files are built in, and a test reads them")]
-pub fn declared() -> &'static [Declared] {
-    static DECLARED: std::sync::LazyLock<Vec<Declared>> =
+pub fn declared() -> &'static [DeclaredTable] {
+    static DECLARED: std::sync::LazyLock<Vec<DeclaredTable>> =
         std::sync::LazyLock::new(|| read_all().expect("statements of the form that is read here"));
     &DECLARED
 }
 
-fn read_all() -> Option<Vec<Declared>> {
+fn read_all() -> Option<Vec<DeclaredTable>> {
     let mut all = Vec::new();
-    read(&mut all, CREATE_LOG, None)?;
-    read(&mut all, CREATE_HISTORY, None)?;
-    read(&mut all, MEND_HISTORY, None)?;
+    read(&mut all, CREATE_MIGRATION_LOG, None)?;
+    read(&mut all, CREATE_MIGRATIONS, None)?;
+    read(&mut all, ADD_COMPATIBLE_SINCE, None)?;
     for (version, file) in (1..).zip(FILES) {
         read(&mut all, file.sql, Some(version))?;
     }
@@ -61,13 +58,13 @@ fn read_all() -> Option<Vec<Declared>> {
 }
 
 /// Adds what one statement makes; `None` if it is of a form that is not understood.
-fn read(all: &mut Vec<Declared>, sql: &str, version: Option<u32>) -> Option<()> {
+fn read(all: &mut Vec<DeclaredTable>, sql: &str, version: Option<u32>) -> Option<()> {
     let text: &'static str = flat(sql).leak();
     if let Some(rest) = text.strip_prefix("CREATE TABLE IF NOT EXISTS ") {
         all.push(table(rest, version)?);
     } else if let Some(rest) = text.strip_prefix("CREATE VIEW IF NOT EXISTS ") {
         let (name, select) = rest.split_once(" AS ")?;
-        all.push(Declared {
+        all.push(DeclaredTable {
             versions: version.into_iter().collect(),
             select,
             ..empty(name, "View")
@@ -83,8 +80,8 @@ fn read(all: &mut Vec<Declared>, sql: &str, version: Option<u32>) -> Option<()> 
     Some(())
 }
 
-fn empty(name: &'static str, engine: &'static str) -> Declared {
-    Declared {
+fn empty(name: &'static str, engine: &'static str) -> DeclaredTable {
+    DeclaredTable {
         name,
         versions: Vec::new(),
         engine,
@@ -97,14 +94,14 @@ fn empty(name: &'static str, engine: &'static str) -> Declared {
     }
 }
 
-fn table(rest: &'static str, version: Option<u32>) -> Option<Declared> {
+fn table(rest: &'static str, version: Option<u32>) -> Option<DeclaredTable> {
     let (name, rest) = rest.split_once(" (")?;
     let end = find(rest, ")")?;
     let (items, rest) = (&rest[..end], rest[end..].strip_prefix(") ENGINE = ")?);
     let (rest, settings) = rest.split_once(" SETTINGS ").unwrap_or((rest, ""));
     let (rest, sorting_key) = rest.split_once(" ORDER BY ")?;
     let (engine, partition_key) = rest.split_once(" PARTITION BY ").unwrap_or((rest, ""));
-    let mut declared = Declared {
+    let mut declared = DeclaredTable {
         versions: version.into_iter().collect(),
         partition_key,
         sorting_key,
@@ -121,7 +118,7 @@ fn table(rest: &'static str, version: Option<u32>) -> Option<Declared> {
     Some(declared)
 }
 
-fn alter(declared: &mut Declared, clause: &'static str, version: Option<u32>) -> Option<()> {
+fn alter(declared: &mut DeclaredTable, clause: &'static str, version: Option<u32>) -> Option<()> {
     if let Some(added) = clause.strip_prefix("ADD COLUMN IF NOT EXISTS ") {
         let column = column(added, version)?;
         declared.columns.retain(|known| known.name != column.name);
@@ -169,7 +166,7 @@ fn flat(sql: &str) -> String {
     flat.replace("( ", "(").replace(" )", ")")
 }
 
-/// Where a text stands outside of parentheses and of strings.
+/// The position of a text outside of parentheses and strings.
 fn find(text: &str, wanted: &str) -> Option<usize> {
     let (mut depth, mut quoted) = (0, false);
     for (at, c) in text.char_indices() {
@@ -186,7 +183,7 @@ fn find(text: &str, wanted: &str) -> Option<usize> {
     None
 }
 
-/// What stands between commas.
+/// The parts of a text between commas, outside of parentheses and strings.
 fn split(text: &'static str) -> Vec<&'static str> {
     let (mut parts, mut rest) = (Vec::new(), text);
     while let Some(at) = find(rest, ", ") {
@@ -201,7 +198,7 @@ fn split(text: &'static str) -> Vec<&'static str> {
 mod tests {
     use super::*;
 
-    fn named(name: &str) -> &'static Declared {
+    fn named(name: &str) -> &'static DeclaredTable {
         let mut all = declared().iter();
         all.find(|declared| declared.name == name).unwrap()
     }
@@ -229,7 +226,7 @@ mod tests {
     #[test]
     fn a_table_is_read_with_all_that_it_has() {
         let events = named("events");
-        assert_eq!((events.versions.as_slice(), events.engine), (&[1, 4][..], "MergeTree"));
+        assert_eq!((&events.versions[..2], events.engine), (&[1, 4][..], "MergeTree"));
         assert_eq!(
             (events.partition_key, events.sorting_key),
             ("toYYYYMM(arrival)", "(site_id, time)")
@@ -244,7 +241,8 @@ mod tests {
         );
         assert_eq!(events.projections.len(), 2);
         assert!(events.projections[0].starts_with("heads (SELECT topic, "));
-        assert_eq!(events.columns.len(), 13);
+        let since_the_first = events.columns.iter().filter(|column| column.since == Some(1));
+        assert_eq!(since_the_first.count(), 13);
         assert_eq!(events.columns[3].data_type, "DateTime64(3, 'UTC')");
         assert_eq!(named("claims").engine, "ReplacingMergeTree(through)");
         assert!(named("dead_letters").select.ends_with("FROM events WHERE kind = 'bad'"));

@@ -3,17 +3,14 @@
 //!
 //! The proof compares what the user counts with the rows of the table's parts, which no row policy touches.
 
-use klickhouse::Value;
-
 use super::declared::declared;
-use crate::clickhouse::connection::{text, unexpected};
 use crate::clickhouse::{Connection, Error, quote};
 
-/// Comparisons before the rows count as hidden. Between two questions months may be dropped, which passes within one
+/// Comparisons before the rows count as hidden. A month may be dropped between two queries, which spoils one
 /// comparison.
 const COMPARISONS_MAX: u32 = 5;
 
-/// What one comparison shows: the rows of the parts before and after the user counted, and what the user counted.
+/// The rows of the parts before and after the user counted, and what the user counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Comparison {
     before: u64,
@@ -22,7 +19,7 @@ struct Comparison {
 }
 
 impl Comparison {
-    /// Parts only grow in number of rows, so a user that sees everything counts something in between.
+    /// The rows of all parts only grow, so a user that sees everything counts a number in between.
     fn is_whole(self) -> bool {
         (self.before..=self.after).contains(&self.visible)
     }
@@ -33,33 +30,32 @@ impl Connection {
     ///
     /// # Errors
     /// No answer, no right to read `system.parts`, or [`Error::Hidden`].
-    pub async fn verify_visibility(&self) -> Result<(), Error> {
-        self.verify_visibility_of("events").await
+    pub async fn check_row_policies(&self) -> Result<(), Error> {
+        self.check_row_policies_of("events").await
     }
 
     /// Proves that this user sees every row of each of captcha's tables that has any.
     ///
     /// # Errors
-    /// As [`Connection::verify_visibility`].
-    pub async fn verify_visibility_of_all(&self) -> Result<(), Error> {
+    /// As [`Connection::check_row_policies`].
+    pub async fn check_row_policies_of_all_tables(&self) -> Result<(), Error> {
         let sql = "SELECT DISTINCT table FROM system.parts WHERE database = currentDatabase() AND active";
-        let with_rows = self.rows(sql).await?;
-        let with_rows: Vec<String> = with_rows.iter().filter_map(|row| text(&row[0])).collect();
+        let with_rows: Vec<String> = self.query_values(sql).await?;
         for known in declared() {
             if with_rows.iter().any(|table| table == known.name) {
-                self.verify_visibility_of(known.name).await?;
+                self.check_row_policies_of(known.name).await?;
             }
         }
         Ok(())
     }
 
-    async fn verify_visibility_of(&self, table: &str) -> Result<(), Error> {
+    async fn check_row_policies_of(&self, table: &str) -> Result<(), Error> {
         let mut comparisons = 0;
         loop {
             let before = self.part_rows(table).await?;
             let visible = self.visible_rows(table).await?;
             let after = match visible == before {
-                // Most often nothing was stored meanwhile, and a report need not wait for a third answer.
+                // Most often nothing was stored between the two, and a report need not wait for a third answer.
                 true => before,
                 false => self.part_rows(table).await?,
             };
@@ -75,7 +71,7 @@ impl Connection {
     }
 
     async fn part_rows(&self, table: &str) -> Result<u64, Error> {
-        self.count(&format!(
+        self.query_value(&format!(
             "SELECT toUInt64(sum(rows)) FROM system.parts \
              WHERE database = currentDatabase() AND active AND table = {}",
             quote(table)
@@ -90,14 +86,7 @@ impl Connection {
             "SELECT toUInt64(count()) FROM {table} \
              SETTINGS apply_deleted_mask = 0, select_sequential_consistency = 0"
         );
-        self.count(&sql).await
-    }
-
-    async fn count(&self, sql: &str) -> Result<u64, Error> {
-        match self.rows(sql).await?.first().map(Vec::as_slice) {
-            Some([Value::UInt64(count)]) => Ok(*count),
-            _ => Err(unexpected("a count of rows")),
-        }
+        self.query_value(&sql).await
     }
 
     fn hidden(&self, table: &str, comparison: Comparison) -> Error {
@@ -105,12 +94,13 @@ impl Connection {
         let Comparison { before, visible, .. } = comparison;
         Error::Hidden(match visible < before {
             true => format!(
-                "clickhouse at {address} shows user {user} {visible} of the {before} rows of {table}: a row policy hides the \
-                 others; let the user see all rows (SHOW ROW POLICIES, and <databases> in users.xml)"
+                "clickhouse at {address} shows user {user} {visible} of the {before} rows of {table}: a row policy \
+                 hides the others; let the user see all rows (SHOW ROW POLICIES, and <databases> in users.xml)"
             ),
             false => format!(
                 "clickhouse at {address} does not show user {user} all parts of {table} in system.parts, so nothing \
-                 proves that it shows all rows; grant SHOW TABLES on the database, and look for a row policy on system.parts"
+                 proves that it shows all rows; grant SHOW TABLES on the database, and look for a row policy on \
+                 system.parts"
             ),
         })
     }

@@ -1,18 +1,14 @@
-//! The tables that are there, and how they differ from what captcha makes: a name alone proves nothing.
+//! The tables that exist, and how they differ from those that captcha makes: a name alone proves nothing.
 
-use klickhouse::Value;
-
-use super::declared::{Declared, DeclaredColumn, declared};
-use crate::clickhouse::connection::{text, unexpected};
-use crate::clickhouse::replication::remembered;
-use crate::clickhouse::{Connection, Error, Shard, quote};
+use super::declared::{DeclaredColumn, DeclaredTable, declared};
+use crate::clickhouse::replication::replicated_window;
+use crate::clickhouse::{Connection, Error, Shard, quote, unexpected};
 
 /// A table, a view, or anything else that has one of captcha's names.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Table {
-    /// Its name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, klickhouse::Row)]
+pub struct FoundTable {
     pub name: String,
-    /// Its engine, without arguments.
+    /// Without arguments.
     pub engine: String,
     /// The engine with arguments, keys and settings.
     engine_full: String,
@@ -21,46 +17,47 @@ pub struct Table {
     /// The statement that would make it.
     definition: String,
     /// The query of a view.
-    select: String,
-    /// Rows; `None` if the engine does not know.
-    pub rows: Option<u64>,
-    columns: Vec<Column>,
+    view_query: String,
+    /// -1 if the engine does not know.
+    row_count: i64,
+    #[klickhouse(skip)]
+    columns: Vec<FoundColumn>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Column {
+#[derive(Debug, Clone, PartialEq, Eq, klickhouse::Row)]
+struct FoundColumn {
+    table_name: String,
     name: String,
     data_type: String,
-    default: String,
+    default_value: String,
 }
 
-/// What one server has.
-pub struct Tables {
-    /// Where.
+/// The tables of one server.
+pub struct ReplicaTables {
     pub address: String,
     /// All that have one of captcha's names.
-    pub tables: Vec<Table>,
+    pub tables: Vec<FoundTable>,
 }
 
-impl Tables {
+impl ReplicaTables {
     /// The one of this name.
-    pub fn get(&self, name: &str) -> Option<&Table> {
+    pub fn get(&self, name: &str) -> Option<&FoundTable> {
         self.tables.iter().find(|table| table.name == name)
     }
 }
 
 impl Shard {
-    /// What the server has, or each replica of a cluster that is named; those that are away are left out.
+    /// The tables of the server, or of each replica where a cluster is named; without replicas that are away.
     ///
     /// # Errors
     /// None of them answers, or one answers with an error.
-    pub async fn tables(&self) -> Result<Vec<Tables>, Error> {
+    pub async fn tables(&self) -> Result<Vec<ReplicaTables>, Error> {
         let database = self.database().to_string();
         let mut all = Vec::new();
         let mut away = None;
         for address in &self.addresses {
-            match self.connect_to(address).await {
-                Ok(connection) => all.push(Tables {
+            match self.connect_to_address(address).await {
+                Ok(connection) => all.push(ReplicaTables {
                     address: address.clone(),
                     tables: connection.tables(&database).await?,
                 }),
@@ -79,43 +76,41 @@ impl Shard {
 
 impl Connection {
     /// All tables of a database that have one of captcha's names.
-    async fn tables(&self, database: &str) -> Result<Vec<Table>, Error> {
+    async fn tables(&self, database: &str) -> Result<Vec<FoundTable>, Error> {
         let names: Vec<_> = declared().iter().map(|known| known.name).collect();
         let mut tables = self.tables_named(database, &names).await?;
         let sql = format!(
-            "SELECT table, name, type, trimBoth(concat(if(default_kind = 'DEFAULT', '', default_kind), ' ', default_expression)) \
+            "SELECT table AS table_name, name, type AS data_type, \
+             trimBoth(concat(if(default_kind = 'DEFAULT', '', default_kind), ' ', default_expression)) \
+             AS default_value \
              FROM system.columns WHERE database = {} AND table IN ({})",
             quote(database),
             quoted(&names)
         );
-        for row in self.rows(&sql).await? {
-            let (table, column) = column(&row).ok_or_else(|| unexpected("the columns"))?;
-            if let Some(table) = tables.iter_mut().find(|found| found.name == table) {
+        for column in self.query_rows::<FoundColumn>(&sql).await? {
+            if let Some(table) = tables.iter_mut().find(|found| found.name == column.table_name) {
                 table.columns.push(column);
             }
         }
         Ok(tables)
     }
 
-    async fn tables_named(&self, database: &str, names: &[&str]) -> Result<Vec<Table>, Error> {
+    async fn tables_named(&self, database: &str, names: &[&str]) -> Result<Vec<FoundTable>, Error> {
         let sql = format!(
-            "SELECT name, engine, engine_full, partition_key, sorting_key, create_table_query, as_select, \
-             ifNull(toInt64(total_rows), toInt64(-1)) FROM system.tables WHERE database = {} AND name IN ({})",
+            "SELECT name, engine, engine_full, partition_key, sorting_key, create_table_query AS definition, \
+             as_select AS view_query, ifNull(toInt64(total_rows), toInt64(-1)) AS row_count FROM system.tables \
+             WHERE database = {} AND name IN ({})",
             quote(database),
             quoted(names)
         );
-        let rows = self.rows(&sql).await?;
-        rows.iter()
-            .map(|row| table(row).ok_or_else(|| unexpected("the tables")))
-            .collect()
+        self.query_rows(&sql).await
     }
 
-    /// Whether the table `events` is one of several replicas. Nothing is stored in one that does not keep what counting
-    /// once rests on.
+    /// Whether the table `events` is replicated. An error if it lacks what counting once depends on.
     ///
     /// # Errors
-    /// No answer, or [`Error::Schema`] if it does not.
-    pub async fn verify_events(&self) -> Result<bool, Error> {
+    /// No answer, or [`Error::Schema`].
+    pub async fn check_events_table(&self) -> Result<bool, Error> {
         let (address, database) = (self.address(), self.database());
         let tables = self.tables_named(database, &["events"]).await?;
         let wanted = declared().iter().find(|known| known.name == "events");
@@ -125,8 +120,8 @@ impl Connection {
         match wanted.broken_promises(found).as_slice() {
             [] => Ok(found.is_replicated()),
             broken => Err(Error::Schema(format!(
-                "clickhouse at {address} has in database {database} a table events that is not as captcha makes it: {}; \
-                 change it back: nothing can be counted once in it",
+                "clickhouse at {address} has in database {database} a table events that is not as captcha makes it: \
+                 {}; change it back: nothing can be counted once in it",
                 broken.join(", ")
             ))),
         }
@@ -138,49 +133,12 @@ fn quoted(names: &[&str]) -> String {
     quoted.join(", ")
 }
 
-fn table(row: &[Value]) -> Option<Table> {
-    let [
-        name,
-        engine,
-        engine_full,
-        partition_key,
-        sorting_key,
-        definition,
-        select,
-        rows,
-    ] = row
-    else {
-        return None;
-    };
-    let Value::Int64(rows) = rows else {
-        return None;
-    };
-    Some(Table {
-        name: text(name)?,
-        engine: text(engine)?,
-        engine_full: text(engine_full)?,
-        partition_key: text(partition_key)?,
-        sorting_key: text(sorting_key)?,
-        definition: text(definition)?,
-        select: text(select)?,
-        rows: u64::try_from(*rows).ok(),
-        columns: Vec::new(),
-    })
-}
+impl FoundTable {
+    /// How many rows it has; `None` if the engine does not know.
+    pub fn rows(&self) -> Option<u64> {
+        u64::try_from(self.row_count).ok()
+    }
 
-fn column(row: &[Value]) -> Option<(String, Column)> {
-    let [table, name, data_type, default] = row else {
-        return None;
-    };
-    let column = Column {
-        name: text(name)?,
-        data_type: text(data_type)?,
-        default: text(default)?,
-    };
-    Some((text(table)?, column))
-}
-
-impl Table {
     /// Whether it is the same on several servers.
     pub fn is_replicated(&self) -> bool {
         self.engine.starts_with("Replicated")
@@ -194,12 +152,12 @@ impl Table {
     }
 }
 
-impl Declared {
-    /// All in which a table differs from what the migrations up to a version make. What is there besides, such as columns
-    /// and indices, is nobody's business, and neither are codecs and comments.
-    pub fn differences(&self, found: &Table, database: &str, version: u32) -> Vec<String> {
+impl DeclaredTable {
+    /// How a table differs from what the migrations up to a version make. More columns and indices, other codecs and
+    /// comments are no difference.
+    pub fn differences(&self, found: &FoundTable, database: &str, version: u32) -> Vec<String> {
         if let Some(engine) = self.engine_difference(found) {
-            // Whatever else differs follows from that.
+            // Other differences follow from that one.
             return vec![engine];
         }
         let mut differences = self.broken_promises(found);
@@ -210,7 +168,7 @@ impl Declared {
             }
         };
         compare("its sorting key", &found.sorting_key, self.sorting_key);
-        compare("its query", &found.select, self.select);
+        compare("its query", &found.view_query, self.select);
         let version = version.max(self.versions.first().copied().unwrap_or(0));
         for column in &self.columns {
             let is_needed = column.since.is_some_and(|since| since <= version);
@@ -229,9 +187,9 @@ impl Declared {
         differences
     }
 
-    /// In what a table does not keep what counting once rests on: that a row stays, that a token is remembered, and that an
-    /// older part is on disk before a newer one.
-    fn broken_promises(&self, found: &Table) -> Vec<String> {
+    /// The differences on which counting once depends: that a row stays, that a token is remembered, and that an older
+    /// part is on disk before a newer one.
+    fn broken_promises(&self, found: &FoundTable) -> Vec<String> {
         let mut broken: Vec<String> = self.engine_difference(found).into_iter().collect();
         if plain(&found.partition_key) != plain(self.partition_key) {
             let (is, must) = (or_none(&found.partition_key), self.partition_key);
@@ -253,7 +211,7 @@ impl Declared {
         broken
     }
 
-    fn engine_difference(&self, found: &Table) -> Option<String> {
+    fn engine_difference(&self, found: &FoundTable) -> Option<String> {
         let arguments_at = self.engine.find('(').unwrap_or(self.engine.len());
         let (name, arguments) = self.engine.split_at(arguments_at);
         let made = found.engine_full.split(" PARTITION BY ").next();
@@ -263,11 +221,11 @@ impl Declared {
         (!is_same).then(|| format!("its engine is {} and must be {}", found.engine, self.engine))
     }
 
-    fn settings_for(&self, found: &Table) -> Vec<(&'static str, u64)> {
+    fn settings_for(&self, found: &FoundTable) -> Vec<(&'static str, u64)> {
         let mut settings = Vec::new();
         for (name, least) in &self.settings {
             match *name == "non_replicated_deduplication_window" && found.is_replicated() {
-                true => settings.extend(remembered()),
+                true => settings.extend(replicated_window()),
                 false => settings.push((*name, *least)),
             }
         }
@@ -276,15 +234,15 @@ impl Declared {
 }
 
 impl DeclaredColumn {
-    fn difference(&self, found: &Column) -> Option<String> {
+    fn difference(&self, found: &FoundColumn) -> Option<String> {
         let default = self.default.unwrap_or_default();
         let name = self.name;
         if found.data_type != self.data_type {
             let (is, must) = (&found.data_type, self.data_type);
             return Some(format!("column {name} is {is} and must be {must}"));
         }
-        (plain(&found.default) != plain(default)).then(|| {
-            let (is, must) = (or_none(&found.default), or_none(default));
+        (plain(&found.default_value) != plain(default)).then(|| {
+            let (is, must) = (or_none(&found.default_value), or_none(default));
             format!("the default of column {name} is {is} and must be {must}")
         })
     }

@@ -349,7 +349,7 @@ fn report_row(error: &ReportError) -> Row {
         ReportError::Shard(_) => {
             unavailable("the report cannot be read at the moment; try again").retry_after(retry_after::outage())
         }
-        ReportError::NoRoom => unavailable("the report cannot be read at the moment; try again"),
+        ReportError::OutOfMemory => unavailable("the report cannot be read at the moment; try again"),
     }
 }
 

@@ -34,7 +34,7 @@ impl ReportBody {
     /// A body for a report.
     pub fn new(report: Report) -> ReportBody {
         ReportBody {
-            rest: report.counters.into_iter(),
+            rest: report.rows.into_iter(),
             freshness: report.freshness,
             stage: Stage::Head,
         }
@@ -100,7 +100,7 @@ mod tests {
                 solved: number * 1_000_000,
             };
             let report = Report {
-                counters: (0..rows).map(counter).collect(),
+                rows: (0..rows).map(counter).collect(),
                 freshness: Freshness::default(),
             };
             let whole = crate::http::json_line(&report);

@@ -77,15 +77,15 @@ impl Reports {
         let query_started = Instant::now();
         let share = Mutex::new(share);
         let room = |rows: usize| grow(&share, rows * ROW_BYTES);
-        let report = timeout_at(deadline, self.cluster.counters(filter, &room)).await;
+        let report = timeout_at(deadline, self.cluster.report(filter, &room)).await;
         let report = report.unwrap_or_else(|_| Err(timed_out(deadline - query_started)));
         drop(turn);
         self.log_change(report.as_ref().err());
         let report = report.map_err(|err| match err {
-            ReportError::NoRoom => Problem::ReportRefused(Refusal::Rows),
+            ReportError::OutOfMemory => Problem::ReportRefused(Refusal::Rows),
             err => Problem::Report(err),
         })?;
-        let text_bytes = (report.counters.len() + 1) * ROW_TEXT_BYTES;
+        let text_bytes = (report.rows.len() + 1) * ROW_TEXT_BYTES;
         if !grow(&share, text_bytes.min(TEXT_BYTES_MAX)) {
             return Err(Problem::ReportRefused(Refusal::Rows));
         }

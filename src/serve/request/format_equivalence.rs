@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::content_type::{BodyFormat, MediaType};
 use super::decompress::{ContentCoding, decompress};
-use crate::event::{Event, EventType, Rejection, Timestamp};
+use crate::event::{Event, EventType, Rejection, Timestamp, numbered};
 
 const EVENTS_MAX: usize = 12;
 const FIELDS: [&str; 4] = ["site_id", "type", "correlation_id", "time"];
@@ -69,11 +69,12 @@ fn event() -> impl Strategy<Value = Event> {
         0..7_289_654_399_999_999_i64,
         (0..7_289_654_399_i64).prop_map(|s| s * 1_000_000)
     ];
-    (any::<[u128; 2]>(), any::<bool>(), micros).prop_map(|(ids, is_solve, micros)| Event {
-        site_id: Uuid::from_u128(ids[0]),
-        event_type: if is_solve { EventType::Solve } else { EventType::Serve },
-        correlation_id: Uuid::from_u128(ids[1]),
-        time: Timestamp::from_micros(micros).unwrap(),
+    (any::<[u128; 2]>(), any::<bool>(), micros).prop_map(|(ids, is_solve, micros)| {
+        let mut event = numbered(ids[1]);
+        event.site_id = Uuid::from_u128(ids[0]);
+        event.event_type = if is_solve { EventType::Solve } else { EventType::Serve };
+        event.time = Timestamp::from_micros(micros).unwrap();
+        event
     })
 }
 

@@ -4,15 +4,15 @@ use std::io;
 
 use tokio::io::AsyncRead;
 
-use super::{Integer, Packets, TEXT_BYTES_MAX, beyond, refused};
+use super::reader::{Integer, PacketReader, TEXT_BYTES_MAX, beyond, refused};
 
-/// Bytes of a block, inflated. The largest that is asked for has 16 dead letters of 1 MiB each.
+/// Bytes of a block, decompressed. The largest that is asked for has 16 dead letters of 1 MiB each.
 const BLOCK_BYTES_MAX: usize = 128 << 20;
 
-/// Bytes of one compressed frame, inflated; servers cut them at 1 MiB.
+/// Bytes of one compressed frame, decompressed; servers cut them at 1 MiB.
 const FRAME_BYTES_MAX: usize = 16 << 20;
 
-/// Rows of a block; servers cut answers at 65,409, unless their profile says otherwise.
+/// Rows of a block; servers cut answers at 65,409, unless their profile has another number.
 const ROWS_MAX: usize = 1 << 20;
 
 /// Values of a block: the driver makes 32 bytes of each, before it has read one.
@@ -33,7 +33,8 @@ const INFO_END: usize = 0;
 const INFO_IS_OVERFLOW: usize = 1;
 const INFO_BUCKET: usize = 2;
 
-/// `LowCardinality`: the version of its prefix, and the one form in which answers have it: the keys of this block alone.
+/// `LowCardinality`: the version of its prefix, and the one form in which answers have it: the keys of this block
+/// alone.
 const DICTIONARY_VERSION: u64 = 1;
 const DICTIONARY_HAS_KEYS: u64 = 1 << 9;
 const DICTIONARY_FLAGS: u64 = !0xff;
@@ -69,19 +70,19 @@ impl Shape {
 
 /// Reads the block of a packet, frame by frame.
 pub(crate) struct Block<'a, R> {
-    packets: &'a mut Packets<R>,
-    /// What is inflated of it, and not read.
+    reader: &'a mut PacketReader<R>,
+    /// The part of it that is decompressed; its position is how far that is read.
     plain: io::Cursor<Vec<u8>>,
-    /// What was inflated of it.
-    inflated_bytes: usize,
+    /// Bytes of it that were decompressed.
+    decompressed_bytes: usize,
 }
 
 impl<R: AsyncRead + Unpin> Block<'_, R> {
-    pub(crate) fn new(packets: &mut Packets<R>) -> Block<'_, R> {
+    pub(crate) fn new(reader: &mut PacketReader<R>) -> Block<'_, R> {
         Block {
-            packets,
+            reader,
             plain: io::Cursor::default(),
-            inflated_bytes: 0,
+            decompressed_bytes: 0,
         }
     }
 
@@ -103,7 +104,7 @@ impl<R: AsyncRead + Unpin> Block<'_, R> {
         if rows * columns > VALUES_MAX {
             return Err(beyond("a block", VALUES_MAX, "values"));
         }
-        // What was inflated for its rows has to be there: rows without a column are as many as somebody says.
+        // Rows take memory in the driver, and without a column any number of them would need no bytes.
         if columns == 0 && rows > 0 {
             return Err(refused("rows without a column".to_string()));
         }
@@ -193,7 +194,7 @@ impl<R: AsyncRead + Unpin> Block<'_, R> {
 
     async fn byte(&mut self) -> io::Result<u8> {
         while self.left() == 0 {
-            self.inflate().await?;
+            self.decompress().await?;
         }
         let byte = self.plain.get_ref()[self.plain.position() as usize];
         self.plain.set_position(self.plain.position() + 1);
@@ -203,7 +204,7 @@ impl<R: AsyncRead + Unpin> Block<'_, R> {
     async fn skip(&mut self, mut count: usize) -> io::Result<()> {
         while count > self.left() {
             count -= self.left();
-            self.inflate().await?;
+            self.decompress().await?;
         }
         self.plain.set_position(self.plain.position() + count as u64);
         Ok(())
@@ -214,8 +215,8 @@ impl<R: AsyncRead + Unpin> Block<'_, R> {
     }
 
     /// Replaces what was read by the next frame.
-    async fn inflate(&mut self) -> io::Result<()> {
-        let header = self.packets.bytes(FRAME_CHECKSUM_BYTES + FRAME_HEADER_BYTES).await?;
+    async fn decompress(&mut self) -> io::Result<()> {
+        let header = self.reader.bytes(FRAME_CHECKSUM_BYTES + FRAME_HEADER_BYTES).await?;
         let header = &header[FRAME_CHECKSUM_BYTES..];
         let [method, size @ .., b0, b1, b2, b3] = header else {
             return Err(io::ErrorKind::UnexpectedEof.into());
@@ -229,15 +230,15 @@ impl<R: AsyncRead + Unpin> Block<'_, R> {
         if plain > FRAME_BYTES_MAX || !sizes.contains(&size) {
             return Err(refused(format!("a frame of {size} for {plain} bytes")));
         }
-        self.inflated_bytes += plain;
-        if self.inflated_bytes > BLOCK_BYTES_MAX {
+        self.decompressed_bytes += plain;
+        if self.decompressed_bytes > BLOCK_BYTES_MAX {
             return Err(beyond("a block", BLOCK_BYTES_MAX, "bytes"));
         }
-        let frame = self.packets.bytes(size - FRAME_HEADER_BYTES).await?;
-        let inflated = lz4::block::decompress(frame, Some(plain as i32));
-        match inflated {
-            Ok(inflated) if inflated.len() == plain => self.plain = io::Cursor::new(inflated),
-            _ => return Err(refused("a frame that cannot be inflated".to_string())),
+        let frame = self.reader.bytes(size - FRAME_HEADER_BYTES).await?;
+        let decompressed = lz4::block::decompress(frame, Some(plain as i32));
+        match decompressed {
+            Ok(bytes) if bytes.len() == plain => self.plain = io::Cursor::new(bytes),
+            _ => return Err(refused("a frame that cannot be decompressed".to_string())),
         }
         Ok(())
     }

@@ -1,11 +1,12 @@
-//! What a server sends, packet by packet, looked at before the driver reads it.
+//! Reads and checks each packet of a server before the driver reads it.
 //!
-//! The driver believes every length: `Vec::with_capacity` of the rows that a block announces ends the process where there is
-//! no such memory, and a type of a thousand parentheses overflows its stack. Nothing catches either. So each packet is read here first,
-//! within limits, and the driver gets it whole or not at all. Whole also because the driver forgets a half of a packet when it is asked
-//! something in the middle of it.
+//! The driver believes every length: `Vec::with_capacity` of the rows that a block announces ends the process where
+//! memory is short, and a type of a thousand parentheses overflows its stack. Nothing catches either. So each packet is
+//! read here first, within limits, and the driver gets the whole of it or nothing. A part of a packet would be lost
+//! too, because the driver forgets it when a query is sent in the middle of it.
 
 mod block;
+mod reader;
 #[cfg(test)]
 mod tests;
 
@@ -15,17 +16,13 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, BufReader, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use self::block::Block;
+use self::reader::{PacketReader, refused};
 
-/// Bytes of a packet as it travels. The largest answers of tests have 1 MiB.
-const PACKET_BYTES_MAX: usize = 64 << 20;
-
-/// Bytes of a text that is no value: of names, and of exceptions with their trace.
-const TEXT_BYTES_MAX: usize = 1 << 20;
-
-/// Protocol revision that the driver speaks. A server that speaks less writes other packets, and none that is supported does.
+/// Protocol revision that the driver speaks. A server that speaks less writes other packets, and none that is supported
+/// does.
 const REVISION_MIN: usize = 54_448;
 
 /// Why a packet was not handed over, for messages; empty while all were.
@@ -33,7 +30,7 @@ const REVISION_MIN: usize = 54_448;
 pub struct Refusal(Arc<OnceLock<String>>);
 
 impl Refusal {
-    /// What the server did, to follow its name.
+    /// The server's fault, to follow its name.
     pub fn reason(&self) -> Option<&str> {
         self.0.get().map(String::as_str)
     }
@@ -53,8 +50,7 @@ type Next<R> = (Option<Packets<R>>, io::Result<Vec<u8>>);
 pub fn check<R: AsyncRead + Unpin + Send + Sync + 'static>(inner: R) -> (Checked<R>, Refusal) {
     let refusal = Refusal::default();
     let packets = Packets {
-        inner: BufReader::new(inner),
-        packet: Vec::new(),
+        reader: PacketReader::new(inner),
         is_greeted: false,
     };
     let checked = Checked {
@@ -91,11 +87,9 @@ impl<R: AsyncRead + Unpin + Send + Sync + 'static> AsyncRead for Checked<R> {
     }
 }
 
-/// Reads packets.
+/// The packets of one connection.
 struct Packets<R> {
-    inner: BufReader<R>,
-    /// All of the packet that has been read.
-    packet: Vec<u8>,
+    reader: PacketReader<R>,
     is_greeted: bool,
 }
 
@@ -103,7 +97,7 @@ impl<R: AsyncRead + Unpin> Packets<R> {
     async fn next(mut self) -> Next<R> {
         match self.packet().await {
             Ok(()) => {
-                let packet = std::mem::take(&mut self.packet);
+                let packet = self.reader.take_packet();
                 (Some(self), Ok(packet))
             }
             Err(err) => (None, Err(err)),
@@ -120,27 +114,27 @@ impl<R: AsyncRead + Unpin> Packets<R> {
         const PROFILE_INFO: usize = 6;
         const EXTREMES: usize = 8;
         const TABLE_COLUMNS: usize = 11;
-        let kind = self.integer().await?;
+        let kind = self.reader.integer().await?;
         match (kind, self.is_greeted) {
             (HELLO, false) => self.hello().await,
             (EXCEPTION, _) => self.exception().await,
             // Extremes come where a profile wants them, and the driver throws them away.
             (DATA | EXTREMES, true) => {
-                self.text().await?;
-                let mut block = Block::new(self);
+                self.reader.text().await?;
+                let mut block = Block::new(&mut self.reader);
                 block.read().await
             }
-            (PROGRESS, true) => self.integers(5).await,
+            (PROGRESS, true) => self.reader.integers(5).await,
             (END_OF_STREAM, true) => Ok(()),
             (PROFILE_INFO, true) => {
-                self.integers(3).await?;
-                self.bytes(1).await?;
-                self.integers(1).await?;
-                self.bytes(1).await.map(drop)
+                self.reader.integers(3).await?;
+                self.reader.bytes(1).await?;
+                self.reader.integers(1).await?;
+                self.reader.bytes(1).await.map(drop)
             }
             (TABLE_COLUMNS, true) => {
-                self.text().await?;
-                self.text().await.map(drop)
+                self.reader.text().await?;
+                self.reader.text().await.map(drop)
             }
             // Also what has a number, and what nothing here asks for: logs, at which the driver panics, totals, pongs.
             _ => Err(refused(format!("a packet of kind {kind}, which was not asked for"))),
@@ -148,95 +142,28 @@ impl<R: AsyncRead + Unpin> Packets<R> {
     }
 
     async fn hello(&mut self) -> io::Result<()> {
-        self.text().await?;
-        self.integers(2).await?;
-        let revision = self.integer().await?;
+        self.reader.text().await?;
+        self.reader.integers(2).await?;
+        let revision = self.reader.integer().await?;
         if revision < REVISION_MIN {
             return Err(refused(format!("protocol revision {revision}")));
         }
         // The time zone and the display name, then the patch.
-        self.text().await?;
-        self.text().await?;
+        self.reader.text().await?;
+        self.reader.text().await?;
         self.is_greeted = true;
-        self.integers(1).await
+        self.reader.integers(1).await
     }
 
     async fn exception(&mut self) -> io::Result<()> {
-        self.bytes(4).await?;
+        self.reader.bytes(4).await?;
         for _name_message_trace in 0..3 {
-            self.text().await?;
+            self.reader.text().await?;
         }
         // Servers have written no others for years, and the driver does not read them.
-        match self.bytes(1).await? {
+        match self.reader.bytes(1).await? {
             [0] => Ok(()),
             _ => Err(refused("an exception within another".to_string())),
         }
     }
-
-    /// The next bytes, which grow as they come.
-    async fn bytes(&mut self, count: usize) -> io::Result<&[u8]> {
-        let begin = self.packet.len();
-        if count > PACKET_BYTES_MAX - begin {
-            return Err(beyond("a packet", PACKET_BYTES_MAX, "bytes"));
-        }
-        let mut some = (&mut self.inner).take(count as u64);
-        if some.read_to_end(&mut self.packet).await? < count {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(&self.packet[begin..])
-    }
-
-    /// An integer of the native protocol: seven bits in a byte, the lowest first.
-    async fn integer(&mut self) -> io::Result<usize> {
-        let mut integer = Integer::default();
-        while !integer.is_whole {
-            integer.add(self.bytes(1).await?[0])?;
-        }
-        Ok(integer.value)
-    }
-
-    async fn integers(&mut self, count: usize) -> io::Result<()> {
-        for _ in 0..count {
-            self.integer().await?;
-        }
-        Ok(())
-    }
-
-    async fn text(&mut self) -> io::Result<&[u8]> {
-        let length = self.integer().await?;
-        if length > TEXT_BYTES_MAX {
-            return Err(beyond("a text", TEXT_BYTES_MAX, "bytes"));
-        }
-        self.bytes(length).await
-    }
-}
-
-#[derive(Default)]
-struct Integer {
-    value: usize,
-    bytes: u32,
-    is_whole: bool,
-}
-
-impl Integer {
-    /// The driver stops at the ninth byte.
-    const BYTES_MAX: u32 = 9;
-
-    fn add(&mut self, byte: u8) -> io::Result<()> {
-        self.value |= usize::from(byte & 0x7f) << (7 * self.bytes);
-        self.bytes += 1;
-        self.is_whole = byte & 0x80 == 0;
-        match self.bytes {
-            Self::BYTES_MAX if !self.is_whole => Err(refused("a number without an end".to_string())),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn refused(what: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("sent {what}"))
-}
-
-fn beyond(what: &str, max: usize, unit: &str) -> io::Error {
-    refused(format!("{what} of more than {max} {unit}"))
 }

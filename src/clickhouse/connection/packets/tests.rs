@@ -50,7 +50,7 @@ fn block(columns: u64, rows: u64, rest: &[u8]) -> Vec<u8> {
     block
 }
 
-/// What a question comes to where a server answers like this.
+/// The error of a query that a server answers with these bytes.
 async fn answered(answer: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -71,7 +71,7 @@ async fn answered(answer: Vec<u8>) -> String {
     });
     let ask = async {
         let connection = Connection::open(&address, None, "default", "", "captcha").await?;
-        connection.rows(QUESTION).await
+        connection.query_values::<u8>(QUESTION).await
     };
     let rows = timeout(Duration::from_secs(60), ask).await;
     server.await.unwrap();
