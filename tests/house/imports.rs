@@ -259,7 +259,7 @@ fn search(
     done: &mut BTreeSet<Module>,
 ) -> Option<Vec<Module>> {
     if let Some(begin) = way.iter().position(|passed| passed == module) {
-        return Some([&way[begin..], &[module.clone()]].concat());
+        return Some([&way[begin..], std::slice::from_ref(module)].concat());
     }
     if !done.insert(module.clone()) {
         return None;
