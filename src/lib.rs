@@ -38,4 +38,5 @@ pub mod parsers {
     pub use crate::kafka::protocol::produce::ProduceResponse;
     pub use crate::kafka::protocol::record_reader::{ReadLimits, Record, VALUE_BYTES_MAX};
     pub use crate::serve::request::decompress::{ContentCoding, DecompressError, decompress};
+    pub use crate::topic_partition::Offset;
 }

@@ -1,6 +1,7 @@
 //! What Kafka and ClickHouse both speak of: a partition of a log.
 
 use std::fmt;
+use std::ops::{Add, AddAssign, Sub};
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
@@ -9,7 +10,61 @@ use serde::{Serialize, Serializer};
 pub type Partition = i32;
 
 /// The number of a record within its partition, from 0.
-pub type Offset = i64;
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Offset(i64);
+
+impl Offset {
+    /// Where every partition begins.
+    pub const ZERO: Offset = Offset(0);
+
+    /// The offset with this number.
+    pub const fn new(number: i64) -> Offset {
+        Offset(number)
+    }
+
+    /// Its number, as Kafka and ClickHouse have it.
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Add<i64> for Offset {
+    type Output = Offset;
+
+    fn add(self, records: i64) -> Offset {
+        Offset(self.0 + records)
+    }
+}
+
+impl AddAssign<i64> for Offset {
+    fn add_assign(&mut self, records: i64) {
+        self.0 += records;
+    }
+}
+
+impl Sub<i64> for Offset {
+    type Output = Offset;
+
+    fn sub(self, records: i64) -> Offset {
+        Offset(self.0 - records)
+    }
+}
+
+/// The number of records between two offsets.
+impl Sub for Offset {
+    type Output = i64;
+
+    fn sub(self, earlier: Offset) -> i64 {
+        self.0 - earlier.0
+    }
+}
 
 /// The name of a log, as the column `topic` has it: that of its Kafka topic, and `@` and a number behind it if the
 /// topic was deleted and made again (`captcha@2`). No topic can have such a name.

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::topic_partition::TopicPartition;
+use klickhouse::{FromSql, KlickhouseError, ToSql, Type, Value};
+
+use crate::topic_partition::{Offset, TopicPartition};
 
 /// A name that needs no quoting in SQL: letters, digits and `_`, not a digit first, at most 64.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +34,18 @@ impl Identifier {
 impl fmt::Display for Identifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl FromSql for Offset {
+    fn from_sql(column: &Type, value: Value) -> Result<Offset, KlickhouseError> {
+        i64::from_sql(column, value).map(Offset::new)
+    }
+}
+
+impl ToSql for Offset {
+    fn to_sql(self, column: Option<&Type>) -> Result<Value, KlickhouseError> {
+        self.get().to_sql(column)
     }
 }
 

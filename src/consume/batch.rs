@@ -219,7 +219,7 @@ mod tests {
 
     fn record(offset: i64, timestamp_millis: i64, value: &str) -> Record {
         Record {
-            offset,
+            offset: Offset::new(offset),
             timestamp_millis,
             create_time_millis: timestamp_millis,
             value: Some(value.as_bytes().to_vec()),
@@ -235,18 +235,18 @@ mod tests {
     fn pending(records: &[Record]) -> Pending {
         let mut pending = Pending::default();
         pending.push(records.to_vec());
-        pending.end = records.last().map_or(0, |last| last.offset + 1);
+        pending.end = records.last().map_or(Offset::ZERO, |last| last.offset + 1);
         pending
     }
 
     /// Makes batches until nothing is left, and records as the consumer does.
-    fn consume(mut head: i64, records: &[Record], window: &mut DedupWindow) -> Vec<Vec<Row>> {
+    fn consume(mut head: Offset, records: &[Record], window: &mut DedupWindow) -> Vec<Vec<Row>> {
         let mut batches = Vec::new();
         let (mut rest, mut last) = (pending(records), None);
         while head < rest.end {
             let batch = next_batch(head, last, &rest, window, usize::MAX);
             assert!(batch.end > head, "no progress at {head}");
-            let is_inside = |offset: &i64| (head..batch.end).contains(offset);
+            let is_inside = |offset: &Offset| (head..batch.end).contains(offset);
             assert!(batch.fingerprints.values().all(is_inside), "recorded and not stored");
             for (fingerprint, offset) in &batch.fingerprints {
                 window.record(*fingerprint, *offset);
@@ -273,13 +273,13 @@ mod tests {
             good(5, 1),
             record(6, MAY, "garbage"),
             Record {
-                offset: 7,
+                offset: Offset::new(7),
                 timestamp_millis: MAY,
                 ..Record::default()
             },
             good(8, 2),
         ];
-        let batches = consume(5, &records, &mut DedupWindow::new(100));
+        let batches = consume(Offset::new(5), &records, &mut DedupWindow::new(100));
         assert_eq!(batches.len(), 1);
         let kinds: Vec<_> = batches[0]
             .iter()
@@ -304,7 +304,7 @@ mod tests {
     fn a_batch_ends_with_the_month_and_with_the_limit() {
         let records = [(0, MAY - 1), (1, MAY), (2, MAY), (3, MAY - 1)]
             .map(|(offset, millis)| record(offset, millis, &event(offset as u128).to_json()));
-        let sizes: Vec<_> = consume(0, &records, &mut DedupWindow::new(10))
+        let sizes: Vec<_> = consume(Offset::ZERO, &records, &mut DedupWindow::new(10))
             .iter()
             .map(Vec::len)
             .collect();
@@ -313,7 +313,7 @@ mod tests {
         let many: Vec<_> = (0..=ROWS_MAX as i64)
             .map(|offset| good(offset, offset as u128))
             .collect();
-        let sizes: Vec<_> = consume(0, &many, &mut DedupWindow::new(10))
+        let sizes: Vec<_> = consume(Offset::ZERO, &many, &mut DedupWindow::new(10))
             .iter()
             .map(Vec::len)
             .collect();
@@ -325,43 +325,43 @@ mod tests {
         let june = MAY + 31 * 86_400_000;
         let window = DedupWindow::new(10);
         let records = pending(&[record(3, june, "x")]);
-        let first = next_batch(0, Some(MAY), &records, &window, usize::MAX);
+        let first = next_batch(Offset::ZERO, Some(MAY), &records, &window, usize::MAX);
         let gap = Row {
-            offset: 2,
+            offset: Offset::new(2),
             arrival_millis: MAY,
             kind: RowKind::Gap { span: 3 },
         };
-        assert_eq!((first.rows, first.end), (vec![gap], 3));
-        let second = next_batch(3, first.last_arrival_millis, &records, &window, usize::MAX);
-        assert_eq!((second.rows.len(), second.end), (1, 4));
+        assert_eq!((first.rows, first.end), (vec![gap], Offset::new(3)));
+        let second = next_batch(Offset::new(3), first.last_arrival_millis, &records, &window, usize::MAX);
+        assert_eq!((second.rows.len(), second.end), (1, Offset::new(4)));
 
-        let nothing_before = next_batch(0, None, &records, &window, usize::MAX);
-        assert_eq!((nothing_before.rows.len(), nothing_before.end), (1, 3));
+        let nothing_before = next_batch(Offset::ZERO, None, &records, &window, usize::MAX);
+        assert_eq!((nothing_before.rows.len(), nothing_before.end), (1, Offset::new(3)));
         assert_eq!(nothing_before.rows[0].arrival_millis, 0);
         let mut lone = pending(&[]);
-        lone.end = 3;
-        let lone = next_batch(0, None, &lone, &window, usize::MAX);
+        lone.end = Offset::new(3);
+        let lone = next_batch(Offset::ZERO, None, &lone, &window, usize::MAX);
         assert_eq!(lone.rows, nothing_before.rows);
     }
 
     #[test]
     fn what_kafka_does_not_have_at_the_end_becomes_a_gap_too() {
         let mut after = pending(&[good(5, 1)]);
-        after.end = 8;
+        after.end = Offset::new(8);
         let gap = |offset, span| Row {
             offset,
             arrival_millis: MAY,
             kind: RowKind::Gap { span },
         };
-        let batch = next_batch(5, Some(MAY), &after, &DedupWindow::new(10), usize::MAX);
-        assert_eq!((batch.rows.len(), batch.end), (2, 8));
-        assert_eq!(batch.rows[1], gap(7, 2));
+        let batch = next_batch(Offset::new(5), Some(MAY), &after, &DedupWindow::new(10), usize::MAX);
+        assert_eq!((batch.rows.len(), batch.end), (2, Offset::new(8)));
+        assert_eq!(batch.rows[1], gap(Offset::new(7), 2));
 
-        after.skip_to(6);
-        let alone = next_batch(6, Some(MAY), &after, &DedupWindow::new(10), usize::MAX);
-        assert_eq!((alone.rows, alone.end), (vec![gap(7, 2)], 8));
-        let nothing = next_batch(8, Some(MAY), &after, &DedupWindow::new(10), usize::MAX);
-        assert_eq!((nothing.rows.len(), nothing.end), (0, 8));
+        after.skip_to(Offset::new(6));
+        let alone = next_batch(Offset::new(6), Some(MAY), &after, &DedupWindow::new(10), usize::MAX);
+        assert_eq!((alone.rows, alone.end), (vec![gap(Offset::new(7), 2)], Offset::new(8)));
+        let nothing = next_batch(Offset::new(8), Some(MAY), &after, &DedupWindow::new(10), usize::MAX);
+        assert_eq!((nothing.rows.len(), nothing.end), (0, Offset::new(8)));
     }
 
     #[test]
@@ -372,18 +372,18 @@ mod tests {
         let text = "not JSON: expected value at line 1 column 1".len() + "garbage".len();
         pending.push(vec![record(8, MAY, "garbage"), record(9, MAY, "garbage")]);
         assert_eq!(pending.bytes(), 5 * row_bytes + 2 * text);
-        pending.skip_to(7);
-        assert_eq!((pending.rows.len(), pending.end), (3, 8));
-        pending.skip_to(9);
+        pending.skip_to(Offset::new(7));
+        assert_eq!((pending.rows.len(), pending.end), (3, Offset::new(8)));
+        pending.skip_to(Offset::new(9));
         assert_eq!(pending.bytes(), row_bytes + text);
-        pending.skip_to(20);
-        assert_eq!((pending.bytes(), pending.end), (0, 20));
+        pending.skip_to(Offset::new(20));
+        assert_eq!((pending.bytes(), pending.end), (0, Offset::new(20)));
     }
 
     #[test]
     fn timestamps_that_cannot_be_stored_are_moved_to_the_edge() {
         let records = [record(0, -1, "x"), record(1, i64::MIN, "x"), record(2, i64::MAX, "x")];
-        let batches = consume(0, &records, &mut DedupWindow::new(10));
+        let batches = consume(Offset::ZERO, &records, &mut DedupWindow::new(10));
         let arrivals: Vec<_> = batches.concat().iter().map(|row| row.arrival_millis).collect();
         let last = clamp_arrival_millis(i64::MAX);
         assert_eq!(arrivals, [0, 0, last]);
@@ -404,7 +404,7 @@ mod tests {
             good(7, 2),
             good(8, 1),
         ];
-        let rows = consume(0, &records, &mut window).concat();
+        let rows = consume(Offset::ZERO, &records, &mut window).concat();
         // 4 repeats 1; 7 is 5 after 2; 8 is 4 after 4.
         assert_eq!(
             repeats_of(&rows),
@@ -415,7 +415,13 @@ mod tests {
     #[test]
     fn a_huge_bad_record_is_truncated_and_says_so() {
         let records = [record(0, MAY, &"x".repeat(RAW_BYTES_MAX + 1))];
-        let batch = next_batch(0, None, &pending(&records), &DedupWindow::new(10), usize::MAX);
+        let batch = next_batch(
+            Offset::ZERO,
+            None,
+            &pending(&records),
+            &DedupWindow::new(10),
+            usize::MAX,
+        );
         let RowKind::Bad { reason, raw } = &batch.rows[0].kind else {
             panic!("{:?}", batch.rows[0].kind);
         };
@@ -435,7 +441,7 @@ mod tests {
             record(2, MAY, &garbage(RAW_BYTES_MIN)),
             record(3, MAY, &garbage(50)),
         ];
-        let batch = next_batch(0, None, &pending(&records), &DedupWindow::new(10), 160);
+        let batch = next_batch(Offset::ZERO, None, &pending(&records), &DedupWindow::new(10), 160);
         let kept = |row: &Row| match &row.kind {
             RowKind::Bad { reason, raw } => (raw.len(), reason.contains("too many at once")),
             other => panic!("{other:?}"),
@@ -468,15 +474,16 @@ mod tests {
             while rows.len() < records.len() {
                 let head = rows.len();
                 let mut rebuilt = DedupWindow::new(records_max);
-                for offset in rebuilt.missing_below(head as i64) {
-                    let fingerprint = rebuilt.fingerprint(&event(numbers[offset as usize]));
-                    rebuilt.record(fingerprint, offset);
+                let missing = rebuilt.missing_below(Offset::new(head as i64));
+                for number in missing.start.get()..missing.end.get() {
+                    let fingerprint = rebuilt.fingerprint(&event(numbers[number as usize]));
+                    rebuilt.record(fingerprint, Offset::new(number));
                 }
                 let to = records.len().min(head + sizes.next().unwrap());
-                rows.extend(next_batch(head as i64, None, &pending(&records[head..to]), &rebuilt, usize::MAX).rows);
+                rows.extend(next_batch(Offset::new(head as i64), None, &pending(&records[head..to]), &rebuilt, usize::MAX).rows);
             }
             prop_assert_eq!(repeats_of(&rows), expected.clone());
-            let whole = consume(0, &records, &mut DedupWindow::new(records_max)).concat();
+            let whole = consume(Offset::ZERO, &records, &mut DedupWindow::new(records_max)).concat();
             prop_assert_eq!(repeats_of(&whole), expected);
         }
     }

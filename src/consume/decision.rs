@@ -83,7 +83,7 @@ impl Attempt {
 
     /// Decides after the head was read; `None` is the head of an empty table.
     pub fn after_head(self, head: Option<Offset>) -> Next {
-        match head.unwrap_or(0) {
+        match head.unwrap_or(Offset::ZERO) {
             head if head == self.end => Next::Confirmed,
             head if head > self.head => Next::Overtaken,
             head if head == self.head => Next::Recheck,
@@ -112,14 +112,14 @@ mod tests {
         /// is gone on from, and the next token is taken only where nothing moved and nothing runs.
         #[test]
         fn the_next_step_follows_from_what_was_read(
-            head in 0_i64..50,
+            head in (0_i64..50).prop_map(Offset::new),
             rows in 1_i64..20,
             generation in 0..GENERATIONS_MAX,
-            read in proptest::option::of(0_i64..80),
+            read in proptest::option::of((0_i64..80).prop_map(Offset::new)),
             is_running in any::<bool>(),
         ) {
             let attempt = Attempt { head, end: head + rows, generation };
-            let now = read.unwrap_or(0);
+            let now = read.unwrap_or(Offset::ZERO);
             for next in [attempt.after_head(read), attempt.after_recheck(is_running, read)] {
                 prop_assert_eq!(next == Next::Confirmed, now == head + rows);
                 prop_assert_eq!(next == Next::Overtaken, now > head && now != head + rows);
@@ -136,8 +136,8 @@ mod tests {
 
     fn attempt(head: i64, end: i64) -> Attempt {
         Attempt {
-            head,
-            end,
+            head: Offset::new(head),
+            end: Offset::new(end),
             generation: 3,
         }
     }
@@ -167,20 +167,27 @@ mod tests {
             (10, 20, Some(9), Next::Restart(Reason::WentBack)),
         ] {
             let attempt = attempt(before, end);
-            assert_eq!(attempt.after_head(after), next, "{before} {end} {after:?}");
+            assert_eq!(
+                attempt.after_head(after.map(Offset::new)),
+                next,
+                "{before} {end} {after:?}"
+            );
         }
     }
 
     #[test]
     fn a_token_is_burnt_only_when_nothing_can_still_use_it() {
         let attempt = attempt(10, 20);
-        assert_eq!(attempt.after_recheck(false, Some(10)), Next::ChangeToken(4));
         assert_eq!(
-            attempt.after_recheck(true, Some(10)),
+            attempt.after_recheck(false, Some(Offset::new(10))),
+            Next::ChangeToken(4)
+        );
+        assert_eq!(
+            attempt.after_recheck(true, Some(Offset::new(10))),
             Next::Restart(Reason::StillRunning)
         );
-        assert_eq!(attempt.after_recheck(false, Some(20)), Next::Confirmed);
-        assert_eq!(attempt.after_recheck(true, Some(20)), Next::Confirmed);
+        assert_eq!(attempt.after_recheck(false, Some(Offset::new(20))), Next::Confirmed);
+        assert_eq!(attempt.after_recheck(true, Some(Offset::new(20))), Next::Confirmed);
         assert_eq!(attempt.after_recheck(false, None), Next::Restart(Reason::WentBack));
     }
 }

@@ -9,6 +9,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::decision::{Attempt, InsertOutcome, Next, Reason};
+use crate::topic_partition::Offset;
 
 /// Records in the log.
 const RECORDS: i64 = 3;
@@ -87,7 +88,7 @@ struct World {
 }
 
 fn token(attempt: &Attempt) -> Token {
-    (attempt.head, attempt.generation)
+    (attempt.head.get(), attempt.generation)
 }
 
 impl World {
@@ -150,7 +151,11 @@ impl World {
                         Some((burnt, generation)) if burnt == head => generation,
                         _ => 0,
                     };
-                    let attempt = Attempt { head, end, generation };
+                    let attempt = Attempt {
+                        head: Offset::new(head),
+                        end: Offset::new(end),
+                        generation,
+                    };
                     next.push(self.with(|world| {
                         world.workers[index].state = WorkerState::Waiting(attempt);
                         world.flights.push(Flight {
@@ -163,7 +168,7 @@ impl World {
             }
             WorkerState::Waiting(_) => {}
             WorkerState::ReadHead(attempt) => {
-                let decision = attempt.after_head(self.head());
+                let decision = attempt.after_head(self.head().map(Offset::new));
                 next.push(self.with(|world| world.follow(index, attempt, decision)));
             }
             WorkerState::CheckRunning(attempt) => {
@@ -174,7 +179,7 @@ impl World {
                 }));
             }
             WorkerState::RereadHead(attempt, is_running) => {
-                let decision = attempt.after_recheck(is_running, self.head());
+                let decision = attempt.after_recheck(is_running, self.head().map(Offset::new));
                 next.push(self.with(|world| world.follow(index, attempt, decision)));
             }
         }
@@ -188,14 +193,14 @@ impl World {
             Next::ReadHead => WorkerState::ReadHead(attempt),
             Next::Recheck => WorkerState::CheckRunning(attempt),
             Next::Confirmed => {
-                let stored = &self.rows[attempt.head as usize..attempt.end as usize];
+                let stored = &self.rows[attempt.head.get() as usize..attempt.end.get() as usize];
                 assert!(stored.iter().all(|rows| *rows == 1), "taken for stored");
-                WorkerState::Head(attempt.end)
+                WorkerState::Head(attempt.end.get())
             }
             Next::Overtaken => WorkerState::Head(head),
             Next::ChangeToken(generation) => {
-                worker.burnt = Some((attempt.head, generation));
-                WorkerState::Head(attempt.head)
+                worker.burnt = Some((attempt.head.get(), generation));
+                WorkerState::Head(attempt.head.get())
             }
             Next::Restart(Reason::WentBack) => panic!("nothing takes rows away here"),
             Next::Restart(_) => WorkerState::Start,
@@ -213,7 +218,7 @@ impl World {
         let is_other =
             |flight: &Flight| flight.attempt.head == attempt.head && flight.attempt.generation != attempt.generation;
         let is_contested = rules.refuse_other_tokens && self.flights.iter().any(is_other);
-        let is_moved = rules.guard && self.head().unwrap_or(0) != attempt.head;
+        let is_moved = rules.guard && self.head().unwrap_or(0) != attempt.head.get();
         match phase {
             Phase::Received if is_contested || is_moved => {
                 next.push(self.with(|world| answer(world, InsertOutcome::HeadMoved)));
@@ -229,7 +234,7 @@ impl World {
                 world.flights[index].phase = Phase::TokenNoted;
             })),
             Phase::TokenNoted => next.push(self.with(|world| {
-                for offset in attempt.head..attempt.end {
+                for offset in attempt.head.get()..attempt.end.get() {
                     world.rows[offset as usize] += 1;
                 }
                 answer(world, InsertOutcome::Ok);
@@ -264,7 +269,7 @@ impl World {
                 if let WorkerState::Waiting(attempt) = world.workers[index].state {
                     world.follow(index, attempt, attempt.after_insert(InsertOutcome::Failed));
                     if !rules.keep_token_after_error {
-                        let next = (attempt.head, attempt.generation + 1);
+                        let next = (attempt.head.get(), attempt.generation + 1);
                         world.workers[index].burnt = Some(next);
                     }
                 } else {

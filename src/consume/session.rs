@@ -41,7 +41,7 @@ impl Session {
             partition,
         };
         let head = clickhouse.head(&topic_partition).await?;
-        let log = kafka.partition_consumer(partition, 0).await?;
+        let log = kafka.partition_consumer(partition, Offset::ZERO).await?;
         if !record.matches_id(log.topic_id()) {
             bail!(
                 "topic {} was deleted and made again; `captcha migrate --topic-recreated` consumes the new one from \
@@ -55,7 +55,7 @@ impl Session {
             clickhouse,
             log,
             topic_partition,
-            head: 0,
+            head: Offset::ZERO,
             last_arrival_millis: None,
             pending: Pending::default(),
         };
@@ -128,7 +128,7 @@ impl Session {
 
     /// Continues at a head that was read, and forgets the rows below it.
     pub fn resume_at(&mut self, head: Option<Head>) {
-        self.head = head.map_or(0, |head| head.next);
+        self.head = head.map_or(Offset::ZERO, |head| head.next);
         self.last_arrival_millis = head.map(|head| head.arrival_millis);
         self.pending.skip_to(self.head);
         self.log.skip_to(self.head);

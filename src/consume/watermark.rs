@@ -219,28 +219,28 @@ mod tests {
     #[test]
     fn a_watermark_is_made_once_the_end_after_it_is_reached() {
         let mut next = NextWatermark::default();
-        next.record_end(1_000, 5);
-        assert_eq!(next.take_reached(5), None, "the end was read once only");
-        next.record_end(2_000, 7);
+        next.record_end(1_000, Offset::new(5));
+        assert_eq!(next.take_reached(Offset::new(5)), None, "the end was read once only");
+        next.record_end(2_000, Offset::new(7));
         assert!(!next.needs_end());
-        assert_eq!(next.take_reached(6), None);
-        assert_eq!(next.take_reached(7), Some(1_000));
-        assert_eq!(next.take_reached(7), None);
-        next.record_end(3_000, 7);
-        assert_eq!(next.take_reached(9), Some(2_000));
+        assert_eq!(next.take_reached(Offset::new(6)), None);
+        assert_eq!(next.take_reached(Offset::new(7)), Some(1_000));
+        assert_eq!(next.take_reached(Offset::new(7)), None);
+        next.record_end(3_000, Offset::new(7));
+        assert_eq!(next.take_reached(Offset::new(9)), Some(2_000));
     }
 
     #[test]
     fn after_a_failure_two_ends_are_read_again() {
         let mut next = NextWatermark::default();
-        next.record_end(1_000, 5);
+        next.record_end(1_000, Offset::new(5));
         next.forget_end();
-        next.record_end(9_000, 5);
-        assert_eq!(next.take_reached(5), None);
-        next.record_end(10_000, 6);
+        next.record_end(9_000, Offset::new(5));
+        assert_eq!(next.take_reached(Offset::new(5)), None);
+        next.record_end(10_000, Offset::new(6));
         // What is known already stays true.
         next.forget_end();
-        assert_eq!(next.take_reached(6), Some(9_000));
+        assert_eq!(next.take_reached(Offset::new(6)), Some(9_000));
     }
 
     #[test]

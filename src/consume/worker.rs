@@ -153,7 +153,7 @@ impl Worker {
             next_insert: Instant::now(),
             failures: 0,
             times_overtaken: 0,
-            last_head: 0,
+            last_head: Offset::ZERO,
             overtaken_at: None,
             limits: shared.limits.clone(),
             check,
@@ -213,8 +213,8 @@ impl Worker {
         if session.head < self.last_head {
             tracing::warn!(
                 partition = self.topic_partition.partition,
-                from = self.last_head,
-                to = session.head,
+                from = %self.last_head,
+                to = %session.head,
                 "the table has lost rows"
             );
         }
@@ -245,7 +245,7 @@ impl Worker {
         self.window_age = WindowAge::new(self.window.records());
         self.watermark.reset();
         self.burnt = None;
-        self.last_head = 0;
+        self.last_head = Offset::ZERO;
         self.overtaken_at = None;
     }
 
@@ -364,7 +364,7 @@ impl Worker {
     /// Asks ClickHouse for the head although there is nothing to store.
     async fn read_head(&mut self, session: &mut Session) -> anyhow::Result<()> {
         let head = session.clickhouse.head(&self.topic_partition).await?;
-        let now = head.map_or(0, |head| head.next);
+        let now = head.map_or(Offset::ZERO, |head| head.next);
         if now < session.head {
             bail!(
                 "the table has lost rows of {}: its head went from {} to {now}",

@@ -188,7 +188,7 @@ impl Fetcher {
             .context("kafka answered without an offset; look at its log")?;
         match (partition.error_code, partition.offset) {
             (Some(error), _) => Err(self.refused(error)),
-            (None, Some(offset)) => Ok(offset.0),
+            (None, Some(offset)) => Ok(Offset::new(offset.0)),
             (None, None) => bail!("kafka is older than 0.10.1"),
         }
     }

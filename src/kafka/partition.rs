@@ -40,7 +40,7 @@ impl Kafka {
             fetcher: self.fetcher(partition).await?,
             name: format!("{}:{partition}", self.topic()),
             position,
-            end_offset: 0,
+            end_offset: Offset::ZERO,
             throttled: Duration::ZERO,
         })
     }
@@ -137,7 +137,7 @@ impl PartitionConsumer {
                  {LOST_ITS_END}"
             );
         }
-        tracing::warn!(log = %name, from = position, to = log_start, "kafka dropped records before they were read");
+        tracing::warn!(log = %name, from = %position, to = %log_start, "kafka dropped records before they were read");
         self.position = log_start;
         self.end_offset = end_offset;
         Ok(())

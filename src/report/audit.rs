@@ -172,7 +172,7 @@ async fn audit_shard(kafka: &Kafka, shard: &Shard, span: &ArrivalDays) -> anyhow
             print_progress(&format!("comparing partition {partition} of {count} ..."));
             compare(kafka, &connection, &topic_record, &rows, &mut audited).await?;
         } else {
-            audited.beyond_log = audited.head.max(0) as u64;
+            audited.beyond_log = audited.head.get().max(0) as u64;
         }
         partitions.push(audited);
     }
@@ -280,7 +280,7 @@ fn table_page(report: &Report) -> String {
             audited.differing,
             audited.beyond_log,
         ];
-        cells.extend([audited.head, audited.lag].map(|offset| offset.to_string()));
+        cells.extend([audited.head.to_string(), audited.lag.to_string()]);
         cells.extend(counts.map(|count| count.to_string()));
         cells
     });
@@ -294,15 +294,15 @@ mod tests {
     #[test]
     fn lag_is_not_damage_and_offsets_beyond_the_log_are() {
         let held = PartitionAudit {
-            next: 10,
+            next: Offset::new(10),
             ..PartitionAudit::default()
         };
         let mut audited = AuditedPartition::new(&LogName::new("t"), &held);
-        audited.set_kafka_range(0, 15);
+        audited.set_kafka_range(Offset::ZERO, Offset::new(15));
         assert_eq!((audited.lag, audited.damage()), (5, 0));
-        audited.set_kafka_range(12, 15);
+        audited.set_kafka_range(Offset::new(12), Offset::new(15));
         assert_eq!((audited.lag, audited.damage()), (3, 0));
-        audited.set_kafka_range(0, 7);
+        audited.set_kafka_range(Offset::ZERO, Offset::new(7));
         assert_eq!((audited.lag, audited.damage()), (0, 3));
     }
 }

@@ -146,7 +146,7 @@ mod tests {
     fn letter(raw: &[u8]) -> DeadLetter {
         DeadLetter {
             partition: 1,
-            offset: 2,
+            offset: Offset::new(2),
             arrival_millis: 1_000,
             reason: "because".to_string(),
             raw: raw.to_vec(),

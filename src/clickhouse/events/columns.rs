@@ -16,7 +16,9 @@ use crate::topic_partition::TopicPartition;
 /// The columns whose values differ from row to row, in the order of the table; `topic` and `partition` do not. The
 /// words of `kind` and `type` travel as numbers.
 static COLUMNS: [Column; 11] = [
-    fixed("offset", "Int64", |rows| encode(rows, |row| row.offset.to_le_bytes())),
+    fixed("offset", "Int64", |rows| {
+        encode(rows, |row| row.offset.get().to_le_bytes())
+    }),
     fixed("arrival", "DateTime64(3, 'UTC')", |rows| {
         encode(rows, |row| row.arrival_millis.to_le_bytes())
     }),
@@ -243,11 +245,11 @@ fn take_raw(row: &mut Row) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::event::numbered;
-    use crate::topic_partition::LogName;
+    use crate::topic_partition::{LogName, Offset};
 
     fn row(offset: i64, kind: RowKind) -> Row {
         Row {
-            offset,
+            offset: Offset::new(offset),
             arrival_millis: 7,
             kind,
         }

@@ -211,7 +211,7 @@ mod tests {
                 log: LogName::new("captcha"),
                 partition: 3,
             },
-            head: 17,
+            head: Offset::new(17),
             generation: 0,
             is_replicated: false,
             rows: Vec::new(),
@@ -233,7 +233,7 @@ mod tests {
             .and_then(|rest| rest.split("/// ```\n").next());
         let documented = documented.expect("a block of sql").replace("    ///", "");
         let event = Row {
-            offset: 17,
+            offset: Offset::new(17),
             arrival_millis: 0,
             kind: RowKind::Event {
                 event: numbered(1),

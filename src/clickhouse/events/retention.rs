@@ -102,7 +102,7 @@ pub struct DroppedRange {
 impl DroppedRange {
     /// The first offset of the repeat window, if something of it would go.
     pub fn window_begin(&self) -> Option<Offset> {
-        let begin = (self.next - self.repeat_window_records).max(0);
+        let begin = (self.next - self.repeat_window_records).max(Offset::ZERO);
         (self.last >= begin).then_some(begin)
     }
 }
@@ -287,12 +287,12 @@ mod tests {
             },
             last,
             last_arrival_millis: 0,
-            next: 100,
+            next: Offset::new(100),
             repeat_window_records,
         };
-        assert_eq!(missing(89, 10).window_begin(), None);
-        assert_eq!(missing(90, 10).window_begin(), Some(90));
-        assert_eq!(missing(0, 1_000).window_begin(), Some(0));
-        assert_eq!(missing(99, 0).window_begin(), None);
+        assert_eq!(missing(Offset::new(89), 10).window_begin(), None);
+        assert_eq!(missing(Offset::new(90), 10).window_begin(), Some(Offset::new(90)));
+        assert_eq!(missing(Offset::ZERO, 1_000).window_begin(), Some(Offset::ZERO));
+        assert_eq!(missing(Offset::new(99), 0).window_begin(), None);
     }
 }

@@ -88,7 +88,7 @@ mod tests {
         let event = crate::event::numbered(1);
         let json = event.to_json();
         let row = |kind| Row {
-            offset: 5,
+            offset: Offset::new(5),
             arrival_millis: 1_000,
             kind,
         };

@@ -30,7 +30,7 @@ impl WindowAge {
         match self.samples.back() {
             // The table has lost rows.
             Some((last, _)) if head < *last => self.samples.clear(),
-            Some((last, _)) if head - last <= apart => {}
+            Some((last, _)) if head - *last <= apart => {}
             _ => self.samples.push_back((head, arrival_millis)),
         }
         while self
@@ -57,7 +57,7 @@ mod tests {
         let mut now = 0;
         for head in 0..60_000 {
             now += if head < 30_000 { 1_000 } else { 100 };
-            spans.push(age.record(head, now));
+            spans.push(age.record(Offset::new(head), now));
         }
         assert_eq!(spans[0], 0);
         assert!(
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn a_head_that_went_back_starts_again() {
         let mut age = WindowAge::new(10);
-        age.record(100, 5_000);
-        assert_eq!(age.record(50, 9_000), 0);
+        age.record(Offset::new(100), 5_000);
+        assert_eq!(age.record(Offset::new(50), 9_000), 0);
     }
 }

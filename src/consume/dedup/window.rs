@@ -34,8 +34,8 @@ impl DedupWindow {
         DedupWindow {
             records,
             index: FingerprintIndex::new(usize::try_from(records).unwrap_or(usize::MAX)),
-            base: 0,
-            loaded_to: 0,
+            base: Offset::ZERO,
+            loaded_to: Offset::ZERO,
             hasher: SipHasher13::new_with_keys(random.hash_one(0), random.hash_one(1)),
         }
     }
@@ -83,9 +83,9 @@ impl DedupWindow {
     /// table lost rows, the window forgets everything: an event's last offset may be above that head.
     pub fn missing_below(&mut self, head: Offset) -> Range<Offset> {
         if head < self.end() {
-            self.restart_at(0);
+            self.restart_at(Offset::ZERO);
         }
-        let start = self.loaded_to.max(head - self.records).max(0);
+        let start = self.loaded_to.max(head - self.records).max(Offset::ZERO);
         if start > self.end() {
             self.restart_at(start);
         }
@@ -152,10 +152,13 @@ mod tests {
     #[test]
     fn the_window_is_the_n_records_before() {
         let window = DedupWindow::new(10);
-        assert!(window.reaches_back(100, 90));
-        assert!(window.reaches_back(100, 99));
-        assert!(!window.reaches_back(100, 89));
-        assert!(!window.reaches_back(100, 100), "a record is not a repeat of itself");
+        assert!(window.reaches_back(Offset::new(100), Offset::new(90)));
+        assert!(window.reaches_back(Offset::new(100), Offset::new(99)));
+        assert!(!window.reaches_back(Offset::new(100), Offset::new(89)));
+        assert!(
+            !window.reaches_back(Offset::new(100), Offset::new(100)),
+            "a record is not a repeat of itself"
+        );
     }
 
     #[test]
@@ -163,24 +166,33 @@ mod tests {
         let mut window = DedupWindow::new(100);
         for offset in 0..100_000 {
             let fingerprint = window.fingerprint(&event(offset as u128));
-            window.record(fingerprint, offset);
-            window.complete_to(offset + 1);
+            window.record(fingerprint, Offset::new(offset));
+            window.complete_to(Offset::new(offset + 1));
         }
         for offset in 99_900..100_000 {
             let fingerprint = window.fingerprint(&event(offset as u128));
-            assert_eq!(window.last_offset(fingerprint), Some(offset));
+            assert_eq!(window.last_offset(fingerprint), Some(Offset::new(offset)));
         }
     }
 
     #[test]
     fn what_is_missing_after_a_rebuild_or_a_rival() {
         let mut window = DedupWindow::new(100);
-        assert_eq!(window.missing_below(30), 0..30);
-        assert_eq!(window.missing_below(1_000), 900..1_000);
-        window.complete_to(1_000);
-        assert!(window.missing_below(1_000).is_empty());
-        assert_eq!(window.missing_below(1_010), 1_000..1_010);
-        assert_eq!(window.missing_below(5_000), 4_900..5_000);
+        assert_eq!(window.missing_below(Offset::new(30)), Offset::ZERO..Offset::new(30));
+        assert_eq!(
+            window.missing_below(Offset::new(1_000)),
+            Offset::new(900)..Offset::new(1_000)
+        );
+        window.complete_to(Offset::new(1_000));
+        assert!(window.missing_below(Offset::new(1_000)).is_empty());
+        assert_eq!(
+            window.missing_below(Offset::new(1_010)),
+            Offset::new(1_000)..Offset::new(1_010)
+        );
+        assert_eq!(
+            window.missing_below(Offset::new(5_000)),
+            Offset::new(4_900)..Offset::new(5_000)
+        );
     }
 
     #[test]
@@ -188,8 +200,8 @@ mod tests {
         let mut window = DedupWindow::new(100);
         let fingerprint = window.fingerprint(&event(1));
         // Recorded while the events below 50 were being read, which failed before the end.
-        window.record(fingerprint, 40);
-        assert_eq!(window.missing_below(30), 0..30);
+        window.record(fingerprint, Offset::new(40));
+        assert_eq!(window.missing_below(Offset::new(30)), Offset::ZERO..Offset::new(30));
         assert_eq!(window.last_offset(fingerprint), None);
     }
 
@@ -197,11 +209,11 @@ mod tests {
     fn a_gap_of_more_than_the_window_ends_it() {
         let mut window = DedupWindow::new(100);
         let [before, first, last] = [1, 2, 3].map(|number| window.fingerprint(&event(number)));
-        assert_eq!(window.missing_below(10), 0..10);
-        window.record(before, 9);
-        window.complete_to(10);
-        assert_eq!(window.last_offset(before), Some(9));
-        let after = 1_000_000_000_000;
+        assert_eq!(window.missing_below(Offset::new(10)), Offset::ZERO..Offset::new(10));
+        window.record(before, Offset::new(9));
+        window.complete_to(Offset::new(10));
+        assert_eq!(window.last_offset(before), Some(Offset::new(9)));
+        let after = Offset::new(1_000_000_000_000);
         window.record(last, after + 99);
         window.record(first, after);
         window.complete_to(after + 100);

@@ -69,10 +69,11 @@ impl BatchStats {
 mod tests {
     use super::*;
     use crate::event::numbered as event;
+    use crate::topic_partition::Offset;
 
     fn row(arrival_millis: i64, kind: RowKind) -> Row {
         Row {
-            offset: 0,
+            offset: Offset::ZERO,
             arrival_millis,
             kind,
         }

@@ -194,10 +194,10 @@ async fn receipts(jobs: Vec<PendingJob>, count: usize) -> Result<Vec<Receipt>, S
         // A sender drops a job without a reply only after its deadline.
         let replied = job.reply.await.map_err(|_| unconfirmed_in_time())?;
         let base_offset = replied.map_err(SendError::Unconfirmed)?;
-        for (offset, index) in (base_offset..).zip(job.indexes) {
+        for (number, index) in (0..).zip(job.indexes) {
             receipts[index] = Some(Receipt {
                 partition: job.partition,
-                offset,
+                offset: base_offset + number,
             });
         }
     }

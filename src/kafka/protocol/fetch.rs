@@ -80,7 +80,7 @@ impl<W: Write> WriteVersionedType<W> for FetchRequest {
         write_length(writer, 1)?; // partitions
         Int32(self.partition).write(writer)?;
         Int32(UNKNOWN).write(writer)?; // leader epoch
-        Int64(self.offset).write(writer)?;
+        Int64(self.offset.get()).write(writer)?;
         Int32(UNKNOWN).write(writer)?; // last fetched epoch
         Int64(UNKNOWN.into()).write(writer)?; // log start offset of a follower
         Int32(self.max_bytes).write(writer)?;
@@ -110,13 +110,13 @@ impl<R: Read> ReadVersionedType<R> for FetchResponse {
                 Int32::read(reader)?; // partition
                 let error = ProtocolError::new(Int16::read(reader)?.0);
                 response.error = response.error.or(error);
-                response.high_watermark = Some(Int64::read(reader)?.0);
+                response.high_watermark = Some(Offset::new(Int64::read(reader)?.0));
                 Int64::read(reader)?; // last stable offset
                 Int64::read(reader)?; // log start offset
                 for _ in 0..read_length(reader)? {
                     let (producer, first) = (Int64::read(reader)?.0, Int64::read(reader)?.0);
                     TaggedFields::read(reader)?;
-                    response.aborted.push((producer, first));
+                    response.aborted.push((producer, Offset::new(first)));
                 }
                 Int32::read(reader)?; // preferred read replica
                 response.batches = read_bytes(reader)?;
@@ -150,7 +150,7 @@ impl FetchResponse {
         let mut begun = self.aborted.into_iter().peekable();
         let mut aborted = HashSet::new();
         let mut buffer = RecordBuffer::new(limits);
-        let (mut next, mut reached) = (from, 0);
+        let (mut next, mut reached) = (from, Offset::ZERO);
         let mut rest = self.batches.as_slice();
         while let Some(entry) = LogEntry::split(&mut rest)?.filter(|_| !buffer.is_full()) {
             let (first, last) = entry.offsets();
@@ -179,7 +179,7 @@ impl FetchResponse {
             next = next.max(after);
         }
         ensure!(
-            reached > 0 || self.batches.is_empty(),
+            reached > Offset::ZERO || self.batches.is_empty(),
             "its batch is longer than what kafka hands out; see the disks of kafka's brokers, and their logs"
         );
         Ok((buffer.records, next))
@@ -242,7 +242,10 @@ mod tests {
             error: None,
             throttle_ms: 0,
             high_watermark: None,
-            aborted: aborted.to_vec(),
+            aborted: aborted
+                .iter()
+                .map(|(producer, first)| (*producer, Offset::new(*first)))
+                .collect(),
             batches: bytes,
         }
     }
@@ -251,7 +254,7 @@ mod tests {
         let text = |value: &Option<Vec<u8>>| String::from_utf8(value.clone().unwrap()).unwrap();
         records
             .iter()
-            .map(|record| (record.offset, text(&record.value)))
+            .map(|record| (record.offset.get(), text(&record.value)))
             .collect()
     }
 
@@ -265,10 +268,12 @@ mod tests {
             data(8, 7, &["d"]),
             marker(9, 8),
         ];
-        let (records, next) = response(&[(7, 5)], &batches).records(4, ReadLimits::DEFAULT).unwrap();
+        let (records, next) = response(&[(7, 5)], &batches)
+            .records(Offset::new(4), ReadLimits::DEFAULT)
+            .unwrap();
         let seen = values(&records);
         let wanted = [(4, "b"), (6, "c"), (8, "d")].map(|(at, text)| (at, text.to_string()));
-        assert_eq!((seen.as_slice(), next), (&wanted[..], 10));
+        assert_eq!((seen.as_slice(), next), (&wanted[..], Offset::new(10)));
         assert_eq!(records[0].timestamp_millis, i64::MAX, "beyond the calendar");
     }
 
@@ -278,7 +283,9 @@ mod tests {
         batch.first_timestamp = 1_000;
         batch.max_timestamp = 9_000;
         batch.timestamp_type = RecordBatchTimestampType::LogAppendTime;
-        let (records, _) = response(&[], &[batch]).records(0, ReadLimits::DEFAULT).unwrap();
+        let (records, _) = response(&[], &[batch])
+            .records(Offset::ZERO, ReadLimits::DEFAULT)
+            .unwrap();
         let times: Vec<i64> = records.iter().map(|record| record.timestamp_millis).collect();
         assert_eq!(times, [9_000, 9_000]);
     }
@@ -286,9 +293,11 @@ mod tests {
     #[test]
     fn a_transaction_that_began_before_the_response_is_known_too() {
         let batches = [data(10, 7, &["gone"]), marker(11, 7), data(12, 7, &["kept"])];
-        let (records, next) = response(&[(7, 2)], &batches).records(10, ReadLimits::DEFAULT).unwrap();
+        let (records, next) = response(&[(7, 2)], &batches)
+            .records(Offset::new(10), ReadLimits::DEFAULT)
+            .unwrap();
         assert_eq!(values(&records), [(12, "kept".to_string())]);
-        assert_eq!(next, 13);
+        assert_eq!(next, Offset::new(13));
     }
 
     #[test]
@@ -305,14 +314,17 @@ mod tests {
                 aborted: Vec::new(),
                 batches,
             };
-            let (records, next) = again.records(0, ReadLimits::DEFAULT).unwrap();
-            assert_eq!((records.len(), next), (1, 1), "{cut}");
+            let (records, next) = again.records(Offset::ZERO, ReadLimits::DEFAULT).unwrap();
+            assert_eq!((records.len(), next), (1, Offset::new(1)), "{cut}");
         }
         let none = FetchResponse {
             batches: Vec::new(),
             ..response
         };
-        assert_eq!(none.records(5, ReadLimits::DEFAULT).unwrap(), (Vec::new(), 5));
+        assert_eq!(
+            none.records(Offset::new(5), ReadLimits::DEFAULT).unwrap(),
+            (Vec::new(), Offset::new(5))
+        );
     }
 
     #[test]
@@ -323,11 +335,14 @@ mod tests {
             response(&[(7, 0)], &[data(0, 7, &["a"])]),
         ] {
             *response.batches.last_mut().unwrap() ^= 1;
-            assert!(response.records(0, ReadLimits::DEFAULT).is_err());
+            assert!(response.records(Offset::ZERO, ReadLimits::DEFAULT).is_err());
         }
         let mut response = response(&[], &[data(0, -1, &["a"])]);
         response.batches[22] ^= 0x20;
-        assert!(response.records(0, ReadLimits::DEFAULT).is_err(), "called a marker");
+        assert!(
+            response.records(Offset::ZERO, ReadLimits::DEFAULT).is_err(),
+            "called a marker"
+        );
     }
 
     #[test]
@@ -347,7 +362,10 @@ mod tests {
         let response = FetchResponse::read_versioned(&mut cursor, ApiVersion(Int16(13))).unwrap();
         assert_eq!(cursor.position(), cursor.get_ref().len() as u64);
         assert_eq!(response.error, None);
-        assert_eq!((response.high_watermark, response.aborted), (Some(9), vec![(7, 5)]));
+        assert_eq!(
+            (response.high_watermark, response.aborted),
+            (Some(Offset::new(9)), vec![(7, Offset::new(5))])
+        );
         assert_eq!(response.batches, b"xy");
     }
 
@@ -356,6 +374,9 @@ mod tests {
         let bytes = b"\0\0\x27\x10\0\0\0\0\0\0\x01\0";
         let response = FetchResponse::read_versioned(&mut &bytes[..], ApiVersion(Int16(13))).unwrap();
         assert_eq!((response.throttle_ms, response.high_watermark), (10_000, None));
-        assert_eq!(response.records(5, ReadLimits::DEFAULT).unwrap(), (Vec::new(), 5));
+        assert_eq!(
+            response.records(Offset::new(5), ReadLimits::DEFAULT).unwrap(),
+            (Vec::new(), Offset::new(5))
+        );
     }
 }

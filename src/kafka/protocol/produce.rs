@@ -188,7 +188,7 @@ impl<R: Read> ReadVersionedType<R> for ProduceResponse {
                 };
                 Int64::read(reader)?; // log start offset
                 let appended = AppendedBatch {
-                    base_offset,
+                    base_offset: Offset::new(base_offset),
                     timestamp_type,
                 };
                 partitions.push((partition, error.map_or(Ok(appended), Err)));
@@ -330,8 +330,8 @@ mod tests {
             })
         };
         let partitions = vec![
-            (3, appended(9, TimestampType::CreateTime)),
-            (4, appended(7, TimestampType::LogAppendTime)),
+            (3, appended(Offset::new(9), TimestampType::CreateTime)),
+            (4, appended(Offset::new(7), TimestampType::LogAppendTime)),
             (5, Err(ProtocolError::NotLeaderOrFollower)),
         ];
         let wanted = ProduceResponse {

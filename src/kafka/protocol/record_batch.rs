@@ -113,8 +113,8 @@ impl<'a> RecordBatch<'a> {
         let producer_id = rest.get_i64();
         rest.advance(6); // producer epoch, base sequence
         Ok(RecordBatch {
-            base_offset,
-            last_offset,
+            base_offset: Offset::new(base_offset),
+            last_offset: Offset::new(last_offset),
             attributes,
             base_timestamp_millis,
             max_timestamp_millis,
@@ -151,7 +151,7 @@ impl<'a> LegacyMessage<'a> {
         rest.advance(1); // attributes
         let timestamp_millis = if magic == 0 { None } else { Some(rest.get_i64()) };
         Ok(LegacyMessage {
-            last_offset,
+            last_offset: Offset::new(last_offset),
             timestamp_millis,
             bytes,
         })

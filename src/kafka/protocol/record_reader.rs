@@ -187,7 +187,7 @@ impl BatchReader<'_> {
         if self.batch.is_dense() {
             return Ok(self.batch.base_offset + number);
         }
-        let offset = self.batch.base_offset.saturating_add(delta.into());
+        let offset = Offset::new(self.batch.base_offset.get().saturating_add(delta.into()));
         match (self.next..=self.batch.last_offset).contains(&offset) {
             true => Ok(offset),
             false => Err(invalid(format!("a record that says it is at {offset}"))),
@@ -218,7 +218,8 @@ impl BatchReader<'_> {
             true => self.next,
             false => self.next.max(last),
         };
-        for offset in begin.max(self.from)..=last {
+        for number in begin.max(self.from).get()..=last.get() {
+            let offset = Offset::new(number);
             if self.buffer.is_full() {
                 return;
             }

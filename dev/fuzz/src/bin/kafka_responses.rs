@@ -4,7 +4,8 @@
 #![no_main]
 
 use captcha::parsers::{
-    DescribeConfigsResponse, FetchResponse, MetadataResponse, ProduceResponse, ReadLimits, Record, VALUE_BYTES_MAX,
+    DescribeConfigsResponse, FetchResponse, MetadataResponse, Offset, ProduceResponse, ReadLimits, Record,
+    VALUE_BYTES_MAX,
 };
 use captcha_fuzz::fetch_response::{self, Form};
 use libfuzzer_sys::fuzz_target;
@@ -59,12 +60,12 @@ fn records(response: &[u8]) {
         let response = read::<FetchResponse>(response, 13)?;
         response.records(from, limits).ok()
     };
-    let Some((whole, end)) = take(0, WHOLE) else {
+    let Some((whole, end)) = take(Offset::ZERO, WHOLE) else {
         return;
     };
-    check(&whole, 0, end, WHOLE);
+    check(&whole, Offset::ZERO, end, WHOLE);
     let mut pieces: Vec<Record> = Vec::new();
-    let mut next = 0;
+    let mut next = Offset::ZERO;
     // As much as there is, or so much that it does not take long.
     while next < end && pieces.len() < 100 {
         let Some((piece, after)) = take(next, PIECES) else {
@@ -83,7 +84,7 @@ fn records(response: &[u8]) {
 }
 
 /// What holds for all that is read.
-fn check(records: &[Record], from: i64, next: i64, limits: ReadLimits) {
+fn check(records: &[Record], from: Offset, next: Offset, limits: ReadLimits) {
     let offsets: Vec<_> = records.iter().map(|record| record.offset).collect();
     assert!(offsets.is_sorted_by(|one, other| one < other), "{offsets:?}");
     assert!(offsets.first().is_none_or(|first| *first >= from));

@@ -26,7 +26,7 @@ fn record(delta: i64, value: &[u8]) -> Vec<u8> {
 }
 
 /// The records of some batches from an offset on, and where to go on.
-fn read(mut bytes: &[u8], from: i64, limits: ReadLimits) -> (Vec<Record>, i64) {
+fn read(mut bytes: &[u8], from: Offset, limits: ReadLimits) -> (Vec<Record>, Offset) {
     let mut buffer = RecordBuffer::new(limits);
     let mut next = from;
     while let Some(entry) = LogEntry::split(&mut bytes).unwrap() {
@@ -40,7 +40,7 @@ fn read(mut bytes: &[u8], from: i64, limits: ReadLimits) -> (Vec<Record>, i64) {
 }
 
 fn all(bytes: &[u8]) -> Vec<Record> {
-    read(bytes, 0, ReadLimits::DEFAULT).0
+    read(bytes, Offset::ZERO, ReadLimits::DEFAULT).0
 }
 
 /// Offset and value, or why there is none.
@@ -50,7 +50,10 @@ fn offsets_and_texts(records: &[Record]) -> Vec<(i64, String)> {
         let value = value.map_or("none".into(), String::from);
         record.read_error.clone().unwrap_or(value)
     };
-    records.iter().map(|record| (record.offset, text(record))).collect()
+    records
+        .iter()
+        .map(|record| (record.offset.get(), text(record)))
+        .collect()
 }
 
 #[test]
@@ -98,14 +101,17 @@ fn records_have_the_offsets_that_the_broker_counted() {
 #[test]
 fn what_was_compacted_away_is_a_hole() {
     let kept = [record(1, b"b"), record(4, b"e")].concat();
-    let (records, next) = read(&batch(0, 5, 2, &kept), 0, ReadLimits::DEFAULT);
+    let (records, next) = read(&batch(0, 5, 2, &kept), Offset::ZERO, ReadLimits::DEFAULT);
     assert_eq!(
         offsets_and_texts(&records),
         [(101, "b".to_string()), (104, "e".to_string())]
     );
     assert_eq!(records[1].timestamp_millis, FIRST_MILLIS + 4);
-    assert_eq!(next, 106);
-    assert_eq!(read(&batch(0, 5, 0, b""), 0, ReadLimits::DEFAULT), (Vec::new(), 106));
+    assert_eq!(next, Offset::new(106));
+    assert_eq!(
+        read(&batch(0, 5, 0, b""), Offset::ZERO, ReadLimits::DEFAULT),
+        (Vec::new(), Offset::new(106))
+    );
     // More than there are offsets.
     assert_eq!(offsets_and_texts(&all(&batch(0, 1, 3, &record(1, b"b")))).len(), 1);
     // Which offsets the rest has is not known.
@@ -115,7 +121,7 @@ fn what_was_compacted_away_is_a_hole() {
     ] {
         let records = all(&batch(0, last_delta, 2, &wrong.concat()));
         assert_eq!(records.len(), 2);
-        assert_eq!(records[1].offset, 100 + i64::from(last_delta));
+        assert_eq!(records[1].offset, Offset::new(100 + i64::from(last_delta)));
         let reason = records[1].read_error.as_ref().unwrap();
         assert!(reason.contains("a record that says it is at"), "{reason}");
     }
@@ -142,7 +148,7 @@ fn an_unreadable_record_is_returned_with_its_error() {
     ];
     for (codec, records, why) in cases {
         let records = all(&batch(codec, 2, 3, &records));
-        let offsets: Vec<_> = records.iter().map(|record| record.offset).collect();
+        let offsets: Vec<_> = records.iter().map(|record| record.offset.get()).collect();
         assert_eq!(offsets, [100, 101, 102], "{codec} {why}");
         let last = records[2].read_error.as_ref().unwrap();
         assert!(
@@ -164,7 +170,7 @@ fn an_unknown_codec_is_an_error_of_the_batch() {
         panic!("no batch");
     };
     let reason = batch
-        .read_records(0, &mut RecordBuffer::new(ReadLimits::DEFAULT))
+        .read_records(Offset::ZERO, &mut RecordBuffer::new(ReadLimits::DEFAULT))
         .unwrap_err();
     assert!(reason.to_string().contains("the codec 5"), "{reason}");
 }
@@ -177,8 +183,8 @@ fn a_large_batch_comes_in_pieces() {
         record_bytes: 1_000,
         ..ReadLimits::DEFAULT
     };
-    let (mut next, mut pieces, mut seen) = (100, 0, Vec::new());
-    while next < 150 {
+    let (mut next, mut pieces, mut seen) = (Offset::new(100), 0, Vec::new());
+    while next < Offset::new(150) {
         let (records, after) = read(&bytes, next, limits);
         assert_eq!(records.first().map(|record| record.offset), Some(next));
         assert_eq!(records.last().map(|record| record.offset + 1), Some(after));
@@ -200,7 +206,7 @@ fn a_batch_that_decompresses_without_end_is_read_up_to_a_limit() {
     };
     // A reader that begins later finds the same.
     for from in 0..3 {
-        let (records, next) = read(&bytes, 100 + from, limits);
+        let (records, next) = read(&bytes, Offset::new(100 + from), limits);
         let read_error: Vec<_> = records.iter().map(|record| record.read_error.is_some()).collect();
         assert_eq!(read_error, [false, true, true][from as usize..]);
         assert!(
@@ -208,7 +214,7 @@ fn a_batch_that_decompresses_without_end_is_read_up_to_a_limit() {
                 .1
                 .ends_with("it inflates to more than is read")
         );
-        assert_eq!(next, 103);
+        assert_eq!(next, Offset::new(103));
     }
 }
 
@@ -245,7 +251,7 @@ fn a_legacy_message_is_one_record() {
         );
         assert_eq!(records[0].timestamp_millis, i64::from(magic) * FIRST_MILLIS);
         assert_eq!(records[0].value.as_ref(), Some(&message));
-        assert!(read(&message, 8, ReadLimits::DEFAULT).0.is_empty());
+        assert!(read(&message, Offset::new(8), ReadLimits::DEFAULT).0.is_empty());
         *message.last_mut().unwrap() ^= 1;
         assert!(LogEntry::split(&mut message.as_slice()).is_err(), "damage");
     }
