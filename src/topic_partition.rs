@@ -1,13 +1,43 @@
 //! What Kafka and ClickHouse both speak of: a partition of a log.
 
 use std::fmt;
-use std::ops::{Add, AddAssign, Sub};
+use std::ops::{Add, AddAssign, Range, Sub};
 use std::sync::Arc;
 
 use serde::{Serialize, Serializer};
 
 /// Kafka's number of a partition within its topic, from 0.
-pub type Partition = i32;
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Partition(i32);
+
+impl Partition {
+    /// The partition with this number.
+    pub const fn new(number: i32) -> Partition {
+        Partition(number)
+    }
+
+    /// Its number, as Kafka and ClickHouse have it.
+    pub const fn get(self) -> i32 {
+        self.0
+    }
+
+    /// Its place in a list of all partitions of a topic.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+
+    /// The partitions with these numbers, in order.
+    pub fn range(numbers: Range<i32>) -> impl Iterator<Item = Partition> {
+        numbers.map(Partition)
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// The number of a record within its partition, from 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]

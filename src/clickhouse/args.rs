@@ -7,6 +7,7 @@ use std::str::FromStr;
 use super::sql::Identifier;
 use crate::address::parse_address;
 use crate::tls::Secret;
+use crate::topic_partition::Partition;
 
 /// The addresses of ClickHouse, the login, and TLS.
 #[derive(Debug, Clone, clap::Args)]
@@ -133,8 +134,8 @@ impl Default for ShardId {
 
 impl ShardId {
     /// Whether the rows of a partition are in this shard.
-    pub fn holds(self, partition: i32) -> bool {
-        partition % self.of == self.index
+    pub fn holds(self, partition: Partition) -> bool {
+        partition.get() % self.of == self.index
     }
 }
 
@@ -185,7 +186,7 @@ mod tests {
     fn each_partition_is_in_one_shard() {
         for of in 1..5 {
             for partition in 0..20 {
-                let holds = |index: &i32| ShardId { index: *index, of }.holds(partition);
+                let holds = |index: &i32| ShardId { index: *index, of }.holds(Partition::new(partition));
                 assert_eq!((0..of).filter(holds).count(), 1);
             }
         }

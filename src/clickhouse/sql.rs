@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use klickhouse::{FromSql, KlickhouseError, ToSql, Type, Value};
 
-use crate::topic_partition::{Offset, TopicPartition};
+use crate::topic_partition::{Offset, Partition, TopicPartition};
 
 /// A name that needs no quoting in SQL: letters, digits and `_`, not a digit first, at most 64.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,18 @@ impl fmt::Display for Identifier {
 impl FromSql for Offset {
     fn from_sql(column: &Type, value: Value) -> Result<Offset, KlickhouseError> {
         i64::from_sql(column, value).map(Offset::new)
+    }
+}
+
+impl FromSql for Partition {
+    fn from_sql(column: &Type, value: Value) -> Result<Partition, KlickhouseError> {
+        i32::from_sql(column, value).map(Partition::new)
+    }
+}
+
+impl ToSql for Partition {
+    fn to_sql(self, column: Option<&Type>) -> Result<Value, KlickhouseError> {
+        self.get().to_sql(column)
     }
 }
 

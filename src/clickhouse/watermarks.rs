@@ -147,7 +147,7 @@ impl Connection {
         let mut logs: BTreeMap<String, LogProgress> = BTreeMap::new();
         for row in self.query_rows::<ProgressRow>(sql).await? {
             let log = logs.entry(row.log).or_default();
-            if row.partition < 0 {
+            if row.partition < Partition::new(0) {
                 log.recorded = row.partitions;
             } else {
                 log.claimed = log.claimed.max(row.partitions);
@@ -163,7 +163,7 @@ fn slowest<'a>(logs: impl Iterator<Item = &'a LogProgress>, shard: ShardId) -> C
     let mut slowest = CompleteThrough::NoPartitions;
     for log in logs.filter(|log| log.recorded > 0) {
         let partitions = 0..log.recorded.max(log.claimed);
-        for partition in partitions.filter(|partition| shard.holds(*partition)) {
+        for partition in Partition::range(partitions).filter(|partition| shard.holds(*partition)) {
             let through = log.through_millis.get(&partition);
             slowest = slowest.and(through.map_or(CompleteThrough::Unknown, |millis| CompleteThrough::Millis(*millis)));
         }
@@ -189,7 +189,10 @@ mod tests {
         LogProgress {
             recorded,
             claimed,
-            through_millis: through.iter().copied().collect(),
+            through_millis: through
+                .iter()
+                .map(|(partition, millis)| (Partition::new(*partition), *millis))
+                .collect(),
         }
     }
 

@@ -51,7 +51,7 @@ impl LagTracker {
 
     fn set_records(&self, records: i64) {
         let label = PartitionLabel {
-            partition: self.partition,
+            partition: self.partition.get(),
         };
         self.metrics.lag_records.get_or_create(&label).set(records);
     }

@@ -110,7 +110,7 @@ impl FromStr for PartitionShare {
 
 impl PartitionShare {
     fn owns(self, partition: Partition) -> bool {
-        partition % self.of == self.index
+        partition.get() % self.of == self.index
     }
 
     /// Whether any partition can be of this share and in that shard of ClickHouse.
@@ -253,13 +253,13 @@ async fn consume_shard(share: PartitionShare, shared: &Shared) -> anyhow::Result
 
 const WORKER_FAILED: &str = "a worker failed; this is a bug in captcha";
 
-fn spawn_workers(share: PartitionShare, added: Range<Partition>, shared: &Shared, workers: &mut JoinSet<()>) {
+fn spawn_workers(share: PartitionShare, added: Range<i32>, shared: &Shared, workers: &mut JoinSet<()>) {
     if added.is_empty() {
         return;
     }
     let partitions = added.end;
     let shard = shared.shard.id();
-    for partition in added.filter(|partition| share.owns(*partition) && shard.holds(*partition)) {
+    for partition in Partition::range(added).filter(|partition| share.owns(*partition) && shard.holds(*partition)) {
         workers.spawn(Worker::new(partition, shared).run());
     }
     if workers.is_empty() {
@@ -300,7 +300,13 @@ mod tests {
         for of in 1..7 {
             let shares: Vec<PartitionShare> = (0..of).map(|index| format!("{index}/{of}").parse().unwrap()).collect();
             for partition in 0..50 {
-                assert_eq!(shares.iter().filter(|share| share.owns(partition)).count(), 1);
+                assert_eq!(
+                    shares
+                        .iter()
+                        .filter(|share| share.owns(Partition::new(partition)))
+                        .count(),
+                    1
+                );
             }
         }
     }
@@ -314,7 +320,8 @@ mod tests {
                     index: at,
                     of: shard_of,
                 };
-                let overlap = (0..share_of * shard_of).any(|n| share.owns(n) && shard.holds(n));
+                let overlap =
+                    (0..share_of * shard_of).any(|n| share.owns(Partition::new(n)) && shard.holds(Partition::new(n)));
                 assert_eq!(share.overlaps(shard), overlap, "{share:?} {shard:?}");
             }
         }

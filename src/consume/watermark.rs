@@ -96,7 +96,7 @@ impl WatermarkTracker {
                 Ok(end) => self.next.record_end(clock_millis, end),
                 Err(err) => {
                     let reason = format!("{err:#}");
-                    tracing::debug!(partition = session.topic_partition.partition, %reason, "cannot make a watermark");
+                    tracing::debug!(partition = session.topic_partition.partition.get(), %reason, "cannot make a watermark");
                     self.next.forget_end();
                 }
             }
@@ -214,7 +214,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topic_partition::LogName;
+    use crate::topic_partition::{LogName, Partition};
 
     #[test]
     fn a_watermark_is_made_once_the_end_after_it_is_reached() {
@@ -251,13 +251,13 @@ mod tests {
             partition,
         };
         assert_eq!(watermarks.clock_millis(), None);
-        watermarks.record(&topic_partition(1), 10);
-        watermarks.record(&topic_partition(0), 11);
-        watermarks.record(&topic_partition(1), 12);
+        watermarks.record(&topic_partition(Partition::new(1)), 10);
+        watermarks.record(&topic_partition(Partition::new(0)), 11);
+        watermarks.record(&topic_partition(Partition::new(1)), 12);
         let written: Vec<_> = watermarks
             .drain(20)
             .into_iter()
-            .map(|watermark| (watermark.partition, watermark.through_millis))
+            .map(|watermark| (watermark.partition.get(), watermark.through_millis))
             .collect();
         assert_eq!(written, [(0, 11), (1, 12)]);
         assert_eq!(watermarks.clock_millis(), Some(20));

@@ -177,7 +177,7 @@ impl Worker {
                 Err(err) => {
                     self.watermark.forget_end();
                     let reason = format!("{err:#}");
-                    tracing::debug!(partition = self.topic_partition.partition, %reason, "trying again");
+                    tracing::debug!(partition = self.topic_partition.partition.get(), %reason, "trying again");
                     self.health.record_failure(&self.check, reason);
                     let wait = RETRY.wait(self.failures);
                     self.failures += 1;
@@ -212,9 +212,9 @@ impl Worker {
         }
         if session.head < self.last_head {
             tracing::warn!(
-                partition = self.topic_partition.partition,
-                from = %self.last_head,
-                to = %session.head,
+                partition = self.topic_partition.partition.get(),
+                from = self.last_head.get(),
+                to = session.head.get(),
                 "the table has lost rows"
             );
         }
@@ -239,7 +239,7 @@ impl Worker {
     /// Forgets what is known of the former log of a topic that was recreated.
     fn switch_log(&mut self, topic_partition: TopicPartition) {
         let TopicPartition { log, partition } = &topic_partition;
-        tracing::info!(partition, from = %self.topic_partition.log, to = %log, "the topic was recreated");
+        tracing::info!(partition = partition.get(), from = %self.topic_partition.log, to = %log, "the topic was recreated");
         self.topic_partition = topic_partition;
         self.window = DedupWindow::new(self.window.records());
         self.window_age = WindowAge::new(self.window.records());
@@ -343,7 +343,7 @@ impl Worker {
         let reading = self.lag.read(&self.kafka, self.last_head);
         if let Ok(Err(err)) = timeout_at(until, reading).await {
             let reason = format!("{err:#}");
-            tracing::debug!(partition = self.topic_partition.partition, %reason, "cannot read the lag");
+            tracing::debug!(partition = self.topic_partition.partition.get(), %reason, "cannot read the lag");
         }
         sleep_until(until).await;
     }
@@ -357,7 +357,7 @@ impl Worker {
 
     fn label(&self) -> PartitionLabel {
         PartitionLabel {
-            partition: self.topic_partition.partition,
+            partition: self.topic_partition.partition.get(),
         }
     }
 
@@ -443,7 +443,7 @@ impl Worker {
                     session.clickhouse.check_row_policies().await?;
                     self.metrics.burnt_tokens.inc();
                     tracing::warn!(
-                        partition = self.topic_partition.partition,
+                        partition = self.topic_partition.partition.get(),
                         %token,
                         "the server noted this token without its rows; taking the next one"
                     );
@@ -513,7 +513,7 @@ impl Worker {
 
     fn log_dead_letters(&mut self, count: u64) {
         if let Some(count) = self.dead_letters_log.add(count, std::time::Instant::now()) {
-            let partition = self.topic_partition.partition;
+            let partition = self.topic_partition.partition.get();
             tracing::warn!(
                 partition,
                 count,

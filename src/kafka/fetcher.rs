@@ -172,7 +172,7 @@ impl Fetcher {
             topics: vec![ListOffsetsRequestTopic {
                 name: String_(self.kafka.topic().to_string()),
                 partitions: vec![ListOffsetsRequestPartition {
-                    partition_index: Int32(self.partition),
+                    partition_index: Int32(self.partition.get()),
                     timestamp: Int64(timestamp),
                     max_num_offsets: Some(Int32(1)),
                 }],

@@ -104,6 +104,7 @@ impl Collector for LeaderReachability {
 mod tests {
     use super::*;
     use crate::kafka::protocol::metadata::PartitionMetadata;
+    use crate::topic_partition::Partition;
     use anyhow::anyhow;
 
     #[test]
@@ -143,7 +144,7 @@ mod tests {
                 .map(|(id, address)| (id, address.to_string()))
                 .into(),
             partitions: vec![PartitionMetadata {
-                partition: 0,
+                partition: Partition::new(0),
                 leader: 2,
                 replicas: 1,
             }],

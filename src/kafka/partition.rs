@@ -137,7 +137,7 @@ impl PartitionConsumer {
                  {LOST_ITS_END}"
             );
         }
-        tracing::warn!(log = %name, from = %position, to = %log_start, "kafka dropped records before they were read");
+        tracing::warn!(log = %name, from = position.get(), to = log_start.get(), "kafka dropped records before they were read");
         self.position = log_start;
         self.end_offset = end_offset;
         Ok(())

@@ -153,9 +153,9 @@ async fn audit_shard(kafka: &Kafka, shard: &Shard, span: &ArrivalDays) -> anyhow
         .audit(&topic_record.log, topic_record.repeat_window_records, span)
         .await?;
     let count = kafka.partition_count().await?;
-    let stored_count = held.last().map_or(0, |last| last.partition + 1);
+    let stored_count = held.last().map_or(0, |last| last.partition.get() + 1);
     let mut partitions = Vec::new();
-    for partition in 0..count.max(stored_count) {
+    for partition in Partition::range(0..count.max(stored_count)) {
         let rows = held.iter().find(|held| held.partition == partition);
         let rows = rows.copied().unwrap_or(PartitionAudit {
             partition,
@@ -168,7 +168,7 @@ async fn audit_shard(kafka: &Kafka, shard: &Shard, span: &ArrivalDays) -> anyhow
             partitions.extend((audited.overlaps > 0).then_some(audited));
             continue;
         }
-        if partition < count {
+        if partition.get() < count {
             print_progress(&format!("comparing partition {partition} of {count} ..."));
             compare(kafka, &connection, &topic_record, &rows, &mut audited).await?;
         } else {

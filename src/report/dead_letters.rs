@@ -145,7 +145,7 @@ mod tests {
 
     fn letter(raw: &[u8]) -> DeadLetter {
         DeadLetter {
-            partition: 1,
+            partition: Partition::new(1),
             offset: Offset::new(2),
             arrival_millis: 1_000,
             reason: "because".to_string(),

@@ -245,7 +245,7 @@ fn take_raw(row: &mut Row) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::event::numbered;
-    use crate::topic_partition::{LogName, Offset};
+    use crate::topic_partition::{LogName, Offset, Partition};
 
     fn row(offset: i64, kind: RowKind) -> Row {
         Row {
@@ -263,7 +263,7 @@ mod tests {
     fn topic_partition() -> TopicPartition {
         TopicPartition {
             log: LogName::new("it's"),
-            partition: 3,
+            partition: Partition::new(3),
         }
     }
 

@@ -203,13 +203,13 @@ mod tests {
     use super::*;
     use crate::clickhouse::RowKind;
     use crate::event::numbered;
-    use crate::topic_partition::LogName;
+    use crate::topic_partition::{LogName, Partition};
 
     fn insert() -> Insert {
         Insert {
             topic_partition: TopicPartition {
                 log: LogName::new("captcha"),
-                partition: 3,
+                partition: Partition::new(3),
             },
             head: Offset::new(17),
             generation: 0,

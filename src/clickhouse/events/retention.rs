@@ -283,7 +283,7 @@ mod tests {
         let missing = |last, repeat_window_records| DroppedRange {
             topic_partition: TopicPartition {
                 log: LogName::new("t"),
-                partition: 0,
+                partition: Partition::new(0),
             },
             last,
             last_arrival_millis: 0,

@@ -2,8 +2,6 @@
 
 use prometheus_client::encoding::EncodeLabelSet;
 
-use crate::topic_partition::Partition;
-
 /// Which kind of row is stored at an offset.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct KindLabel {
@@ -15,5 +13,5 @@ pub struct KindLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PartitionLabel {
     /// Its number.
-    pub partition: Partition,
+    pub partition: i32,
 }

@@ -64,7 +64,9 @@ impl Collector for LagCollector {
             MetricType::Gauge,
         )?;
         for (partition, seconds) in all {
-            let label = PartitionLabel { partition };
+            let label = PartitionLabel {
+                partition: partition.get(),
+            };
             encoder.encode_family(&label)?.encode_gauge(&seconds)?;
         }
         Ok(())
@@ -78,18 +80,22 @@ mod tests {
     #[test]
     fn it_grows_by_itself_until_nothing_is_lacking() {
         let collector = LagCollector::default();
-        assert!(!collector.has(3) && collector.seconds(9_000).is_empty());
-        collector.set_first(3, Some(1_000));
-        collector.set_first(4, None);
-        assert_eq!(collector.seconds(1_500), [(3, 0.5), (4, 0.0)]);
-        assert_eq!(collector.seconds(61_000), [(3, 60.0), (4, 0.0)]);
-        assert_eq!(collector.seconds(0), [(3, 0.0), (4, 0.0)], "from the future");
-        collector.set_first(3, None);
-        assert_eq!(collector.seconds(70_000), [(3, 0.0), (4, 0.0)]);
+        let seconds = |now| -> Vec<(i32, f64)> {
+            let seconds = collector.seconds(now).into_iter();
+            seconds.map(|(partition, seconds)| (partition.get(), seconds)).collect()
+        };
+        assert!(!collector.has(Partition::new(3)) && collector.seconds(9_000).is_empty());
+        collector.set_first(Partition::new(3), Some(1_000));
+        collector.set_first(Partition::new(4), None);
+        assert_eq!(seconds(1_500), [(3, 0.5), (4, 0.0)]);
+        assert_eq!(seconds(61_000), [(3, 60.0), (4, 0.0)]);
+        assert_eq!(seconds(0), [(3, 0.0), (4, 0.0)], "from the future");
+        collector.set_first(Partition::new(3), None);
+        assert_eq!(seconds(70_000), [(3, 0.0), (4, 0.0)]);
         // Behind an open transaction the arrival is not visible.
-        collector.start_unless_known(4, 70_000);
-        collector.start_unless_known(4, 71_000);
-        assert_eq!(collector.seconds(72_000), [(3, 0.0), (4, 2.0)]);
-        assert!(collector.has(4));
+        collector.start_unless_known(Partition::new(4), 70_000);
+        collector.start_unless_known(Partition::new(4), 71_000);
+        assert_eq!(seconds(72_000), [(3, 0.0), (4, 2.0)]);
+        assert!(collector.has(Partition::new(4)));
     }
 }

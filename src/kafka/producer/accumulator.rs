@@ -95,11 +95,11 @@ mod tests {
     }
 
     /// Partitions and bytes of each request that is made of these.
-    fn requests(wanted: &[(Partition, usize)]) -> Vec<Vec<(Partition, usize)>> {
+    fn requests(wanted: &[(i32, usize)]) -> Vec<Vec<(i32, usize)>> {
         let (sender, mut jobs) = mpsc::unbounded_channel();
         let mut replies = Vec::new();
         for (partition, bytes) in wanted {
-            let (job, reply) = new_job(*partition, *bytes);
+            let (job, reply) = new_job(Partition::new(*partition), *bytes);
             assert!(sender.send(job).is_ok());
             replies.push(reply);
         }
@@ -107,7 +107,7 @@ mod tests {
         let mut next = None;
         while let Some(first) = next.take().or_else(|| jobs.try_recv().ok()) {
             let batches = drain(first, &mut jobs, &mut next);
-            let bytes = batches.iter().map(|(at, batch)| (*at, batch.cost_bytes));
+            let bytes = batches.iter().map(|(at, batch)| (at.get(), batch.cost_bytes));
             requests.push(bytes.collect());
         }
         requests
@@ -135,13 +135,13 @@ mod tests {
     #[test]
     fn jobs_that_nobody_waits_for_are_left_out() {
         let (sender, mut jobs) = mpsc::unbounded_channel();
-        let (first, gone) = new_job(0, 1);
+        let (first, gone) = new_job(Partition::new(0), 1);
         drop(gone);
-        let (mut late, _reply) = new_job(1, 1);
+        let (mut late, _reply) = new_job(Partition::new(1), 1);
         late.deadline = Instant::now();
-        let (kept, _reply) = new_job(2, 1);
+        let (kept, _reply) = new_job(Partition::new(2), 1);
         assert!(sender.send(late).is_ok() && sender.send(kept).is_ok());
         let batches = drain(first, &mut jobs, &mut None);
-        assert_eq!(batches.keys().collect::<Vec<_>>(), [&2]);
+        assert_eq!(batches.keys().collect::<Vec<_>>(), [&Partition::new(2)]);
     }
 }

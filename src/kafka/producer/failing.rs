@@ -52,7 +52,7 @@ impl FailingPartitions {
         let logged = failing.logged.as_ref();
         let is_due = logged.is_none_or(|(before, when)| before != reason && when.elapsed() >= LOG_INTERVAL);
         if is_due {
-            tracing::warn!(partition, %reason, "kafka does not confirm");
+            tracing::warn!(partition = partition.get(), %reason, "kafka does not confirm");
             failing.logged = Some((Arc::clone(reason), Instant::now()));
         }
     }
@@ -61,7 +61,7 @@ impl FailingPartitions {
     pub fn record_success(&self, partition: Partition) {
         let failing = self.0.lock().remove(&partition);
         if failing.is_some_and(|failing| failing.logged.is_some()) {
-            tracing::info!(partition, "kafka confirms again");
+            tracing::info!(partition = partition.get(), "kafka confirms again");
         }
     }
 }

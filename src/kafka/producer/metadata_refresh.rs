@@ -138,9 +138,11 @@ fn leader_addresses<'a>(metadata: &'a MetadataResponse, known: &[&'a str]) -> Ve
     let any = metadata.brokers.first().map(|(_, address)| &**address);
     let address = |partition: Partition| {
         let leader = leaders.get(&partition).and_then(|id| brokers.get(id)).copied();
-        leader.or_else(|| known.get(partition as usize).copied()).or(any)
+        leader.or_else(|| known.get(partition.index()).copied()).or(any)
     };
-    (0..metadata.partitions.len() as Partition).map_while(address).collect()
+    Partition::range(0..metadata.partitions.len() as i32)
+        .map_while(address)
+        .collect()
 }
 
 #[cfg(test)]
@@ -155,7 +157,7 @@ mod tests {
             brokers: brokers.iter().map(|id| (*id, format!("b{id}"))).collect(),
             partitions: numbered
                 .map(|(partition, leader)| PartitionMetadata {
-                    partition: partition as Partition,
+                    partition: Partition::new(partition as i32),
                     leader: *leader,
                     replicas: 1,
                 })

@@ -125,7 +125,7 @@ impl Producer {
         }
         let mut pending = Vec::with_capacity(jobs.len());
         for (job, waiting) in jobs {
-            senders[job.partition as usize]
+            senders[job.partition.index()]
                 .jobs
                 .send(job)
                 .map_err(|_| SendError::Unconfirmed("the producer has ended".into()))?;

@@ -44,10 +44,12 @@ pub(super) fn group_by_partition(records: Vec<ProducerRecord>, partitions: usize
         }];
     }
     let mut full = Vec::new();
-    let mut open: Vec<_> = (0..partitions as Partition).map(PartitionRecords::new).collect();
+    let mut open: Vec<_> = Partition::range(0..partitions as i32)
+        .map(PartitionRecords::new)
+        .collect();
     for (index, record) in records.into_iter().enumerate() {
         let partition = partition_for(record.key.as_bytes(), partitions as i32);
-        let group = &mut open[partition as usize];
+        let group = &mut open[partition.index()];
         let cost = cost_bytes(&record);
         if group.cost_bytes + cost > BATCH_BYTES_MAX && !group.records.is_empty() {
             full.push(std::mem::replace(group, PartitionRecords::new(partition)));

@@ -6,7 +6,7 @@ use crate::topic_partition::Partition;
 /// chooses it: murmur2 of the key, made positive by dropping its sign bit, modulo the count.
 pub fn partition_for(key: &[u8], count: i32) -> Partition {
     let positive = (murmur2(key) & 0x7fff_ffff) as i32;
-    positive % count.max(1)
+    Partition::new(positive % count.max(1))
 }
 
 /// MurmurHash2 with Kafka's seed (org.apache.kafka.common.utils.Utils.murmur2).
@@ -59,9 +59,9 @@ mod tests {
         let mut seen = [0; 7];
         for number in 0..7_000 {
             let key = format!("00000000-0000-4000-8000-{number:012}");
-            seen[partition_for(key.as_bytes(), 7) as usize] += 1;
+            seen[partition_for(key.as_bytes(), 7).index()] += 1;
         }
         assert!(seen.iter().all(|count| (800..1_200).contains(count)), "{seen:?}");
-        assert_eq!(partition_for(b"any", 1), 0);
+        assert_eq!(partition_for(b"any", 1), Partition::new(0));
     }
 }

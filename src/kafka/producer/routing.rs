@@ -54,7 +54,7 @@ impl Routes {
     /// Hands a job to the sender of its partition; returns it if there is none.
     pub fn dispatch(&self, job: ProduceJob) -> Result<(), ProduceJob> {
         let sender = match self.senders().ok().as_deref() {
-            Some(senders) => senders.get(job.partition as usize).cloned(),
+            Some(senders) => senders.get(job.partition.index()).cloned(),
             None => None,
         };
         match sender {

@@ -78,7 +78,7 @@ impl<W: Write> WriteVersionedType<W> for FetchRequest {
         write_length(writer, 1)?; // topics
         write_uuid(writer, self.topic_id)?;
         write_length(writer, 1)?; // partitions
-        Int32(self.partition).write(writer)?;
+        Int32(self.partition.get()).write(writer)?;
         Int32(UNKNOWN).write(writer)?; // leader epoch
         Int64(self.offset.get()).write(writer)?;
         Int32(UNKNOWN).write(writer)?; // last fetched epoch

@@ -94,7 +94,7 @@ impl<R: Read> ReadVersionedType<R> for MetadataResponse {
                 CompactArray::<Int32>::read(reader)?; // away
                 TaggedFields::read(reader)?;
                 response.partitions.push(PartitionMetadata {
-                    partition,
+                    partition: Partition::new(partition),
                     leader,
                     replicas: replicas.map_or(0, |replicas| replicas.len()),
                 });
@@ -134,7 +134,7 @@ mod tests {
             topic_id: Uuid::from_bytes([5; 16]),
             brokers: vec![(7, "h:9092".to_string())],
             partitions: vec![PartitionMetadata {
-                partition: 3,
+                partition: Partition::new(3),
                 leader: 7,
                 replicas: 2,
             }],

@@ -86,7 +86,7 @@ impl WriteVersionedType<Vec<u8>> for ProduceRequest<'_> {
         String_(self.topic.to_string()).write(out)?;
         Int32(self.batches.len() as i32).write(out)?;
         for (partition, groups) in &self.batches {
-            Int32(*partition).write(out)?;
+            Int32(partition.get()).write(out)?;
             let length = reserve_u32(out);
             write_batch(out, groups);
             let bytes = out.len() - length - 4;
@@ -191,7 +191,7 @@ impl<R: Read> ReadVersionedType<R> for ProduceResponse {
                     base_offset: Offset::new(base_offset),
                     timestamp_type,
                 };
-                partitions.push((partition, error.map_or(Ok(appended), Err)));
+                partitions.push((Partition::new(partition), error.map_or(Ok(appended), Err)));
             }
         }
         Ok(ProduceResponse {
@@ -255,7 +255,7 @@ mod tests {
             timestamp_type: RecordBatchTimestampType::CreateTime,
         };
         ProduceRequestPartitionData {
-            index: Int32(partition),
+            index: Int32(partition.get()),
             records: Records(vec![batch]),
         }
     }
@@ -275,9 +275,9 @@ mod tests {
             records: &values[index],
         };
         let batches = vec![
-            (7, vec![group(0), group(1), group(2)]),
-            (300, vec![group(3)]),
-            (0, vec![group(1)]),
+            (Partition::new(7), vec![group(0), group(1), group(2)]),
+            (Partition::new(300), vec![group(3)]),
+            (Partition::new(0), vec![group(1)]),
         ];
         let partition_data = batches.iter().map(|(at, all)| driver(*at, all)).collect();
         let wanted = DriverRequest {
@@ -330,9 +330,12 @@ mod tests {
             })
         };
         let partitions = vec![
-            (3, appended(Offset::new(9), TimestampType::CreateTime)),
-            (4, appended(Offset::new(7), TimestampType::LogAppendTime)),
-            (5, Err(ProtocolError::NotLeaderOrFollower)),
+            (Partition::new(3), appended(Offset::new(9), TimestampType::CreateTime)),
+            (
+                Partition::new(4),
+                appended(Offset::new(7), TimestampType::LogAppendTime),
+            ),
+            (Partition::new(5), Err(ProtocolError::NotLeaderOrFollower)),
         ];
         let wanted = ProduceResponse {
             partitions,
