@@ -30,7 +30,7 @@ VENV = .dev/venv
 SHELL_SCRIPTS = .ci/run $(wildcard dev/*.sh k8s/*.sh tests/*/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check lint k8s-check promtool actionlint k8s-run image release verify-release docs-check architecture fmt bench-visible bench-consume bench-bytes bench-serve clean-data
+.PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check lint k8s-check promtool actionlint k8s-run image release verify-release docs-check architecture fmt bench-visible bench-consume bench-bytes bench-pairs bench-serve clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -146,6 +146,9 @@ bench-consume: ## measure draining a backlog against ClickHouse's Kafka engine; 
 
 bench-bytes: ## measure the bytes stored for each event, by column; [EVENTS=10000000] [PROGRAM=FILE]
 	@exec python3 -m dev.bench.stored $(PROGRAM:%=--program %) $(EVENTS:%=--events %)
+
+bench-pairs: ## measure two executables of captcha against each other, in turns: BEFORE=FILE AFTER=FILE [PAIRS=7]
+	@exec python3 -m dev.bench.pairs $(PAIRS:%=--pairs %) "$(BEFORE)" "$(AFTER)"
 
 bench-serve: $(VENV)-fastapi/stamp ## measure POST /v1/events against FastAPI and against librdkafka; [ROUNDS=3] [SECONDS=8] [PROGRAM=FILE]
 	@exec $(VENV)-fastapi/bin/python -m dev.bench.serve $(PROGRAM:%=--program %) $(ROUNDS:%=--rounds %) $(SECONDS:%=--seconds %)

@@ -6,7 +6,8 @@
 //! | --- | --- |
 //! | commands | [`serve`], [`consume`], [`migrate`], [`report`]; [`cli`] runs them |
 //! | servers | [`kafka`], [`clickhouse`], [`http`] |
-//! | below | [`event`], [`tls`], [`telemetry`], [`resource_pool`], [`address`], [`backoff`], [`terminal`], [`runtime`] |
+//! | below | [`event`], [`topic_partition`], [`tls`], [`telemetry`], [`runtime`], [`resource_pool`] |
+//! | below these | [`backoff`], [`address`], [`terminal`], [`tested_versions`] |
 
 mod address;
 mod backoff;

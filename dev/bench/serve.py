@@ -60,8 +60,13 @@ def main():
 
 
 def prepare():
-    """Builds the crate in dev/bench/gateway; uvicorn and FastAPI are in the Python that runs this."""
+    """Builds; uvicorn and FastAPI are in the Python that runs this."""
     packages.load("uvicorn", "make bench-serve")
+    return build()
+
+
+def build():
+    """Builds the crate in dev/bench/gateway."""
     log = STATE / "logs" / "bench-serve-build.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     target = ROOT / "target" / "bench-gateway"

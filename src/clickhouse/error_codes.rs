@@ -6,7 +6,7 @@
 /// The reaction of captcha to an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// The guard of an insert found another head, because a rival was faster. Read the head again at once.
+    /// The guard of an insert found another head, because a rival was faster. Read the head again, after a short wait.
     HeadMoved,
     /// The database or a table does not exist: `captcha migrate` has not run. Hold.
     SchemaMissing,

@@ -34,7 +34,7 @@ pub struct Limits {
     )]
     pub inflated_bytes_max: u32,
 
-    /// Events in one request; 10,000 are 2 MiB, and on their way to Kafka in some 20 ms
+    /// Events in one request; 10,000 fit in 2 MiB, and are on their way to Kafka in some 20 ms
     #[arg(
         long,
         env = "CAPTCHA_EVENTS_MAX",

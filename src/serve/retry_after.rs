@@ -1,6 +1,7 @@
 //! `Retry-After`: when a client that is refused is to send the same again. The seconds are drawn at random from a
 //! range, so that clients that are refused together do not come back together; the header has whole seconds (RFC 9110).
-//! The exception is a key's rate, whose wait is computed.
+//! Two are not drawn: the wait for a key's rate is computed (`auth/keys/bucket.rs`), and a connection that is refused
+//! gets one second (`http/connection/handshake.rs`).
 
 use std::ops::RangeInclusive;
 

@@ -13,6 +13,7 @@ pub const EVENT_SCHEMA: &str = include_str!("event.schema.json");
 mod tests {
     use super::*;
     use crate::event::{parse_body, parse_record};
+    use crate::serve::request::query::parse_filter;
     use serde_json::Value;
 
     fn openapi() -> Value {
@@ -43,6 +44,25 @@ mod tests {
         for version in [&openapi["info"]["version"], &about["example"]["version"]] {
             assert_eq!(version, env!("CARGO_PKG_VERSION"));
         }
+    }
+
+    #[test]
+    fn the_parameters_of_the_report_are_those_that_are_read() {
+        let openapi = openapi();
+        let listed = openapi["paths"]["/v1/report"]["get"]["parameters"].as_array().unwrap();
+        let documented: Vec<&str> = listed
+            .iter()
+            .map(|listed| listed["$ref"].as_str().unwrap().trim_start_matches('#'))
+            .map(|path| openapi.pointer(path).unwrap()["name"].as_str().unwrap())
+            .collect();
+        assert!(documented.len() >= 3, "{documented:?}");
+        let detail = |name: &str| parse_filter(&format!("{name}=")).unwrap_err()[0].detail.clone();
+        for name in &documented {
+            assert!(!detail(name).starts_with("unknown"), "{name} is not read");
+        }
+        let expected = detail("other");
+        let expected = expected.trim_start_matches("unknown; expected ").replace(" or ", ", ");
+        assert_eq!(expected.split(", ").collect::<Vec<_>>(), documented);
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl BodyReader {
         }
         let permit = Arc::clone(&self.parsing).acquire_owned();
         let permit = timeout(PARSE_PERMIT_TIMEOUT, permit).await;
-        let permit = permit.map_err(|_| Problem::MemoryFull)?;
+        let permit = permit.map_err(|_| Problem::RequestsFull)?;
         let inflated_bytes_max = self.inflated_bytes_max;
         let work = move || {
             // Held to the end of the work, which goes on when its request is cancelled.
