@@ -51,7 +51,7 @@ const char *serve_replicas(unsigned char *library, unsigned short port) {
     if (!holds(address, "\x41\x56\x53\x48\x83\xec\x48\x4c", 8) || !holds(scheme, "\x48\x8b\x06\x80\xb8\x87\x01", 7) ||
         !holds(credentials, "\x48\x8b\x83\xc0\x00\x00\x00\x80\x78\x17", 10) ||
         !holds(factory, "\x0f\x84\xc2\x02\x00\x00\x84\xc9", 8))
-        return "the library is another one than dev/interserver.c was written for; find its offsets anew";
+        return "the library is another one than dev/interserver.c was written for; find its offsets again";
 
     const unsigned char says_address[] = {
         0x66, 0xc7, 0x47, 0x18, port & 255, port >> 8,                    /* mov word [rdi+24], port */

@@ -3,7 +3,7 @@ librdkafka.
 
 On servers of its own, which end with it. Each gateway answers 2xx once Kafka has every event of the request with
 acks=all, in a topic of 4 partitions, keyed by correlation_id. The gateways take turns, several rounds in one run; each
-time a gateway is started anew on a new topic, warmed up, and measured for some seconds.
+time a gateway starts on a new topic, warmed up, and measured for some seconds.
 
   captcha     captcha serve with its defaults
   fastapi     fastapi/app.py: pydantic, aiokafka with linger_ms 0 (the best of 0, 1, 5); one worker of uvicorn with

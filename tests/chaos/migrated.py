@@ -20,7 +20,7 @@ class Migrated:
         self.wrong = []
 
     def kill(self, fault, pause):
-        if fault.detail == "anew" or self.is_complete:
+        if fault.detail == "new" or self.is_complete:
             self.databases.append(f"captcha_migrated_{len(self.databases) + 1}")
             self.is_complete = False
         child = self.world.launch("killed-migrate", [self.world.program, "migrate"], self.environ(self.databases[-1]))

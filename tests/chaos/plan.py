@@ -75,7 +75,7 @@ def draw(rng, target, kind):
     lasting = round(2 + 18 * rng.random() ** 3, 1)
     if (target, kind) == ("migrate", "kill"):
         # After so long; under load, all migrations together take about that.
-        return round(rng.uniform(0, 1.5), 2), rng.choice(("anew", "on"))
+        return round(rng.uniform(0, 1.5), 2), rng.choice(("new", "on"))
     if kind == "kill":
         return round(2 * rng.random() ** 2, 1), None
     if kind == "stop":
@@ -99,8 +99,8 @@ def shown_detail(fault):
         return "towards the server" if fault.detail == "up" else "towards captcha"
     if fault.kind == "delay":
         return f"{fault.detail} ms"
-    if fault.detail in ("anew", "on"):
-        return "in a new database" if fault.detail == "anew" else "in the same database"
+    if fault.detail in ("new", "on"):
+        return "in a new database" if fault.detail == "new" else "in the same database"
     return {"late": "then delivered", "reset": "then reset", None: ""}[fault.detail]
 
 

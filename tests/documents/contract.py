@@ -18,7 +18,7 @@ from dev.testkit import captcha, http, servers
 
 HERE = Path(__file__).resolve().parent
 CASES = 500
-SECONDS_MAX = 300  # for so many cases, which take about 15 s on a machine that does nothing else
+SECONDS_MAX = 300  # for this many cases, which take about 15 s on a machine that does nothing else
 
 
 def arguments():

@@ -64,7 +64,7 @@ impl Siege {
         Siege::begin_within(name, flags, fresh, None).await
     }
 
-    /// The same, where the system and the process together may take no more than so many bytes: `memory_bytes_max`.
+    /// The same, where the system and the process together may take no more than this many bytes: `memory_bytes_max`.
     pub async fn begin_within(name: &'static str, flags: &[&str], fresh: bool, memory_bytes_max: Option<u64>) -> Siege {
         static TURN: Mutex<()> = Mutex::const_new(());
         static RAISED: Once = Once::new();
@@ -112,7 +112,7 @@ impl Siege {
         .await;
     }
 
-    /// Waits until so many connections were given up for a reason.
+    /// Waits until this many connections were given up for a reason.
     pub async fn await_refused(&self, reason: &str, count: usize) {
         eventually(&format!("{count} connections refused: {reason}"), async || {
             let refused = self.refused(reason).await;

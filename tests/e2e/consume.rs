@@ -196,7 +196,7 @@ async fn garbage_between_good_records_goes_to_the_dead_letters_alone() {
 }
 
 #[tokio::test]
-async fn dead_letters_are_shown_mended_and_sent_again() {
+async fn dead_letters_are_shown_repaired_and_sent_again() {
     let world = World::new("letters");
     world.migrate(&["--partitions", "1"]).await;
     let serve = world.serve().await;
@@ -219,11 +219,11 @@ async fn dead_letters_are_shown_mended_and_sent_again() {
     let lines = world.ok(&["report", "dead-letters", "--format", "ndjson"]).await;
     let letters: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(letters[1]["raw_hex"], "ff");
-    let mended = letters
+    let repaired = letters
         .iter()
         .filter_map(|letter| letter["raw"].as_str())
         .map(|raw| serde_json::from_str::<Value>(&raw.replace("served", "serve")).unwrap());
-    accept(&serve.address, &mended.collect()).await;
+    accept(&serve.address, &repaired.collect()).await;
     world.await_counted(1).await;
     world.await_log(5).await;
     assert_eq!(
@@ -309,8 +309,8 @@ async fn records_that_retention_took_become_a_gap() {
 }
 
 #[tokio::test]
-async fn a_topic_that_was_made_anew_stops_until_it_is_said_so() {
-    let world = World::new("anew");
+async fn a_recreated_topic_stops_until_that_is_confirmed() {
+    let world = World::new("recreated");
     world.migrate(&["--partitions", "2"]).await;
     let good = || served("2024-01-01T00:00:00").to_string().into_bytes();
     // Nothing in the other partition, so nothing there betrays another log.

@@ -22,8 +22,8 @@ async fn goes_on(world: &World, consume: &Process, records: u64) {
     assert_eq!(letters, [["0"]]);
 }
 
-/// Stores a few events, breaks something, sends more, sees consume hold, mends it, and sees it go on.
-async fn hold_and_go_on(test: &str, broken: &[&str], reasons: &[&str], mended: &[&str]) {
+/// Stores a few events, breaks something, sends more, sees consume hold, repairs it, and sees it go on.
+async fn hold_and_go_on(test: &str, broken: &[&str], reasons: &[&str], repaired: &[&str]) {
     let world = World::new(test);
     let named = |sql: &str| sql.replace("DB", &world.name);
     world.migrate(&["--partitions", "1"]).await;
@@ -38,7 +38,7 @@ async fn hold_and_go_on(test: &str, broken: &[&str], reasons: &[&str], mended: &
         holds(&consume, reason).await;
     }
     accept(&serve.address, &events(1)).await;
-    for sql in mended {
+    for sql in repaired {
         world.sql_as("default", "default", &named(sql)).await;
     }
     goes_on(&world, &consume, 9).await;
@@ -54,9 +54,9 @@ async fn hold_and_go_on(test: &str, broken: &[&str], reasons: &[&str], mended: &
 #[tokio::test]
 async fn a_missing_table() {
     let broken = ["RENAME TABLE events TO away"];
-    let mended = ["RENAME TABLE DB.away TO DB.events"];
+    let repaired = ["RENAME TABLE DB.away TO DB.events"];
     let reason = "has not all tables in database";
-    hold_and_go_on("table", &broken, &[reason, "run `captcha migrate`"], &mended).await;
+    hold_and_go_on("table", &broken, &[reason, "run `captcha migrate`"], &repaired).await;
 }
 
 /// A view of somebody else's on `events`, into a table of theirs.
@@ -125,48 +125,48 @@ async fn a_view_of_somebody_else_that_fails() {
 #[tokio::test]
 async fn a_missing_database() {
     let broken = ["RENAME DATABASE DB TO DB_away"];
-    let mended = ["RENAME DATABASE DB_away TO DB"];
+    let repaired = ["RENAME DATABASE DB_away TO DB"];
     let reason = "has no tables in database";
-    hold_and_go_on("database", &broken, &[reason, "run `captcha migrate`"], &mended).await;
+    hold_and_go_on("database", &broken, &[reason, "run `captcha migrate`"], &repaired).await;
 }
 
 #[tokio::test]
 async fn a_missing_column() {
     let broken = ["ALTER TABLE events RENAME COLUMN reason TO why"];
-    let mended = ["ALTER TABLE DB.events RENAME COLUMN why TO reason"];
+    let repaired = ["ALTER TABLE DB.events RENAME COLUMN why TO reason"];
     let reason = "error 16 (NO_SUCH_COLUMN_IN_TABLE)";
-    hold_and_go_on("column", &broken, &[reason], &mended).await;
+    hold_and_go_on("column", &broken, &[reason], &repaired).await;
 }
 
 #[tokio::test]
 async fn a_missing_column_that_is_read() {
     let broken = ["ALTER TABLE events RENAME COLUMN raw TO cooked"];
-    let mended = ["ALTER TABLE DB.events RENAME COLUMN cooked TO raw"];
-    hold_and_go_on("read", &broken, &["error 47 (UNKNOWN_IDENTIFIER)"], &mended).await;
+    let repaired = ["ALTER TABLE DB.events RENAME COLUMN cooked TO raw"];
+    hold_and_go_on("read", &broken, &["error 47 (UNKNOWN_IDENTIFIER)"], &repaired).await;
 }
 
 #[tokio::test]
 async fn too_many_parts() {
     let broken = ["ALTER TABLE events MODIFY SETTING parts_to_delay_insert = 1, parts_to_throw_insert = 1"];
-    let mended = ["ALTER TABLE DB.events RESET SETTING parts_to_delay_insert, parts_to_throw_insert"];
+    let repaired = ["ALTER TABLE DB.events RESET SETTING parts_to_delay_insert, parts_to_throw_insert"];
     let reasons = ["error 252 (TOO_MANY_PARTS)", "wait until clickhouse has merged them"];
-    hold_and_go_on("parts", &broken, &reasons, &mended).await;
+    hold_and_go_on("parts", &broken, &reasons, &repaired).await;
 }
 
 #[tokio::test]
 async fn not_enough_space_by_a_setting() {
     let broken = ["ALTER TABLE events MODIFY SETTING min_free_disk_bytes_to_perform_insert = 1000000000000000"];
-    let mended = ["ALTER TABLE DB.events RESET SETTING min_free_disk_bytes_to_perform_insert"];
+    let repaired = ["ALTER TABLE DB.events RESET SETTING min_free_disk_bytes_to_perform_insert"];
     let reasons = ["error 243 (NOT_ENOUGH_SPACE)", "make room on clickhouse's disk"];
-    hold_and_go_on("space", &broken, &reasons, &mended).await;
+    hold_and_go_on("space", &broken, &reasons, &repaired).await;
 }
 
 #[tokio::test]
 async fn a_read_only_table() {
     let broken = ["ALTER TABLE events MODIFY SETTING table_readonly = 1"];
-    let mended = ["ALTER TABLE DB.events RESET SETTING table_readonly"];
+    let repaired = ["ALTER TABLE DB.events RESET SETTING table_readonly"];
     let reason = "error 774 (TABLE_IS_PERMANENTLY_READ_ONLY)";
-    hold_and_go_on("read_only", &broken, &[reason], &mended).await;
+    hold_and_go_on("read_only", &broken, &[reason], &repaired).await;
 }
 
 /// Users of a ClickHouse: `default`, who may do all, and the others, each with what its profile, its constraints

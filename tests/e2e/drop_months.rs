@@ -9,7 +9,7 @@ use crate::client::served;
 use crate::process::{CREATE_TIME, configure_topic, eventually};
 use crate::world::World;
 
-/// The first moment of the month that is so many before this one.
+/// The first moment of the month that is this many before this one.
 pub fn month(ago: u32) -> DateTime<Utc> {
     let first = Utc::now().date_naive().with_day(1).unwrap();
     let first = first.checked_sub_months(Months::new(ago)).unwrap();

@@ -290,7 +290,7 @@ impl Server {
         second
     }
 
-    /// A ClickHouse, not started yet, on a disk of so many MB; `None` where the system makes no such disk
+    /// A ClickHouse, not started yet, on a disk of this many MB; `None` where the system makes no such disk
     /// without root. What it holds goes with the process.
     pub fn on_small_disk(megabytes: u32) -> Option<Server> {
         let can = Command::new("unshare")

@@ -124,7 +124,7 @@ async fn one_shard_away_stops_reports_and_its_own_partitions_alone() {
         "serve needs kafka alone"
     );
 
-    // Whoever consumes anew meanwhile does not wait for the shard that is away.
+    // A consumer that starts meanwhile does not wait for the shard that is away.
     consume.kill();
     let consume = sharded.world.consume(&[]).await;
     consume.await_ready(503, "partition 0: ok").await;

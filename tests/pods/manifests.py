@@ -40,7 +40,7 @@ class Probe(NamedTuple):
     path: str
     period_seconds: int
     timeout_seconds: int
-    failures: int  # so many in a row mean something
+    failures: int  # this many in a row mean something
     delay_seconds: int
 
 
@@ -260,5 +260,5 @@ def pre_stop_seconds(container, pod):
 def mebibytes(text, pod):
     found = re.fullmatch(r"(\d+)(Mi|Gi)", str(text))
     if not found:
-        raise Failure(f"{pod}: its limit of memory is {text}, not so many Mi or Gi")
+        raise Failure(f"{pod}: its limit of memory is {text}, not this many Mi or Gi")
     return int(found[1]) * MEBIBYTES[found[2]]

@@ -43,7 +43,7 @@ class Pod:
         self.told_at = None  # when it got SIGTERM
         self.failed = False  # whether anything was wrong with it
         self.seen = set()  # probes that succeeded
-        self.failures = dict.fromkeys(spec.probes, 0)  # of each probe, so many in a row
+        self.failures = dict.fromkeys(spec.probes, 0)  # of each probe, this many in a row
         self.refusal = "no probe was asked"
         self.readiness = ""  # what it answered when it was ready last
         self.peak = 0  # MiB

@@ -6,7 +6,7 @@
 //! load count BROKERS TOPIC                records in it, by the ends of its partitions
 //! load run ADDRESS CONNECTIONS BATCH WARM_UP_SECONDS SECONDS
 //! ```
-//! `run` keeps one request in flight on each connection; BATCH 0 sends objects, more sends arrays of so many. It prints
+//! `run` keeps one request in flight on each connection; BATCH 0 sends objects, more sends arrays of that size. It prints
 //! `begin` and `end` around what is measured, then one line of JSON.
 
 mod client;
