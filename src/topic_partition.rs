@@ -107,7 +107,6 @@ impl LogName {
         LogName(name.into())
     }
 
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -128,9 +127,7 @@ impl Serialize for LogName {
 /// A partition of a log, as the columns `topic` and `partition` name it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TopicPartition {
-    /// Which log.
     pub log: LogName,
-    /// Which partition of it.
     pub partition: Partition,
 }
 

@@ -79,7 +79,6 @@ impl Shard {
 
 /// A replica that had no tables.
 pub struct EmptyReplica {
-    /// Its address.
     pub address: String,
     /// The address of a replica of its shard that has them.
     pub source: String,

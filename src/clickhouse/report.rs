@@ -49,9 +49,7 @@ pub struct ReportRow {
     #[klickhouse(rename = "day", deserialize_with = "read_day", serialize_with = "write_day")]
     pub date: NaiveDate,
     pub site_id: Uuid,
-    /// Challenges shown.
     pub served: u64,
-    /// Challenges solved.
     pub solved: u64,
 }
 
@@ -78,7 +76,6 @@ pub enum ReportError {
     /// The process has no memory for its rows.
     #[error("the report has more rows than there is memory for")]
     OutOfMemory,
-    /// ClickHouse did not answer.
     #[error(transparent)]
     Shard(#[from] Error),
 }

@@ -41,11 +41,8 @@ type Token = (i64, u32);
 /// How far a worker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum WorkerState {
-    /// No connection.
     Start,
-    /// The head was read.
     Head(i64),
-    /// An insert was sent.
     Waiting(Attempt),
     /// It was answered Ok.
     ReadHead(Attempt),

@@ -91,13 +91,10 @@ pub struct Worker {
 
 /// What all workers of a shard share.
 pub struct Shared {
-    /// The topic.
     pub kafka: Kafka,
-    /// Where its rows go.
     pub shard: Shard,
     /// Readiness; each worker sets the check of its partition.
     pub health: Health,
-    /// Counts of this process.
     pub metrics: Metrics,
     /// Ends the workers, after the insert in hand.
     pub stop: CancellationToken,
@@ -117,7 +114,6 @@ struct InsertPermit {
     _alone: Option<OwnedMutexGuard<()>>,
 }
 
-/// How a session ended.
 enum SessionEnd {
     /// The process is to stop.
     Stopped,

@@ -11,7 +11,6 @@ const RESERVED_DESCRIPTORS: u32 = 256;
 /// The limits of one listener.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Connections open at once.
     pub connections_max: u32,
     /// Of these, how many one address may have, if fewer than half of them.
     pub address_connections_max: Option<u32>,

@@ -23,7 +23,6 @@ pub enum Source {
     ProxyProtocol,
 }
 
-/// The trusted proxies.
 #[derive(Debug, Clone, Default)]
 pub struct Proxies {
     trusted: Vec<IpNet>,

@@ -38,7 +38,6 @@ pub enum Item {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Ending(pub CloseCode, pub String);
 
-/// Reads frames.
 #[derive(Debug)]
 pub struct Decoder {
     message_bytes_max: usize,

@@ -55,7 +55,6 @@ impl Retention {
     }
 }
 
-/// The topic to create.
 #[derive(Debug, Clone, Copy)]
 pub struct TopicSpec {
     pub partitions: i32,

@@ -12,9 +12,7 @@ use crate::clickhouse::schema::history::{AppliedMigration, incompatibility};
 use crate::clickhouse::{self, Shard, TopicRecord};
 use crate::kafka::Kafka;
 
-/// What a shard has.
 pub struct ShardState<'a> {
-    /// The shard itself.
     pub shard: &'a Shard,
     /// The recorded migrations; `None` while there is no database.
     pub applied: Option<Vec<AppliedMigration>>,

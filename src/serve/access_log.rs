@@ -12,7 +12,6 @@ use super::client::Client;
 /// Characters of a path that a line shows.
 const PATH_CHARS_MAX: usize = 256;
 
-/// Which requests are logged.
 #[derive(Debug, Clone, Copy)]
 pub struct AccessLog {
     share: f64,
@@ -70,7 +69,6 @@ impl Entry {
         }
     }
 
-    /// Writes the line.
     pub fn log(self, status: StatusCode, elapsed: Duration) {
         tracing::info!(
             method = %self.method,

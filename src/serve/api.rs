@@ -59,7 +59,6 @@ const ABOUT: About = About {
 };
 
 impl Api {
-    /// Answers one request.
     pub async fn handle(self: Arc<Self>, request: Request<Incoming>, peer: Arc<Peer>) -> Response {
         let started = Instant::now();
         let (head, body) = request.into_parts();

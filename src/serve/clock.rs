@@ -56,7 +56,6 @@ struct State {
     refused: Option<Instant>,
 }
 
-/// The verdict for readiness.
 #[derive(Debug, PartialEq, Eq)]
 enum Verdict {
     Fits,

@@ -58,9 +58,7 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     request_seconds: Family<RouteLabel, Histogram>,
     messages: Family<StatusLabel, Counter>,
-    /// Open streams.
     pub streams_open: Gauge,
-    /// Events that Kafka confirmed.
     pub events_accepted: Counter,
     events_rejected: Family<ReasonLabel, Counter>,
     reports_rejected: Family<ReasonLabel, Counter>,

@@ -11,11 +11,8 @@ pub enum Route {
     Events,
     /// Events as messages of a WebSocket.
     Stream,
-    /// Statistics.
     Report,
-    /// Documentation of the API.
     Document(docs::Name),
-    /// Every other path.
     Unknown,
 }
 

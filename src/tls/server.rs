@@ -45,7 +45,6 @@ pub struct PemFiles {
     client_auth: Option<ClientAuth>,
 }
 
-/// Which certificates clients need.
 #[derive(Debug, Clone)]
 pub struct ClientAuth {
     /// The authorities that may sign their certificates, as a PEM file.

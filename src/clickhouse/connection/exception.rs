@@ -82,9 +82,7 @@ fn first_line(message: &str) -> &str {
 /// A table or a database that does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MissingObject<'a> {
-    /// A table of captcha.
     Table(&'a str),
-    /// The database of captcha.
     Database,
     /// One that captcha does not make.
     Foreign,

@@ -92,7 +92,6 @@ pub struct DroppedRange {
     pub last: Offset,
     /// The arrival of its row.
     pub last_arrival_millis: i64,
-    /// The head.
     pub next: Offset,
     /// Records before the head among which events that are sent again are looked for; 0 of a log that was followed by
     /// another.

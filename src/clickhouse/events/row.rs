@@ -25,7 +25,6 @@ pub fn truncate_raw(value: &[u8]) -> &[u8] {
 /// One row of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Kafka's offset.
     pub offset: Offset,
     /// The record's own timestamp, in milliseconds since 1970, within the years 1970 to 2200.
     pub arrival_millis: i64,
@@ -35,7 +34,6 @@ pub struct Row {
 /// What the log has at an offset, as the column `kind`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowKind {
-    /// A good record.
     Event {
         event: Event,
         /// Whether the window before it has the same event. Reports leave it out.

@@ -41,7 +41,6 @@ impl FingerprintIndex {
         self.end
     }
 
-    /// Forgets everything.
     pub fn clear(&mut self) {
         *self = FingerprintIndex::new(self.window);
     }

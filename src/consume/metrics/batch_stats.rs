@@ -43,7 +43,6 @@ impl BatchStats {
         stats
     }
 
-    /// All rows.
     pub fn rows(&self) -> u64 {
         self.counts.iter().sum()
     }

@@ -12,6 +12,5 @@ pub struct KindLabel {
 /// A partition that this process owns.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PartitionLabel {
-    /// Its number.
     pub partition: i32,
 }

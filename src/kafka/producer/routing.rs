@@ -72,7 +72,6 @@ impl Routes {
         self.refresh.notify_one();
     }
 
-    /// Waits for [`Routes::request_refresh`].
     pub async fn refresh_requested(&self) {
         self.refresh.notified().await;
     }

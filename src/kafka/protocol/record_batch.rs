@@ -45,7 +45,6 @@ pub struct LegacyMessage<'a> {
     pub last_offset: Offset,
     /// In milliseconds since 1970; the oldest format has none.
     pub timestamp_millis: Option<i64>,
-    /// The whole message.
     pub bytes: &'a [u8],
 }
 

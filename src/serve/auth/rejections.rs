@@ -20,7 +20,6 @@ const LINE_INTERVAL: Duration = Duration::from_secs(1);
 /// Why a key was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reason {
-    /// No key was sent.
     Missing,
     /// The text is not a key.
     Malformed,
@@ -28,7 +27,6 @@ enum Reason {
     Unknown,
     /// The key with this ID has another secret.
     WrongSecret,
-    /// The key has expired.
     Expired,
     /// The client certificate is not named, or not valid any more.
     Certificate,

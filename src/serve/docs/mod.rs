@@ -50,7 +50,6 @@ static ENTRIES: [(&str, &str, Source); 9] = [
     ("/docs/swagger-ui.css", CSS, SwaggerUi("swagger-ui.css")),
 ];
 
-/// Which document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Name(usize);
 
@@ -138,9 +137,7 @@ impl Document {
     }
 }
 
-/// Where content comes from.
 enum Source {
-    /// As it is.
     Text(&'static str),
     /// The page, and its ways to its parts and to the other documents: relative, so that it works behind any prefix.
     Page(&'static str, &'static str),

@@ -28,10 +28,8 @@ struct Line<T> {
     waiting: VecDeque<(u64, T)>,
 }
 
-/// The outcome of entering.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Entry<T> {
-    /// It has a turn.
     Turn,
     /// It waits under this number; another one may have lost its place to it.
     Waits(u64, Option<T>),
@@ -115,7 +113,6 @@ impl<T> FairQueue<T> {
         self.turns.values().sum()
     }
 
-    /// How many wait.
     pub fn waiting(&self) -> usize {
         self.lines.iter().map(|line| line.waiting.len()).sum()
     }

@@ -156,7 +156,6 @@ impl ReportQueue {
         }
     }
 
-    /// How many reports wait.
     pub fn waiting(&self) -> usize {
         self.with_queue(|queue| queue.waiting())
     }

@@ -10,7 +10,6 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::http::Response;
 use crate::serve::problem::Problem;
 
-/// A valid handshake.
 #[derive(Debug)]
 pub struct Handshake {
     accept: HeaderValue,
@@ -40,7 +39,6 @@ impl Handshake {
         Ok(Handshake { accept })
     }
 
-    /// The response 101.
     pub fn respond(self) -> Response {
         let mut response = Response::default();
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -7,7 +7,6 @@ use super::Expiry;
 /// Why a request is not authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {
-    /// No key was sent.
     Missing,
     /// Neither a key nor a client certificate was sent, where either would do.
     MissingBoth,

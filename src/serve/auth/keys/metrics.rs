@@ -16,7 +16,6 @@ use super::{Keyring, State};
 /// in Prometheus for each pod, so that all 10,000 keys of a file would be more than everything else there is.
 pub const KEY_SERIES_MAX: usize = 1_000;
 
-/// Renders the keys.
 pub struct KeyMetrics(pub Arc<Keyring>);
 
 impl fmt::Debug for KeyMetrics {
