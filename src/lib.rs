@@ -9,6 +9,11 @@
 //! | below | [`event`], [`topic_partition`], [`tls`], [`telemetry`], [`runtime`], [`resource_pool`] |
 //! | below these | [`backoff`], [`address`], [`terminal`], [`tested_versions`] |
 
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "the rooms are private, and the documentation is for those who read them"
+)]
+
 mod address;
 mod backoff;
 pub mod cli;
