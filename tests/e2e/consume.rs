@@ -310,7 +310,7 @@ async fn records_that_retention_took_become_a_gap() {
 
 #[tokio::test]
 async fn a_recreated_topic_stops_until_that_is_confirmed() {
-    let world = World::new("recreated");
+    let world = World::new("another");
     world.migrate(&["--partitions", "2"]).await;
     let good = || served("2024-01-01T00:00:00").to_string().into_bytes();
     // Nothing in the other partition, so nothing there betrays another log.

@@ -241,9 +241,23 @@ fn marked_next(marks: &Marks) -> String {
     if marks.is_empty() {
         return "0".to_string();
     }
-    let (partitions, nexts): (Vec<Partition>, Vec<Offset>) = marks.iter().unzip();
+    let numbers = marks.iter().map(|(partition, next)| (partition.get(), next.get()));
+    let (partitions, nexts): (Vec<i32>, Vec<i64>) = numbers.unzip();
     format!(
         "transform(toInt64(partition), CAST({partitions:?}, 'Array(Int64)'), CAST({nexts:?}, 'Array(Int64)'), \
          toInt64(0))"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_numbers_in_the_query() {
+        let marks = Marks::from([(Partition::new(0), Offset::new(7)), (Partition::new(3), Offset::new(9))]);
+        let wanted =
+            "transform(toInt64(partition), CAST([0, 3], 'Array(Int64)'), CAST([7, 9], 'Array(Int64)'), toInt64(0))";
+        assert_eq!(marked_next(&marks), wanted);
+    }
 }
