@@ -327,7 +327,7 @@ async fn a_recreated_topic_stops_until_that_is_confirmed() {
     assert!(line.contains("captcha migrate --topic-recreated"), "{line}");
     let would = world.migrate(&["--topic-recreated", "--dry-run"]).await;
     assert!(
-        would.contains("with 2 partitions\n") && would.contains("2 partitions, stored as anew_"),
+        would.contains("with 2 partitions\n") && would.contains("2 partitions, stored as another_"),
         "as many as before, unless it is said: {would}"
     );
     let create = ["--create", "--topic", &world.name, "--partitions", "3"];
@@ -344,7 +344,7 @@ async fn a_recreated_topic_stops_until_that_is_confirmed() {
     world.await_log(3).await;
 
     let would = world.migrate(&["--topic-recreated", "--dry-run"]).await;
-    assert!(would.contains("3 partitions, stored as anew_"), "{would}");
+    assert!(would.contains("3 partitions, stored as another_"), "{would}");
     let said = world.migrate(&["--topic-recreated"]).await;
     assert!(said.contains("as recreated"), "{said}");
     consume.await_ready(200, "partition 2: ok").await;
