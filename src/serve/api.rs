@@ -15,7 +15,7 @@ use super::client::Client;
 use super::docs::Documents;
 use super::ingest::Ingest;
 use super::metrics::Metrics;
-use super::problem::{PATHS, Problem, catch_panic};
+use super::problem::{PATHS, Problem, Row, catch_panic};
 use super::report::Reports;
 use super::request::deadline::Deadline;
 use super::request::framing;
@@ -81,8 +81,9 @@ impl Api {
         let outcome = catch_panic(&id, route.name(), answering).await;
         unread.discard(&deadline).await;
         let mut response = outcome.unwrap_or_else(|problem| {
-            self.record_problem(&problem, route, &request, &client, parsed);
-            self.refuse(problem, &client)
+            let row = problem.row();
+            self.record_problem(&problem, &row, route, &request, &client, parsed);
+            self.refuse(row, &client)
         });
         let share = || self.memory.acquire(client.holder, DISCARD_MEMORY_BYTES);
         if let Some(rest) = unread.discard_rest(share, deadline) {
@@ -183,6 +184,7 @@ impl Api {
     fn record_problem(
         &self,
         problem: &Problem,
+        row: &Row,
         route: Route,
         request: &Request<()>,
         client: &Client,
@@ -192,7 +194,7 @@ impl Api {
             && request.method() == Method::POST
             && parse_dry_run(query(request)).ok() != Some(true);
         if sends_events {
-            self.metrics.reject_events(problem, parsed);
+            self.metrics.reject_events(row.reason, problem.rejected_events(parsed));
         }
         if route == Route::Report {
             self.metrics.reject_report(problem);
@@ -204,11 +206,11 @@ impl Api {
     }
 
     /// The response to a request that is refused; without the list of errors where there is no memory for it.
-    fn refuse(&self, problem: Problem, client: &Client) -> Response {
-        let mut response = problem.into_response();
+    fn refuse(&self, row: Row, client: &Client) -> Response {
+        let mut response = row.into_response();
         match self.acquire_memory(Route::Unknown, client, &mut response) {
             Ok(()) => response,
-            Err(problem) => problem.into_response(),
+            Err(problem) => problem.row().into_response(),
         }
     }
 

@@ -137,12 +137,13 @@ impl Metrics {
         metrics
     }
 
-    /// Counts the events that a problem keeps out; `parsed` were read from the request, if any.
-    pub fn reject_events(&self, problem: &Problem, parsed: Option<usize>) {
-        if let Some(reason) = problem.row().reason {
+    /// Counts events that a problem keeps out, unless it is not about events.
+    pub fn reject_events(&self, reason: Option<Reason>, count: u64) {
+        if let Some(reason) = reason {
             let reason = reason.name();
-            let counter = self.events_rejected.get_or_create(&ReasonLabel { reason });
-            counter.inc_by(problem.rejected_events(parsed));
+            self.events_rejected
+                .get_or_create(&ReasonLabel { reason })
+                .inc_by(count);
         }
     }
 

@@ -4,12 +4,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::root;
+
 /// Folders of the checkout that paths in backticks begin with.
 const FOLDERS: [&str; 6] = ["src/", "tests/", "dev/", "docs/", "k8s/", "migrations/"];
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
 
 /// All pages that people read.
 fn pages() -> Vec<PathBuf> {

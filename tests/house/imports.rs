@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::root;
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// Rooms from the top to the bottom. A room imports rooms of the lines below its own, and of no other.
@@ -47,7 +48,7 @@ struct Sources {
 
 impl Sources {
     fn read() -> Sources {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let root = root().join("src");
         let mut files = BTreeMap::new();
         for path in rust_files(&root) {
             let relative = path.strip_prefix(&root).unwrap().with_extension("");
@@ -338,7 +339,7 @@ fn a_room_imports_what_lies_below_it() {
 
 #[test]
 fn the_picture_of_the_rooms_is_the_code() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGE);
+    let page = root().join(PAGE);
     let text = fs::read_to_string(&page).unwrap();
     let imports = Sources::read().imports();
     let picture = picture(&rooms(&imports));

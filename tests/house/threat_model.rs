@@ -1,16 +1,14 @@
 //! What `docs/threat-model.md` names is there: files, tests, constants and flags.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::root;
 
 const PAGE: &str = include_str!("../../docs/threat-model.md");
 
 /// Endings of the files that the page names.
 const FILES: [&str; 7] = [".rs", ".py", ".sh", ".yaml", ".toml", ".lock", "Dockerfile"];
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
 
 /// What stands between backticks in a text.
 fn words(text: &str) -> impl Iterator<Item = &str> {

@@ -1,11 +1,6 @@
 //! A version is written in one place; where a tool wants it a second time, the two are compared.
 
-use std::fs;
-use std::path::Path;
-
-fn read(file: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap_or_else(|err| panic!("{file}: {err}"))
-}
+use crate::read;
 
 /// What follows a text on its line, up to one of some characters.
 fn after<'a>(text: &'a str, before: &str, end: &[char]) -> &'a str {

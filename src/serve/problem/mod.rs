@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use self::response::catch_panic;
-pub use self::table::Reason;
+pub use self::table::{Reason, Row};
 use super::auth::keys::{Denied, RateLimited};
 use super::report::queue::Refusal;
 use crate::clickhouse::ReportError;

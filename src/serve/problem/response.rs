@@ -38,15 +38,14 @@ impl Document {
     }
 }
 
-impl Problem {
+impl Row {
     /// The response, without the words of a driver.
-    pub fn into_response(self) -> Response {
-        let mut row = self.row();
-        let (status, mut headers) = (row.status, std::mem::take(&mut row.headers));
-        if let Some(seconds) = row.retry_after {
+    pub fn into_response(mut self) -> Response {
+        let (status, mut headers) = (self.status, std::mem::take(&mut self.headers));
+        if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        let document = http::json_line(&Document::new(row, None));
+        let document = http::json_line(&Document::new(self, None));
         let mut response = http::respond(status, "application/problem+json", document);
         response.headers_mut().extend(headers);
         response
@@ -54,9 +53,8 @@ impl Problem {
 
     /// The status and the document as the text of a message, which has no headers.
     pub fn into_text(self) -> (StatusCode, String) {
-        let row = self.row();
-        let (status, retry_after) = (row.status, row.retry_after);
-        (status, http::json_line(&Document::new(row, retry_after)))
+        let (status, retry_after) = (self.status, self.retry_after);
+        (status, http::json_line(&Document::new(self, retry_after)))
     }
 }
 
@@ -86,7 +84,7 @@ mod tests {
     #[test]
     fn a_problem_says_what_where_and_when_to_come_back() {
         for problem in [Problem::Unconfirmed, Problem::KafkaFull] {
-            let response = problem.into_response();
+            let response = problem.row().into_response();
             assert_eq!(response.status(), 503);
             let seconds: u64 = response.headers()[RETRY_AFTER].to_str().unwrap().parse().unwrap();
             assert!((1..=8).contains(&seconds), "{seconds}");
@@ -94,11 +92,11 @@ mod tests {
         }
 
         let failed = ReportError::from(clickhouse::Error::Connection("driver words".to_string()));
-        let (_, text) = Problem::Report(failed).into_text();
+        let (_, text) = Problem::Report(failed).row().into_text();
         assert!(!text.contains("driver"), "{text}");
         assert!(text.contains("\"retry_after\":"), "{text}");
 
-        let response = Problem::MethodNotAllowed("GET, HEAD").into_response();
+        let response = Problem::MethodNotAllowed("GET, HEAD").row().into_response();
         assert!(!response.headers().contains_key(RETRY_AFTER));
         assert_eq!(
             (response.status().as_u16(), &response.headers()[ALLOW]),
@@ -116,7 +114,7 @@ mod tests {
             events: 4,
             errors: fields,
         };
-        let (_, text) = Problem::Body(invalid).into_text();
+        let (_, text) = Problem::Body(invalid).row().into_text();
         assert_eq!(
             text.trim_end(),
             r#"{"type":"about:blank","title":"invalid event","status":422,"detail":"nothing was accepted: one error","errors":[{"pointer":"/3/site_id","detail":"missing"}]}"#

@@ -88,7 +88,7 @@ mod tests {
             headers.append(name, HeaderValue::from_str(value).unwrap());
         }
         let handshake = Handshake::from_headers(version, &headers);
-        let status = |problem: Problem| problem.into_text().0.as_u16();
+        let status = |problem: Problem| problem.row().into_text().0.as_u16();
         handshake.map(Handshake::respond).map_err(status)
     }
 

@@ -438,7 +438,7 @@ mod tests {
     }
 
     async fn done(message: Result<Body, Problem>) -> String {
-        message.map_or_else(|problem| problem.into_text().1, |_| "done".to_string())
+        message.map_or_else(|problem| problem.row().into_text().1, |_| "done".to_string())
     }
 
     #[tokio::test(start_paused = true)]

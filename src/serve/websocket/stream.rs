@@ -15,7 +15,7 @@ use crate::resource_pool::{Holder, Pool, Share};
 use crate::serve::auth::{Auth, Caller};
 use crate::serve::ingest::Ingest;
 use crate::serve::metrics::Metrics;
-use crate::serve::problem::{Problem, catch_panic};
+use crate::serve::problem::{Problem, Row, catch_panic};
 use crate::serve::request::body::Body;
 use crate::serve::router::Route;
 use crate::telemetry::gauges::GaugeGuard;
@@ -78,12 +78,13 @@ impl Streams {
         let (status, text, share) = match outcome {
             Ok(accepted) => (StatusCode::OK, http::json_line(&accepted), accepted.share),
             Err(problem) => {
+                let row = problem.row();
                 if !stream.dry_run {
-                    self.metrics.reject_events(&problem, parsed);
+                    self.metrics.reject_events(row.reason, problem.rejected_events(parsed));
                 }
                 let (key, certificate) = (stream.caller.key_id(), stream.caller.certificate());
                 self.auth.record_rejection(&problem, key, certificate, stream.address);
-                self.refuse(problem, &stream)
+                self.refuse(row, &stream)
             }
         };
         self.metrics.record_message(status);
@@ -91,14 +92,14 @@ impl Streams {
     }
 
     /// The reply to a message that is refused; without the list of errors where there is no memory for it.
-    fn refuse(&self, problem: Problem, stream: &EventStream) -> (StatusCode, String, Share) {
-        let (status, text) = problem.into_text();
+    fn refuse(&self, row: Row, stream: &EventStream) -> (StatusCode, String, Share) {
+        let (status, text) = row.into_text();
         let mut share = self.memory.share(stream.holder);
         let is_small = text.len() <= SMALL_RESPONSE_BYTES_MAX;
         if is_small || (stream.acquire_send_buffer(text.len()) && share.grow(text.len())) {
             return (status, text, share);
         }
-        let (status, text) = Problem::MemoryFull.into_text();
+        let (status, text) = Problem::MemoryFull.row().into_text();
         (status, text, share)
     }
 }
