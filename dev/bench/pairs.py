@@ -5,12 +5,11 @@ On servers of its own, which end with it. The ratio is that of the two in each p
 faster. Shown are its median over all pairs, and the least and the most."""
 
 import argparse
-import os
 from pathlib import Path
 from statistics import median
 
 from dev.bench import consume, rig, serve
-from dev.command import Failure, run, say
+from dev.command import run, say
 
 SCENARIOS = [serve.SCENARIOS[0], serve.SCENARIOS[2]]
 
@@ -26,8 +25,7 @@ def options():
     parser.add_argument("--events", type=int, default=1_000_000, help="of the backlog (default: 1,000,000)")
     chosen = parser.parse_args()
     for program in (chosen.before, chosen.after):
-        if not os.access(program, os.X_OK):
-            raise Failure(f"{program} is no executable")
+        rig.need_executable(program)
     return chosen
 
 
