@@ -10,6 +10,7 @@ from statistics import median
 
 from dev.bench import consume, rig, serve
 from dev.command import run, say
+from dev.testkit import captcha
 
 SCENARIOS = [serve.SCENARIOS[0], serve.SCENARIOS[2]]
 
@@ -24,13 +25,10 @@ def options():
     parser.add_argument("--seconds", type=int, default=4, help="of load in each turn of serve (default: 4)")
     parser.add_argument("--events", type=int, default=1_000_000, help="of the backlog (default: 1,000,000)")
     chosen = parser.parse_args()
-    for program in (chosen.before, chosen.after):
-        rig.need_executable(program)
     return chosen
 
 
-def measure(stand, tools, chosen):
-    programs = [chosen.before.absolute(), chosen.after.absolute()]
+def measure(stand, tools, programs, chosen):
     ratios = {scenario.name: [] for scenario in SCENARIOS} | {"draining a backlog": []}
     stand.migrate("bench_load")
     rig.preload(stand, "bench_load", chosen.events)
@@ -56,8 +54,9 @@ def measure(stand, tools, chosen):
 
 def main():
     chosen = options()
+    programs = [captcha.prepare(program) for program in (chosen.before, chosen.after)]
     tools = serve.build()
-    return rig.with_servers(chosen.after, lambda stand: measure(stand, tools, chosen))
+    return rig.with_servers(chosen.after, lambda stand: measure(stand, tools, programs, chosen))
 
 
 if __name__ == "__main__":

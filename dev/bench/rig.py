@@ -38,14 +38,7 @@ def options(doc, **numbers):
     for name in numbers:
         if getattr(chosen, name) < 1:
             parser.error(f"--{name} must be at least 1")
-    if chosen.program:
-        need_executable(chosen.program)
     return chosen
-
-
-def need_executable(path):
-    if not os.access(path, os.X_OK):
-        raise Failure(f"{path} is not a program that can be run")
 
 
 def with_servers(program, bench, prepare=lambda: None):

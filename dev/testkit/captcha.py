@@ -41,7 +41,15 @@ def command(program, *words, **settings):
 def prepare(program):
     """Fetches the servers. The executable that was given, or this checkout's, built for release."""
     fetch.fetch(also=[] if program else [build.Build(RELEASE)])
-    return program.resolve() if program else build.program(RELEASE)
+    if not program:
+        return build.program(RELEASE)
+    need_executable(program)
+    return program.resolve()
+
+
+def need_executable(program):
+    if not os.access(program, os.X_OK):
+        raise Failure(f"{program} is not an executable; build it with cargo build")
 
 
 def new_key(program, keys):
@@ -54,8 +62,7 @@ def new_key(program, keys):
 @contextmanager
 def running(subcommand, program, log, signals, **settings):
     """A process of captcha, which must not end by itself."""
-    if not os.access(program, os.X_OK):
-        raise Failure(f"{program} is no executable; build it with cargo build")
+    need_executable(program)
     environ = captcha_environment(**{"admin_listen": f"{http.HOST}:0"} | settings)
     child = supervise.launch(f"captcha {subcommand}", [program, subcommand], log, env=environ)
     try:
