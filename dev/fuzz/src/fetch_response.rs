@@ -1,6 +1,6 @@
 //! Kafka's response to a fetch as a fuzzer can change it: the first byte of an input says what follows.
 
-/// What the bytes behind the first one are.
+/// The meaning of the bytes behind the first one.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 pub enum Form {

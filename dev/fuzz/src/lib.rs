@@ -1,4 +1,4 @@
-//! What the fuzzers and the writer of their seeds share: the forms of their inputs.
+//! The forms of inputs, which the fuzzers and the writer of their seeds share.
 
 pub mod fetch_response;
 pub mod segments;
