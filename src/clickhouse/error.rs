@@ -39,6 +39,11 @@ impl Error {
         }
     }
 
+    /// Whether it passes once somebody makes the user, or grants it what it lacks.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Error::Server { code, .. } if error_codes::is_denied(*code))
+    }
+
     /// Whether it may pass by itself, without anybody changing what is set.
     pub fn is_transient(&self) -> bool {
         match self {

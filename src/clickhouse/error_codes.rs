@@ -32,6 +32,9 @@ pub const UNKNOWN_TABLE: i32 = 60;
 pub const READONLY: i32 = 164;
 pub const SETTING_CONSTRAINT_VIOLATION: i32 = 452;
 
+/// A grant is missing.
+const ACCESS_DENIED: i32 = 497;
+
 /// The database does not exist.
 pub const UNKNOWN_DATABASE: i32 = 81;
 
@@ -45,6 +48,16 @@ pub fn find(code: i32) -> &'static ErrorCode {
 pub fn is_transient(code: i32) -> bool {
     let advice = find(code).advice;
     [BUSY, SLOW, MEMORY, STOPPING, KEEPER, REPLICAS, NETWORK].contains(&advice)
+}
+
+/// Whether it refuses the login: the user, its password, or where it logs in from.
+pub fn is_login_refused(code: i32) -> bool {
+    find(code).advice == LOGIN
+}
+
+/// Whether it passes once somebody makes the user, or grants it what it lacks.
+pub fn is_denied(code: i32) -> bool {
+    is_login_refused(code) || code == ACCESS_DENIED
 }
 
 impl ErrorCode {
@@ -113,7 +126,7 @@ static KNOWN: &[ErrorCode] = &[
     hold(192, "UNKNOWN_USER", LOGIN),
     hold(193, "WRONG_PASSWORD", LOGIN),
     hold(194, "REQUIRED_PASSWORD", LOGIN),
-    hold(497, "ACCESS_DENIED", "grant it to --clickhouse-user"),
+    hold(ACCESS_DENIED, "ACCESS_DENIED", "grant it to --clickhouse-user"),
     hold(
         READONLY,
         "READONLY",
@@ -275,6 +288,14 @@ mod tests {
     fn what_needs_a_person_does_not_pass() {
         assert!([202, 241, 236, 999, 285, 210].into_iter().all(is_transient));
         assert!(![60, 81, 497, 516, 164, 452, 47, 1].into_iter().any(is_transient));
+    }
+
+    #[test]
+    fn a_user_and_a_grant_can_be_made_later() {
+        assert!([516, 192, 193, 194].into_iter().all(is_login_refused));
+        assert!([516, 192, 193, 194, 497].into_iter().all(is_denied));
+        assert!(!is_login_refused(497));
+        assert!(![60, 81, 164, 202, 241, 452, 47, 1].into_iter().any(is_denied));
     }
 
     #[test]

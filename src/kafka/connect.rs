@@ -15,8 +15,9 @@ use tokio::time::timeout;
 
 use super::args::{Mechanism, SecurityArgs};
 use super::scram_limit::{self, ScramLimited};
-use super::transient::Transient;
+use super::transient::{AccessDenied, Transient};
 use crate::address;
+use crate::telemetry::login_refusals::{self, LoginServer};
 use crate::tls::{self, Mismatch, Password, Tls};
 
 pub type Wire = ScramLimited<tls::Wire>;
@@ -235,11 +236,18 @@ impl Login {
         let refused = format!("kafka at {address} refused the login of user {user} with {mechanism}");
         Err(match err {
             SaslError::ApiError(ProtocolError::UnsupportedSaslMechanism | ProtocolError::IllegalSaslState)
-            | SaslError::UnsupportedSaslMechanism => anyhow::anyhow!(
-                "{refused}: that port does not offer it; check --kafka-sasl-mechanism and --kafka-brokers"
-            ),
+            | SaslError::UnsupportedSaslMechanism => {
+                login_refusals::record(LoginServer::Kafka);
+                anyhow::anyhow!(
+                    "{refused}: that port does not offer it; check --kafka-sasl-mechanism and --kafka-brokers"
+                )
+            }
             SaslError::ApiError(ProtocolError::SaslAuthenticationFailed) | SaslError::SaslSessionError(_) => {
-                anyhow::anyhow!("{refused}: wrong user or password; check --kafka-user and its password")
+                login_refusals::record(LoginServer::Kafka);
+                AccessDenied::new(format!(
+                    "{refused}: wrong user or password; check --kafka-user and its password"
+                ))
+                .into()
             }
             err => Transient::new(format!("{refused}: {err}; look at kafka's log")).into(),
         })

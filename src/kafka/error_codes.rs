@@ -43,6 +43,16 @@ pub fn is_transient(error: ProtocolError) -> bool {
     passing.contains(&error)
 }
 
+/// Errors that pass once somebody makes the user, or gives it the right.
+pub fn is_denied(error: ProtocolError) -> bool {
+    let denied = [
+        ProtocolError::SaslAuthenticationFailed,
+        ProtocolError::TopicAuthorizationFailed,
+        ProtocolError::ClusterAuthorizationFailed,
+    ];
+    denied.contains(&error)
+}
+
 /// An error for people: its code, the message of the broker if it has one, and what to do.
 pub fn explain_code(error: ProtocolError, detail: Option<&str>) -> String {
     let detail = detail.map_or_else(String::new, |detail| format!(": {detail}"));

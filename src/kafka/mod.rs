@@ -25,4 +25,4 @@ pub use self::protocol::produce::ProducerRecord;
 pub use self::protocol::record_reader::{Record, VALUE_BYTES_MAX};
 pub use self::protocol::timestamp_type::TimestampType;
 pub use self::topic_admin::{Retention, TopicSpec, TopicState, min_insync_replicas};
-pub use self::transient::Transient;
+pub use self::transient::{AccessDenied, Transient};

@@ -245,15 +245,10 @@ impl Kafka {
                     self.topic,
                     detail.trim_end_matches('.')
                 );
-                // Brokers may still be starting, or somebody with the right to create the topic does it.
-                let awaited = [
-                    ProtocolError::InvalidReplicationFactor,
-                    ProtocolError::TopicAuthorizationFailed,
-                    ProtocolError::ClusterAuthorizationFailed,
-                ];
-                Err(match awaited.contains(&err) {
-                    true => Transient::new(reason).into(),
-                    false => broker_error(err, reason),
+                Err(match err {
+                    // Brokers may still be starting.
+                    ProtocolError::InvalidReplicationFactor => Transient::new(reason).into(),
+                    err => broker_error(err, reason),
                 })
             }
         }

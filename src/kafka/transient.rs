@@ -1,10 +1,10 @@
-//! Failures that may pass by themselves.
+//! Failures that may pass without a change of captcha's settings: by themselves, or once access is given.
 
 use std::time::Duration;
 
 use rskafka::protocol::error::Error as ProtocolError;
 
-use super::error_codes::is_transient;
+use super::error_codes::{is_denied, is_transient};
 
 /// A failure that may pass without a change of configuration: one line for people.
 #[derive(Debug, thiserror::Error)]
@@ -25,10 +25,24 @@ pub(super) fn no_response(address: &str, limit: Duration) -> anyhow::Error {
     .into()
 }
 
-/// [`Transient`] if the error of a broker is, else a plain error.
+/// A refused login, or a missing right: it passes once somebody makes the user or gives the right. One line for people.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct AccessDenied(String);
+
+impl AccessDenied {
+    pub(super) fn new(reason: String) -> AccessDenied {
+        AccessDenied(reason)
+    }
+}
+
+/// [`Transient`] or [`AccessDenied`] if the error of a broker is, else a plain error.
 pub(super) fn broker_error(error: ProtocolError, reason: String) -> anyhow::Error {
-    match is_transient(error) {
-        true => Transient(reason).into(),
-        false => anyhow::anyhow!(reason),
+    if is_transient(error) {
+        Transient(reason).into()
+    } else if is_denied(error) {
+        AccessDenied(reason).into()
+    } else {
+        anyhow::anyhow!(reason)
     }
 }

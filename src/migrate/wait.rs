@@ -1,4 +1,5 @@
-//! Waiting for servers that start at the same time: a failure that may pass is tried again, every other ends at once.
+//! Waiting for what others make at the same time, servers, users and grants: a failure that may pass is tried again,
+//! every other ends at once.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::output::print_line;
 use crate::clickhouse;
-use crate::kafka::Transient;
+use crate::kafka::{AccessDenied, Transient};
 
 /// Between attempts. Each is a few connections.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -15,8 +16,9 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub struct WaitArgs {
-    /// Wait up to SECONDS for names that do not resolve, servers that do not answer, and a topic that another program
-    /// makes; never for what a person must put right, such as a password, a grant or a table
+    /// Wait up to SECONDS for what others make: names that do not resolve yet, servers that do not answer yet, the
+    /// topic, and users, passwords and rights that are refused. The reason is printed once; after SECONDS it is the
+    /// error. Never for what contradicts the settings, such as a certificate, a table or a number of partitions
     #[arg(
         long,
         env = "CAPTCHA_WAIT",
@@ -37,7 +39,7 @@ pub async fn retry_until_done(args: &WaitArgs, attempt: impl AsyncFn() -> anyhow
     let mut last = None;
     loop {
         let failure = match attempt().await {
-            Err(failure) if is_transient(&failure) && !limit.is_zero() => failure,
+            Err(failure) if is_awaited(&failure) && !limit.is_zero() => failure,
             other => return other,
         };
         if start.elapsed() + RETRY_INTERVAL > limit {
@@ -52,9 +54,11 @@ pub async fn retry_until_done(args: &WaitArgs, attempt: impl AsyncFn() -> anyhow
     }
 }
 
-fn is_transient(failure: &anyhow::Error) -> bool {
-    let clickhouse_error = failure.downcast_ref::<clickhouse::Error>();
-    failure.is::<Transient>() || clickhouse_error.is_some_and(clickhouse::Error::is_transient)
+fn is_awaited(failure: &anyhow::Error) -> bool {
+    match failure.downcast_ref::<clickhouse::Error>() {
+        Some(error) => error.is_transient() || error.is_denied(),
+        None => failure.is::<Transient>() || failure.is::<AccessDenied>(),
+    }
 }
 
 #[cfg(test)]

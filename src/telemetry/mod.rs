@@ -5,4 +5,5 @@ pub mod health;
 pub mod log_limit;
 pub mod log_once;
 pub mod logging;
+pub mod login_refusals;
 pub mod process_metrics;

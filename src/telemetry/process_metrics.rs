@@ -1,4 +1,5 @@
-//! Metrics that every process has: its version, and the resources that it uses, from Linux's `/proc`.
+//! Metrics that every process has: its version, what it logs, refused logins, and the resources that it uses, from
+//! Linux's `/proc`.
 
 use std::fs;
 
@@ -10,7 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 use rustix::param::{clock_ticks_per_second, page_size};
 use rustix::process::{Resource, getrlimit};
 
-use super::logging;
+use super::{logging, login_refusals};
 
 /// The version of the executable.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -26,6 +27,7 @@ pub(crate) fn registry() -> Registry {
     };
     registry.register("captcha_build", "Which captcha this is", Info::new(build));
     logging::register(&mut registry);
+    login_refusals::register(&mut registry);
     registry.register_collector(Box::new(ProcessCollector::new()));
     registry
 }

@@ -269,6 +269,12 @@ async fn a_wrong_password_until_it_is_the_right_one() {
     let (serve, consume) = (world.serve().await, world.consume(&login).await);
     accept(&serve.address, &events(4)).await;
     holds(&consume, "error 516 (AUTHENTICATION_FAILED)").await;
+    let refused = async |server: &str| {
+        let series = format!("captcha_logins_refused_total{{server=\"{server}\"}}");
+        consume.metric(&series).await
+    };
+    assert!(refused("clickhouse").await >= 1.0);
+    assert_eq!(refused("kafka").await, 0.0);
     std::fs::write(&file, "pw\n").unwrap();
     goes_on(&world, &consume, 4).await;
 }

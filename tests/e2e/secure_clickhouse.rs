@@ -159,6 +159,45 @@ async fn no_grant_is_there_for_nothing() {
 }
 
 #[tokio::test]
+async fn a_user_and_a_grant_that_are_made_later_are_waited_for() {
+    const MIGRATE: &str = "captcha_migrate";
+    let (world, mut server) = secure("secure_late").await;
+    let all = grants(&world.name);
+    let mut restart_with = async |all: &BTreeMap<String, Vec<String>>| {
+        server.kill();
+        server.set_users(&users(all));
+        server.start_and_listen().await;
+    };
+    let mut without_user = all.clone();
+    without_user.remove(MIGRATE);
+    let mut without_grant = all.clone();
+    let create_table = |grant: &String| grant.starts_with("GRANT CREATE TABLE ");
+    without_grant
+        .get_mut(MIGRATE)
+        .unwrap()
+        .retain(|grant| !create_table(grant));
+
+    restart_with(&without_user).await;
+    let wait = ["migrate", "--wait", "3600"];
+    let mut migrate = world.start("migrate", &with(&wait, &login(MIGRATE)));
+    let at = &world.clickhouse;
+    let waiting = format!("waiting up to 3600 s: clickhouse at {at} ");
+    let refused = format!("{waiting}refused the login of user {MIGRATE}: error 516 (AUTHENTICATION_FAILED)");
+    migrate.await_said(&refused).await;
+    let gave_up = world.refused(&with(&["migrate", "--wait", "1"], &login(MIGRATE))).await;
+    let start = format!("captcha: gave up after 1 s: clickhouse at {at} refused the login of user {MIGRATE}: ");
+    assert!(gave_up.starts_with(&start), "{gave_up}");
+    restart_with(&without_grant).await;
+    migrate
+        .await_said(&format!("{waiting}answered error 497 (ACCESS_DENIED)"))
+        .await;
+    restart_with(&all).await;
+    assert!(migrate.ended().await.success());
+    let said = world.ok(&with(&["migrate"], &login(MIGRATE))).await;
+    assert!(said.starts_with("nothing to do"), "{said}");
+}
+
+#[tokio::test]
 async fn what_is_wrong_is_said() {
     let (world, mut server) = secure("secure_wrong").await;
     let plain = server.address();

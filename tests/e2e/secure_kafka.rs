@@ -395,13 +395,14 @@ async fn what_is_wrong_is_said() {
     // What goes on says it where it is looked for, and goes on.
     world.migrate(&[]).await;
     let wrong = [
-        (login("scram-sha-512", SERVE, "wrong"), "wrong user or password"),
+        (login("scram-sha-512", SERVE, "wrong"), "wrong user or password", true),
         (
             kafka.login("scram-sha-512", LOOKER, "looker-pw"),
             "error 29 (TopicAuthorizationFailed)",
+            false,
         ),
     ];
-    for (login, reason) in wrong {
+    for (login, reason, is_login_refused) in wrong {
         let args = [kafka.tls(&kafka.sasl_ssl), login].concat();
         let consume = world.consume(&with(&[], &args)).await;
         consume.await_ready(503, reason).await;
@@ -412,39 +413,57 @@ async fn what_is_wrong_is_said() {
         })
         .await;
         serve.await_said(reason).await;
+        for process in [&serve, &consume] {
+            let refused = process.metric("captcha_logins_refused_total{server=\"kafka\"}").await;
+            assert_eq!(refused > 0.0, is_login_refused, "{reason}: {refused}");
+        }
     }
 }
 
 #[tokio::test]
-async fn a_topic_that_somebody_else_makes_is_waited_for_and_a_right_is_not() {
+async fn a_topic_a_user_and_a_right_that_somebody_makes_later_are_waited_for() {
+    const LATE: &str = "late";
     let kafka = SecureKafka::start().await;
-    let world = kafka.world("waited_for");
-    let as_looker = kafka.way("plain", LOOKER);
     let wait = words(&["migrate", "--wait", "3600"]);
-    let args = [wait.clone(), as_looker].concat();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let mut first = world.start("migrate", &args);
-    let topic = format!("kafka refuses to create topic {}: ", world.name);
-    first.await_said(&format!("waiting up to 3600 s: {topic}")).await;
-    // Somebody who may makes it. Who looks may not read its configuration, and no wait grants that.
-    world.migrate(&[]).await;
-    assert_eq!(first.ended().await.code(), Some(1));
-    first
-        .await_said("captcha: kafka did not describe the configuration of topic")
-        .await;
+    let start = |world: &World, login: Vec<String>| {
+        let args = [wait.clone(), login].concat();
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        world.start("migrate", &args)
+    };
 
-    let again = kafka.world("waited_for_again");
+    let world = kafka.world("waited_for");
+    let mut migrate = start(&world, kafka.way("plain", LOOKER));
+    let reason = "waiting up to 3600 s: kafka refuses to create topic ";
+    migrate.await_said(&format!("{reason}{}: ", world.name)).await;
+    world.migrate(&[]).await;
+    let reason = "waiting up to 3600 s: kafka did not describe the configuration of topic";
+    migrate.await_said(reason).await;
     kafka.allow(LOOKER, &["DescribeConfigs"]).await;
-    let mut second = again.start("migrate", &args);
-    second
-        .await_said("waiting up to 3600 s: kafka refuses to create topic ")
-        .await;
-    again.migrate(&[]).await;
-    assert!(second.ended().await.success());
+    assert!(migrate.ended().await.success());
+
+    let world = kafka.world("late");
+    let login = kafka.login("scram-sha-512", LATE, "late-pw");
+    let mut migrate = start(&world, [kafka.tls(&kafka.sasl_ssl), login].concat());
+    let reason = format!(
+        "waiting up to 3600 s: kafka at {} refused the login of user late",
+        kafka.sasl_ssl
+    );
+    migrate.await_said(&reason).await;
+    let alter = ["--alter", "--add-config", "SCRAM-SHA-512=[password=late-pw]"];
+    let user = ["--entity-type", "users", "--entity-name", LATE];
+    let address = kafka.server.address();
+    kafka_tool("kafka.admin.ConfigCommand", &address, &[&alter[..], &user].concat()).await;
+    let reason = format!(
+        "waiting up to 3600 s: kafka did not describe topic {}: error 29 ",
+        world.name
+    );
+    migrate.await_said(&reason).await;
+    kafka.allow(LATE, &["Create", "Describe", "DescribeConfigs"]).await;
+    assert!(migrate.ended().await.success());
 
     let wrong = kafka.login("scram-sha-512", MIGRATE, "wrong");
-    let wrong = [wait, kafka.tls(&kafka.sasl_ssl), wrong].concat();
-    let wrong: Vec<&str> = wrong.iter().map(String::as_str).collect();
-    let line = again.refused(&wrong).await;
+    let wrong = [kafka.tls(&kafka.sasl_ssl), wrong].concat();
+    let line = world.refused(&with(&["migrate", "--wait", "1"], &wrong)).await;
+    assert!(line.starts_with("captcha: gave up after 1 s: kafka at "), "{line}");
     assert!(line.contains("wrong user or password"), "{line}");
 }

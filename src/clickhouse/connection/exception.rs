@@ -9,6 +9,7 @@ use crate::clickhouse::error_codes::{
     self, Action, READONLY, SETTING_CONSTRAINT_VIOLATION, UNKNOWN_DATABASE, UNKNOWN_TABLE,
 };
 use crate::clickhouse::schema::declared::declared;
+use crate::telemetry::login_refusals::{self, LoginServer};
 
 /// The advice about a missing table or database that captcha never makes.
 const NOT_OURS: &str = "make it again, or drop the view on events that needs it: it is not captcha's";
@@ -47,6 +48,9 @@ pub fn explain(address: &str, database: &str, code: i32, message: &str) -> Error
 
 /// The error of a login that the server answered with an exception.
 pub fn login_refused(address: &str, user: &str, code: i32, message: &str) -> Error {
+    if error_codes::is_login_refused(code) {
+        login_refusals::record(LoginServer::ClickHouse);
+    }
     let meaning = error_codes::find(code);
     let what = refused_setting(code, message);
     let what = what.unwrap_or_else(|| format!("refused the login of user {user}"));
