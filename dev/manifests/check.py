@@ -9,7 +9,7 @@ import kubernetes_validate
 from dev.command import ROOT, Failure
 from dev.manifests import crds, executable, monitoring, rules, scanners, selftest
 from dev.manifests.documents import World
-from dev.manifests.render import first_line, render, targets
+from dev.manifests.render import applied_first, first_line, render, targets
 
 KUBERNETES = ("1.32", "1.37")  # the oldest that the manifests are meant for, and a new one
 SELF_TESTED = ROOT / "k8s" / "overlays" / "prod-ha"  # it has everything
@@ -31,7 +31,7 @@ class Checker:
         print(what)
 
     def world(self, docs):
-        return World(docs, self.version, self.known)
+        return World([*applied_first(), *docs], self.version, self.known, KUBERNETES[0])
 
     def schemas(self, docs):
         found = [problem for version in KUBERNETES for problem in schema_problems(docs, version)]

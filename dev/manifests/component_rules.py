@@ -19,6 +19,10 @@ from dev.manifests.documents import (
 
 # Labels of pods that operators make.
 OPERATED = ("strimzi.io/", "clickhouse.altinity.com/", "clickhouse-keeper.altinity.com/")
+# That Altinity's operator adds to its containers.
+OPERATOR_PORTS = {"tcp": 9000, "secureclient": 9440, "http": 8123, "https": 8443, "interserver": 9009}
+# That run all the time, and have a second user whose password can be replaced first.
+ALWAYS_RUNNING = ("serve", "consume")
 # With both of these a policy is for all pods and all directions.
 ALL = {"Ingress", "Egress"}
 
@@ -136,35 +140,57 @@ def kafka(w):
         user = env(c).get("CAPTCHA_KAFKA_USER", {}).get("value")
         if clusters:
             yield Fact(user in users, "process has a user of Kafka", at, user)
-            own = user == f"captcha-{d['metadata']['labels'].get(COMPONENT)}"
-            yield Fact(own, "process has a user of its own", at, user)
+            own = f"captcha-{d['metadata']['labels'].get(COMPONENT)}"
+            yield Fact(user in (own, f"{own}-2"), "process has a user of its own", at, user)
+            volumes = [v["secret"]["secretName"] for v in pod(d).get("volumes", []) if v["name"] == "kafka"]
+            yield Fact(volumes == [user], "password is that of the process's user of Kafka", at, f"{user}, {volumes}")
+    for process in ALWAYS_RUNNING if clusters else ():
+        first, second = (users.get(f"captcha-{process}{n}", {}).get("spec") for n in ("", "-2"))
+        yield Fact(first == second, "second user of Kafka has the rights of the first", f"KafkaUser/captcha-{process}")
 
 
 def clickhouse(w):
     addresses = config(w.docs).get("CAPTCHA_CLICKHOUSE_ADDR", "")
     for d in kind(w.docs, "ClickHouseInstallation"):
         spec = d["spec"]["configuration"]
-        cluster = spec["clusters"][0]
-        layout = cluster["layout"]
-        host = f"chi-{name(d)}-{cluster['name']}-{{}}-{{}}.{d['metadata']['namespace']}.svc:9440"
-        shards = [
-            ",".join(host.format(s, r) for r in range(layout["replicasCount"])) for s in range(layout["shardsCount"])
-        ]
-        yield Fact(addresses == ";".join(shards), "addresses are those of all shards and replicas", where(d), addresses)
-        for _, _, c, at in containers(w.docs):
-            user = env(c).get("CAPTCHA_CLICKHOUSE_USER", {}).get("value")
-            for field in ("password", "grants/query"):
-                yield Fact(
-                    f"{user}/{field}" in spec["users"], "process has a user of ClickHouse", at, f"{user}/{field}"
-                )
-            replicated = "CAPTCHA_CLICKHOUSE_CLUSTER" in env(c)
+        suffix = f".{d['metadata']['namespace']}.svc:9440"
+        shards = ";".join(",".join(host + suffix for host in replicas) for replicas in hosts(d))
+        yield Fact(addresses == shards, "addresses are those of all shards and replicas", where(d), addresses)
+        for workload, _, c, at in containers(w.docs):
+            yield from clickhouse_user(workload, c, at, spec["users"])
             if c.get("args", [""])[0] == "migrate":
-                yield Fact(
-                    replicated == (layout["replicasCount"] > 1), "tables are replicated where there are replicas", at
-                )
+                replicated = "CAPTCHA_CLICKHOUSE_CLUSTER" in env(c)
+                several = len(hosts(d)[0]) > 1
+                yield Fact(replicated == several, "tables are replicated where there are replicas", at)
+        for process in ALWAYS_RUNNING:
+            first, second = (spec["users"].get(f"captcha_{process}{n}/grants/query") for n in ("", "_2"))
+            yield Fact(first == second, "second user of ClickHouse has the grants of the first", where(d), process)
+        for template in d["spec"].get("templates", {}).get("podTemplates", []):
+            for c in template["spec"]["containers"]:
+                # The operator looks for its ports by name, and adds those that it does not find.
+                twice = [p for p in c.get("ports", []) if OPERATOR_PORTS.get(p["name"]) != p["containerPort"]]
+                yield Fact(not twice, "ports are named as the operator names them", where(d), twice)
         keepers = {f"keeper-{name(k)}" for k in kind(w.docs, "ClickHouseKeeperInstallation")}
         for node in spec.get("zookeeper", {}).get("nodes", []):
             yield Fact(node["host"] in keepers, "keeper exists", where(d), node["host"])
+
+
+def hosts(installation):
+    """The names by which servers of an installation reach each other, of the replicas of each shard."""
+    cluster = installation["spec"]["configuration"]["clusters"][0]
+    layout = cluster["layout"]
+    host = f"chi-{name(installation)}-{cluster['name']}-{{}}-{{}}"
+    return [[host.format(s, r) for r in range(layout["replicasCount"])] for s in range(layout["shardsCount"])]
+
+
+def clickhouse_user(workload, c, at, users):
+    user = env(c).get("CAPTCHA_CLICKHOUSE_USER", {}).get("value")
+    for field in ("password", "grants/query"):
+        yield Fact(f"{user}/{field}" in users, "process has a user of ClickHouse", at, f"{user}/{field}")
+    key = users.get(f"{user}/password", {}).get("valueFrom", {}).get("secretKeyRef", {}).get("key")
+    volumes = [v["secret"] for v in pod(workload).get("volumes", []) if v["name"] == "clickhouse" and "secret" in v]
+    mounted = [i["key"] for v in volumes for i in v["items"]]
+    yield Fact(mounted == [key], "password is that of the process's user of ClickHouse", at, f"{user}, {mounted}")
 
 
 def certificates(w):
@@ -172,6 +198,12 @@ def certificates(w):
     names = [n for d in kind(w.docs, "Certificate") for n in d["spec"].get("dnsNames", [])]
     for d in kind(w.docs, "Certificate"):
         yield Fact(d["spec"]["issuerRef"]["name"] in issuers, "issuer exists", where(d), d["spec"]["issuerRef"]["name"])
+        if d["spec"].get("isCA"):
+            policy = d["spec"]["privateKey"].get("rotationPolicy")
+            yield Fact(policy == "Never", "authority keeps its key when it is renewed", where(d), policy)
+    for d in kind(w.docs, "ClickHouseInstallation"):
+        for host in (host for replicas in hosts(d) for host in replicas):
+            yield Fact(host in names, "certificate is for the names in remote_servers", "Certificate", host)
     if kind(w.docs, "ClickHouseInstallation"):
         for host, _ in host_ports(config(w.docs).get("CAPTCHA_CLICKHOUSE_ADDR", "")):
             covered = any(fnmatch.fnmatch(host, n) and host.count(".") == n.count(".") for n in names)

@@ -1,5 +1,6 @@
 """Holds custom resources against the schemas of their definitions (CRDs), strictly: a field that nobody knows is an
-error."""
+error, and so is one that the API server would add inside a list. `kubectl apply` replaces lists of custom resources as
+a whole, so an added field makes every apply change the object."""
 
 import copy
 import os
@@ -87,6 +88,19 @@ def unknown_fields(doc, schema, path=""):
             yield f"{path}/{key}"
 
 
+def defaults_in_lists(value, schema, path="", inside=False):
+    """The fields that the API server would add to what is inside lists, each with its value."""
+    if isinstance(value, list):
+        for index, entry in enumerate(value):
+            yield from defaults_in_lists(entry, schema.get("items", {}), f"{path}/{index}", True)
+    elif isinstance(value, dict):
+        for key, field in schema.get("properties", {}).items():
+            if key in value:
+                yield from defaults_in_lists(value[key], field, f"{path}/{key}", inside)
+            elif inside and "default" in field:
+                yield f"{path}/{key}: {field['default']}"
+
+
 def problems(docs, schemas):
     """What the definitions say against the custom resources among the documents."""
     for doc in filter(is_custom, docs):
@@ -98,5 +112,7 @@ def problems(docs, schemas):
         body = {key: value for key, value in doc.items() if key not in ("apiVersion", "kind", "metadata")}
         for field in unknown_fields(body, schema):
             yield f"crd: {at}: {field} is not known"
+        for field in defaults_in_lists(body, schema):
+            yield f"crd: {at}: each apply would change it, because the API server adds {field}"
         for error in Draft202012Validator(schema).iter_errors({**body, "metadata": {}}):
             yield f"crd: {at}: /{'/'.join(map(str, error.absolute_path))}: {error.message[:200]}"

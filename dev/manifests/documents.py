@@ -21,6 +21,7 @@ class World(NamedTuple):
     docs: list
     version: str  # of Cargo.toml
     known: dict  # subcommand -> (environment variables, flags) of the executable
+    oldest: str  # Kubernetes that the manifests are for
 
 
 def kind(docs, *kinds):

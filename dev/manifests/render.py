@@ -17,6 +17,8 @@ COMPONENTS = {
     "kafka": [],
     "clickhouse": ["certs"],
     "clickhouse-ha": ["certs", "clickhouse"],
+    "clickhouse-second-users": ["certs", "clickhouse"],
+    "kafka-second-users": ["kafka"],
     "gateway": [],
     "monitoring": [],
     "autoscaling": [],
@@ -37,6 +39,11 @@ def render(folder):
         what = f"{' '.join(map(str, command))} failed (it takes kustomize 5, kubectl 1.27 or newer)"
         raise Failure(f"{what}: {first_line(done.stderr)}")
     return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def applied_first():
+    """What is applied before a kustomization, and stays when the kustomization is deleted."""
+    return [document for document in yaml.safe_load_all((K8S / "base" / "namespace.yaml").read_text()) if document]
 
 
 def targets():

@@ -24,7 +24,7 @@ from dev.manifests.documents import (
 
 # Secrets that are made by hand, with the keys they must have.
 OUT_OF_BAND = {
-    "captcha-clickhouse": {"serve", "consume", "migrate", "report"},
+    "captcha-clickhouse": {"serve", "serve_2", "consume", "consume_2", "migrate", "report"},
     "captcha-keys": {"keys.txt"},
 }
 RESTRICTED_VOLUMES = {
@@ -47,6 +47,8 @@ PARTS = [
 ]
 POD_INDEX = "metadata.labels['apps.kubernetes.io/pod-index']"
 LEFT_AFTER_PRESTOP = 20  # seconds
+SLOW_OPERATOR = 1800  # seconds that an operator may take to make servers, users and the topic
+WRONG_USAGE = 2  # the exit code of captcha
 
 
 def references(w):
@@ -57,6 +59,8 @@ def references(w):
     } | OUT_OF_BAND
     secrets |= operated(w.docs)
     namespaces = {name(d) for d in kind(w.docs, "Namespace")}
+    # The one that is applied first. Another would be deleted with the kustomization, and with it Secrets and claims.
+    yield Fact(len(kind(w.docs, "Namespace")) == 1, "namespace stays out of kustomizations", "Namespace")
     for d in w.docs:
         if d["kind"] != "Namespace":
             yield Fact(d["metadata"].get("namespace") in namespaces, "namespace is one of the manifests", where(d))
@@ -92,6 +96,10 @@ def references(w):
                 if key.endswith("_FILE"):
                     yield Fact(value in files, "file of the config is in a mounted secret", at, value)
         for key, e in env(c).items():
+            field = e.get("valueFrom", {}).get("fieldRef")
+            if field:
+                # Without it, a server-side apply conflicts with what the API server has added.
+                yield Fact(field.get("apiVersion") == "v1", "field of a pod is named with its version", at, key)
             if key.endswith("_FILE"):
                 yield Fact(
                     e.get("value") in files, "file of a _FILE variable is in a mounted secret", at, e.get("value")
@@ -154,8 +162,11 @@ def probes(w):
 
 def security(w):
     for d in kind(w.docs, "Namespace"):
-        level = d["metadata"].get("labels", {}).get("pod-security.kubernetes.io/enforce")
+        labels = d["metadata"].get("labels", {})
+        level = labels.get("pod-security.kubernetes.io/enforce")
         yield Fact(level == "restricted", "namespace enforces pod security restricted", where(d), level)
+        version = labels.get("pod-security.kubernetes.io/enforce-version")
+        yield Fact(version == f"v{w.oldest}", "pod security is that of the oldest Kubernetes", where(d), version)
     for d in kind(w.docs, "ServiceAccount"):
         yield Fact(d.get("automountServiceAccountToken") is False, "service account mounts no token", where(d))
     for d in workloads(w.docs):
@@ -203,8 +214,27 @@ def resources(w):
         rolling = d["spec"].get("strategy", {}).get("rollingUpdate", {})
         yield Fact(rolling.get("maxUnavailable") == 0, "rolling update keeps every replica", where(d))
     for d in kind(w.docs, "Job"):
-        bounds = ("backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished")
+        bounds = ("backoffLimit", "ttlSecondsAfterFinished")
         yield Fact(all(b in d["spec"] for b in bounds), "job has bounds", where(d), ", ".join(bounds))
+        yield from patience(d)
+
+
+def patience(job):
+    """What an install needs of a job that waits for operators."""
+    waits = [int(env(c).get("CAPTCHA_WAIT", {}).get("value", 0)) for c in pod(job)["containers"]]
+    deadline = job["spec"].get("activeDeadlineSeconds")
+    yield Fact(min(waits) > SLOW_OPERATOR, "one try of the job outlasts a slow operator", where(job), waits)
+    yield Fact(
+        deadline is None or deadline > max(waits), "no deadline ends the job while it waits", where(job), deadline
+    )
+    yield Fact(pod(job).get("restartPolicy") == "Never", "a failed try keeps its log", where(job))
+    rules = job["spec"].get("podFailurePolicy", {}).get("rules", [])
+    ignored = [c for r in rules if r["action"] == "Ignore" for c in r.get("onPodConditions", [])]
+    yield Fact(
+        {"type": "DisruptionTarget", "status": "True"} in ignored, "an eviction is no failure of the job", where(job)
+    )
+    ends = [v for r in rules if r["action"] == "FailJob" for v in r.get("onExitCodes", {}).get("values", [])]
+    yield Fact(ends == [WRONG_USAGE], "wrong usage ends the job at once", where(job), ends)
 
 
 def shares(w):
