@@ -44,6 +44,19 @@ buildah $storage build --quiet --isolation chroot --format oci --build-context "
     --tag "captcha:$version" --file Dockerfile "$scratch/root" >"$scratch/id"
 # shellcheck disable=SC2086
 buildah $storage push --quiet "captcha:$version" "oci:$scratch/oci:captcha:$version"
+# containerd imports an image under this name, and a kubelet looks for `image: captcha:VERSION` under no other. Others read
+# the name that buildah has written.
+python3 - "$scratch/oci/index.json" "docker.io/library/captcha:$version" <<'END'
+import json, sys
+
+path, name = sys.argv[1:]
+with open(path) as file:
+    index = json.load(file)
+(manifest,) = index["manifests"]
+manifest["annotations"]["io.containerd.image.name"] = name
+with open(path, "w") as file:
+    json.dump(index, file, separators=(",", ":"), sort_keys=True)
+END
 # buildah's own archive has the time of its making.
 tar --sort=name --mtime="@$(git log -1 --format=%ct)" --owner=0 --group=0 --numeric-owner -C "$scratch/oci" -cf "$archive" .
 
