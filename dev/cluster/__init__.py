@@ -1,0 +1,1 @@
+"""A real Kubernetes on this machine: built from sources, started without Docker, in namespaces of its own."""

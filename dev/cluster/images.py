@@ -1,0 +1,118 @@
+"""The images of the cluster, as archives in .dev/cluster/images: made here, because no registry is asked.
+
+Servers that the pods need are those of dev/fetch.py under the names of the official images, with entry points of ours
+that read the same configuration."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from dev import fetch
+from dev.cluster import layout, oci
+from dev.command import DEV, ROOT, Failure, say, step
+
+PAUSE = "registry.k8s.io/pause:3.10"
+COREDNS = "registry.k8s.io/coredns/coredns:v1.13.1"
+METRICS_SERVER = "registry.k8s.io/metrics-server/metrics-server:v0.8.0"
+TOOLS = "docker.io/library/captcha-tools:1"  # a shell and netcat, for tests that ask from inside a pod
+KAFKA = "docker.io/library/captcha-kafka:1"
+CLICKHOUSE = "docker.io/library/captcha-clickhouse:1"
+
+SOURCES = DEV / "cluster" / "images"
+LIBRARIES = Path("/lib/x86_64-linux-gnu")
+LOADER = Path("/lib64/ld-linux-x86-64.so.2")
+WORDS = "sh cat cp cut date env grep head hostname id kill ls mkdir mv nc nslookup printf ps rm sed sleep sort tail test timeout touch tr wget"
+JAVA_MODULES = "java.se,jdk.unsupported,jdk.crypto.ec,jdk.security.auth,jdk.security.jgss,jdk.management,jdk.zipfs,jdk.naming.dns"
+
+
+def make(programs):
+    """Makes the archives that are missing."""
+    tools = fetch.fetch(fetch.SERVERS)
+    layout.IMAGES.mkdir(parents=True, exist_ok=True)
+    image("pause", PAUSE, pause, ["/pause"])
+    image("tools", TOOLS, shell, ["/bin/sh"])
+    image("coredns", COREDNS, lambda root: shutil.copy(programs / "coredns", root / "coredns"), ["/coredns"])
+    server = "metrics-server"
+    image(server, METRICS_SERVER, lambda root: shutil.copy(programs / server, root / server), [f"/{server}"])
+    image("kafka", KAFKA, lambda root: kafka(root, tools), ["/bin/sh"])
+    image("clickhouse", CLICKHOUSE, lambda root: clickhouse(root, tools), ["/bin/sh"])
+
+
+def image(archive, name, fill, entrypoint, **options):
+    """One archive, if it is not there: `fill` puts the files into a folder."""
+    file = layout.IMAGES / f"{archive}.tar"
+    if file.exists():
+        return
+    with tempfile.TemporaryDirectory(dir=layout.IMAGES) as folder:
+        root = Path(folder)
+        fill(root)
+        oci.write_archive(name, root, file, entrypoint, **options)
+    say(f"image {name}: {file.stat().st_size / 1e6:.0f} MB")
+
+
+def pause(root):
+    subprocess.run(["cc", "-Os", "-static", "-s", "-o", root / "pause", SOURCES / "pause" / "pause.c"], check=True)
+
+
+def shell(root, libraries=()):
+    """A shell with its commands, and libraries of this machine with their loader."""
+    for folder in ("bin", "etc", "tmp", "data"):
+        (root / folder).mkdir()
+    busybox = shutil.which("busybox")
+    shutil.copy(busybox, root / "bin" / "busybox")
+    for word in WORDS.split():
+        (root / "bin" / word).symlink_to("busybox")
+    if libraries:
+        for source in (LOADER, *(find_library(name) for name in libraries)):
+            place = root / (str(source).lstrip("/") if source == LOADER else f"lib/x86_64-linux-gnu/{source.name}")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, place)
+
+
+def find_library(name):
+    for folder in (LIBRARIES, Path("/usr") / LIBRARIES.relative_to("/")):
+        if (folder / name).exists():
+            return folder / name
+    raise Failure(f"cannot make an image: {name} is not in {LIBRARIES}")
+
+
+def kafka(root, tools):
+    libraries = "libc.so.6 libm.so.6 libz.so.1 libdl.so.2 libpthread.so.0 librt.so.1 libgcc_s.so.1 libstdc++.so.6"
+    shell(root, libraries.split())
+    java = root / "opt" / "java"
+    java.parent.mkdir()
+    options = ["--strip-debug", "--no-man-pages", "--no-header-files", "--output", java, "--add-modules", JAVA_MODULES]
+    step("make a Java for Kafka's image", ["jlink", *options], layout.LOGS / "jlink.log")
+    shutil.copytree(tools.kafka, root / "opt" / "kafka")
+
+
+def clickhouse(root, tools):
+    shell(root, "libc.so.6 libm.so.6 libdl.so.2 libpthread.so.0 librt.so.1".split())
+    place = root / "opt" / "clickhouse"
+    place.mkdir(parents=True)
+    engine = tools.engine if tools.engine.is_file() else tools.engine / "libchdb"
+    shutil.copy(engine, place / "libchdb")
+    shutil.copy(tools.launcher, root / "bin" / "clickhouse-server")
+
+
+def captcha(archive=None, tag="0.1.0"):
+    """The image of captcha: an archive of `make image`, or one that is put together of the static executable."""
+    file = layout.IMAGES / f"captcha-{tag}.tar"
+    if archive:
+        if not file.exists() or file.stat().st_mtime_ns != archive.stat().st_mtime_ns:
+            shutil.copy2(archive, file)
+        return
+    layout.LOGS.mkdir(parents=True, exist_ok=True)
+    program = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "cluster" / "captcha"
+    step("build captcha", [DEV / "static.sh", program], layout.LOGS / "captcha-build.log")
+    if file.exists() and file.stat().st_mtime > program.stat().st_mtime:
+        return
+    with tempfile.TemporaryDirectory(dir=layout.IMAGES) as folder:
+        root = Path(folder)
+        shutil.copy(program, root / "captcha")
+        certificates = Path("etc/ssl/certs/ca-certificates.crt")
+        (root / certificates).parent.mkdir(parents=True)
+        shutil.copy("/" / certificates, root / certificates)
+        oci.write_archive(f"docker.io/library/captcha:{tag}", root, file, ["/captcha"])

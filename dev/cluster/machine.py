@@ -1,0 +1,144 @@
+"""Starts and ends the namespaces in which the cluster lives, from outside."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from dev import process
+from dev.cluster import layout, pki, programs
+from dev.command import ROOT, Failure, open_log, say_over, shown, tail, write
+
+START_SECONDS = 300
+END_SECONDS = 30
+LOOK_SECONDS = 0.2
+CGROUPS = Path("/sys/fs/cgroup")
+# The kubelet sets these for the whole machine.
+SYSCTLS = ("vm.overcommit_memory", "kernel.panic", "kernel.panic_on_oops")
+
+
+def pid():
+    """The first process inside, or None where no cluster of this checkout runs."""
+    try:
+        number, birth = layout.PID.read_text().split()
+    except (OSError, ValueError):
+        return None
+    return int(number) if process.born(int(number)) == birth else None
+
+
+def enter(*words, node=0):
+    """The command line that runs words on a node."""
+    if not pid():
+        raise Failure("no cluster of this checkout runs; start it with make cluster")
+    argv = ["nsenter", "--target", str(pid()), "--net", "--mount", "--pid", "--uts", "--ipc", f"--wd={os.getcwd()}", "--"]
+    if node:
+        argv += ["nsenter", f"--net=/run/netns/{layout.NODES[node]}", "--"]
+    return [*argv, *map(str, words)]
+
+
+def start():
+    """Starts the cluster and waits until its node is ready."""
+    if os.geteuid() != 0:
+        raise Failure("a cluster needs root: it makes network devices, mounts and cgroups; run it as root")
+    packages = programs.missing()
+    if packages:
+        raise Failure(f"cannot start a cluster: install {' '.join(packages)}")
+    if pid():
+        return
+    layout.LOGS.mkdir(parents=True, exist_ok=True)
+    pki.make()
+    make_cgroups()
+    if not layout.KEPT_SYSCTLS.exists():
+        write(layout.KEPT_SYSCTLS, "".join(f"{name}={read_sysctl(name)}\n" for name in SYSCTLS))
+    ready = layout.READY.with_name(f"{layout.READY.name}-0")
+    ready.unlink(missing_ok=True)
+    log = layout.LOGS / "node-0.log"
+    output = open_log(log)
+    begin = os.fstat(output).st_size
+    flags = ["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc"]
+    argv = ["unshare", *flags, "--propagation", "private", sys.executable, "-m", "dev.cluster.node", "0"]
+    outer = subprocess.Popen(
+        argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+    )
+    os.close(output)
+    began = time.monotonic()
+    while not ready.exists():
+        if outer.poll() is not None or time.monotonic() - began > START_SECONDS:
+            lines = "; ".join(tail(log, 3, begin)) or "it printed nothing"
+            outer.kill()
+            clean()
+            raise Failure(f"the node does not come up: {lines}; logs are in {shown(layout.LOGS)}")
+        say_over(f"start Kubernetes ... {time.monotonic() - began:.0f} s")
+        remember(outer.pid)
+        time.sleep(LOOK_SECONDS)
+    say_over("")
+
+
+def remember(outer):
+    """Writes down the process inside, once it is there."""
+    if layout.PID.exists() and pid():
+        return
+    children = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
+    if children:
+        write(layout.PID, f"{children[0]} {process.born(int(children[0]))}\n")
+
+
+def end():
+    """Ends everything inside at once, and what it leaves outside. The cluster's data stays."""
+    number = pid()
+    if number:
+        os.kill(number, signal.SIGKILL)
+        last = time.monotonic() + END_SECONDS
+        while pid() and time.monotonic() < last:
+            time.sleep(LOOK_SECONDS)
+        if pid():
+            raise Failure(f"process {number}, the cluster, was killed and is still there after {END_SECONDS} s")
+    clean()
+
+
+def clean():
+    """Puts back what the cluster changed outside of its namespaces."""
+    layout.PID.unlink(missing_ok=True)
+    if layout.KEPT_SYSCTLS.exists():
+        for line in layout.KEPT_SYSCTLS.read_text().splitlines():
+            subprocess.run(["sysctl", "-q", "-w", line], check=False)
+        layout.KEPT_SYSCTLS.unlink()
+    for top in CGROUPS.glob(f"*/{layout.CGROUP}"):
+        # A cgroup is empty a moment after its last process ended.
+        last = time.monotonic() + END_SECONDS
+        while top.exists() and time.monotonic() < last:
+            remove_cgroup(top)
+            time.sleep(LOOK_SECONDS if top.exists() else 0)
+
+
+def remove_cgroup(top):
+    for folder, _, _ in os.walk(top, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
+
+
+def remove_data():
+    """Removes the state of the cluster; the programs and images stay."""
+    for folder in (*layout.NODES, "etcd", "volumes", "pki", "logs", "operators"):
+        shutil.rmtree(layout.FOLDER / folder, ignore_errors=True)
+
+
+def make_cgroups():
+    """The cgroup that the node's pods are in, for each controller; cgroup v2 has one for all."""
+    for controller in CGROUPS.iterdir():
+        if not controller.is_dir() or controller.name == "unified":
+            continue
+        for name in (layout.CGROUP, *(f"{layout.CGROUP}/{node}" for node in layout.NODES)):
+            own = controller / name
+            own.mkdir(exist_ok=True)
+            for file in ("cpuset.cpus", "cpuset.mems"):
+                if (own / file).exists():
+                    (own / file).write_text((own.parent / file).read_text())
+
+
+def read_sysctl(name):
+    return Path("/proc/sys", *name.split(".")).read_text().strip()
