@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from dev import fetch
-from dev.cluster import layout, oci
+from dev.cluster import layout, oci, programs
 from dev.command import DEV, ROOT, Failure, say, step
 
 PAUSE = "registry.k8s.io/pause:3.10"
@@ -27,15 +27,15 @@ WORDS = "sh cat cp cut date env grep head hostname id kill ls mkdir mv nc nslook
 JAVA_MODULES = "java.se,jdk.unsupported,jdk.crypto.ec,jdk.security.auth,jdk.security.jgss,jdk.management,jdk.zipfs,jdk.naming.dns"
 
 
-def make(programs):
+def make(built):
     """Makes the archives that are missing."""
     tools = fetch.fetch(fetch.SERVERS)
     layout.IMAGES.mkdir(parents=True, exist_ok=True)
     image("pause", PAUSE, pause, ["/pause"])
     image("tools", TOOLS, shell, ["/bin/sh"])
-    image("coredns", COREDNS, lambda root: shutil.copy(programs / "coredns", root / "coredns"), ["/coredns"])
+    image("coredns", COREDNS, lambda root: shutil.copy(built / "coredns", root / "coredns"), ["/coredns"])
     server = "metrics-server"
-    image(server, METRICS_SERVER, lambda root: shutil.copy(programs / server, root / server), [f"/{server}"])
+    image(server, METRICS_SERVER, lambda root: shutil.copy(built / server, root / server), [f"/{server}"])
     image("kafka", KAFKA, lambda root: kafka(root, tools), ["/bin/sh"])
     image("clickhouse", CLICKHOUSE, lambda root: clickhouse(root, tools), ["/bin/sh"])
 
@@ -95,6 +95,7 @@ def clickhouse(root, tools):
     engine = tools.engine if tools.engine.is_file() else tools.engine / "libchdb"
     shutil.copy(engine, place / "libchdb")
     shutil.copy(tools.launcher, root / "bin" / "clickhouse-server")
+    shutil.copy(programs.folder() / "untls", root / "bin" / "untls")
 
 
 def captcha(archive=None, tag="0.1.0"):

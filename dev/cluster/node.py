@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from dev.cluster import layout, programs
+from dev.cluster import layout, programs, volumes
 from dev.command import Failure, run, write
 
 START_SECONDS = 180  # for one part of Kubernetes; on busy cores the API server takes half a minute
@@ -170,6 +170,8 @@ class Node:
         }
         write(self.folder / "proxy.json", json.dumps(proxy, indent=1))
         self.start("kube-proxy", "--config", self.folder / "proxy.json")
+        if self.number == 0:
+            volumes.Provider(self.kubectl()).start()
         self.wait_for(self.kubectl("wait", "--for=condition=Ready", f"node/{self.name}", "--timeout=5s"))
         self.start(
             "policies",
