@@ -3,9 +3,11 @@
 Servers that the pods need are those of dev/fetch.py under the names of the official images, with entry points of ours
 that read the same configuration."""
 
-import os
+import json
+import re
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -98,22 +100,48 @@ def clickhouse(root, tools):
     shutil.copy(programs.folder() / "untls", root / "bin" / "untls")
 
 
-def captcha(archive=None, tag="0.1.0"):
-    """The image of captcha: an archive of `make image`, or one that is put together of the static executable."""
+def captcha(archive=None, tag=None):
+    """The image of captcha: an archive of `make image`, or one that is put together of the static executable. Returns
+    the executable that is in it."""
+    tag = tag or version()
     file = layout.IMAGES / f"captcha-{tag}.tar"
+    program = layout.FOLDER / "captcha"
     if archive:
+        with tempfile.TemporaryDirectory(dir=layout.FOLDER) as folder:
+            unpack(archive, Path(folder))
+            shutil.copy2(Path(folder) / "captcha", program)
         if not file.exists() or file.stat().st_mtime_ns != archive.stat().st_mtime_ns:
             shutil.copy2(archive, file)
-        return
-    layout.LOGS.mkdir(parents=True, exist_ok=True)
-    program = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "cluster" / "captcha"
+        return program
     step("build captcha", [DEV / "static.sh", program], layout.LOGS / "captcha-build.log")
-    if file.exists() and file.stat().st_mtime > program.stat().st_mtime:
-        return
+    if not file.exists() or file.stat().st_mtime < program.stat().st_mtime:
+        copy(program, tag)
+    return program
+
+
+def copy(program, tag):
+    """An image of the executable under another version."""
     with tempfile.TemporaryDirectory(dir=layout.IMAGES) as folder:
         root = Path(folder)
-        shutil.copy(program, root / "captcha")
+        shutil.copy2(program, root / "captcha")
         certificates = Path("etc/ssl/certs/ca-certificates.crt")
         (root / certificates).parent.mkdir(parents=True)
         shutil.copy("/" / certificates, root / certificates)
-        oci.write_archive(f"docker.io/library/captcha:{tag}", root, file, ["/captcha"])
+        oci.write_archive(f"docker.io/library/captcha:{tag}", root, layout.IMAGES / f"captcha-{tag}.tar", ["/captcha"])
+
+
+def unpack(archive, folder):
+    """The files of an image, of an archive with one layer for each COPY."""
+    with tarfile.open(archive) as tar:
+        tar.extractall(folder / "oci", filter="data")
+    blobs = folder / "oci" / "blobs"
+    (entry,) = json.loads((folder / "oci" / "index.json").read_text())["manifests"]
+    manifest = json.loads((blobs / entry["digest"].replace(":", "/")).read_text())
+    for layer in manifest["layers"]:
+        with tarfile.open(blobs / layer["digest"].replace(":", "/")) as tar:
+            tar.extractall(folder, filter="data")
+
+
+def version():
+    text = (ROOT / "Cargo.toml").read_text()
+    return re.search(r'^version = "(.*)"', text, re.MULTILINE)[1]

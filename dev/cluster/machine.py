@@ -40,13 +40,27 @@ def enter(*words, node=0):
     return [*argv, *map(str, words)]
 
 
-def start():
-    """Starts the cluster and waits until its node is ready."""
-    if os.geteuid() != 0:
-        raise Failure("a cluster needs root: it makes network devices, mounts and cgroups; run it as root")
+def impossible():
+    """Why no cluster can run here, in words; nothing if one can."""
+    if not sys.platform.startswith("linux"):
+        return "a cluster needs Linux"
     packages = programs.missing()
     if packages:
-        raise Failure(f"cannot start a cluster: install {' '.join(packages)}")
+        return f"a cluster needs what is not installed; on Debian: apt-get install {' '.join(packages)}"
+    if os.geteuid() != 0:
+        return "a cluster needs root, for network devices, mounts and cgroups; run it with sudo"
+    trial = ["unshare", "--net", "--mount", "--pid", "--fork", "ip", "link", "add", "trial", "type", "bridge"]
+    tried = subprocess.run(trial, check=False, capture_output=True, text=True)
+    if tried.returncode != 0:
+        return f"this system does not let root make namespaces and bridges: {tried.stderr.strip()}"
+    return ""
+
+
+def start():
+    """Starts the cluster and waits until its node is ready."""
+    reason = impossible()
+    if reason:
+        raise Failure(reason)
     if pid():
         return
     layout.LOGS.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,104 @@
+"""Runs the checks of the cluster one after the other, and prints a table. Everything that it starts ends with it.
+
+Needs what `make cluster` needs. `--only NAME` runs one check after the installation; `--damage NAME` damages what the
+installation is made of, and expects that a check fails and says why."""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from dev.cluster import images, install, machine, programs
+from dev.command import Failure, run, say
+from dev.testkit import packages
+from tests.cluster import damages, stage
+from tests.cluster.checks import CHECKS
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        prog="python3 -m tests.cluster", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--crds", type=Path, required=True, help="folder of the operators' definitions")
+    parser.add_argument("--image", type=Path, help="archive of make image [default: build the executable]")
+    parser.add_argument("--program", type=Path, help="captcha for this machine [default: that of the image]")
+    parser.add_argument("--only", action="append", choices=list(CHECKS), help="these checks alone, after install")
+    parser.add_argument("--damage", choices=list(damages.DAMAGES), help="damage the documents, and see that it is noticed")
+    parser.add_argument("--keep", action="store_true", help="leave the cluster running")
+    return parser.parse_args()
+
+
+def main():
+    options = arguments()
+    packages.load("yaml", "make cluster-test")
+    reason = machine.impossible()
+    if reason:
+        say(f"cluster-test: nothing was checked: {reason}")
+        return 1 if os.environ.get("CI") else 0
+    built = programs.build()
+    images.make(built)
+    program = images.captcha(options.image)
+    images.copy(program, "0.1.1")
+    machine.end()
+    machine.remove_data()
+    machine.start()
+    try:
+        overlay = stage.copy_manifests() / "prod"
+        scene = stage.Stage(overlay, options.crds, options.program or program)
+        if options.damage:
+            return with_damage(scene, damages.DAMAGES[options.damage], options.damage)
+        return all_checks(scene, options)
+    finally:
+        if not options.keep:
+            machine.end()
+
+
+def all_checks(scene, options):
+    chosen = [name for name in CHECKS if name == "install" or not options.only or name in options.only]
+    rows, failed = [], []
+    for name in chosen:
+        say(f"== {name}: {first_sentence(CHECKS[name])}")
+        scene.numbers = {}
+        begin = time.monotonic()
+        try:
+            CHECKS[name](scene)
+            verdict = "ok"
+        except Failure as failure:
+            verdict = f"FAILED: {failure}"
+            failed.append(name)
+            say(f"cluster-test: {name}: {failure}")
+        rows.append((name, time.monotonic() - begin, verdict, dict(scene.numbers)))
+        if verdict != "ok" and name == "install":
+            break
+    for name, seconds, verdict, numbers in rows:
+        parts = "  ".join(f"{key} {value}" for key, value in numbers.items())
+        print(f"{name:<14} {seconds:5.0f} s  {verdict}  {parts}")
+    print(f"cluster-test: {len(rows) - len(failed)} of {len(rows)} checks hold", flush=True)
+    return 1 if failed else 0
+
+
+def with_damage(scene, damage, name):
+    """The check that a damage concerns has to fail, with the words that name the cause."""
+    damage.carry_out(scene)
+    try:
+        CHECKS["install"](scene)
+        if damage.check != "install":
+            CHECKS[damage.check](scene)
+    except Failure as failure:
+        said = f"{failure} {damages.last_words(scene)}"
+        if damage.said in said:
+            print(f"cluster-test: damage {name}: noticed")
+            return 0
+        print(f"cluster-test: damage {name}: it failed, and nothing says {damage.said!r}: {said}", file=sys.stderr)
+        return 1
+    print(f"cluster-test: damage {name}: not noticed", file=sys.stderr)
+    return 1
+
+
+def first_sentence(function):
+    return " ".join(function.__doc__.split()).partition(". ")[0].rstrip(".")
+
+
+if __name__ == "__main__":
+    run(main)

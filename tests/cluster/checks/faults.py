@@ -1,0 +1,100 @@
+"""Processes that are killed, memory that runs out, servers and a whole node that are away: nothing is lost or doubled."""
+
+import time
+
+from dev.cluster import kubectl, machine
+from dev.command import Failure
+from tests.cluster.stage import SPACE, replace
+
+ROUNDS = 3
+AWAY_SECONDS = 60
+BACK_SECONDS = 120  # until a report is complete again after an outage
+CONSUME_LIMIT = "limits: {memory: 1Gi}"
+TINY_LIMIT = "limits: {memory: 8Mi}"  # consume needs more than that for its first partition
+NODE_SECONDS = 300
+
+
+def kill(scene):
+    """SIGKILL for every process of serve and consume at once, three times under load."""
+    with scene.load(failures_max=None):
+        for _ in range(ROUNDS):
+            killed = scene.kill("serve") + scene.kill("consume")
+            if not killed:
+                raise Failure("no process was found to kill")
+            scene.record("killed", scene.numbers.get("killed", 0) + killed)
+            scene.all_ready()
+    scene.settle(BACK_SECONDS)
+
+
+def out_of_memory(scene):
+    """consume gets a memory limit that it cannot live with, is killed by the kernel again and again, and gets the old one."""
+    file = scene.overlay.parent.parent / "base" / "consume.yaml"
+    with scene.load():
+        replace(file, CONSUME_LIMIT, TINY_LIMIT)
+        scene.apply()
+        seconds = kubectl.wait_until("a pod of consume out of memory", lambda: killed_for_memory(scene), 120)
+        scene.record("out_of_memory_seconds", seconds)
+        replace(file, TINY_LIMIT, CONSUME_LIMIT)
+        scene.apply()
+        # A StatefulSet waits for a broken pod of the old revision (k8s/README.md says so).
+        for pod in scene.pods("consume"):
+            if not ready(pod):
+                kubectl.run("--namespace", SPACE, "delete", "pod", pod["metadata"]["name"])
+        scene.rolled_out()
+    scene.settle(BACK_SECONDS)
+
+
+def killed_for_memory(scene):
+    for pod in scene.pods("consume"):
+        for status in pod["status"].get("containerStatuses", []):
+            for state in (status.get("lastState", {}), status.get("state", {})):
+                if state.get("terminated", {}).get("reason") == "OOMKilled":
+                    return True
+    return False
+
+
+def ready(pod):
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
+
+
+def kafka_away(scene):
+    """All brokers are away for a minute: requests are refused, none is lost."""
+    away(scene, "captcha-brokers", failures_max=None)
+
+
+def clickhouse_away(scene):
+    """All ClickHouse servers are away for a minute: no request fails, and reports catch up."""
+    away(scene, "chi-captcha-captcha", failures_max=0)
+
+
+def away(scene, prefix, failures_max):
+    sets = {
+        item["metadata"]["name"]: item["spec"]["replicas"]
+        for item in kubectl.items("statefulsets", SPACE)
+        if item["metadata"]["name"].startswith(prefix)
+    }
+    if not sets:
+        raise Failure(f"no StatefulSet has a name that begins with {prefix}")
+    with scene.load(failures_max=failures_max):
+        for name in sets:
+            kubectl.run("--namespace", SPACE, "scale", f"statefulset/{name}", "--replicas=0")
+        time.sleep(AWAY_SECONDS)
+        for name, replicas in sets.items():
+            kubectl.run("--namespace", SPACE, "scale", f"statefulset/{name}", f"--replicas={replicas}")
+        for name in sets:
+            kubectl.run("--namespace", SPACE, "rollout", "status", f"statefulset/{name}", "--timeout=300s")
+    scene.settle(BACK_SECONDS)
+
+
+def node_restart(scene):
+    """The whole node is killed under load and started again: what was accepted is counted."""
+    with scene.load_that_is_killed():
+        machine.end()
+    begin = time.monotonic()
+    machine.start()
+    scene.all_ready(NODE_SECONDS)
+    scene.record("ready_seconds", time.monotonic() - begin)
+    with scene.load():
+        pass
+    scene.settle(BACK_SECONDS)
+
