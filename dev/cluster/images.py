@@ -26,7 +26,9 @@ SOURCES = DEV / "cluster" / "images"
 LIBRARIES = Path("/lib/x86_64-linux-gnu")
 LOADER = Path("/lib64/ld-linux-x86-64.so.2")
 WORDS = "sh cat cp cut date env grep head hostname id kill ls mkdir mv nc nslookup printf ps rm sed sleep sort tail test timeout touch tr wget"
-JAVA_MODULES = "java.se,jdk.unsupported,jdk.crypto.ec,jdk.security.auth,jdk.security.jgss,jdk.management,jdk.zipfs,jdk.naming.dns"
+JAVA_MODULES = (
+    "java.se,jdk.unsupported,jdk.crypto.ec,jdk.security.auth,jdk.security.jgss,jdk.management,jdk.zipfs,jdk.naming.dns"
+)
 
 
 def make(built):

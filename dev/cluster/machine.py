@@ -39,7 +39,18 @@ def need_pid():
 
 def enter(*words, node=0):
     """The command line that runs words on a node."""
-    argv = ["nsenter", "--target", str(need_pid()), "--net", "--mount", "--pid", "--uts", "--ipc", f"--wd={os.getcwd()}", "--"]
+    argv = [
+        "nsenter",
+        "--target",
+        str(need_pid()),
+        "--net",
+        "--mount",
+        "--pid",
+        "--uts",
+        "--ipc",
+        f"--wd={os.getcwd()}",
+        "--",
+    ]
     if node:
         argv += ["nsenter", f"--net=/run/netns/{layout.NODES[node]}", "--"]
     return [*argv, *map(str, words)]
@@ -147,7 +158,7 @@ def remove_cgroup(top):
 
 def remove_data():
     """Removes the state of the cluster; the programs and images stay."""
-    for folder in (*layout.NODES, "etcd", "volumes", "pki", "logs", "operators"):
+    for folder in (*layout.NODES, "etcd", "volumes", "pki", "logs", "operators", "api-keys"):
         shutil.rmtree(layout.FOLDER / folder, ignore_errors=True)
 
 

@@ -52,7 +52,11 @@ class Node:
             bridge("node", HARDWARE_ADDRESS.format(self.number, 1), f"{self.address}/24")
             call("ip", "route", "add", "default", "dev", "node")
         bridge("cni0", HARDWARE_ADDRESS.format(self.number, 2), f"{self.pods}.1/24")
-        for setting in ("net.ipv4.ip_forward=1", "net.bridge.bridge-nf-call-iptables=1", "net.ipv4.conf.all.rp_filter=0"):
+        for setting in (
+            "net.ipv4.ip_forward=1",
+            "net.bridge.bridge-nf-call-iptables=1",
+            "net.ipv4.conf.all.rp_filter=0",
+        ):
             call("sysctl", "-q", "-w", setting)
         ipam = {"type": "host-local", "ranges": [[{"subnet": f"{self.pods}.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}
         plugin = {"type": "bridge", "bridge": "cni0", "isGateway": True, "hairpinMode": True, "ipMasq": False}

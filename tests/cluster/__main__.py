@@ -24,7 +24,9 @@ def arguments():
     parser.add_argument("--image", type=Path, help="archive of make image [default: build the executable]")
     parser.add_argument("--program", type=Path, help="captcha for this machine [default: that of the image]")
     parser.add_argument("--only", action="append", choices=list(CHECKS), help="these checks alone, after install")
-    parser.add_argument("--damage", choices=list(damages.DAMAGES), help="damage the documents, and see that it is noticed")
+    parser.add_argument(
+        "--damage", choices=list(damages.DAMAGES), help="damage the documents, and see that it is noticed"
+    )
     parser.add_argument("--keep", action="store_true", help="leave the cluster running")
     return parser.parse_args()
 

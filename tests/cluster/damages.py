@@ -21,7 +21,11 @@ def in_file(path, old, new):
 
 DAMAGES = {
     "readiness": Damage(
-        in_file("base/serve.yaml", "readinessProbe:\n            httpGet: {path: /readyz,", "readinessProbe:\n            httpGet: {path: /ready,"),
+        in_file(
+            "base/serve.yaml",
+            "readinessProbe:\n            httpGet: {path: /readyz,",
+            "readinessProbe:\n            httpGet: {path: /ready,",
+        ),
         "Readiness probe failed: HTTP probe failed with statuscode: 404",
     ),
 }

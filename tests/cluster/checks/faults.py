@@ -97,4 +97,3 @@ def node_restart(scene):
     with scene.load():
         pass
     scene.settle(BACK_SECONDS)
-

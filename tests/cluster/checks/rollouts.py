@@ -63,7 +63,11 @@ def scale_serve(scene):
     text = scaler.read_text()
     with scene.load():
         for least, most in ((1, 1), (3, 3)):
-            scaler.write_text(text.replace("minReplicas: 3", f"minReplicas: {least}").replace("maxReplicas: 12", f"maxReplicas: {most}"))
+            scaler.write_text(
+                text.replace("minReplicas: 3", f"minReplicas: {least}").replace(
+                    "maxReplicas: 12", f"maxReplicas: {most}"
+                )
+            )
             scene.apply()
             # Without metrics of pods the autoscaler obeys its bounds alone.
             kubectl.wait_until(f"{least} pods of serve", lambda least=least: serves(scene) == least, 120)
@@ -92,7 +96,11 @@ def evict_all(scene):
             def evict_next(left=left, component=component):
                 nonlocal refused
                 for name in list(left):
-                    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": SPACE}}
+                    eviction = {
+                        "apiVersion": "policy/v1",
+                        "kind": "Eviction",
+                        "metadata": {"name": name, "namespace": SPACE},
+                    }
                     path = f"/api/v1/namespaces/{SPACE}/pods/{name}/eviction"
                     done = kubectl.run("create", "--raw", path, "-f", "-", given=json.dumps(eviction), check=False)
                     if done.returncode == 0:
