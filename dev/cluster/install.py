@@ -115,12 +115,10 @@ def parse(text):
 def wait_installed(documents, seconds=ROLLOUT_SECONDS):
     """Waits for the Job, consume and serve."""
     (job,) = [doc["metadata"]["name"] for doc in documents.all("Job")]
-    for what in (f"job/{job}", "statefulset/captcha-consume", "deployment/captcha-serve"):
-        if what.startswith("job/"):
-            words = ["wait", "--for=condition=Complete", what]
-        else:
-            words = ["rollout", "status", what]
-        kubectl.run("--namespace", SPACE, *words, f"--timeout={seconds}s")
+    waits = {f"job/{job}": ["wait", "--for=condition=Complete"]}
+    waits |= dict.fromkeys(("statefulset/captcha-consume", "deployment/captcha-serve"), ["rollout", "status"])
+    for what, words in waits.items():
+        kubectl.run("--namespace", SPACE, *words, what, f"--timeout={seconds}s")
 
 
 def install(overlay, definitions_folder, program):
@@ -130,9 +128,10 @@ def install(overlay, definitions_folder, program):
     operated = any(documents.all(kind) for kind in OPERATED)
     if operated:
         if not definitions_folder:
+            kinds = sorted({doc["kind"] for doc in documents.docs if "." in doc["apiVersion"].partition("/")[0]})
             raise Failure(
-                f"{shown(overlay)} needs the definitions of its operators (Strimzi, Altinity, cert-manager, Gateway API,"
-                " Prometheus): give their folder with CRDS=FOLDER, or take OVERLAY=local, which needs none"
+                f"{shown(overlay)} needs the definitions of its operators' kinds, {', '.join(kinds)}: give their folder"
+                " with CRDS=FOLDER, or take OVERLAY=local, which needs none"
             )
         say("definitions of the operators' kinds")
         definitions(definitions_folder)

@@ -110,6 +110,15 @@ def change_password(documents, folder, user, run):
     return secret(user, space, {"password": kept[user]})
 
 
+def change_right(documents, user, operation, word):
+    """The pod and the script that take a right of a user away, or give it: `word` is an option of Kafka's tool."""
+    (pool,) = [doc for doc in documents.all("KafkaNodePool") if "broker" in doc["spec"]["roles"]]
+    (topic,) = [doc["metadata"]["name"] for doc in documents.all("KafkaTopic")]
+    words = f"{word} --allow-principal User:{user} --topic {topic} --operation {operation}"
+    tool = f"{JAVA} org.apache.kafka.tools.AclCommand --bootstrap-server localhost:{INNER_PORT} {words}"
+    return f"{documents.one('Kafka')['metadata']['name']}-{pool['metadata']['name']}-0", tool
+
+
 def properties(spec, hosts, port):
     """The properties of every broker; the script below puts in what is a broker's own."""
     tls = f"TLS-{port}"  # as Strimzi names a listener
@@ -146,7 +155,8 @@ def text(value):
 def brokers(governing, space, port, pods):
     script = f"""set -eu
 pod=$(hostname)
-sed "s/@ID@/${{pod##*-}}/g; s/@HOST@/$pod.{governing}.{space}.svc/g; s/@POD@/$pod/g" /etc/strimzi/server.properties >/tmp/server.properties
+own="s/@ID@/${{pod##*-}}/g; s/@HOST@/$pod.{governing}.{space}.svc/g; s/@POD@/$pod/g"
+sed "$own" /etc/strimzi/server.properties >/tmp/server.properties
 [ -e /data/log/meta.properties ] ||
     {JAVA} kafka.tools.StorageTool format -t {CLUSTER} -c /tmp/server.properties $(cat /etc/strimzi-users/users)
 exec {JAVA} -Xms64m -Xmx300m -Dlog4j2.configurationFile=file:/etc/strimzi/log4j2.yaml kafka.Kafka /tmp/server.properties

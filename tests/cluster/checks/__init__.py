@@ -20,5 +20,6 @@ CHECKS = {
     "kafka-away": faults.kafka_away,
     "clickhouse-away": faults.clickhouse_away,
     "node-restart": faults.node_restart,
+    "drain": faults.drain,
     "reinstall": installation.reinstall,
 }

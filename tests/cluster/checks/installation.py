@@ -2,8 +2,8 @@
 
 import time
 
-from dev.cluster import kubectl
 from dev.cluster import install as installer
+from dev.cluster import kubectl
 from dev.command import Failure
 
 LATE_SECONDS = 60

@@ -1,4 +1,4 @@
-"""Who reaches what, asked from inside of pods of several kinds, against what the network policies are meant to allow."""
+"""Who reaches what, asked from inside of pods of several kinds, against what the network policies should allow."""
 
 import concurrent.futures
 import time

@@ -1,4 +1,4 @@
-"""Passwords, keys and certificates are replaced under load, step by step as docs/operations.md says: nobody is refused."""
+"""Passwords, keys and certificates are replaced under load, step by step as docs/operations.md says."""
 
 import base64
 import json
@@ -154,7 +154,7 @@ def certificates(scene):
     with scene.load():
         made = cert_manager.certificates(documents, install.OPERATORS / "cert-manager")
         kubectl.apply(operators.secret(name, SPACE, data) for name, data in made.items())
-        brokers = [doc for doc in strimzi.manifests(documents, install.OPERATORS / "strimzi", SPACE)]
+        brokers = list(strimzi.manifests(documents, install.OPERATORS / "strimzi", SPACE))
         kubectl.apply(
             doc for doc in brokers if doc["kind"] == "Secret" and doc["metadata"]["name"] == "captcha-brokers"
         )
