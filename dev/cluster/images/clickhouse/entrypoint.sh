@@ -6,8 +6,8 @@
 # and users.xml with users.d, as a server does. What the official script needs is needed here too: /tmp, and users.d unless
 # CLICKHOUSE_SKIP_USER_SETUP=1, are written to.
 #
-# In the image: /usr/bin/clickhouse-server (dev/clickhouse-server.c), /usr/lib/clickhouse/libchdb, the files of this
-# folder as /etc/clickhouse-server/config.xml, users.xml and config.d/docker_related_config.xml, busybox as sh, cat, cp and mkdir.
+# In the image: /bin/clickhouse-server, /opt/clickhouse/libchdb, config.xml and users.xml of this folder in
+# /etc/clickhouse-server with the empty folders config.d and users.d, and busybox as sh, cat, cp and mkdir.
 set -eu
 
 folder=/etc/clickhouse-server
@@ -27,5 +27,5 @@ else
 END
 fi
 
-exec clickhouse-server /usr/lib/clickhouse/libchdb "$data" 9000 8123 --config-file="$folder/config.xml" \
+exec /bin/clickhouse-server /opt/clickhouse/libchdb "$data" 9000 8123 --config-file="$folder/config.xml" \
     --listen_host=0.0.0.0 --logger.console=1 --log-level=warning --implicit_select=0

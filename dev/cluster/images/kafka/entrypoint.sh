@@ -5,8 +5,8 @@
 # /mnt/shared/config become /opt/kafka/config, and the data folder is formatted with CLUSTER_ID. What the official
 # scripts need is needed here too, so that a mount that is missing fails: /opt/kafka/config, /tmp and LOG_DIR are written to.
 #
-# In the image: /opt/java (jlink), Kafka's jars in /opt/kafka/libs, /etc/kafka/docker/log4j2.yaml (dev/kafka-log4j2.yaml),
-# empty folders /opt/kafka/config and /mnt/shared/config, busybox as sh, mkdir and grep.
+# In the image: Java in /opt/java, Kafka's jars in /opt/kafka, dev/kafka-log4j2.yaml as /etc/kafka/docker/log4j2.yaml, the
+# empty folders /opt/kafka/config and /mnt/shared/config, and busybox as sh, mkdir and grep.
 set -eu
 
 export CLUSTER_ID="${CLUSTER_ID:-5L6g3nShT-eMCtK--X86sw}" # the official image's default
@@ -21,7 +21,7 @@ fi
 mkdir -p "$logs"
 
 # shellcheck disable=SC2086 # words of options
-if ! said=$($java -cp '/opt/kafka/libs/*' kafka.docker.KafkaDockerWrapper setup --default-configs-dir /etc/kafka/docker \
+if ! said=$($java -cp '/opt/kafka/*' kafka.docker.KafkaDockerWrapper setup --default-configs-dir /etc/kafka/docker \
     --mounted-configs-dir /mnt/shared/config --final-configs-dir /opt/kafka/config 2>&1); then
     if ! printf '%s\n' "$said" | grep -qi 'already formatted'; then
         printf '%s\n' "$said" >&2
@@ -31,5 +31,5 @@ fi
 
 # shellcheck disable=SC2086
 exec $java ${KAFKA_HEAP_OPTS:--Xmx1G -Xms1G} "-Xlog:gc*:file=$logs/kafkaServer-gc.log:time,tags:filecount=10,filesize=100M" \
-    "-Dkafka.logs.dir=$logs" -Dlog4j2.configurationFile=/opt/kafka/config/log4j2.yaml -cp '/opt/kafka/libs/*' \
+    "-Dkafka.logs.dir=$logs" -Dlog4j2.configurationFile=/opt/kafka/config/log4j2.yaml -cp '/opt/kafka/*' \
     kafka.Kafka /opt/kafka/config/server.properties
