@@ -1,7 +1,7 @@
 """What makes our images of Kafka and ClickHouse behave as the official ones, as far as k8s/overlays/local uses them.
 
-The official images cannot be fetched where these checks run. Ours have their names, users, entry points and paths, and the
-servers of dev/fetch.py; so the cluster runs the overlay as it is."""
+The official images cannot be fetched where these checks run. Ours have their names, users, entry points and paths, and
+the servers of dev/fetch.py; so the cluster runs the overlay as it is."""
 
 import shutil
 from typing import NamedTuple
