@@ -65,7 +65,11 @@ def references(w):
     secrets |= operated(w.docs)
     namespaces = {name(d) for d in kind(w.docs, "Namespace")}
     # The one that is applied first. Another would be deleted with the kustomization, and with it Secrets and claims.
-    yield Fact(len(kind(w.docs, "Namespace")) == 1, "namespace stays out of kustomizations", "Namespace")
+    # Only a first look, which brings servers of its own, has the same once more: it is applied by one command.
+    first, *others = kind(w.docs, "Namespace")
+    is_first_look = any(is_server(d) for d in workloads(w.docs))
+    stays_out = others == [first] if is_first_look else not others
+    yield Fact(stays_out, "namespace stays out of kustomizations", where(first))
     for d in w.docs:
         if d["kind"] != "Namespace":
             yield Fact(d["metadata"].get("namespace") in namespaces, "namespace is one of the manifests", where(d))

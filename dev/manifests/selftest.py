@@ -231,6 +231,12 @@ DAMAGES = [
 KAFKA, CLICKHOUSE = "StatefulSet/kafka", "StatefulSet/clickhouse"
 USERS = "ConfigMap/clickhouse"
 SERVER_DAMAGES = [
+    (
+        "namespace stays out of kustomizations",
+        "Namespace/captcha",
+        "metadata labels pod-security.kubernetes.io/warn",
+        "baseline",
+    ),
     ("user is the image's", KAFKA, POD + "securityContext runAsUser", 65532),
     ("root file system is read-only", CLICKHOUSE, C + "securityContext readOnlyRootFilesystem", DELETE),
     ("service links are off", KAFKA, POD + "enableServiceLinks", DELETE),
