@@ -3,24 +3,33 @@
 The official images cannot be fetched where these checks run. Ours have their names, users, entry points and paths, and
 the servers of dev/fetch.py; so the cluster runs the overlay as it is."""
 
+import re
 import shutil
 from typing import NamedTuple
 
-from dev.command import DEV
+from dev.command import DEV, ROOT, Failure, shown
 
 SOURCES = DEV / "cluster" / "images"
+TAGS = ROOT / "k8s" / "overlays" / "local" / "kustomization.yaml"
 
 
 class Official(NamedTuple):
-    name: str  # without the tag, which the overlay has
+    name: str  # without the registry, and without the tag, which the overlay has
     user: str
     entrypoint: str
     files: dict  # path in the image -> file
     folders: tuple  # that the image has empty
 
+    def image(self):
+        """As a kubelet asks for it: with its registry and the tag of the overlay."""
+        found = re.search(rf"name: {self.name}, newTag: ([\w.-]+)", TAGS.read_text())
+        if not found:
+            raise Failure(f"{shown(TAGS)} has no tag of {self.name}; give it one under images")
+        return f"docker.io/{self.name}:{found[1]}"
+
 
 KAFKA = Official(
-    "docker.io/apache/kafka",
+    "apache/kafka",
     "1000:1000",
     "/etc/kafka/docker/run",
     {
@@ -30,7 +39,7 @@ KAFKA = Official(
     ("/opt/kafka/config", "/mnt/shared/config", "/var/lib/kafka/data"),
 )
 CLICKHOUSE = Official(
-    "docker.io/clickhouse/clickhouse-server",
+    "clickhouse/clickhouse-server",
     "101:101",
     "/entrypoint.sh",
     {
@@ -50,15 +59,3 @@ def add(official, root):
         target = root / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, target)  # with its mode: an entry point is executable
-
-
-def named(text):
-    """The images of these two with their tags, as rendered documents name them: name -> tag."""
-    found = {}
-    for line in text.splitlines():
-        image = line.strip().removeprefix("- ").removeprefix("image: ")
-        name, _, tag = image.rpartition(":")
-        for official in (KAFKA, CLICKHOUSE):
-            if official.name == f"docker.io/{name}":
-                found[official.name] = tag
-    return found
