@@ -101,9 +101,7 @@ def definitions():
     folder = crds.folder()
     if folder:
         return crds.load(folder)
-    missing(
-        "custom resources are not checked", f"there are no definitions in {crds.DEFAULT}; name their folder in CRDS"
-    )
+    missing("custom resources are not checked", crds.ABSENT)
     return None
 
 
