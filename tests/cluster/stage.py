@@ -141,9 +141,10 @@ class Stage:
             )
             if done.returncode != 0:
                 raise Failure(f"{pod['metadata']['name']} has no metrics: {done.stderr.strip()}")
-            for line in done.stdout.splitlines():
-                if re.match(rf"{name}[ {{]", line):
-                    total += float(line.rpartition(" ")[2])
+            found = [line for line in done.stdout.splitlines() if re.match(rf"{name}[ {{]", line)]
+            if not found:
+                raise Failure(f"{pod['metadata']['name']} has no metric {name}")
+            total += sum(float(line.rpartition(" ")[2]) for line in found)
         return total
 
     def kill(self, component):
