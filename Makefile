@@ -115,8 +115,8 @@ cluster: $(VENV)-manifests/stamp ## build and start a real Kubernetes on this ma
 cluster-down: ## end what make cluster started; [DATA=remove] forgets its data
 	@exec python3 -m dev.cluster down $(if $(filter remove,$(DATA)),--remove-data)
 
-cluster-test: $(VENV)-manifests/stamp ## run every check of k8s/ in a real Kubernetes; half an hour: CRDS=FOLDER [IMAGE=FILE of make image] [ONLY=NAME] [DAMAGE=NAME]
-	@exec $(VENV)-manifests/bin/python -m tests.cluster $(CRDS:%=--crds %) $(IMAGE:%=--image %) $(ONLY:%=--only %) $(DAMAGE:%=--damage %)
+cluster-test: $(VENV)-manifests/stamp ## run every check of k8s/ in a real Kubernetes; half an hour: CRDS=FOLDER [IMAGE=FILE of make image] [ONLY=NAME] [DAMAGE=NAME] [QUICK=1]
+	@exec $(VENV)-manifests/bin/python -m tests.cluster $(CRDS:%=--crds %) $(IMAGE:%=--image %) $(ONLY:%=--only %) $(DAMAGE:%=--damage %) $(if $(QUICK),--quick)
 
 promtool: .dev/promtool/promtool-$(PROMETHEUS) ## build promtool with Go, so that make check tests the alerts; some minutes
 

@@ -13,7 +13,7 @@ from dev.cluster import images, machine, programs
 from dev.command import Failure, run, say
 from dev.testkit import packages
 from tests.cluster import damages, stage
-from tests.cluster.checks import CHECKS
+from tests.cluster.checks import CHECKS, QUICK
 
 
 def arguments():
@@ -27,6 +27,7 @@ def arguments():
     parser.add_argument(
         "--damage", choices=list(damages.DAMAGES), help="damage the documents, and see that it is noticed"
     )
+    parser.add_argument("--quick", action="store_true", help="some checks and damages of each kind, as CI does")
     parser.add_argument("--keep", action="store_true", help="leave the cluster running")
     return parser.parse_args()
 
@@ -56,7 +57,7 @@ def main():
 
 
 def all_checks(scene, options):
-    wanted = options.only or ([] if options.damage else list(CHECKS))
+    wanted = options.only or ([] if options.damage else QUICK if options.quick else list(CHECKS))
     chosen = [name for name in CHECKS if name == "install" or name in wanted]
     rows, failed = [], []
     for name in chosen:
@@ -73,7 +74,9 @@ def all_checks(scene, options):
         rows.append((name, time.monotonic() - begin, verdict, dict(scene.numbers)))
         if verdict != "ok" and name == "install":
             break
-    tried = [options.damage] if options.damage else [] if options.only else list(damages.DAMAGES)
+    tried = damages.QUICK if options.quick else list(damages.DAMAGES)
+    if options.only or options.damage:
+        tried = [options.damage] if options.damage else []
     for name in tried if not failed else []:
         say(f"== damage {name}, which must be noticed")
         begin = time.monotonic()

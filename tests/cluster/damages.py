@@ -184,3 +184,4 @@ DAMAGES = {
         applied=False,
     ),
 }
+QUICK = ("mount", "readiness", "right-write", "policy", "count")

@@ -23,3 +23,5 @@ CHECKS = {
     "drain": faults.drain,
     "reinstall": installation.reinstall,
 }
+# What CI has the time for: one check of each kind.
+QUICK = ("install", "apply-again", "upgrade", "scale-consume", "policies", "kill", "reinstall")
