@@ -129,7 +129,7 @@ actionlint: $(TOOLS)/actionlint-$(ACTIONLINT) ## check the workflow files of .gi
 image: $(TOOLS)/cargo-cyclonedx-$(CARGO_CYCLONEDX) ## build the container image with buildah, without a daemon, and the list of what is in it
 	@dev/image.sh $<
 
-release: image ## put the executable, the image and the list of what is in it into target/release-VERSION/, with checksums and their signature: SIGNING_KEY=FILE of minisign
+release: image ## put the executable, the image, the list of what is in it and the Helm chart into target/release-VERSION/, with checksums and their signature: SIGNING_KEY=FILE of minisign
 	@dev/release.sh $(SIGNING_KEY)
 
 verify-release: ## verify a release: DIR=FOLDER PUBLIC_KEY=FILE, or the key itself
