@@ -20,6 +20,7 @@ CARGO_DENY := 0.20.2
 CARGO_MACHETE := 0.9.2
 
 ACTIONLINT := 1.7.12
+HELM_VERSION := 4.3.2
 # Version of the Go module: of Prometheus 3.16.
 PROMETHEUS := 0.316.0
 
@@ -30,7 +31,7 @@ VENV = .dev/venv
 SHELL_SCRIPTS = .ci/run $(wildcard dev/*.sh k8s/*.sh tests/*/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check lint k8s-check promtool actionlint cluster cluster-down cluster-test image release verify-release docs-check architecture fmt bench-visible bench-consume bench-bytes bench-pairs bench-serve clean-data
+.PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check lint k8s-check promtool helm actionlint cluster cluster-down cluster-test image release verify-release docs-check architecture fmt bench-visible bench-consume bench-bytes bench-pairs bench-serve clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -120,13 +121,15 @@ cluster-test: $(VENV)-manifests/stamp ## run every check of k8s/ in a real Kuber
 
 promtool: .dev/promtool/promtool-$(PROMETHEUS) ## build promtool with Go, so that make check tests the alerts; some minutes
 
+helm: $(TOOLS)/helm-$(HELM_VERSION) ## build helm with Go, so that make check tests the chart; some minutes
+
 actionlint: $(TOOLS)/actionlint-$(ACTIONLINT) ## check the workflow files of .github/; builds actionlint with Go the first time
 	$<
 
 image: $(TOOLS)/cargo-cyclonedx-$(CARGO_CYCLONEDX) ## build the container image with buildah, without a daemon, and the list of what is in it
 	@dev/image.sh $<
 
-release: image ## put the executable, the image and the list of what is in it into target/release-VERSION/, with checksums and their signature: SIGNING_KEY=FILE of minisign
+release: image ## put the executable, the image, the list of what is in it and the Helm chart into target/release-VERSION/, with checksums and their signature: SIGNING_KEY=FILE of minisign
 	@dev/release.sh $(SIGNING_KEY)
 
 verify-release: ## verify a release: DIR=FOLDER PUBLIC_KEY=FILE, or the key itself
@@ -169,6 +172,10 @@ $(TOOLS)/cargo-machete-$(CARGO_MACHETE): ; @$(call install,cargo-machete,$(CARGO
 $(TOOLS)/actionlint-$(ACTIONLINT):
 	GOBIN=$(abspath $(@D)) GOTOOLCHAIN=auto go install github.com/rhysd/actionlint/cmd/actionlint@v$(ACTIONLINT)
 	@mv $(@D)/actionlint $@
+$(TOOLS)/helm-$(HELM_VERSION):
+	@echo "build helm $(HELM_VERSION) (once, some minutes)" >&2
+	GOBIN=$(abspath $(@D)) GOTOOLCHAIN=auto go install -trimpath -ldflags '-s -w' helm.sh/helm/v4/cmd/helm@v$(HELM_VERSION)
+	@mv $(@D)/helm $@
 
 # Without the discovery of clouds, which nobody asks it for, it compiles in less than half the time. Go fetches a newer Go of itself, where it must.
 .dev/promtool/promtool-$(PROMETHEUS):

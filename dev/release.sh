@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts what `make image` has made into target/release-VERSION/, with checksums and their signature: dev/release.sh [KEY].
+# Puts what `make image` has made, and the Helm chart, into target/release-VERSION/, with checksums and their signature: dev/release.sh [KEY].
 set -eu
 
 key=${1:+$(realpath "$1")}
@@ -15,5 +15,6 @@ mkdir -p "$out"
 for file in "captcha-$version-$(uname -m)" "captcha-$version.oci.tar" "captcha-$version.cdx.json"; do
     cp "target/image/$file" "$out/"
 done
+dev/chart.sh "$out/captcha-chart-$version.tgz"
 dev/sign.sh "$out" "captcha $version of commit $revision" "$key"
 echo "release: $out"

@@ -3,8 +3,9 @@
 Without a folder it checks the base, every overlay, and the base with each component and each pair of them. One line for
 each, then one line per problem; exit 1 when there is one. Needs kubectl (or kustomize), the built captcha executable,
 which is asked for the settings that it knows, and the packages that `make k8s-check` installs. The definitions of
-custom resources are read from $CRDS, or from ../shared/k8s/crds beside the checkout, and alerts are tested with what
-`make promtool` builds, or $PROMTOOL; where there are none it says so, and fails in CI."""
+custom resources are read from $CRDS, or from ../shared/k8s/crds beside the checkout, alerts are tested with what
+`make promtool` builds, or $PROMTOOL, and the Helm chart with what `make helm` builds, or $HELM; where there are none it
+says so, and fails in CI."""
 
 import argparse
 from pathlib import Path

@@ -7,7 +7,7 @@ import tomllib
 import kubernetes_validate
 
 from dev.command import ROOT, Failure
-from dev.manifests import crds, executable, monitoring, rules, scanners, selftest
+from dev.manifests import chart, crds, executable, monitoring, rules, scanners, selftest
 from dev.manifests.documents import World
 from dev.manifests.render import applied_first, first_line, render, targets
 
@@ -23,7 +23,7 @@ class Checker:
         self.version = tomllib.loads((ROOT / "Cargo.toml").read_text())["package"]["version"]
         self.known = executable.known_settings(program)
         self.custom = definitions()
-        self.watched, self.promtool = monitoring.read(), promtool()
+        self.watched, self.promtool, self.helm = monitoring.read(), promtool(), helm()
         self.problems, self.checks = [], 0
 
     def add(self, what, problems, checks):
@@ -38,10 +38,10 @@ class Checker:
         found = [problem for version in KUBERNETES for problem in schema_problems(docs, version)]
         return found + list(crds.problems(docs, self.custom) if self.custom else [])
 
-    def check_documents(self, label, docs):
+    def check_documents(self, label, docs, without=()):
         problems, checks = list(self.schemas(docs)), len(docs) * len(KUBERNETES)
         for group, facts in rules.facts(self.world(docs)).items():
-            problems += [f"{group}: {fact.complaint()}" for fact in facts if not fact.ok]
+            problems += [f"{group}: {fact.complaint()}" for fact in facts if not fact.ok and fact.rule not in without]
             checks += len(facts)
         line = f"{label:45} {len(docs)} documents, {checks} checks"
         self.add(line, [f"{label}: {problem}" for problem in problems], checks)
@@ -56,19 +56,44 @@ class Checker:
         problems = monitoring.problems(self.watched, self.promtool)
         self.add(f"monitoring: {alerts} alerts, {panels} panels and rows", problems, 1)
 
+    def check_chart(self, kustomized):
+        """The Helm chart renders what the kustomizations render; and what only the chart can render is right too."""
+        problems, checks, compared = list(chart.own_problems(self.helm, self.version)), 1, 0
+        for label, docs in dict(kustomized).items():  # some pairs need the same components
+            if (values := chart.values_of(label)) is not None:
+                charted = chart.render(self.helm, values)
+                problems += [f"differs from {label}: {line}" for line in chart.differences(docs, charted)]
+                compared, checks = compared + 1, checks + len(charted)
+        problems += chart.refusals(self.helm)
+        line = f"k8s/chart: equal to {compared} kustomizations, {len(chart.REFUSED)} wrong values refused"
+        self.add(line, [f"k8s/chart: {problem}" for problem in problems], checks + len(chart.REFUSED))
+        variants = [(*variant, chart.STAND_INS) for variant in chart.VARIANTS]
+        variants += [(f"as {folder}", values, (), ()) for folder, values in chart.FOLDERS.items()]
+        for label, values, without, stand_ins in variants:
+            for version in KUBERNETES:
+                docs = chart.for_the_rules(chart.render(self.helm, values, version), stand_ins)
+                self.check_documents(f"k8s/chart {label}, on {version}", docs, without)
+
     def self_test(self):
         worlds = [self.world(render(folder)) for folder in (SELF_TESTED, WITH_SERVERS)]
         lines, damages = selftest.run(*worlds, self.schemas, self.custom is not None)
         more_lines, more_damages = selftest.run_monitoring(self.watched, self.promtool)
         lines, damages = lines + more_lines, damages + more_damages
+        if self.helm:
+            charted = chart.render(self.helm, chart.FOLDERS["overlays/prod-ha"])
+            more_lines, more_damages = selftest.run_chart(render(SELF_TESTED), charted, self.helm)
+            lines, damages = lines + more_lines, damages + more_damages
         self.add(f"self-test: {damages} damages to the documents, {len(lines)} unnoticed", lines, damages)
 
 
 def carry_out(options, program):
     checker = Checker(program)
     if not options.self_test:
-        for label, docs in [(str(options.dir), render(options.dir))] if options.dir else targets():
+        kustomized = [(str(options.dir), render(options.dir))] if options.dir else list(targets())
+        for label, docs in kustomized:
             checker.check_documents(label, docs)
+        if checker.helm and not options.dir:
+            checker.check_chart(kustomized)
         checker.check_the_rest()
     if not checker.problems:
         checker.self_test()
@@ -113,6 +138,14 @@ def promtool():
             "alerts are not tested",
             "there is no promtool; run `make promtool` (which takes Go), or name it in PROMTOOL",
         )
+    return found
+
+
+def helm():
+    """Helm; None where there is none, which is a failure in CI."""
+    found = chart.program()
+    if found is None:
+        missing("the chart is not checked", "there is no helm; run `make helm` (which takes Go), or name it in HELM")
     return found
 
 

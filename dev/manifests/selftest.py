@@ -2,7 +2,7 @@
 
 import copy
 
-from dev.manifests import documents, monitoring, rules
+from dev.manifests import chart, documents, monitoring, rules
 
 DELETE = object()
 SERVE, CONSUME, MIGRATE = "Deployment/captcha-serve", "StatefulSet/captcha-consume", "Job/captcha-migrate"
@@ -362,6 +362,28 @@ PROMTOOL_DAMAGES = [
     ("promtool test: CaptchaServeAbsent", FIRST + "labels severity", "ticket"),
 ]
 
+# For the chart: what it renders must not be equal any more: (document, path, value).
+CHART_DAMAGES = [
+    (SERVE, C + "resources limits memory", "513Mi"),
+    (SERVE, C + "env 0", DELETE),
+    (SERVE, C + "env 5 name", "Z_REPLICAS"),
+    (SERVE, "metadata labels example", "x"),
+    (SERVE, "spec replicas", 3),
+    (CONSUME, POD + "terminationGracePeriodSeconds", 44),
+    (CONSUME, "spec replicas", "4"),
+    (MIGRATE, "metadata name", "captcha-migrate-0-0-9-0a1b2c3d"),
+    (MIGRATE, C + "securityContext", DELETE),
+    ("NetworkPolicy/captcha-to-kafka", "spec egress 0 to", DELETE),
+    ("NetworkPolicy/default-deny", "kind", "ConfigMap"),
+    ("ConfigMap/captcha", "data CAPTCHA_KAFKA_TLS", "false"),
+    ("ConfigMap/captcha-dashboard", "data captcha.json", "{}"),
+    ("PrometheusRule/captcha", "spec groups 0 rules 0 for", "6m"),
+    ("Kafka/captcha", "spec kafka config min.insync.replicas", 1),
+    ("KafkaUser/captcha-serve", "spec authorization acls 0 operations", ["All"]),
+    ("ClickHouseInstallation/captcha", "spec configuration users captcha_serve/profile", "readonly"),
+    ("Service/captcha", "metadata namespace", "default"),
+]
+
 
 def damaged(docs, document, path, value):
     """A copy of all documents with one field of one of them changed; a name may be given by its beginning."""
@@ -395,6 +417,22 @@ def run_monitoring(watched, tool):
         if not any(wanted in line for line in said):
             lines.append(f"damage went unnoticed: monitoring: {path}: wanted '{wanted}'")
     return lines + list(monitoring.unnoticed(watched, tool) if tool else []), len(damages)
+
+
+def run_chart(kustomized, charted, helm):
+    """As `run`, for the comparison of the chart with a kustomization, and for values that it would not refuse."""
+    lines = [
+        f"damage went unnoticed: chart: {damage[0]}: {damage[1]}"
+        for damage in CHART_DAMAGES
+        if not any(chart.differences(kustomized, damaged(charted, *damage)))
+    ]
+    for what, docs in (("is missing", charted[1:]), ("is twice", [*charted, charted[0]])):
+        if not any(chart.differences(kustomized, docs)):
+            lines.append(f"damage went unnoticed: chart: a document {what}")
+    harmless = [("serve.replicas=3", "at '/serve/replicas'"), ("serve.replicas=0", "of another reason")]
+    if len(list(chart.refusals(helm, harmless))) != len(harmless):
+        lines.append("damage went unnoticed: chart: a value that is not refused, or for another reason")
+    return lines, len(CHART_DAMAGES) + 2 + len(harmless)
 
 
 def run(world, servers, schema_problems, with_custom):
