@@ -12,10 +12,8 @@ from dev.command import ROOT, Failure, say, shown, write
 
 K8S = ROOT / "k8s"
 SPACE = "captcha"
-PROMETHEUS_SPACE = "monitoring"
 KEYS = layout.FOLDER / "api-keys"  # write.key and read.key
 ROLLOUT_SECONDS = 600
-DNS_SECONDS = 120
 # The node may have two processors. Requests are for the scheduler alone; and twelve partitions with the usual 300 ms
 # between inserts would take most of such a machine for ClickHouse.
 CPU_REQUEST = "20m"

@@ -32,7 +32,6 @@ API_SERVICE = "10.96.0.1"
 DNS = "10.96.0.10"
 
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
-AGENTS = ("containerd", "kubelet", "kube-proxy", "policies")  # on each node
 
 
 def kubeconfig(name):

@@ -4,10 +4,8 @@ Kubernetes 1.34 is the newest that runs everywhere: 1.35 and later refuse cgroup
 otherwise, and ask for containerd 2, which Debian 12 does not have."""
 
 import hashlib
-import json
 import os
 import shutil
-import subprocess
 
 from dev import disk
 from dev.cluster import layout
@@ -34,7 +32,6 @@ NEEDED = {
 }
 CNI_PLUGINS = "/usr/lib/cni/bridge"
 
-SOURCES_BYTES = 1_600_000_000  # of modules, which Go keeps in its own cache
 BUILD_BYTES = 3_500_000_000  # of Go's build cache and the programs
 
 
@@ -91,8 +88,3 @@ def build():
         (new / name).symlink_to("kube")
     new.replace(place)
     return place
-
-
-def kubectl_version(place):
-    done = subprocess.run([place / "kubectl", "version", "--client", "-o", "json"], capture_output=True, check=True)
-    return json.loads(done.stdout)["clientVersion"]["gitVersion"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dev.cluster import install, kubectl, layout, machine
 from dev.cluster.install import ROLLOUT_SECONDS
-from dev.command import ROOT, Failure, say, start
+from dev.command import ROOT, Failure, start
 from tests.cluster.ledger import Ledger
 
 SETTLE_SECONDS = 120  # until a report has everything after what a check did; each check may state less
@@ -181,7 +181,3 @@ def replace(file, old, new):
     if text.count(old) != 1:
         raise Failure(f"{file} has {old!r} {text.count(old)} times, not once")
     Path(file).write_text(text.replace(old, new))
-
-
-def announce(text):
-    say(f"== {text}")
