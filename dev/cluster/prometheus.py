@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.parse
 from pathlib import Path
 
@@ -18,9 +19,9 @@ from dev.cluster.operators.documents import config_map, metadata, need, pod
 from dev.command import ROOT, STATE, Failure, step
 
 NAME = "prometheus"
-# A policy of components/monitoring admits pods of this namespace with these labels.
+# A policy of components/monitoring admits the pods of this namespace that have the first label.
 SPACE = "monitoring"
-LABELS = {"app.kubernetes.io/name": NAME}
+LABELS = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/instance": "captcha"}
 PORT = 9090
 MODULE = "github.com/prometheus/prometheus/cmd/prometheus"
 # Of two dozen ways to find targets, the cluster needs one. With all of them, it compiles and links twice as much.
@@ -241,12 +242,32 @@ class Api:
         answers = self.get(*(f"query?{urllib.parse.urlencode({'query': e})}" for e in expressions))
         return [answer if isinstance(answer, Failure) else samples(answer) for answer in answers]
 
-    def targets(self):
-        """The targets that are scraped."""
-        (found,) = self.get("targets?state=active")
+    def one(self, path):
+        (found,) = self.get(path)
         if isinstance(found, Failure):
             raise found
-        return found["activeTargets"]
+        return found
+
+    def targets(self):
+        """The targets that are scraped."""
+        return self.one("targets?state=active")["activeTargets"]
+
+    def alerts(self):
+        """The alerts whose expression holds now: {name: "pending" or "firing"}."""
+        states = {}
+        for alert in self.one("alerts")["alerts"]:
+            name = alert["labels"]["alertname"]
+            states[name] = "firing" if "firing" in (alert["state"], states.get(name)) else "pending"
+        return states
+
+    def alerts_since(self, moment):
+        """The alerts whose expression held at any time since a moment, in seconds since 1970: {name: state}."""
+        seconds = max(round(time.time() - moment), EVALUATION_SECONDS)
+        (found,) = self.query(f"count by (alertname, alertstate) (count_over_time(ALERTS[{seconds}s]))")
+        if isinstance(found, Failure):
+            raise found
+        states = [(labels["alertname"], labels["alertstate"]) for labels, _ in found]
+        return dict(sorted(states, key=lambda state: state[1], reverse=True))  # firing last, so that it stays
 
 
 def samples(data):
