@@ -30,11 +30,16 @@ def pid():
     return int(number) if process.born(int(number)) == birth else None
 
 
+def need_pid():
+    number = pid()
+    if not number:
+        raise Failure("no cluster of this checkout runs; start it with make cluster")
+    return number
+
+
 def enter(*words, node=0):
     """The command line that runs words on a node."""
-    if not pid():
-        raise Failure("no cluster of this checkout runs; start it with make cluster")
-    argv = ["nsenter", "--target", str(pid()), "--net", "--mount", "--pid", "--uts", "--ipc", f"--wd={os.getcwd()}", "--"]
+    argv = ["nsenter", "--target", str(need_pid()), "--net", "--mount", "--pid", "--uts", "--ipc", f"--wd={os.getcwd()}", "--"]
     if node:
         argv += ["nsenter", f"--net=/run/netns/{layout.NODES[node]}", "--"]
     return [*argv, *map(str, words)]
@@ -54,6 +59,11 @@ def impossible():
     if tried.returncode != 0:
         return f"this system does not let root make namespaces and bridges: {tried.stderr.strip()}"
     return ""
+
+
+def enter_network(*words):
+    """The command line that runs words in the network of the first node alone: what it starts outlives the node."""
+    return ["nsenter", "--target", str(need_pid()), "--net", "--", *map(str, words)]
 
 
 def start():

@@ -57,6 +57,21 @@ class Stage:
         """API keys: the writer's and the reader's."""
         return json.loads(install.KEYS.read_text()) if install.KEYS.exists() else ["none", "none"]
 
+    def all_ready(self, seconds=ROLLOUT_SECONDS):
+        """Waits until as many pods of serve and consume are ready as are wanted."""
+
+        def ready():
+            for kind, name in (("statefulset", "captcha-consume"), ("deployment", "captcha-serve")):
+                done = kubectl.run("get", kind, name, "--namespace", SPACE, "--output=json", check=False)
+                if done.returncode != 0:
+                    return False
+                workload = json.loads(done.stdout)
+                if workload["status"].get("readyReplicas", 0) < workload["spec"]["replicas"]:
+                    return False
+            return True
+
+        return kubectl.wait_until("all pods ready", ready, seconds)
+
     def pods(self, component):
         found = kubectl.items("pods", SPACE, f"{PART},app.kubernetes.io/component={component}")
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
@@ -66,7 +81,7 @@ class Stage:
         """Sends events while the block runs. Its requests may fail `failures_max` times (None: as often as they do)."""
         writer, reader = self.keys()
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-        argv = machine.enter(sys.executable, "-m", "tests.cluster.load", self.service(), 80, *words)
+        argv = machine.enter_network(sys.executable, "-m", "tests.cluster.load", self.service(), 80, *words)
         environ = {**os.environ, "CAPTCHA_LOAD_WRITER": writer, "CAPTCHA_LOAD_READER": reader}
         sender = start(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ, cwd=ROOT)
         try:
@@ -102,7 +117,7 @@ class Stage:
 
         def ask():
             script = "import sys; from tests.cluster import ledger; print(ledger.ask_report(sys.argv[1], sys.stdin.read()))"
-            argv = machine.enter(sys.executable, "-c", script, f"{address}:80")
+            argv = machine.enter_network(sys.executable, "-c", script, f"{address}:80")
             done = subprocess.run(argv, check=False, input=reader, capture_output=True, text=True, cwd=ROOT)
             if done.returncode != 0:
                 raise Failure((done.stderr.strip().splitlines() or ["no report"])[-1][:300])

@@ -1,6 +1,6 @@
 """The checks, in the order in which they run. Each takes the stage, and raises Failure when something does not hold."""
 
-from tests.cluster.checks import installation, rollouts
+from tests.cluster.checks import faults, installation, network, rollouts
 
 CHECKS = {
     "install": installation.install,
@@ -10,4 +10,10 @@ CHECKS = {
     "scale-consume": rollouts.scale_consume,
     "scale-serve": rollouts.scale_serve,
     "evict": rollouts.evict_all,
+    "policies": network.policies,
+    "kill": faults.kill,
+    "out-of-memory": faults.out_of_memory,
+    "kafka-away": faults.kafka_away,
+    "clickhouse-away": faults.clickhouse_away,
+    "node-restart": faults.node_restart,
 }
