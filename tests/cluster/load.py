@@ -113,7 +113,7 @@ class Load:
         while not self.ending.wait(WATCH_SECONDS):
             connection = http.client.HTTPConnection(self.options.host, self.options.port, timeout=ANSWER_SECONDS)
             try:
-                path = "/v1/report?from=2002-01-01&to=2002-01-01"
+                path = "/v1/report?from=2002-01-01&to=2002-01-02"
                 connection.request("GET", path, headers={"Authorization": f"Bearer {self.reader}"})
                 answer = connection.getresponse()
                 text = answer.read()
