@@ -1,4 +1,4 @@
-# Commands for developers. Nothing here but k8s-run needs root; everything that is fetched or written is in .dev/ and target/.
+# Commands for developers. Nothing here but the cluster needs root; everything that is fetched or written is in .dev/ and target/.
 
 HTTP_PORT ?= 8000
 ADMIN_PORT ?= 9090
@@ -30,7 +30,7 @@ VENV = .dev/venv
 SHELL_SCRIPTS = .ci/run $(wildcard dev/*.sh k8s/*.sh tests/*/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check lint k8s-check promtool actionlint k8s-run image release verify-release docs-check architecture fmt bench-visible bench-consume bench-bytes bench-pairs bench-serve clean-data
+.PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check lint k8s-check promtool actionlint cluster cluster-down cluster-test image release verify-release docs-check architecture fmt bench-visible bench-consume bench-bytes bench-pairs bench-serve clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -109,8 +109,14 @@ k8s-check: $(VENV)-manifests/stamp $(VENV)-checkov/stamp ## check the Kubernetes
 	cargo build --locked
 	$(VENV)-manifests/bin/python -m dev.manifests
 
-k8s-run: $(VENV)-manifests/stamp ## run the pods of overlays/prod as they are declared, without a cluster: IMAGE=FILE of make image; [DAMAGE=NAME]
-	@exec $(VENV)-manifests/bin/python -m tests.pods $(IMAGE:%=--image %) $(DAMAGE:%=--damage %)
+cluster: $(VENV)-manifests/stamp ## build and start a real Kubernetes on this machine (Linux, as root) and install an overlay: [OVERLAY=local] [CRDS=FOLDER] [IMAGE=FILE of make image]
+	@exec $(VENV)-manifests/bin/python -m dev.cluster up $(OVERLAY:%=--overlay %) $(CRDS:%=--crds %) $(IMAGE:%=--image %)
+
+cluster-down: ## end what make cluster started; [DATA=remove] forgets its data
+	@exec python3 -m dev.cluster down $(if $(filter remove,$(DATA)),--remove-data)
+
+cluster-test: $(VENV)-manifests/stamp ## run every check of k8s/ in a real Kubernetes; half an hour: CRDS=FOLDER [IMAGE=FILE of make image] [ONLY=NAME] [DAMAGE=NAME]
+	@exec $(VENV)-manifests/bin/python -m tests.cluster $(CRDS:%=--crds %) $(IMAGE:%=--image %) $(ONLY:%=--only %) $(DAMAGE:%=--damage %)
 
 promtool: .dev/promtool/promtool-$(PROMETHEUS) ## build promtool with Go, so that make check tests the alerts; some minutes
 

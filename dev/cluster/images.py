@@ -25,8 +25,13 @@ CLICKHOUSE = "docker.io/library/captcha-clickhouse:1"
 SOURCES = DEV / "cluster" / "images"
 LIBRARIES = Path("/lib/x86_64-linux-gnu")
 LOADER = Path("/lib64/ld-linux-x86-64.so.2")
-WORDS = "sh cat cp cut date env grep head hostname id kill ls mkdir mv nc nslookup printf ps rm sed sleep sort tail test timeout touch tr wget"
-JAVA_MODULES = "java.se,jdk.unsupported,jdk.crypto.ec,jdk.security.auth,jdk.security.jgss,jdk.management,jdk.zipfs,jdk.naming.dns"
+COMMANDS = """
+sh cat cp cut date env grep head hostname id kill ls mkdir mv nc nslookup
+printf ps rm sed sleep sort tail test timeout touch tr wget
+"""
+JAVA_MODULES = (
+    "java.se,jdk.unsupported,jdk.crypto.ec,jdk.security.auth,jdk.security.jgss,jdk.management,jdk.zipfs,jdk.naming.dns"
+)
 
 
 def make(built):
@@ -64,7 +69,7 @@ def shell(root, libraries=()):
         (root / folder).mkdir()
     busybox = shutil.which("busybox")
     shutil.copy(busybox, root / "bin" / "busybox")
-    for word in WORDS.split():
+    for word in COMMANDS.split():
         (root / "bin" / word).symlink_to("busybox")
     if libraries:
         for source in (LOADER, *(find_library(name) for name in libraries)):
@@ -91,7 +96,7 @@ def kafka(root, tools):
 
 
 def clickhouse(root, tools):
-    shell(root, "libc.so.6 libm.so.6 libdl.so.2 libpthread.so.0 librt.so.1".split())
+    shell(root, ["libc.so.6", "libm.so.6", "libdl.so.2", "libpthread.so.0", "librt.so.1"])
     place = root / "opt" / "clickhouse"
     place.mkdir(parents=True)
     engine = tools.engine if tools.engine.is_file() else tools.engine / "libchdb"

@@ -2,8 +2,6 @@
 
 import json
 import os
-import pty
-import re
 import subprocess
 import tempfile
 from pathlib import Path
@@ -15,12 +13,13 @@ from dev.command import ROOT, Failure, say, shown, write
 K8S = ROOT / "k8s"
 SPACE = "captcha"
 PROMETHEUS_SPACE = "monitoring"
-KEY = re.compile(r"captcha_[a-z0-9]{4,32}_[0-9a-f]{64}")
-KEYS = layout.FOLDER / "api-keys.json"  # the writer's and the reader's, as secrets.sh shows them once
+KEYS = layout.FOLDER / "api-keys"  # write.key and read.key
 ROLLOUT_SECONDS = 600
 DNS_SECONDS = 120
 # Of the pods of captcha: the nodes are two processors, and requests are for the scheduler alone.
 CPU_REQUEST = "20m"
+OPERATORS = layout.FOLDER / "operators"  # what they keep: authorities and passwords
+STAND_IN = {"captcha.test/made-by": "operator"}
 OPERATED = ("Kafka", "ClickHouseInstallation")  # kinds that operators act on
 
 
@@ -67,46 +66,44 @@ def namespace():
 
 
 def make_secrets(program):
-    """Runs k8s/secrets.sh on a terminal against the cluster, and keeps the API keys that it shows."""
+    """Runs k8s/secrets.sh against the cluster, which puts the API keys that it makes into a folder."""
+    KEYS.mkdir(mode=0o700, parents=True, exist_ok=True)
+    run_script("secrets.sh", program, KEYS)
+
+
+def run_script(name, *words):
+    """Runs a script of k8s/ with the cluster's kubectl on its PATH."""
     with tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "kubectl"
         write(script, f'#!/bin/sh\nexec {" ".join(map(str, kubectl.argv()))} "$@"\n')
         script.chmod(0o755)
         environ = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
-        said = on_terminal([K8S / "secrets.sh", program], environ)
-    keys = KEY.findall(said)
-    if len(keys) == 2:
-        write(KEYS, json.dumps(keys))
-        KEYS.chmod(0o600)
-    elif not KEYS.exists():
-        raise Failure(f"k8s/secrets.sh showed {len(keys)} API keys, not two: {KEY.sub('(a key)', said)[-300:]}")
-    return said
+        argv = [str(word) for word in (K8S / name, *words)]
+        done = subprocess.run(argv, check=False, capture_output=True, text=True, env=environ, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        raise Failure(f"k8s/{name} failed: {done.stderr.strip()[-300:]}")
 
 
-def on_terminal(argv, environ):
-    """What a command prints on a terminal; it must not fail."""
-    ours, theirs = pty.openpty()
-    child = subprocess.Popen([str(word) for word in argv], env=environ, stdin=theirs, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    said = b""
-    try:
-        while block := os.read(ours, 4096):
-            said += block
-    except OSError:  # so does a terminal end
-        pass
-    finally:
-        os.close(ours)
-    text = said.decode(errors="replace")
-    if child.wait() != 0:
-        raise Failure(f"{argv[0]} failed: {KEY.sub('(a key)', text).strip()[-300:]}")
-    return text
+def api_keys():
+    """API keys: the writer's and the reader's; None where secrets.sh made none."""
+    files = [KEYS / "write.key", KEYS / "read.key"]
+    return [file.read_text().strip() if file.exists() else None for file in files]
 
 
 def operators_of(documents):
     """Does what the operators would do with these documents; what they made."""
-    made = list(operators.manifests(documents, kubectl.secret_texts(SPACE), layout.FOLDER / "operators"))
+    made = list(operators.manifests(documents, kubectl.secret_texts(SPACE), OPERATORS))
+    for document in made:
+        document["metadata"].setdefault("labels", {}).update(STAND_IN)
     kubectl.apply(made)
     return made
+
+
+def remove_operated():
+    """What operators remove when their documents go: all that they made, but not the claims."""
+    kinds = "statefulsets,services,configmaps,secrets,networkpolicies,jobs"
+    (label,) = STAND_IN.items()
+    kubectl.run("--namespace", SPACE, "delete", kinds, "--selector", "=".join(label), "--wait=true")
 
 
 def parse(text):
@@ -118,12 +115,10 @@ def parse(text):
 def wait_installed(documents, seconds=ROLLOUT_SECONDS):
     """Waits for the Job, consume and serve."""
     (job,) = [doc["metadata"]["name"] for doc in documents.all("Job")]
-    for what in (f"job/{job}", "statefulset/captcha-consume", "deployment/captcha-serve"):
-        if what.startswith("job/"):
-            words = ["wait", "--for=condition=Complete", what]
-        else:
-            words = ["rollout", "status", what]
-        kubectl.run("--namespace", SPACE, *words, f"--timeout={seconds}s")
+    waits = {f"job/{job}": ["wait", "--for=condition=Complete"]}
+    waits |= dict.fromkeys(("statefulset/captcha-consume", "deployment/captcha-serve"), ["rollout", "status"])
+    for what, words in waits.items():
+        kubectl.run("--namespace", SPACE, *words, what, f"--timeout={seconds}s")
 
 
 def install(overlay, definitions_folder, program):
@@ -133,9 +128,10 @@ def install(overlay, definitions_folder, program):
     operated = any(documents.all(kind) for kind in OPERATED)
     if operated:
         if not definitions_folder:
+            kinds = sorted({doc["kind"] for doc in documents.docs if "." in doc["apiVersion"].partition("/")[0]})
             raise Failure(
-                f"{shown(overlay)} needs the definitions of its operators (Strimzi, Altinity, cert-manager, Gateway API,"
-                " Prometheus): give their folder with CRDS=FOLDER, or take OVERLAY=local, which needs none"
+                f"{shown(overlay)} needs the definitions of its operators' kinds, {', '.join(kinds)}: give their folder"
+                " with CRDS=FOLDER, or take OVERLAY=local, which needs none"
             )
         say("definitions of the operators' kinds")
         definitions(definitions_folder)
@@ -150,5 +146,3 @@ def install(overlay, definitions_folder, program):
     say(f"{len(lines)} objects; wait for the pods")
     wait_installed(documents)
     return documents
-
-

@@ -37,11 +37,20 @@ def need_pid():
     return number
 
 
-def enter(*words, node=0):
-    """The command line that runs words on a node."""
-    argv = ["nsenter", "--target", str(need_pid()), "--net", "--mount", "--pid", "--uts", "--ipc", f"--wd={os.getcwd()}", "--"]
-    if node:
-        argv += ["nsenter", f"--net=/run/netns/{layout.NODES[node]}", "--"]
+def enter(*words):
+    """The command line that runs words on the first node."""
+    argv = [
+        "nsenter",
+        "--target",
+        str(need_pid()),
+        "--net",
+        "--mount",
+        "--pid",
+        "--uts",
+        "--ipc",
+        f"--wd={os.getcwd()}",
+        "--",
+    ]
     return [*argv, *map(str, words)]
 
 
@@ -102,6 +111,39 @@ def start():
     say_over("")
 
 
+def start_second():
+    """Starts the second node, in a network of its own that a wire joins to the first one's."""
+    name, address, pods = layout.NODES[1], layout.NODE_ADDRESSES[1], layout.POD_NETWORKS[1]
+    inside = ["ip", "netns", "exec", name]
+    for words in (
+        ["ip", "netns", "add", name],
+        ["ip", "link", "add", "wire", "type", "veth", "peer", "name", "eth0", "netns", name],
+        ["ip", "link", "set", "wire", "master", "node", "up"],
+        [*inside, "ip", "address", "add", f"{address}/24", "dev", "eth0"],
+        [*inside, "ip", "link", "set", "eth0", "up"],
+        [*inside, "ip", "route", "add", "default", "via", layout.NODE_ADDRESSES[0]],
+        ["ip", "route", "add", f"{pods}.0/24", "via", address],
+    ):
+        done = subprocess.run(enter(*words), check=False, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise Failure(f"cannot join a second node: {' '.join(words)}: {done.stderr.strip()}")
+    ready = layout.READY.with_name(f"{layout.READY.name}-1")
+    ready.unlink(missing_ok=True)
+    output = open_log(layout.LOGS / f"{name}.log")
+    program = ["unshare", "--mount", "--uts", "--propagation", "private", sys.executable, "-m", "dev.cluster.node", "1"]
+    argv = enter(*inside, *program)
+    outer = subprocess.Popen(
+        argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+    )
+    os.close(output)
+    last = time.monotonic() + START_SECONDS
+    while not ready.exists():
+        if outer.poll() is not None or time.monotonic() > last:
+            outer.kill()
+            raise Failure(f"the second node does not come up: {'; '.join(tail(layout.LOGS / f'{name}.log', 3))}")
+        time.sleep(LOOK_SECONDS)
+
+
 def remember(outer):
     """Writes down the process inside, once it is there."""
     if layout.PID.exists() and pid():
@@ -147,7 +189,7 @@ def remove_cgroup(top):
 
 def remove_data():
     """Removes the state of the cluster; the programs and images stay."""
-    for folder in (*layout.NODES, "etcd", "volumes", "pki", "logs", "operators"):
+    for folder in (*layout.NODES, "etcd", "volumes", "pki", "logs", "operators", "api-keys"):
         shutil.rmtree(layout.FOLDER / folder, ignore_errors=True)
 
 

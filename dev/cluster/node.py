@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 
 from dev.cluster import layout, programs, volumes
-from dev.command import Failure, run, write
+from dev.command import Failure, open_log, run, write
 
 START_SECONDS = 180  # for one part of Kubernetes; on busy cores the API server takes half a minute
 LOOK_SECONDS = 0.2
 HARDWARE_ADDRESS = "02:00:00:00:{:02x}:{:02x}"
+SMALL_BYTES = 20_000_000  # images of a second node: servers stay where their volumes are
 PAUSE_IMAGE = "registry.k8s.io/pause:3.10"
 
 
@@ -52,7 +53,11 @@ class Node:
             bridge("node", HARDWARE_ADDRESS.format(self.number, 1), f"{self.address}/24")
             call("ip", "route", "add", "default", "dev", "node")
         bridge("cni0", HARDWARE_ADDRESS.format(self.number, 2), f"{self.pods}.1/24")
-        for setting in ("net.ipv4.ip_forward=1", "net.bridge.bridge-nf-call-iptables=1", "net.ipv4.conf.all.rp_filter=0"):
+        for setting in (
+            "net.ipv4.ip_forward=1",
+            "net.bridge.bridge-nf-call-iptables=1",
+            "net.ipv4.conf.all.rp_filter=0",
+        ):
             call("sysctl", "-q", "-w", setting)
         ipam = {"type": "host-local", "ranges": [[{"subnet": f"{self.pods}.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}
         plugin = {"type": "bridge", "bridge": "cni0", "isGateway": True, "hairpinMode": True, "ipMasq": False}
@@ -62,11 +67,11 @@ class Node:
 
     def start(self, name, *words):
         """Starts a program under its own name; one that ends is started again, as systemd would."""
-        log = open(layout.LOGS / f"{self.name}-{name}.log", "ab")
         program = self.programs / name
         argv = [str(program if program.exists() else name), *map(str, words)]
+        log = open_log(layout.LOGS / f"{self.name}-{name}.log")
         child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environ())
-        log.close()
+        os.close(log)
         self.children[child.pid] = (name, words)
         (self.folder / f"{name}.pid").write_text(f"{child.pid}\n")
 
@@ -83,6 +88,8 @@ class Node:
     def import_images(self):
         """Gives the archives to containerd, unless it has had just these."""
         for archive in sorted(layout.IMAGES.glob("*.tar")):
+            if self.number and archive.stat().st_size > SMALL_BYTES:
+                continue
             seen = self.folder / f"{archive.stem}.imported"
             stamp = f"{archive.stat().st_size} {archive.stat().st_mtime_ns}\n"
             if not seen.exists() or seen.read_text() != stamp:
@@ -224,7 +231,9 @@ def bridge(name, hardware, address):
 CONTAINERD = """version = 2
 root = "/var/lib/containerd"
 state = "/run/containerd"
-disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs"]
+disabled_plugins = [
+  "io.containerd.internal.v1.opt", "io.containerd.snapshotter.v1.btrfs", "io.containerd.snapshotter.v1.zfs"
+]
 [grpc]
   address = "/run/containerd/containerd.sock"
 [plugins."io.containerd.grpc.v1.cri"]

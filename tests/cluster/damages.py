@@ -1,34 +1,186 @@
-"""Damages to the manifests, and what a check has to say of each: shows that the checks can fail."""
+"""Damages to what is installed, and what has to be said of each: shows that the checks can fail.
 
+A damage is done to a cluster that is well, and undone when it was noticed."""
+
+import shutil
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dev.cluster import kubectl
-from tests.cluster.stage import SPACE, replace
+from dev.cluster import install, kubectl
+from dev.cluster.operators import strimzi
+from dev.command import Failure
+from tests.cluster.checks import installation, network, rollouts
+from tests.cluster.stage import PART, SPACE, replace
 
-READY_SECONDS = 40  # of the pods, instead of minutes: a damaged installation is never ready
+NOTICE_SECONDS = 120
+LATE_SECONDS = 20  # for checks that wait for a report: those of an installation that is well take a few
+LINES = 5  # of each pod's log
 
 
 class Damage(NamedTuple):
-    carry_out: Callable  # changes the copy of k8s/
-    said: str  # what a failure, or a log or an event of a pod, says of it
-    check: str = "install"  # the check that has to fail
+    carry_out: Callable  # changes the copy of k8s/, or the cluster
+    said: str  # what the check, or a log or an event of a pod, has to say
+    check: Callable | None = None  # what has to fail; without one, pods say it by themselves
+    undo: Callable | None = None  # besides applying the overlay as it was
+    applied: bool = True  # whether the overlay is applied before the check
+
+
+def try_damage(scene, damage):
+    """Does the damage, waits until it is noticed, and undoes it. Failure if nobody says what is wrong."""
+    folder = scene.overlay.parent.parent
+    kept = folder.with_name(folder.name + ".kept")
+    shutil.rmtree(kept, ignore_errors=True)
+    shutil.copytree(folder, kept)
+    try:
+        damage.carry_out(scene)
+        if damage.applied:
+            scene.apply()
+        if damage.check:
+            need_failure(scene, damage)
+        else:
+            kubectl.wait_until(f"somebody says {damage.said!r}", lambda: damage.said in last_words(), NOTICE_SECONDS)
+    finally:
+        shutil.rmtree(folder)
+        kept.rename(folder)
+        if damage.undo:
+            damage.undo(scene)
+        scene.apply()
+        # A StatefulSet waits for a broken pod of an older revision for ever.
+        for component in ("serve", "consume"):
+            for pod in scene.pods(component):
+                if not rollouts.ready(pod):
+                    kubectl.run("--namespace", SPACE, "delete", "pod", pod["metadata"]["name"], "--ignore-not-found")
+        scene.rolled_out()
+
+
+def need_failure(scene, damage):
+    try:
+        damage.check(scene)
+    except Failure as failure:
+        if damage.said not in str(failure):
+            raise Failure(f"the check failed, and does not say {damage.said!r}: {failure}") from None
+        return
+    raise Failure("the check holds in spite of the damage")
+
+
+def last_words():
+    """Warnings of the namespace, and the last lines of each pod's log and of the one before."""
+    events = kubectl.run("--namespace", SPACE, "get", "events", "--field-selector=type=Warning", check=False).stdout
+    words = ["--namespace", SPACE, "logs", f"--selector={PART}", f"--tail={LINES}", "--max-log-requests=30"]
+    logs = [kubectl.run(*words, *more, check=False).stdout for more in ([], ["--previous"])]
+    return "\n".join([events, *logs])
 
 
 def in_file(path, old, new):
+    """A text of a file of k8s/ that is replaced."""
     return lambda scene: replace(scene.overlay.parent.parent / path, old, new)
 
 
+def right(user, operation):
+    """Takes a right from a user in Kafka, and gives it back."""
+
+    def change(word):
+        def run(scene):
+            documents = install.parse(install.render(scene.kustomization()))
+            pod, script = strimzi.change_right(documents, user, operation, word)
+            kubectl.run("--namespace", SPACE, "exec", pod, "--", "sh", "-c", script)
+
+        return run
+
+    return change("--remove --force"), change("--add")
+
+
+def one_event_more(scene):
+    """One event in the ledger that was never sent."""
+    scene.ledger.accepted["2002-01-01 nobody served"] += 1
+
+
+def one_event_less(scene):
+    scene.ledger.accepted["2002-01-01 nobody served"] -= 1
+    scene.ledger.accepted += {}
+
+
+def settle_soon(scene):
+    scene.settle(LATE_SECONDS)
+
+
+def load_and_settle(scene):
+    with scene.load():
+        pass
+    scene.settle(LATE_SECONDS)
+
+
+def restart_serve(scene):
+    with scene.load(rate=0, clients=8):
+        kubectl.run("--namespace", SPACE, "rollout", "restart", "deployment/captcha-serve")
+        scene.rolled_out()
+
+
+REMOVE_WRITE, ADD_WRITE = right("captcha-serve", "Write")
+REMOVE_READ, ADD_READ = right("captcha-consume", "Read")
+
+SERVE, CONSUME = "base/serve.yaml", "base/consume.yaml"
+PRE_STOP = """          lifecycle:
+            preStop:
+              sleep: {seconds: 10}
+"""
 DAMAGES = {
+    "mount": Damage(
+        in_file(
+            SERVE,
+            "- {name: clickhouse, mountPath: /run/secrets/clickhouse, readOnly: true}",
+            "- {name: clickhouse, mountPath: /run/secrets/elsewhere, readOnly: true}",
+        ),
+        "/run/secrets/clickhouse/password",
+    ),
     "readiness": Damage(
-        in_file("base/serve.yaml", "readinessProbe:\n            httpGet: {path: /readyz,", "readinessProbe:\n            httpGet: {path: /ready,"),
+        in_file(SERVE, "httpGet: {path: /readyz, port: admin}", "httpGet: {path: /ready, port: admin}"),
         "Readiness probe failed: HTTP probe failed with statuscode: 404",
     ),
+    "files-group": Damage(
+        in_file(SERVE, "        runAsGroup: 65532\n        fsGroup: 65532\n", "        runAsGroup: 1000\n"),
+        "permission denied",
+    ),
+    "pod-index": Damage(
+        in_file(CONSUME, "fieldPath: \"metadata.labels['apps.kubernetes.io/pod-index']\"", "fieldPath: metadata.name"),
+        "invalid value 'captcha-consume-",
+    ),
+    "memory": Damage(in_file(SERVE, "limits: {memory: 512Mi}", "limits: {memory: 4Mi}"), "BackOff"),
+    "kafka-address": Damage(
+        in_file(
+            "components/kafka/config.yaml", "captcha-kafka-bootstrap.captcha.svc", "captcha-kafka-bootstrap.kafka.svc"
+        ),
+        "cannot connect to kafka at captcha-kafka-bootstrap.kafka.svc",
+    ),
+    "right-write": Damage(REMOVE_WRITE, "requests failed: ", load_and_settle, ADD_WRITE),
+    "right-read": Damage(REMOVE_READ, "no report is complete", load_and_settle, ADD_READ),
+    "pre-stop": Damage(in_file(SERVE, PRE_STOP, ""), "requests failed: ", restart_serve),
+    "share": Damage(
+        in_file(
+            CONSUME, "--partition-share=$(POD_INDEX)/$(CONSUME_REPLICAS)", "--partition-share=0/$(CONSUME_REPLICAS)"
+        ),
+        "no report is complete",
+        load_and_settle,
+    ),
+    "budget": Damage(
+        in_file(SERVE, "  maxUnavailable: 1\n", "  maxUnavailable: 3\n"),
+        "serve were evicted at once",
+        rollouts.evict_all,
+    ),
+    "policy": Damage(
+        in_file(
+            "components/monitoring/network.yaml",
+            "            matchLabels: {app.kubernetes.io/name: prometheus}",
+            "            matchLabels: {}",
+        ),
+        "other reaches serve:9090",
+        network.policies,
+    ),
+    "count": Damage(one_event_more, "1 are missing", settle_soon, one_event_less),
+    "apply": Damage(
+        lambda _scene: kubectl.run("--namespace", SPACE, "scale", "statefulset/captcha-consume", "--replicas=3"),
+        "a second apply changes 1 objects",
+        installation.apply_again,
+        applied=False,
+    ),
 }
-
-
-def last_words(_scene):
-    """Warnings of the namespace, and the last lines of each pod's log."""
-    warnings = kubectl.run("--namespace", SPACE, "get", "events", "--field-selector=type=Warning", check=False).stdout
-    words = ["--namespace", SPACE, "logs", "--selector=app.kubernetes.io/part-of=captcha", "--tail=3", "--prefix"]
-    return warnings + kubectl.run(*words, "--max-log-requests=20", check=False).stdout

@@ -134,7 +134,9 @@ def main():
     parser.add_argument("host")
     parser.add_argument("port", type=int)
     parser.add_argument("--clients", type=int, default=4)
-    parser.add_argument("--rate", type=float, default=400, help="events a second of all clients; 0: as many as they can")
+    parser.add_argument(
+        "--rate", type=float, default=400, help="events a second of all clients; 0: as many as they can"
+    )
     parser.add_argument("--size", type=int, help="events of a request [default: 1 to 40]")
     options = parser.parse_args()
     # In the environment, because arguments can be seen by others.
@@ -149,7 +151,9 @@ def main():
     load.ending.set()
     for thread in threads:
         thread.join()
-    names = "accepted unknown requests failed again failures slowest_seconds last_answer behind_seconds unanswered_reports"
+    names = (
+        "accepted unknown requests failed again failures slowest_seconds last_answer behind_seconds unanswered_reports"
+    )
     found = {name: getattr(load, name) for name in names.split()} | {"seconds": time.monotonic() - begin}
     json.dump(found, sys.stdout)
 

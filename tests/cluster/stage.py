@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,9 +54,9 @@ class Stage:
         """The address of the Service, which only the nodes and the pods can reach."""
         return kubectl.read("get", "service/captcha", "--namespace", SPACE)["spec"]["clusterIP"]
 
-    def keys(self):
+    def api_keys(self):
         """API keys: the writer's and the reader's."""
-        return json.loads(install.KEYS.read_text()) if install.KEYS.exists() else ["none", "none"]
+        return [key or "none" for key in install.api_keys()]
 
     def all_ready(self, seconds=ROLLOUT_SECONDS):
         """Waits until as many pods of serve and consume are ready as are wanted."""
@@ -79,7 +80,7 @@ class Stage:
     @contextlib.contextmanager
     def load(self, failures_max=0, **options):
         """Sends events while the block runs. Its requests may fail `failures_max` times (None: as often as they do)."""
-        writer, reader = self.keys()
+        writer, reader = self.api_keys()
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         argv = machine.enter_network(sys.executable, "-m", "tests.cluster.load", self.service(), 80, *words)
         environ = {**os.environ, "CAPTCHA_LOAD_WRITER": writer, "CAPTCHA_LOAD_READER": reader}
@@ -112,11 +113,13 @@ class Stage:
 
     def settle(self, seconds=SETTLE_SECONDS):
         """Waits for a report that has all that was accepted so far, once."""
-        _, reader = self.keys()
+        _, reader = self.api_keys()
         address = self.service()
 
         def ask():
-            script = "import sys; from tests.cluster import ledger; print(ledger.ask_report(sys.argv[1], sys.stdin.read()))"
+            script = (
+                "import sys; from tests.cluster import ledger; print(ledger.ask_report(sys.argv[1], sys.stdin.read()))"
+            )
             argv = machine.enter_network(sys.executable, "-c", script, f"{address}:80")
             done = subprocess.run(argv, check=False, input=reader, capture_output=True, text=True, cwd=ROOT)
             if done.returncode != 0:
@@ -127,6 +130,21 @@ class Stage:
 
     def record(self, name, value):
         self.numbers[name] = round(value, 1) if isinstance(value, float) else value
+
+    def metric(self, name):
+        """The sum of a metric over all pods of serve and consume, as the node reads it."""
+        total = 0.0
+        for pod in [*self.pods("serve"), *self.pods("consume")]:
+            url = f"http://{pod['status']['podIP']}:9090/metrics"
+            done = subprocess.run(
+                machine.enter_network("curl", "-sS", "-m", "5", url), check=False, capture_output=True, text=True
+            )
+            if done.returncode != 0:
+                raise Failure(f"{pod['metadata']['name']} has no metrics: {done.stderr.strip()}")
+            for line in done.stdout.splitlines():
+                if re.match(rf"{name}[ {{]", line):
+                    total += float(line.rpartition(" ")[2])
+        return total
 
     def kill(self, component):
         """SIGKILL to the process of each of a component's containers, as the kernel would do it."""

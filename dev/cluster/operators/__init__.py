@@ -15,4 +15,3 @@ def manifests(documents, secrets, folder):
     yield from (secret(name, space, data) for name, data in certificates.items())
     yield from strimzi.manifests(documents, folder / "strimzi", space)
     yield from altinity.manifests(documents, secrets, space)
-

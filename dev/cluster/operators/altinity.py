@@ -9,7 +9,14 @@ from dev.cluster.operators.documents import config_map, container, need, pod, se
 from dev.command import DEV, Failure
 
 TCP, HTTP = 9000, 8123
-USER_SETTINGS = {"password", "k8s_secret_password_sha256_hex", "password_sha256_hex", "networks/ip", "profile", "grants/query"}
+USER_SETTINGS = {
+    "password",
+    "k8s_secret_password_sha256_hex",
+    "password_sha256_hex",
+    "networks/ip",
+    "profile",
+    "grants/query",
+}
 # The operator's word before the key of a Secret that it reads itself, when it reconciles.
 READ_BY_OPERATOR = "k8s_secret_"
 
@@ -27,7 +34,9 @@ def manifests(documents, secrets, space):
     port = spec["settings"]["tcp_port_secure"]
     users, environment = users_of(spec["users"], secrets)
     shared = (DEV / "clickhouse-config.xml").read_text()
-    config = shared.replace("</clickhouse>", "<users_config>/etc/clickhouse-users/users.xml</users_config></clickhouse>")
+    config = shared.replace(
+        "</clickhouse>", "<users_config>/etc/clickhouse-users/users.xml</users_config></clickhouse>"
+    )
     yield config_map("altinity-config", space, {"config.xml": config})
     yield config_map("altinity-users", space, {"users.xml": users})
     for shard in range(layout["shardsCount"]):

@@ -44,7 +44,9 @@ def manifests(documents, folder, space):
     for user, password in passwords.items():
         yield secret(user, space, {"password": password})
     port = listener["port"]
-    yield config_map("strimzi-settings", space, {"server.properties": properties(spec, hosts, port), "log4j2.yaml": LOG4J})
+    yield config_map(
+        "strimzi-settings", space, {"server.properties": properties(spec, hosts, port), "log4j2.yaml": LOG4J}
+    )
     scram = " ".join(f"--add-scram SCRAM-SHA-512=[name={u},password={p}]" for u, p in passwords.items())
     yield secret("strimzi-users", space, {"users": scram})
     labels = {"strimzi.io/cluster": name, "strimzi.io/kind": "Kafka", "strimzi.io/name": f"{name}-kafka"}
@@ -69,9 +71,14 @@ def keystores(authority, name, space, hosts):
     stores = {}
     for host in hosts:
         broker = host.partition(".")[0]
-        own = [f"{h}{end}" for h in (f"{name}-kafka-bootstrap", f"{name}-kafka-brokers", broker) for end in
-               ("", f".{space}", f".{space}.svc")]
-        file = authority.certificate(broker, f"/O=io.strimzi/CN={name}-kafka", [names(*own, host, f"{host}.cluster.local")])
+        own = [
+            f"{h}{end}"
+            for h in (f"{name}-kafka-bootstrap", f"{name}-kafka-brokers", broker)
+            for end in ("", f".{space}", f".{space}.svc")
+        ]
+        file = authority.certificate(
+            broker, f"/O=io.strimzi/CN={name}-kafka", [names(*own, host, f"{host}.cluster.local")]
+        )
         stores[f"{broker}.pem"] = file.with_suffix(".key").read_text() + file.read_text()
     return stores
 
@@ -80,9 +87,36 @@ def user_passwords(documents, folder):
     """A password for each user, kept in the folder: Strimzi keeps its own too."""
     file = folder / "passwords.json"
     kept = json.loads(file.read_text()) if file.exists() else {}
-    made = {doc["metadata"]["name"]: kept.get(doc["metadata"]["name"], secrets.token_urlsafe(24)) for doc in documents.all("KafkaUser")}
+    made = {
+        doc["metadata"]["name"]: kept.get(doc["metadata"]["name"], secrets.token_urlsafe(24))
+        for doc in documents.all("KafkaUser")
+    }
     write(file, json.dumps(made))
     return made
+
+
+def change_password(documents, folder, user, run):
+    """A new password for a user, as Strimzi makes one when its Secret was deleted: the brokers' command and the Secret.
+    `run(pod, script)` runs a script in a broker's pod."""
+    file = folder / "passwords.json"
+    kept = json.loads(file.read_text()) | {user: secrets.token_urlsafe(24)}
+    write(file, json.dumps(kept))
+    space = documents.namespace()
+    (pool,) = [doc for doc in documents.all("KafkaNodePool") if "broker" in doc["spec"]["roles"]]
+    name = documents.one("Kafka")["metadata"]["name"]
+    words = f"--alter --entity-type users --entity-name {user} --add-config 'SCRAM-SHA-512=[password={kept[user]}]'"
+    tool = f"{JAVA} kafka.admin.ConfigCommand --bootstrap-server localhost:{INNER_PORT} {words}"
+    run(f"{name}-{pool['metadata']['name']}-0", tool)
+    return secret(user, space, {"password": kept[user]})
+
+
+def change_right(documents, user, operation, word):
+    """The pod and the script that take a right of a user away, or give it: `word` is an option of Kafka's tool."""
+    (pool,) = [doc for doc in documents.all("KafkaNodePool") if "broker" in doc["spec"]["roles"]]
+    (topic,) = [doc["metadata"]["name"] for doc in documents.all("KafkaTopic")]
+    words = f"{word} --allow-principal User:{user} --topic {topic} --operation {operation}"
+    tool = f"{JAVA} org.apache.kafka.tools.AclCommand --bootstrap-server localhost:{INNER_PORT} {words}"
+    return f"{documents.one('Kafka')['metadata']['name']}-{pool['metadata']['name']}-0", tool
 
 
 def properties(spec, hosts, port):
@@ -121,7 +155,8 @@ def text(value):
 def brokers(governing, space, port, pods):
     script = f"""set -eu
 pod=$(hostname)
-sed "s/@ID@/${{pod##*-}}/g; s/@HOST@/$pod.{governing}.{space}.svc/g; s/@POD@/$pod/g" /etc/strimzi/server.properties >/tmp/server.properties
+own="s/@ID@/${{pod##*-}}/g; s/@HOST@/$pod.{governing}.{space}.svc/g; s/@POD@/$pod/g"
+sed "$own" /etc/strimzi/server.properties >/tmp/server.properties
 [ -e /data/log/meta.properties ] ||
     {JAVA} kafka.tools.StorageTool format -t {CLUSTER} -c /tmp/server.properties $(cat /etc/strimzi-users/users)
 exec {JAVA} -Xms64m -Xmx300m -Dlog4j2.configurationFile=file:/etc/strimzi/log4j2.yaml kafka.Kafka /tmp/server.properties
@@ -173,7 +208,11 @@ def topics_and_rights(documents, space, name, host):
         user = doc["metadata"]["name"]
         for right in doc["spec"]["authorization"]["acls"]:
             resource, operations = right["resource"], right["operations"]
-            if resource["type"] != "topic" or set(right) != {"resource", "operations"} or not OPERATIONS.issuperset(operations):
+            if (
+                resource["type"] != "topic"
+                or set(right) != {"resource", "operations"}
+                or not OPERATIONS.issuperset(operations)
+            ):
                 raise Failure(f"KafkaUser {user}: the stand-in does not make a right of this kind: {right}")
             words = [f"--topic {resource['name']} --resource-pattern-type {resource['patternType']}"]
             words += [f"--operation {operation}" for operation in operations]

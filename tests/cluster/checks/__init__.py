@@ -1,6 +1,6 @@
 """The checks, in the order in which they run. Each takes the stage, and raises Failure when something does not hold."""
 
-from tests.cluster.checks import faults, installation, network, rollouts
+from tests.cluster.checks import faults, installation, network, rollouts, secrets
 
 CHECKS = {
     "install": installation.install,
@@ -11,9 +11,15 @@ CHECKS = {
     "scale-serve": rollouts.scale_serve,
     "evict": rollouts.evict_all,
     "policies": network.policies,
+    "clickhouse-passwords": secrets.clickhouse_passwords,
+    "kafka-passwords": secrets.kafka_passwords,
+    "api-keys": secrets.api_keys,
+    "certificates": secrets.certificates,
     "kill": faults.kill,
     "out-of-memory": faults.out_of_memory,
     "kafka-away": faults.kafka_away,
     "clickhouse-away": faults.clickhouse_away,
     "node-restart": faults.node_restart,
+    "drain": faults.drain,
+    "reinstall": installation.reinstall,
 }

@@ -1,8 +1,8 @@
-"""Processes that are killed, memory that runs out, servers and a whole node that are away: nothing is lost or doubled."""
+"""Processes that are killed, memory that runs out, servers and a node that are away: nothing is lost or doubled."""
 
 import time
 
-from dev.cluster import kubectl, machine
+from dev.cluster import kubectl, layout, machine
 from dev.command import Failure
 from tests.cluster.stage import SPACE, replace
 
@@ -27,7 +27,7 @@ def kill(scene):
 
 
 def out_of_memory(scene):
-    """consume gets a memory limit that it cannot live with, is killed by the kernel again and again, and gets the old one."""
+    """consume gets a memory limit that it cannot live with, is killed by the kernel, and gets the old one again."""
     file = scene.overlay.parent.parent / "base" / "consume.yaml"
     with scene.load():
         replace(file, CONSUME_LIMIT, TINY_LIMIT)
@@ -98,3 +98,27 @@ def node_restart(scene):
         pass
     scene.settle(BACK_SECONDS)
 
+
+def drain(scene):
+    """A second node joins, pods move to it, and it is drained under load: no request fails."""
+    machine.start_second()
+    second = layout.NODES[1]
+    for workload in ("statefulset/captcha-consume", "deployment/captcha-serve"):
+        kubectl.run("--namespace", SPACE, "rollout", "restart", workload)
+    scene.rolled_out()
+    there = pods_on(scene, second)
+    scene.record("drained", there)
+    if not there:
+        raise Failure(f"no pod of captcha was placed on {second}")
+    with scene.load():
+        kubectl.run("drain", second, "--ignore-daemonsets", "--delete-emptydir-data", f"--timeout={NODE_SECONDS}s")
+        scene.all_ready()
+    left = pods_on(scene, second)
+    if left:
+        raise Failure(f"{left} pods of captcha are still on {second}, which was drained")
+    scene.settle()
+
+
+def pods_on(scene, node):
+    pods = [*scene.pods("serve"), *scene.pods("consume")]
+    return len([pod for pod in pods if pod["spec"].get("nodeName") == node])

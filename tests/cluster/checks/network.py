@@ -1,4 +1,4 @@
-"""Who reaches what, asked from inside of pods of several kinds, against what the network policies are meant to allow."""
+"""Who reaches what, asked from inside of pods of several kinds, against what the network policies should allow."""
 
 import concurrent.futures
 import time
@@ -93,7 +93,12 @@ def probe(name, space, labels):
     security = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
     spec = {"containers": [container], "securityContext": security, "automountServiceAccountToken": False}
     spec["terminationGracePeriodSeconds"] = 0
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": space, "labels": labels}, "spec": spec}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": space, "labels": labels},
+        "spec": spec,
+    }
 
 
 def addresses(scene):

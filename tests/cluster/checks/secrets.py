@@ -1,0 +1,165 @@
+"""Passwords, keys and certificates are replaced under load, step by step as docs/operations.md says."""
+
+import base64
+import json
+import subprocess
+
+from dev.cluster import install, kubectl, machine, operators
+from dev.cluster.operators import cert_manager, strimzi
+from dev.command import Failure
+from tests.cluster.stage import SPACE, replace
+
+REFUSED = "captcha_login_refused_total"
+POD_SECONDS = 300
+KEY_SECONDS = 150  # the kubelet updates files within two minutes
+SECOND_CLICKHOUSE, SECOND_KAFKA = "../../components/clickhouse-second-users", "../../components/kafka-second-users"
+
+
+def clickhouse_passwords(scene):
+    """ClickHouse's passwords are replaced by switching to the second users, and back: no request fails, no login is
+    refused."""
+    overlay = scene.overlay / "kustomization.yaml"
+    after = "  - ../../components/clickhouse\n"
+    before = scene.metric(REFUSED)
+    with scene.load():
+        install.run_script("new-passwords.sh", "serve_2", "consume_2", "migrate", "report")
+        restart_clickhouse()
+        replace(overlay, after, f"{after}  - {SECOND_CLICKHOUSE}\n")
+        scene.apply()
+        scene.rolled_out()
+        install.run_script("new-passwords.sh", "serve", "consume")
+        restart_clickhouse()
+        replace(overlay, f"  - {SECOND_CLICKHOUSE}\n", "")
+        scene.apply()
+        scene.rolled_out()
+        need_none_refused(scene, before)
+    scene.settle()
+
+
+def restart_clickhouse():
+    for pod in kubectl.items("pods", SPACE, "clickhouse.altinity.com/chi=captcha"):
+        restart_pod(pod["metadata"]["name"])
+
+
+def restart_pod(name):
+    """Deletes a pod of a StatefulSet, and waits for the new one."""
+    kubectl.run("--namespace", SPACE, "delete", "pod", name)
+    kubectl.run("--namespace", SPACE, "wait", "--for=create", f"--timeout={POD_SECONDS}s", f"pod/{name}")
+    kubectl.run("--namespace", SPACE, "wait", "--for=condition=Ready", f"--timeout={POD_SECONDS}s", f"pod/{name}")
+
+
+def need_none_refused(scene, before):
+    refused = scene.metric(REFUSED) - before
+    scene.record("logins_refused", refused)
+    if refused > 0:
+        raise Failure(f"{refused:.0f} logins were refused")
+
+
+def kafka_passwords(scene):
+    """Kafka's passwords are replaced by switching to the second users: no request fails, no login is refused."""
+    overlay = scene.overlay / "kustomization.yaml"
+    after = "  - ../../components/kafka\n"
+    before = scene.metric(REFUSED)
+    documents = install.parse(install.render(scene.kustomization()))
+    with scene.load():
+        for user in ("captcha-serve-2", "captcha-consume-2"):
+            new_kafka_password(documents, user)
+        replace(overlay, after, f"{after}  - {SECOND_KAFKA}\n")
+        scene.apply()
+        scene.rolled_out()
+        for user in ("captcha-serve", "captcha-consume"):
+            new_kafka_password(documents, user)
+        replace(overlay, f"  - {SECOND_KAFKA}\n", "")
+        scene.apply()
+        scene.rolled_out()
+        need_none_refused(scene, before)
+    scene.settle()
+
+
+def new_kafka_password(documents, user):
+    def run(pod, script):
+        kubectl.run("--namespace", SPACE, "exec", pod, "--", "sh", "-c", script)
+
+    kubectl.run("--namespace", SPACE, "delete", "secret", user)
+    made = strimzi.change_password(documents, install.OPERATORS / "strimzi", user, run)
+    made["metadata"]["labels"] = dict(install.STAND_IN)
+    kubectl.apply([made])
+
+
+def api_keys(scene):
+    """A second key is added and the first one removed, without a restart: the new one works, the old one is refused."""
+    old, _ = install.api_keys()
+    lines = read_keys()
+    new, line = new_key(scene)
+    write_keys([*lines, line])
+    seconds = kubectl.wait_until("the new key is accepted", lambda: answers(scene, new) == 200, KEY_SECONDS)
+    scene.record("accepted_seconds", seconds)
+    write_keys([*lines[1:], line])
+    seconds = kubectl.wait_until("the old key is refused", lambda: answers(scene, old) == 401, KEY_SECONDS)
+    scene.record("refused_seconds", seconds)
+    (install.KEYS / "write.key").write_text(new + "\n")
+    with scene.load():
+        pass
+    scene.settle()
+
+
+def read_keys():
+    data = kubectl.read("get", "secret", "captcha-keys", "--namespace", SPACE)["data"]["keys.txt"]
+    return [line for line in base64.b64decode(data).decode().splitlines() if line]
+
+
+def write_keys(lines):
+    data = base64.b64encode(("\n".join(lines) + "\n").encode()).decode()
+    patch = json.dumps({"data": {"keys.txt": data}})
+    kubectl.run("--namespace", SPACE, "patch", "secret", "captcha-keys", "--type=merge", "--patch", patch)
+
+
+def new_key(scene):
+    """A key, and its line for keys.txt, by the program itself."""
+    file = install.KEYS / "second.key"
+    file.unlink(missing_ok=True)
+    argv = [scene.program, "serve", "new-key", "--role", "write", "--sites", "*", "--key-out", file]
+    done = subprocess.run([str(word) for word in argv], check=True, capture_output=True, text=True)
+    return file.read_text().strip(), done.stdout.strip()
+
+
+def answers(scene, key):
+    """The worst status that a request with this key has from the pods of serve; 200 when all accept it."""
+    statuses = set()
+    for pod in scene.pods("serve"):
+        url = f"http://{pod['status']['podIP']}:8000/v1/events"
+        words = [
+            "-s",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_code}",
+            "-m",
+            "5",
+            "-H",
+            "Content-Type: application/json",
+            "-d",
+            "[]",
+        ]
+        argv = machine.enter_network("curl", *words, "-H", f"Authorization: Bearer {key}", url)
+        code = int(subprocess.run(argv, check=False, capture_output=True, text=True).stdout or 0)
+        # An empty list is answered 200 or 422 to a key that may write.
+        statuses.add(code if code in (0, 401, 403) else 200)
+    return statuses.pop() if len(statuses) == 1 else 0
+
+
+def certificates(scene):
+    """Every certificate of ClickHouse and Kafka is replaced by one of the same authority: no request fails."""
+    documents = install.parse(install.render(scene.kustomization()))
+    with scene.load():
+        made = cert_manager.certificates(documents, install.OPERATORS / "cert-manager")
+        kubectl.apply(operators.secret(name, SPACE, data) for name, data in made.items())
+        brokers = list(strimzi.manifests(documents, install.OPERATORS / "strimzi", SPACE))
+        kubectl.apply(
+            doc for doc in brokers if doc["kind"] == "Secret" and doc["metadata"]["name"] == "captcha-brokers"
+        )
+        restart_clickhouse()
+        # Strimzi rolls the brokers, one after the other.
+        for pod in kubectl.items("pods", SPACE, "strimzi.io/kind=Kafka"):
+            restart_pod(pod["metadata"]["name"])
+    scene.settle()
