@@ -1,7 +1,6 @@
 """Prometheus in the cluster, configured as its operator would configure it: targets by the PodMonitors of an overlay,
 alerts by its PrometheusRules."""
 
-import hashlib
 import json
 import os
 import re
@@ -131,8 +130,8 @@ def label(key):
     return re.sub(r"[^a-zA-Z0-9_]", "_", key)
 
 
-def manifests(documents):
-    """The pod of Prometheus and what it needs; it may look for pods where PodMonitors are."""
+def manifests(documents, moment):
+    """The pod of Prometheus, another for each moment, and what it needs; it may look for pods where PodMonitors are."""
     yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SPACE}}
     yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata(NAME, SPACE)}
     for space in sorted({monitor["metadata"]["namespace"] for monitor in documents.all("PodMonitor")}):
@@ -146,26 +145,24 @@ def manifests(documents):
             "roleRef": {"apiGroup": group, "kind": "Role", "name": NAME},
             "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": SPACE}],
         }
-    files = configuration(documents)
-    yield config_map(NAME, SPACE, files)
+    yield config_map(NAME, SPACE, configuration(documents))
     yield {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": metadata(NAME, SPACE),
         "spec": {"selector": LABELS, "ports": [{"name": "web", "port": PORT}]},
     }
-    yield deployment(hashlib.sha256(json.dumps(files).encode()).hexdigest()[:12])
+    yield deployment(moment)
 
 
-def deployment(digest):
-    """One pod, which another configuration replaces."""
+def deployment(moment):
     server = {
         "name": NAME,
         "image": image_name(),
         "imagePullPolicy": "IfNotPresent",
         "args": [
             "--config.file=/etc/prometheus/prometheus.yaml",
-            "--storage.tsdb.path=/prometheus",
+            "--storage.tsdb.path=/data",
             "--storage.tsdb.retention.time=6h",
         ],
         "ports": [{"name": "web", "containerPort": PORT}],
@@ -178,12 +175,12 @@ def deployment(digest):
         },
         "volumeMounts": [
             {"name": "config", "mountPath": "/etc/prometheus", "readOnly": True},
-            {"name": "data", "mountPath": "/prometheus"},
+            {"name": "data", "mountPath": "/data"},
         ],
     }
     volumes = {"config": {"configMap": {"name": NAME}}, "data": {"emptyDir": {}}}
     spec = pod([server], volumes, serviceAccountName=NAME, automountServiceAccountToken=True)
-    template = {"metadata": {"labels": LABELS, "annotations": {"configuration": digest}}, "spec": spec}
+    template = {"metadata": {"labels": LABELS, "annotations": {"started-at": f"{moment:.3f}"}}, "spec": spec}
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -198,19 +195,9 @@ def deployment(digest):
 
 
 def install(documents):
-    """Starts Prometheus with these documents, or again with others: without any series of before."""
+    """Starts Prometheus with these documents, without any series of before; again if it runs."""
     import_image()
-    kubectl.apply(manifests(documents))
-    rolled_out()
-
-
-def restart():
-    """Starts Prometheus again, without any series of before."""
-    kubectl.run("--namespace", SPACE, "rollout", "restart", f"deployment/{NAME}")
-    rolled_out()
-
-
-def rolled_out():
+    kubectl.apply(manifests(documents, time.time()))
     kubectl.run("--namespace", SPACE, "rollout", "status", f"deployment/{NAME}", f"--timeout={READY_SECONDS}s")
 
 
