@@ -11,6 +11,7 @@ from dev.manifests import queries
 from tests.cluster.stage import SPACE
 
 TARGETS_SECONDS = 90  # until every target was scraped twice: pods may be new, and a scrape comes every 15 s
+LOADED_SCRAPES = 4  # of each target, the last two of them under load
 QUIET_SECONDS = 120  # of load without an alert
 # What Grafana puts into a query of all pods. The range is its least for a scrape every 15 s: four times as long.
 VALUES = {"$namespace": SPACE, "$pod": ".*"}
@@ -39,6 +40,19 @@ def scraped(scene):
     if seen:
         raise Failure(f"{QUIET_SECONDS} s of load without a fault raise {words(seen)}")
     scene.settle()
+
+
+def answers(scene):
+    """All queries have data, after a moment of load."""
+    api = start(scene)
+    with scene.load(failures_max=None):
+        kubectl.wait_until("scrapes", lambda: min_scrapes(api) > LOADED_SCRAPES, TARGETS_SECONDS)
+        need_answers(api)
+
+
+def min_scrapes(api):
+    (counts,) = api.query("min(count_over_time(up[10m]))")
+    return counts[0][1] if counts else 0
 
 
 def documents(scene):
