@@ -235,7 +235,9 @@ def check(outage):
 
 
 # What a consumer that starts or ends raises for a moment. Both wait ten minutes until they fire.
-STARTS = {"CaptchaConsumeNotReady", "CaptchaPartitionUnowned"}
+CONSUME_STARTS = {"CaptchaConsumeNotReady", "CaptchaPartitionUnowned"}
+# What the first pods of serve raise before they have reached Kafka. These wait for two and for five minutes.
+SERVE_STARTS = {"CaptchaServeNotReady", "CaptchaProduceFailing"}
 # `also` has consequences: answers that wait for a server that is away are slow, and so is an insert that waits for one.
 OUTAGES = {
     "clickhouse": Outage(
@@ -251,13 +253,13 @@ OUTAGES = {
         also={"CaptchaConsumeNotReady", "CaptchaProduceSlow", "CaptchaServeSlow"},
         fires={"CaptchaServeNotReady"},
     ),
-    "consume": Outage(consume_away, {"CaptchaConsumeAbsent"}, also=STARTS, failures_max=0),
-    "one-consumer": Outage(one_consumer_away, {"CaptchaPartitionUnowned"}, also=STARTS, failures_max=0),
-    "serve": Outage(serve_away, {"CaptchaServeAbsent"}),
+    "consume": Outage(consume_away, {"CaptchaConsumeAbsent"}, also=CONSUME_STARTS, failures_max=0),
+    "one-consumer": Outage(one_consumer_away, {"CaptchaPartitionUnowned"}, also=CONSUME_STARTS, failures_max=0),
+    "serve": Outage(serve_away, {"CaptchaServeAbsent"}, also=SERVE_STARTS),
     "password": Outage(
         wrong_password,
         {"CaptchaLoginRefused", "CaptchaConsumeNotReady"},
-        also=STARTS,
+        also=CONSUME_STARTS,
         failures_max=0,
     ),
     "keys": Outage(broken_keys, {"CaptchaFileNotLoaded"}, failures_max=0),
