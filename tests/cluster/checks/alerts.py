@@ -204,10 +204,7 @@ def check(outage):
 
     def carry_out(scene):
         api = monitoring.start(scene)
-        # A pod that Prometheus has just begun to scrape was absent until then.
-        kubectl.wait_until(
-            "no alert", lambda: monitoring.none(monitoring.unexpected(api.alerts())), monitoring.TARGETS_SECONDS
-        )
+        monitoring.wait_quiet(api)
         begin = time.time()
 
         def lacking():

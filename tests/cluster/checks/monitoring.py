@@ -34,8 +34,7 @@ NOTHING_IS_FINE = {"Checks that fail"}
 def scraped(scene):
     """Prometheus scrapes every pod of serve and consume; all queries have data, and no alert fires under load."""
     api = start(scene)
-    # A pod that Prometheus has just begun to scrape was absent until then.
-    kubectl.wait_until("no alert", lambda: none(unexpected(api.alerts())), TARGETS_SECONDS)
+    wait_quiet(api)
     begin = time.time()
     try:
         with scene.load():
@@ -76,6 +75,11 @@ def start(scene):
     return need_targets(scene)
 
 
+def wait_quiet(api):
+    """Waits until no alert is left of the start: a pod that Prometheus has just begun to scrape was absent until then."""
+    kubectl.wait_until("no alert", lambda: as_wanted(lambda: map(str, unexpected(api.alerts()))), TARGETS_SECONDS)
+
+
 def need_targets(scene):
     """Waits until every pod is a target and was scraped twice, which rates need."""
     api = prometheus.Api()
@@ -99,12 +103,12 @@ class Wanting:
         return self.text
 
 
-def none(alerts):
-    return as_wanted(lambda: [words(alerts)] if alerts else [])
-
-
 def as_wanted(problems):
-    found = list(problems())
+    """For a wait: whether `problems()` finds nothing. Prometheus itself may be out of reach for a moment after its start."""
+    try:
+        found = list(problems())
+    except Failure as failure:
+        found = [str(failure)]
     return Wanting("; ".join(found)) if found else True
 
 
