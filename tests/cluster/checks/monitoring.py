@@ -76,7 +76,7 @@ def start(scene):
 
 
 def wait_quiet(api):
-    """Waits until no alert is left of the start: a pod that Prometheus has just begun to scrape was absent until then."""
+    """Waits until no alert is left of the start: until the first scrape, all pods are absent."""
     kubectl.wait_until("no alert", lambda: as_wanted(lambda: map(str, unexpected(api.alerts()))), TARGETS_SECONDS)
 
 
@@ -104,7 +104,7 @@ class Wanting:
 
 
 def as_wanted(problems):
-    """For a wait: whether `problems()` finds nothing. Prometheus itself may be out of reach for a moment after its start."""
+    """For a wait: whether `problems()` finds nothing. Just after its start, Prometheus may be out of reach."""
     try:
         found = list(problems())
     except Failure as failure:
