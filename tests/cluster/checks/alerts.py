@@ -247,7 +247,7 @@ OUTAGES = {
     "kafka": Outage(
         kafka_away,
         {"CaptchaServeNotReady", "CaptchaProduceFailing", "CaptchaLeaderUnreachable", "CaptchaServeErrors"},
-        also={"CaptchaConsumeNotReady", "CaptchaProduceSlow", "CaptchaServeSlow"},
+        also={"CaptchaConsumeNotReady", "CaptchaProduceSlow", "CaptchaServeSlow", "CaptchaLagSecondsGrowing"},
         fires={"CaptchaServeNotReady"},
     ),
     "consume": Outage(consume_away, {"CaptchaConsumeAbsent"}, also=CONSUME_STARTS, failures_max=0),
