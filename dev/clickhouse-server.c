@@ -1,6 +1,7 @@
 /* Runs the ClickHouse engine of a chdb library as a server until SIGTERM or SIGINT, then shuts it down in order.
  *
  * usage: clickhouse-server [--replica] LIB DATA_DIR TCP_PORT HTTP_PORT [ENGINE_ARGUMENT...]
+ * It listens on 127.0.0.1, unless an ENGINE_ARGUMENT is --listen_host=ADDRESS.
  *
  * The library's command line entry is clickhouse-local: it ends when its last statement ends. So the last statement
  * reads standard input, which is a pipe that only this process can write to. Closing the pipe ends the statement,
@@ -165,9 +166,13 @@ static char **engine_arguments(int argc, char **argv, int *count) {
     list[n++] = joined("--path=", argv[2]);
     list[n++] = joined("--tcp_port=", argv[3]);
     list[n++] = joined("--http_port=", argv[4]);
-    list[n++] = "--listen_host=127.0.0.1";
-    for (int i = 5; i < argc; i++)
+    int has_host = 0; /* the engine refuses a second one */
+    for (int i = 5; i < argc; i++) {
+        has_host |= strncmp(argv[i], "--listen_host=", strlen("--listen_host=")) == 0;
         list[n++] = argv[i];
+    }
+    if (!has_host)
+        list[n++] = "--listen_host=127.0.0.1";
     list[n++] = "--query=SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP;"
                 " SELECT count() FROM file('-', 'LineAsString', 'line String')"
                 " SETTINGS max_execution_time = 0 FORMAT Null";

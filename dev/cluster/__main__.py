@@ -43,7 +43,7 @@ def main():
 
 
 def up(options):
-    packages.load("yaml", "make cluster")
+    crds = packages.load("dev.manifests.crds", "make cluster")
     reason = machine.impossible()
     if reason:
         raise Failure(reason)
@@ -53,7 +53,7 @@ def up(options):
     program = images.captcha(options.image)
     machine.start()
     say(f"Kubernetes {programs.version()} runs")
-    install.install(OVERLAYS / options.overlay, options.crds, program)
+    install.install(OVERLAYS / options.overlay, options.crds or crds.folder(), program)
     for script, argv in ((layout.ENTER, machine.enter()), (layout.KUBECTL, install.kubectl.argv())):
         write(
             script,

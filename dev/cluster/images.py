@@ -3,6 +3,7 @@
 Servers that the pods need are those of dev/fetch.py under the names of the official images, with entry points of ours
 that read the same configuration."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -12,16 +13,15 @@ import tempfile
 from pathlib import Path
 
 from dev import fetch
-from dev.cluster import layout, oci, programs
+from dev.cluster import layout, oci, official_images, programs
 from dev.command import DEV, ROOT, Failure, say, step
 
 PAUSE = "registry.k8s.io/pause:3.10"
 COREDNS = "registry.k8s.io/coredns/coredns:v1.13.1"
 METRICS_SERVER = "registry.k8s.io/metrics-server/metrics-server:v0.8.0"
 TOOLS = "docker.io/library/captcha-tools:1"  # a shell and netcat, for tests that ask from inside a pod
-KAFKA = "docker.io/library/captcha-kafka:1"
-CLICKHOUSE = "docker.io/library/captcha-clickhouse:1"
 
+DIGEST_LENGTH = 12
 SOURCES = DEV / "cluster" / "images"
 LIBRARIES = Path("/lib/x86_64-linux-gnu")
 LOADER = Path("/lib64/ld-linux-x86-64.so.2")
@@ -37,26 +37,47 @@ JAVA_MODULES = (
 def make(built):
     """Makes the archives that are missing."""
     tools = fetch.fetch(fetch.SERVERS)
-    layout.IMAGES.mkdir(parents=True, exist_ok=True)
+    for folder in (layout.IMAGES, layout.LOGS):
+        folder.mkdir(parents=True, exist_ok=True)
     image("pause", PAUSE, pause, ["/pause"])
     image("tools", TOOLS, shell, ["/bin/sh"])
     image("coredns", COREDNS, lambda root: shutil.copy(built / "coredns", root / "coredns"), ["/coredns"])
     server = "metrics-server"
     image(server, METRICS_SERVER, lambda root: shutil.copy(built / server, root / server), [f"/{server}"])
-    image("kafka", KAFKA, lambda root: kafka(root, tools), ["/bin/sh"])
-    image("clickhouse", CLICKHOUSE, lambda root: clickhouse(root, tools), ["/bin/sh"])
+    server_image("kafka", official_images.KAFKA, kafka, tools)
+    server_image("clickhouse", official_images.CLICKHOUSE, clickhouse, tools)
+
+
+def server_image(archive, official, fill, tools):
+    """A server under the name of the official image, with what that one has besides."""
+
+    def fill_all(root):
+        fill(root, tools)
+        official_images.add(official, root)
+
+    image(archive, official.image(), fill_all, [official.entrypoint], user=official.user)
 
 
 def image(archive, name, fill, entrypoint, **options):
-    """One archive, if it is not there: `fill` puts the files into a folder."""
-    file = layout.IMAGES / f"{archive}.tar"
+    """One archive, if it is not there: `fill` puts the files into a folder. Its name carries what it is made of."""
+    file = layout.IMAGES / f"{archive}-{inputs()}.tar"
     if file.exists():
         return
+    for old in layout.IMAGES.glob(f"{archive}-{'?' * DIGEST_LENGTH}.tar"):
+        old.unlink()
     with tempfile.TemporaryDirectory(dir=layout.IMAGES) as folder:
         root = Path(folder)
         fill(root)
         oci.write_archive(name, root, file, entrypoint, **options)
     say(f"image {name}: {file.stat().st_size / 1e6:.0f} MB")
+
+
+def inputs():
+    """A digest of everything that images are made of."""
+    sources = [path for path in sorted([Path(__file__), *SOURCES.rglob("*")]) if path.is_file()]
+    named = [programs.folder().name, *(tool.name for tool in fetch.places())]
+    data = b"".join([*(path.read_bytes() for path in sources), *(name.encode() for name in named)])
+    return hashlib.sha256(data).hexdigest()[:DIGEST_LENGTH]
 
 
 def pause(root):

@@ -20,6 +20,7 @@ DNS_SECONDS = 120
 CPU_REQUEST = "20m"
 OPERATORS = layout.FOLDER / "operators"  # what they keep: authorities and passwords
 STAND_IN = {"captcha.test/made-by": "operator"}
+BUILT_IN = {"v1", "apps", "batch", "policy", "autoscaling", "networking.k8s.io"}
 OPERATED = ("Kafka", "ClickHouseInstallation")  # kinds that operators act on
 
 
@@ -116,7 +117,7 @@ def wait_installed(documents, seconds=ROLLOUT_SECONDS):
     """Waits for the Job, consume and serve."""
     (job,) = [doc["metadata"]["name"] for doc in documents.all("Job")]
     waits = {f"job/{job}": ["wait", "--for=condition=Complete"]}
-    waits |= dict.fromkeys(("statefulset/captcha-consume", "deployment/captcha-serve"), ["rollout", "status"])
+    waits |= {name: ["rollout", "status"] for name in ("statefulset/captcha-consume", "deployment/captcha-serve")}
     for what, words in waits.items():
         kubectl.run("--namespace", SPACE, *words, what, f"--timeout={seconds}s")
 
@@ -128,7 +129,9 @@ def install(overlay, definitions_folder, program):
     operated = any(documents.all(kind) for kind in OPERATED)
     if operated:
         if not definitions_folder:
-            kinds = sorted({doc["kind"] for doc in documents.docs if "." in doc["apiVersion"].partition("/")[0]})
+            kinds = sorted(
+                {doc["kind"] for doc in documents.docs if doc["apiVersion"].partition("/")[0] not in BUILT_IN}
+            )
             raise Failure(
                 f"{shown(overlay)} needs the definitions of its operators' kinds, {', '.join(kinds)}: give their folder"
                 " with CRDS=FOLDER, or take OVERLAY=local, which needs none"

@@ -82,6 +82,10 @@ def start():
         raise Failure(reason)
     if pid():
         return
+    # The namespaces keep it for as long as they live, so that nobody starts a second cluster on the same files.
+    lock = process.lock(layout.FOLDER / "lock")
+    if lock is None:
+        raise Failure("another command starts or ends the cluster of this checkout; try again when it is done")
     layout.LOGS.mkdir(parents=True, exist_ok=True)
     pki.make()
     make_cgroups()
@@ -95,9 +99,16 @@ def start():
     flags = ["--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--mount-proc"]
     argv = ["unshare", *flags, "--propagation", "private", sys.executable, "-m", "dev.cluster.node", "0"]
     outer = subprocess.Popen(
-        argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        argv,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+        pass_fds=(lock,),
     )
     os.close(output)
+    os.close(lock)
     began = time.monotonic()
     while not ready.exists():
         if outer.poll() is not None or time.monotonic() - began > START_SECONDS:

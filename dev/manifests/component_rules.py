@@ -9,6 +9,7 @@ from dev.manifests.documents import (
     containers,
     dashboards,
     env,
+    is_server,
     kind,
     name,
     pod,
@@ -23,6 +24,8 @@ OPERATED = ("strimzi.io/", "clickhouse.altinity.com/", "clickhouse-keeper.altini
 OPERATOR_PORTS = {"tcp": 9000, "secureclient": 9440, "http": 8123, "https": 8443, "interserver": 9009}
 # That run all the time, and have a second user whose password can be replaced first.
 ALWAYS_RUNNING = ("serve", "consume")
+# Settings with the addresses of servers.
+ADDRESSES = ("CAPTCHA_KAFKA_BROKERS", "CAPTCHA_CLICKHOUSE_ADDR")
 # With both of these a policy is for all pods and all directions.
 ALL = {"Ingress", "Egress"}
 
@@ -79,7 +82,7 @@ def network(w):
     for d in workloads(w.docs):
         labels = pod_labels(d)
         yield Fact(may_reach(w.docs, labels, 53), "pods may ask for names", where(d))
-        for key in ("CAPTCHA_KAFKA_BROKERS", "CAPTCHA_CLICKHOUSE_ADDR"):
+        for key in ADDRESSES if not is_server(d) else ():
             for _, port in host_ports(shared.get(key, "")):
                 yield Fact(
                     may_reach(w.docs, labels, port),
@@ -96,7 +99,7 @@ def network(w):
             ]
             yield Fact(all(r.get("from") for r in to_admin), "admin port is open to some pods at most", where(d))
         for c in pod(d)["containers"]:
-            if any(p["name"] == "http" for p in c.get("ports", [])):
+            if not is_server(d) and any(p["name"] == "http" for p in c.get("ports", [])):
                 rules = [r for x in policies(w.docs, labels, "Ingress") for r in x["spec"].get("ingress", [])]
                 is_open = any(q["port"] == "http" for r in rules for q in r.get("ports", []))
                 yield Fact(is_open, "http port is open", where(d))

@@ -23,6 +23,9 @@ GROUPS = {
 }
 
 
+ABSENT = f"there are no definitions of operators' kinds in {DEFAULT}; name their folder with CRDS=FOLDER"
+
+
 def is_custom(doc):
     return doc.get("apiVersion", "").partition("/")[0] in GROUPS
 

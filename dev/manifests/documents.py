@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 COMPONENT = "app.kubernetes.io/component"
 VERSION = "app.kubernetes.io/version"
+# The images of servers that run as plain workloads, with the number of the user in each; all others are captcha's own.
+SERVERS = {"apache/kafka": 1000, "clickhouse/clickhouse-server": 101}
 
 
 class Fact(NamedTuple):
@@ -46,6 +48,22 @@ def pod(doc):
 
 def pod_labels(doc):
     return doc["spec"]["template"]["metadata"].get("labels", {})
+
+
+def image_name(container):
+    """The image without its tag and digest."""
+    path, slash, last = container["image"].partition("@")[0].rpartition("/")
+    return path + slash + last.partition(":")[0]
+
+
+def is_server(doc):
+    """Whether a workload is Kafka or ClickHouse, and not a process of captcha."""
+    return all(image_name(c) in SERVERS for c in pod(doc)["containers"])
+
+
+def processes(docs):
+    """Every container of captcha's own, as `containers` has them."""
+    return (entry for entry in containers(docs) if not is_server(entry[0]))
 
 
 def containers(docs):

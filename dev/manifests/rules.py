@@ -2,9 +2,10 @@
 
 import re
 
-from dev.manifests import component_rules
+from dev.manifests import component_rules, server_rules
 from dev.manifests.documents import (
     COMPONENT,
+    SERVERS,
     VERSION,
     Fact,
     containers,
@@ -12,12 +13,15 @@ from dev.manifests.documents import (
     env,
     expand,
     hit,
+    image_name,
+    is_server,
     kind,
     name,
     one_component,
     operated,
     pod,
     pod_labels,
+    processes,
     where,
     workloads,
 )
@@ -49,6 +53,7 @@ POD_INDEX = "metadata.labels['apps.kubernetes.io/pod-index']"
 LEFT_AFTER_PRESTOP = 20  # seconds
 SLOW_OPERATOR = 1800  # seconds that an operator may take to make servers, users and the topic
 WRONG_USAGE = 2  # the exit code of captcha
+OWN_USER = 65532  # of captcha's image
 
 
 def references(w):
@@ -60,7 +65,11 @@ def references(w):
     secrets |= operated(w.docs)
     namespaces = {name(d) for d in kind(w.docs, "Namespace")}
     # The one that is applied first. Another would be deleted with the kustomization, and with it Secrets and claims.
-    yield Fact(len(kind(w.docs, "Namespace")) == 1, "namespace stays out of kustomizations", "Namespace")
+    # Only a first look, which brings servers of its own, has the same once more: it is applied by one command.
+    first, *others = kind(w.docs, "Namespace")
+    is_first_look = any(is_server(d) for d in workloads(w.docs))
+    stays_out = others == [first] if is_first_look else not others
+    yield Fact(stays_out, "namespace stays out of kustomizations", where(first))
     for d in w.docs:
         if d["kind"] != "Namespace":
             yield Fact(d["metadata"].get("namespace") in namespaces, "namespace is one of the manifests", where(d))
@@ -80,8 +89,8 @@ def references(w):
         for v in pod(d).get("volumes", []):
             yield Fact(v["name"] in mounted, "volume is used", where(d), v["name"])
     data = {name(d): d.get("data", {}) for d in kind(w.docs, "ConfigMap")}
-    for _, spec, c, at in containers(w.docs):
-        volumes = {v["name"]: v for v in spec.get("volumes", [])}
+    for d, spec, c, at in containers(w.docs):
+        volumes = {v["name"]: v for v in spec.get("volumes", []) + claims(d)}
         files = set()
         for m in c.get("volumeMounts", []):
             yield Fact(m["name"] in volumes, "mounted volume exists", at, m["name"])
@@ -100,6 +109,10 @@ def references(w):
             if field:
                 # Without it, a server-side apply conflicts with what the API server has added.
                 yield Fact(field.get("apiVersion") == "v1", "field of a pod is named with its version", at, key)
+            ref = e.get("valueFrom", {}).get("secretKeyRef")
+            if ref:
+                has = ref["key"] in secrets.get(ref["name"], ())
+                yield Fact(has, "secret of a variable has the key", at, f"{ref['name']} {ref['key']}")
             if key.endswith("_FILE"):
                 yield Fact(
                     e.get("value") in files, "file of a _FILE variable is in a mounted secret", at, e.get("value")
@@ -120,11 +133,16 @@ def references(w):
         yield Fact(part in parts, "every part is there", "/".join(part))
 
 
+def claims(workload):
+    """What a workload claims for each of its pods, as volumes of the pod."""
+    return [{"name": name(claim)} for claim in workload["spec"].get("volumeClaimTemplates", [])]
+
+
 def selectors(w):
     for d in kind(w.docs, "Deployment", "StatefulSet"):
         yield Fact(hit(d["spec"]["selector"], w.docs) == [d], "workload selects its own pods and no others", where(d))
         constraints = pod(d).get("topologySpreadConstraints", [])
-        yield Fact(bool(constraints), "pods are spread", where(d))
+        yield Fact(bool(constraints) or is_server(d), "pods are spread", where(d))
         for t in constraints:
             own = hit(t.get("labelSelector"), w.docs) == [d]
             yield Fact(own, "spread constraint counts its own pods", where(d), t["topologyKey"])
@@ -144,7 +162,7 @@ def selectors(w):
 
 
 def probes(w):
-    for d, _, c, at in containers(w.docs):
+    for d, _, c, at in processes(w.docs):
         ports = {p["name"]: p["containerPort"] for p in c.get("ports", [])}
         for probe, path in (("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
             get = c.get(probe, {}).get("httpGet")
@@ -182,7 +200,8 @@ def security(w):
         both = shared | own
         drop, add = (own.get("capabilities", {}).get(k, []) for k in ("drop", "add"))
         yield Fact(both.get("runAsNonRoot") is True, "runs as non-root", at)
-        yield Fact(both.get("runAsUser") == 65532, "user is the image's 65532", at, both.get("runAsUser"))
+        user = SERVERS.get(image_name(c), OWN_USER)
+        yield Fact(both.get("runAsUser") == user, "user is the image's", at, f"{both.get('runAsUser')}, not {user}")
         yield Fact(
             both.get("seccompProfile", {}).get("type") == "RuntimeDefault", "seccomp profile is RuntimeDefault", at
         )
@@ -208,7 +227,7 @@ def resources(w):
         )
         left = grace - sleep
         yield Fact(left >= LEFT_AFTER_PRESTOP, "grace period leaves 20 s after preStop", where(d), f"{left} s")
-        if d in public:
+        if d in public and not is_server(d):
             yield Fact(sleep >= 5, "preStop sleeps while endpoints drain", where(d), f"{sleep} s")
     for d in kind(w.docs, "Deployment"):
         rolling = d["spec"].get("strategy", {}).get("rollingUpdate", {})
@@ -238,7 +257,7 @@ def patience(job):
 
 
 def shares(w):
-    for d, _, c, at in containers(w.docs):
+    for d, _, c, at in processes(w.docs):
         for text in c.get("args", []) + [e["value"] for e in c.get("env", []) if "value" in e]:
             yield Fact("$(" not in expand(text, c), "every $(NAME) is a variable of the container", at, text)
         if d["kind"] == "StatefulSet":
@@ -261,11 +280,12 @@ def shares(w):
 
 
 def versions(w):
-    for _, _, c, at in containers(w.docs):
+    for _, _, c, at in processes(w.docs):
         tag = c["image"].rpartition("/")[2].partition("@")[0].partition(":")[2]
         yield Fact(tag == w.version, "image tag is Cargo.toml's version", at, f"{c['image']}, Cargo.toml {w.version}")
+    for _, _, c, at in containers(w.docs):
         yield Fact(c.get("imagePullPolicy") == "IfNotPresent", "image is pulled if not present", at)
-    for d in workloads(w.docs):
+    for d in filter(lambda d: not is_server(d), workloads(w.docs)):
         labels = {d["metadata"].get("labels", {}).get(VERSION), pod_labels(d).get(VERSION)}
         yield Fact(labels == {w.version}, "version label is Cargo.toml's version", where(d))
     for d in kind(w.docs, "Job"):
@@ -277,7 +297,7 @@ def versions(w):
 def keys(w):
     config = {name(d): d.get("data", {}) for d in kind(w.docs, "ConfigMap") if d not in dashboards(w.docs)}
     readers = {}  # config map -> variables that a container reading it knows
-    for _, _, c, at in containers(w.docs):
+    for _, _, c, at in processes(w.docs):
         subcommand = (c.get("args") or [""])[0]
         known = w.known.get(subcommand)
         yield Fact(known is not None, "first argument is a subcommand", at, subcommand)
@@ -289,8 +309,9 @@ def keys(w):
             yield Fact(arg.partition("=")[0] in flags, "flag is known to the subcommand", at, arg)
         for e in c.get("envFrom", []):
             readers.setdefault(e.get("configMapRef", {}).get("name"), set()).update(variables)
+    mounted = {v["configMap"]["name"] for d in workloads(w.docs) for v in pod(d).get("volumes", []) if "configMap" in v}
     for n, data in config.items():
-        for key in data:
+        for key in data if n not in mounted else ():
             secret = re.search("PASSWORD|SECRET|TOKEN", key) and not key.endswith("_FILE")
             yield Fact(not secret, "config map holds no secret", f"ConfigMap/{n}", key)
             yield Fact(
@@ -302,4 +323,4 @@ GROUPS = [references, selectors, probes, security, resources, shares, versions, 
 
 
 def facts(world):
-    return {group.__name__: list(group(world)) for group in GROUPS + component_rules.GROUPS}
+    return {group.__name__: list(group(world)) for group in GROUPS + component_rules.GROUPS + server_rules.GROUPS}

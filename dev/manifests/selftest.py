@@ -85,7 +85,7 @@ DAMAGES = [
     ("volume type is allowed", SERVE, POD + "volumes 0", {"name": "clickhouse", "hostPath": {"path": "/"}}),
     ("runs as non-root", SERVE, POD + "securityContext runAsNonRoot", DELETE),
     ("runs as non-root", SERVE, C + "securityContext runAsNonRoot", False),
-    ("user is the image's 65532", CONSUME, POD + "securityContext runAsUser", 0),
+    ("user is the image's", CONSUME, POD + "securityContext runAsUser", 0),
     ("seccomp profile is RuntimeDefault", CONSUME, POD + "securityContext seccompProfile type", "Unconfined"),
     ("no privilege escalation", SERVE, C + "securityContext allowPrivilegeEscalation", DELETE),
     ("not privileged", SERVE, C + "securityContext privileged", True),
@@ -227,6 +227,73 @@ DAMAGES = [
     ("there are alerts", "PrometheusRule/captcha", "kind", "Probe"),
 ]
 
+# The same for the overlay whose servers are plain workloads.
+KAFKA, CLICKHOUSE = "StatefulSet/kafka", "StatefulSet/clickhouse"
+USERS = "ConfigMap/clickhouse"
+SERVER_DAMAGES = [
+    (
+        "namespace stays out of kustomizations",
+        "Namespace/captcha",
+        "metadata labels pod-security.kubernetes.io/warn",
+        "baseline",
+    ),
+    ("user is the image's", KAFKA, POD + "securityContext runAsUser", 65532),
+    ("root file system is read-only", CLICKHOUSE, C + "securityContext readOnlyRootFilesystem", DELETE),
+    ("service links are off", KAFKA, POD + "enableServiceLinks", DELETE),
+    ("memory has a limit", KAFKA, C + "resources limits memory", DELETE),
+    ("mounted volume exists", KAFKA, "spec volumeClaimTemplates 0 metadata name", "other"),
+    ("secret of a variable has the key", CLICKHOUSE, C + "env 1 valueFrom secretKeyRef key", "other"),
+    ("image tag is Cargo.toml's version", KAFKA, C + "image", "apache/kafka-native:4.3.1"),
+    ("server has an exact version that is tested", KAFKA, C + "image", "apache/kafka:4.3"),
+    ("server has an exact version that is tested", CLICKHOUSE, C + "image", "clickhouse/clickhouse-server:26.7"),
+    ("server has an exact version that is tested", CLICKHOUSE, C + "image", "clickhouse/clickhouse-server:26.8.1.2041"),
+    ("server keeps its name and its volume", KAFKA, "kind", "Deployment"),
+    ("server has a readiness probe of a declared port", KAFKA, C + "readinessProbe", DELETE),
+    ("server has a readiness probe of a declared port", CLICKHOUSE, C + "readinessProbe httpGet port", "admin"),
+    ("data is in a claimed volume", CLICKHOUSE, "spec volumeClaimTemplates", []),
+    ("data is in a claimed volume", KAFKA, C + "env 8 value", "/tmp/kraft-combined-logs"),
+    ("folder that the image writes to is a volume", KAFKA, C + "volumeMounts 1 mountPath", "/other"),
+    ("folder that the image writes to is a volume", CLICKHOUSE, C + "volumeMounts 1 mountPath", "/other"),
+    ("address of the config is a service with that port", "Service/kafka", "metadata name", "broker"),
+    ("address of the config is a service with that port", "Service/clickhouse", "spec ports 0 port", 9440),
+    (
+        "address of the config is a service with that port",
+        "ConfigMap/captcha",
+        "data CAPTCHA_KAFKA_BROKERS",
+        "kafka.kafka.svc:9092",
+    ),
+    ("broker advertises the address of the config", KAFKA, C + "env 4 value", "PLAINTEXT://localhost:9092"),
+    (
+        "server lets in captcha's pods and no others",
+        "NetworkPolicy/kafka",
+        "spec ingress 0 from 0",
+        {"podSelector": {}},
+    ),
+    ("server lets in captcha's pods and no others", "NetworkPolicy/clickhouse", "spec ingress 0 ports 0 port", "http"),
+    (
+        "server lets in pods of its namespace to some ports",
+        "NetworkPolicy/clickhouse",
+        "spec ingress 0 from 0 namespaceSelector",
+        {},
+    ),
+    ("pods may reach the servers of the config", "NetworkPolicy/captcha-to-kafka", "spec egress 0 ports 0 port", 9093),
+    (
+        "user without a password connects from the pod itself alone",
+        USERS,
+        "data users.xml",
+        "<clickhouse><users><default><networks><ip>::/0</ip></networks></default></users></clickhouse>",
+    ),
+    (
+        "user has the grants of production",
+        USERS,
+        "data users.xml",
+        '<clickhouse><users><captcha_serve><password from_env="SERVE_PASSWORD"/><grants><query>GRANT ALL ON *.*</query>'
+        "</grants></captcha_serve></users></clickhouse>",
+    ),
+    ("password is the one that the process has", CLICKHOUSE, C + "env 1 valueFrom secretKeyRef key", "consume"),
+    ("process has a user in users.xml", SERVE, C + "env 2 value", "default"),
+]
+
 # The same for the schemas: (what is wrong, document, path, value).
 SCHEMA_DAMAGES = [
     ("a kind that does not exist", SERVE, "kind", "Deploymnt"),
@@ -330,19 +397,23 @@ def run_monitoring(watched, tool):
     return lines + list(monitoring.unnoticed(watched, tool) if tool else []), len(damages)
 
 
-def run(world, schema_problems, with_custom):
-    """All lines that say which damage went unnoticed or which rule no damage has tripped; and the number of damages."""
+def run(world, servers, schema_problems, with_custom):
+    """All lines that say which damage went unnoticed or which rule no damage has tripped; and the number of damages.
+
+    `servers` is the world whose servers are plain workloads."""
     lines, tripped = [], set()
-    for rule, *damage in DAMAGES:
-        groups = rules.facts(world._replace(docs=damaged(world.docs, *damage))).values()
-        noticed = {f.rule for group in groups for f in group if not f.ok}
-        tripped |= noticed & {rule}
-        if rule not in noticed:
-            lines.append(f"damage went unnoticed: {damage[0]}: {damage[1]}: wanted '{rule}'")
-    for group, found in rules.facts(world).items():
+    for damages, whole in ((DAMAGES, world), (SERVER_DAMAGES, servers)):
+        for rule, *damage in damages:
+            groups = rules.facts(whole._replace(docs=damaged(whole.docs, *damage))).values()
+            noticed = {f.rule for group in groups for f in group if not f.ok}
+            tripped |= noticed & {rule}
+            if rule not in noticed:
+                lines.append(f"damage went unnoticed: {damage[0]}: {damage[1]}: wanted '{rule}'")
+    facts = [entry for whole in (world, servers) for entry in rules.facts(whole).items()]
+    for group, found in facts:
         lines += [f"no damage for the rule '{rule}' ({group})" for rule in sorted({f.rule for f in found} - tripped)]
     schema_damages = SCHEMA_DAMAGES + (CUSTOM_DAMAGES if with_custom else [])
     for what, *damage in schema_damages:
         if not schema_problems(damaged(world.docs, *damage)):
             lines.append(f"damage went unnoticed by the schemas: {what}: {damage[0]}: {damage[1]}")
-    return lines, len(DAMAGES) + len(schema_damages)
+    return lines, len(DAMAGES) + len(SERVER_DAMAGES) + len(schema_damages)

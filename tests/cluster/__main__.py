@@ -20,7 +20,7 @@ def arguments():
     parser = argparse.ArgumentParser(
         prog="python3 -m tests.cluster", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--crds", type=Path, required=True, help="folder of the operators' definitions")
+    parser.add_argument("--crds", type=Path, help="folder of the operators' definitions [default: as make k8s-check]")
     parser.add_argument("--image", type=Path, help="archive of make image [default: build the executable]")
     parser.add_argument("--program", type=Path, help="captcha for this machine [default: that of the image]")
     parser.add_argument("--only", action="append", choices=list(CHECKS), help="these checks alone, after install")
@@ -33,8 +33,9 @@ def arguments():
 
 def main():
     options = arguments()
-    packages.load("yaml", "make cluster-test")
-    reason = machine.impossible()
+    crds = packages.load("dev.manifests.crds", "make cluster-test")
+    definitions = options.crds or crds.folder()
+    reason = machine.impossible() or ("" if definitions else crds.ABSENT)
     if reason:
         say(f"cluster-test: nothing was checked: {reason}")
         return 1 if os.environ.get("CI") else 0
@@ -47,7 +48,7 @@ def main():
     machine.start()
     try:
         overlay = stage.copy_manifests() / "prod"
-        scene = stage.Stage(overlay, options.crds, options.program or program)
+        scene = stage.Stage(overlay, definitions, options.program or program)
         return all_checks(scene, options)
     finally:
         if not options.keep:

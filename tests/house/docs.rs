@@ -11,7 +11,7 @@ const FOLDERS: [&str; 6] = ["src/", "tests/", "dev/", "docs/", "k8s/", "migratio
 
 /// All pages that people read.
 fn pages() -> Vec<PathBuf> {
-    let folders = ["", "docs", "docs/adr", "k8s", "migrations"].map(|folder| root().join(folder));
+    let folders = ["", "docs", "docs/adr", "k8s", "k8s/overlays/local", "migrations"].map(|folder| root().join(folder));
     let files = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap());
     let paths = files.map(|file| file.unwrap().path());
     paths

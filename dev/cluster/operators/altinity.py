@@ -4,7 +4,7 @@ users. The engine that runs here has no TLS, so a program in the pod takes TLS o
 import hashlib
 from xml.sax.saxutils import escape
 
-from dev.cluster import images
+from dev.cluster import official_images
 from dev.cluster.operators.documents import config_map, container, need, pod, service, stateful_set
 from dev.command import DEV, Failure
 
@@ -60,7 +60,7 @@ exec clickhouse-server /opt/clickhouse/libchdb /data/clickhouse {TCP} {HTTP} --c
 """
     mounts = {"data": "/data", "tmp": "/tmp", "config": "/etc/clickhouse", "users": "/etc/clickhouse-users"}
     clickhouse = container(
-        *("clickhouse", images.CLICKHOUSE, script, mounts | {"tls": "/run/secrets/tls"}),
+        *("clickhouse", official_images.CLICKHOUSE.image(), script, mounts | {"tls": "/run/secrets/tls"}),
         env=environment,
         resources={"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "3Gi"}},
         readinessProbe={"tcpSocket": {"port": port}, "periodSeconds": 2},

@@ -5,7 +5,7 @@ The brokers are controllers too, where Strimzi would start pods of their own for
 import json
 import secrets
 
-from dev.cluster import images
+from dev.cluster import official_images
 from dev.cluster.authority import RSA, Authority, names
 from dev.cluster.operators.documents import (
     config_map,
@@ -163,7 +163,7 @@ exec {JAVA} -Xms64m -Xmx300m -Dlog4j2.configurationFile=file:/etc/strimzi/log4j2
 """
     mounts = {"data-0": "/data", "tmp": "/tmp", "settings": "/etc/strimzi", "users": "/etc/strimzi-users"}
     server = container(
-        *("kafka", images.KAFKA, script, mounts | {"tls": "/run/secrets/tls"}),
+        *("kafka", official_images.KAFKA.image(), script, mounts | {"tls": "/run/secrets/tls"}),
         resources={"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "900Mi"}},
         readinessProbe={"tcpSocket": {"port": port}, "periodSeconds": 2},
     )
@@ -221,7 +221,7 @@ def topics_and_rights(documents, space, name, host):
     script = "fail() { echo $1 failed; touch /tmp/failed; }\n"
     script += "".join(f"{{ {JAVA} {command} || fail {number}; }} &\n" for number, command in enumerate(commands))
     script += "wait\n[ ! -e /tmp/failed ]\n"
-    tool = container("tools", images.KAFKA, script, {"tmp": "/tmp"})
+    tool = container("tools", official_images.KAFKA.image(), script, {"tmp": "/tmp"})
     labels = {"strimzi.io/cluster": name, "strimzi.io/kind": "tools"}
     template = pod([tool], {"tmp": {"emptyDir": {}}}, restartPolicy="Never")
     return {

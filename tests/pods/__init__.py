@@ -1,1 +1,0 @@
-"""Runs the pods of an overlay as declared, without a cluster."""
