@@ -14,12 +14,12 @@ from pathlib import Path
 
 from dev import prometheus
 from dev.cluster import images, kubectl, layout, machine
+from dev.cluster.install import PROMETHEUS_SPACE as SPACE
 from dev.cluster.operators.documents import config_map, metadata, need, pod
 from dev.command import ROOT, STATE, Failure, step
 
 NAME = "prometheus"
-# A policy of components/monitoring admits the pods of this namespace that have the first label.
-SPACE = "monitoring"
+# A policy of components/monitoring admits the pods that have the first of these.
 LABELS = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/instance": "captcha"}
 PORT = 9090
 MODULE = "github.com/prometheus/prometheus/cmd/prometheus"
@@ -51,19 +51,19 @@ def build():
 
 
 def make_image():
-    """Makes the archive of the image, if it is not there; a node takes it as it starts."""
+    """The archive of the image; makes it if it is not there. A node takes those that are there as it starts."""
     program = build()
-    images.image(NAME, image_name(), lambda root: shutil.copy(program, root / NAME), [f"/{NAME}"])
+    archive = f"{NAME}-{prometheus.version()}"
+    images.image(archive, image_name(), lambda root: shutil.copy(program, root / NAME), [f"/{NAME}"])
+    return next(layout.IMAGES.glob(f"{archive}-*.tar"))
 
 
 def import_image():
     """Gives the image to a node that started before there was one."""
-    names = ["ctr", "--namespace", "k8s.io", "images"]
-    listed = subprocess.run(machine.enter(*names, "ls", "-q"), check=True, capture_output=True, text=True).stdout
+    command = machine.enter("ctr", "--namespace", "k8s.io", "images")
+    listed = subprocess.run([*command, "ls", "-q"], check=True, capture_output=True, text=True).stdout
     if image_name() not in listed.splitlines():
-        make_image()
-        archive = layout.IMAGES / f"{NAME}.tar"
-        step("import Prometheus", machine.enter(*names, "import", archive), layout.LOGS / "import.log")
+        step("import Prometheus", [*command, "import", make_image()], layout.LOGS / f"import-{NAME}.log")
 
 
 def configuration(documents):
