@@ -19,6 +19,7 @@ from tests.cluster.stage import SPACE, container_pids
 
 RAISE_SECONDS = 150  # of an outage, for its alerts; a kubelet needs up to two minutes for a changed Secret
 MORE_SECONDS = 30  # of an outage after that, for alerts that nobody wants
+RATE = 100  # events a second: enough for every metric to move
 BACK_SECONDS = 120  # after an outage, until a report is complete
 TOOL = "/opt/java/bin/java -Xmx64m -cp '/opt/kafka/*' org.apache.kafka.tools"
 BROKER = "captcha-brokers-0"
@@ -213,7 +214,7 @@ def check(outage):
             yield from (f"{name} does not fire" for name in sorted(outage.fires) if seen.get(name) == "pending")
 
         try:
-            with scene.load(failures_max=outage.failures_max):
+            with scene.load(failures_max=outage.failures_max, rate=RATE):
                 with outage.carry_out(scene):
                     kubectl.wait_until("alerts", lambda: monitoring.as_wanted(lacking), outage.seconds)
                     scene.record("raised_seconds", time.time() - begin)
