@@ -21,7 +21,8 @@ from dev.testkit import events
 ANSWER_SECONDS = 15  # serve promises an answer in 5 s
 SIZES = (1, 1, 5, 40)
 COLUMNS = {"serve": "served", "solve": "solved"}  # of the report, by type
-FIRST_DAY, DAYS = datetime.date(2002, 1, 1), 250
+# Few days of one month: an insert makes a part for each month that it has events of, and merges would take the processors.
+FIRST_DAY, DAYS = datetime.date(2002, 1, 1), 5
 FAILURES_MAX = 20  # that are kept with their reasons
 WATCH_SECONDS = 0.5
 
