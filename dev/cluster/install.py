@@ -16,8 +16,10 @@ PROMETHEUS_SPACE = "monitoring"
 KEYS = layout.FOLDER / "api-keys"  # write.key and read.key
 ROLLOUT_SECONDS = 600
 DNS_SECONDS = 120
-# Of the pods of captcha: the nodes are two processors, and requests are for the scheduler alone.
+# The node may have two processors. Requests are for the scheduler alone; and twelve partitions with the usual 300 ms
+# between inserts would take most of such a machine for ClickHouse.
 CPU_REQUEST = "20m"
+INSERT_INTERVAL_MS = 1000
 OPERATORS = layout.FOLDER / "operators"  # what they keep: authorities and passwords
 STAND_IN = {"captcha.test/made-by": "operator"}
 BUILT_IN = {"v1", "apps", "batch", "policy", "autoscaling", "networking.k8s.io"}
@@ -46,17 +48,23 @@ def render(overlay):
 
 
 def kustomization(overlay):
-    """A folder with the overlay as it is, but for what its pods ask of the scheduler."""
+    """A folder with the overlay as it is, but for what two processors cannot give to its pods."""
     folder = layout.FOLDER / "overlays" / overlay.name
     folder.mkdir(parents=True, exist_ok=True)
-    target = {"kind": "Deployment|StatefulSet|Job", "labelSelector": "app.kubernetes.io/part-of=captcha"}
-    path = "/spec/template/spec/containers/0/resources/requests/cpu"
-    patch = json.dumps([{"op": "replace", "path": path, "value": CPU_REQUEST}])
+    container = "/spec/template/spec/containers/0"
+    workloads = {"kind": "Deployment|StatefulSet|Job", "labelSelector": "app.kubernetes.io/part-of=captcha"}
+    request = {"op": "replace", "path": f"{container}/resources/requests/cpu", "value": CPU_REQUEST}
+    consume = {"kind": "StatefulSet", "name": "captcha-consume"}
+    variable = {"name": "CAPTCHA_INSERT_INTERVAL_MS", "value": str(INSERT_INTERVAL_MS)}
+    interval = {"op": "add", "path": f"{container}/env/-", "value": variable}
     document = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
         "resources": [os.path.relpath(overlay, folder)],
-        "patches": [{"target": target, "patch": patch}],
+        "patches": [
+            {"target": workloads, "patch": json.dumps([request])},
+            {"target": consume, "patch": json.dumps([interval])},
+        ],
     }
     write(folder / "kustomization.yaml", json.dumps(document, indent=1) + "\n")
     return folder
