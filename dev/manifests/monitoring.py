@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import yaml
 
-from dev.command import ROOT
+from dev import prometheus
+from dev.command import ROOT, STATE
 from dev.manifests import queries
 
 FOLDER = ROOT / "k8s" / "components" / "monitoring"
@@ -39,8 +40,7 @@ def read():
 
 def promtool():
     """Prometheus's own tool: $PROMTOOL, or what `make promtool` builds; None where there is none."""
-    pinned = re.search(r"^PROMETHEUS := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
-    found = Path(os.environ.get("PROMTOOL") or ROOT / ".dev" / "promtool" / f"promtool-{pinned}")
+    found = Path(os.environ.get("PROMTOOL") or STATE / "promtool" / f"promtool-{prometheus.version()}")
     return found if os.access(found, os.X_OK) else None
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from dev.cluster import install, kubectl
 from dev.cluster.operators import strimzi
 from dev.command import Failure
-from tests.cluster.checks import installation, network, rollouts
+from tests.cluster.checks import alerts, autoscaling, installation, monitoring, network, rollouts
 from tests.cluster.stage import PART, SPACE, replace
 
 NOTICE_SECONDS = 120
@@ -175,6 +175,56 @@ DAMAGES = {
         ),
         "other reaches serve:9090",
         network.policies,
+    ),
+    "policy-prometheus": Damage(
+        in_file("components/monitoring/network.yaml", "kubernetes.io/metadata.name: monitoring", "name: monitoring"),
+        "is down: ",
+        monitoring.start,
+    ),
+    "pod-monitor": Damage(
+        in_file("components/monitoring/podmonitor.yaml", "values: [serve, consume]", "values: [serve]"),
+        "pod captcha-consume-0 is no target",
+        monitoring.start,
+    ),
+    "pod-monitor-label": Damage(
+        in_file("components/monitoring/podmonitor.yaml", "podTargetLabels: [app.kubernetes.io/component]", ""),
+        "has the namespace and component ('captcha', None)",
+        monitoring.start,
+    ),
+    "panel": Damage(
+        in_file("components/monitoring/dashboard.json", "(captcha_client_memory_bytes{", "(captcha_client_bytes{"),
+        "Memory of clients: no data",
+        monitoring.answers,
+    ),
+    "rule": Damage(
+        in_file(
+            "components/monitoring/rules.yaml",
+            "process_max_fds) > 0.8\n            and on (namespace, pod)",
+            "process_max_fds)\n            / on (namespace)",
+        ),
+        "CaptchaFileDescriptors: ",
+        monitoring.answers,
+    ),
+    "alert-never": Damage(
+        in_file(
+            "components/monitoring/rules.yaml", 'captcha_consumed_rows_total{kind="bad"}', 'captcha_ready{check="bad"}'
+        ),
+        "CaptchaDeadLetters is not raised",
+        alerts.CHECKS["alert-dead-letters"],
+    ),
+    "alert-always": Damage(
+        in_file(
+            "components/monitoring/rules.yaml",
+            "expr: absent(captcha_topic_partitions)",
+            "expr: captcha_topic_partitions",
+        ),
+        "no alert: not in ",
+        alerts.CHECKS["alert-dead-letters"],
+    ),
+    "autoscaler": Damage(
+        in_file("components/autoscaling/serve.yaml", "averageUtilization: 70", "averageUtilization: 7000"),
+        "more pods of serve: not in ",
+        autoscaling.autoscale,
     ),
     "count": Damage(one_event_more, "1 are missing", settle_soon, one_event_less),
     "apply": Damage(

@@ -1,6 +1,6 @@
 """The checks, in the order in which they run. Each takes the stage, and raises Failure when something does not hold."""
 
-from tests.cluster.checks import faults, installation, network, rollouts, secrets
+from tests.cluster.checks import alerts, autoscaling, faults, installation, monitoring, network, rollouts, secrets
 
 CHECKS = {
     "install": installation.install,
@@ -11,6 +11,8 @@ CHECKS = {
     "scale-serve": rollouts.scale_serve,
     "evict": rollouts.evict_all,
     "policies": network.policies,
+    "scraped": monitoring.scraped,
+    "autoscale": autoscaling.autoscale,
     "clickhouse-passwords": secrets.clickhouse_passwords,
     "kafka-passwords": secrets.kafka_passwords,
     "api-keys": secrets.api_keys,
@@ -21,6 +23,7 @@ CHECKS = {
     "clickhouse-away": faults.clickhouse_away,
     "node-restart": faults.node_restart,
     "drain": faults.drain,
+    **alerts.CHECKS,
     "reinstall": installation.reinstall,
 }
 # What CI has the time for: one check of each kind.
