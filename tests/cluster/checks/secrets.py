@@ -1,10 +1,13 @@
 """Passwords, keys and certificates are replaced under load, step by step as docs/operations.md says."""
 
 import base64
+import itertools
 import json
 import subprocess
+import tempfile
+from pathlib import Path
 
-from dev.cluster import install, kubectl, machine, operators
+from dev.cluster import install, kubectl, machine
 from dev.cluster.operators import cert_manager, strimzi
 from dev.command import Failure
 from tests.cluster.stage import SPACE, replace
@@ -12,6 +15,8 @@ from tests.cluster.stage import SPACE, replace
 REFUSED = "captcha_logins_refused_total"
 POD_SECONDS = 300
 KEY_SECONDS = 150  # the kubelet updates files within two minutes
+CLICKHOUSE_TLS = "captcha-clickhouse-tls"
+CLICKHOUSE_PODS = "clickhouse.altinity.com/chi=captcha"
 SECOND_CLICKHOUSE, SECOND_KAFKA = "../../components/clickhouse-second-users", "../../components/kafka-second-users"
 
 
@@ -39,7 +44,7 @@ def clickhouse_passwords(scene):
 
 
 def restart_clickhouse():
-    for pod in kubectl.items("pods", SPACE, "clickhouse.altinity.com/chi=captcha"):
+    for pod in kubectl.items("pods", SPACE, CLICKHOUSE_PODS):
         restart_pod(pod["metadata"]["name"])
 
 
@@ -154,17 +159,63 @@ def answers(scene, key):
 
 
 def certificates(scene):
-    """Every certificate of ClickHouse and Kafka is replaced by one of the same authority: no request fails."""
+    """Every certificate of ClickHouse and Kafka is replaced, and ClickHouse's authority renewed: no request fails."""
     documents = install.parse(install.render(scene.kustomization()))
     with scene.load():
-        made = cert_manager.certificates(documents, install.OPERATORS / "cert-manager")
-        kubectl.apply(operators.secret(name, SPACE, data) for name, data in made.items())
+        before = clickhouse_certificate()
+        authority = kubectl.read("get", "issuer", "captcha-ca", "--namespace", SPACE)["spec"]["ca"]["secretName"]
+        for certificate in (authority, "captcha-clickhouse"):
+            cert_manager.renew(certificate, SPACE)
+        need_trust(before, clickhouse_certificate())
         brokers = list(strimzi.manifests(documents, install.OPERATORS / "strimzi", SPACE))
         kubectl.apply(
             doc for doc in brokers if doc["kind"] == "Secret" and doc["metadata"]["name"] == "captcha-brokers"
         )
-        restart_clickhouse()
+        wait_served()
         # Strimzi rolls the brokers, one after the other.
         for pod in kubectl.items("pods", SPACE, "strimzi.io/kind=Kafka"):
             restart_pod(pod["metadata"]["name"])
     scene.settle()
+
+
+def clickhouse_certificate():
+    """The Secret of ClickHouse's certificate: its authority's certificate, its own, and its key."""
+    return kubectl.secret_texts(SPACE)[CLICKHOUSE_TLS]
+
+
+def need_trust(*made):
+    """Pods get the files of a Secret up to two minutes apart: the authority of each has to trust the certificates of
+    all."""
+    with tempfile.TemporaryDirectory() as folder:
+        trusted, own = Path(folder, "ca.crt"), Path(folder, "tls.crt")
+        for one, other in itertools.product(made, made):
+            trusted.write_text(one["ca.crt"])
+            own.write_text(other["tls.crt"])
+            argv = ["openssl", "verify", "-CAfile", trusted, own]
+            done = subprocess.run(argv, check=False, capture_output=True, text=True)
+            if done.returncode != 0:
+                said = done.stderr.strip().splitlines()[-1]
+                raise Failure(f"pods with one certificate of ClickHouse's authority refuse those of another: {said}")
+
+
+def wait_served():
+    """Waits until every ClickHouse uses the certificate that is in the Secret; servers read their files again."""
+    wanted = subprocess.run(
+        ["openssl", "x509", "-noout", "-serial"],
+        check=True,
+        capture_output=True,
+        text=True,
+        input=clickhouse_certificate()["tls.crt"],
+    ).stdout
+
+    def served():
+        return all(serial(pod["status"]["podIP"]) == wanted for pod in kubectl.items("pods", SPACE, CLICKHOUSE_PODS))
+
+    return kubectl.wait_until("ClickHouse uses its new certificate", served, KEY_SECONDS)
+
+
+def serial(address):
+    """The line with the serial number of the certificate that a ClickHouse shows."""
+    script = f"openssl s_client -connect {address}:9440 </dev/null 2>/dev/null | openssl x509 -noout -serial"
+    argv = machine.enter_network("sh", "-c", script)
+    return subprocess.run(argv, check=False, capture_output=True, text=True).stdout
