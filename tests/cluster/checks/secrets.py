@@ -9,8 +9,9 @@ from pathlib import Path
 
 from dev.cluster import install, kubectl, machine
 from dev.cluster.operators import cert_manager, strimzi
+from dev.cluster.operators.documents import secret
 from dev.command import Failure
-from tests.cluster.stage import SPACE, replace
+from tests.cluster.stage import PART, SPACE, replace
 
 REFUSED = "captcha_logins_refused_total"
 POD_SECONDS = 300
@@ -219,3 +220,57 @@ def serial(address):
     script = f"openssl s_client -connect {address}:9440 </dev/null 2>/dev/null | openssl x509 -noout -serial"
     argv = machine.enter_network("sh", "-c", script)
     return subprocess.run(argv, check=False, capture_output=True, text=True).stdout
+
+
+def authority_key(scene):
+    """ClickHouse's authority gets another key, as docs/operations.md says: no request fails, no report is refused."""
+    components = scene.overlay.parent.parent / "components"
+    authority, pods = components / "certs" / "authority.yaml", components / "clickhouse" / "pods.yaml"
+    second = {**document(authority, "Certificate"), "metadata": {"name": "captcha-ca-2"}}
+    second["spec"]["secretName"] = "captcha-ca-2"
+    with scene.load():
+        before = clickhouse_certificate()
+        # 1. Both authorities are trusted.
+        authority.write_text(f"{authority.read_text()}---\n{json.dumps(second)}\n")
+        scene.apply()
+        words = ["--for=condition=Ready", f"--timeout={POD_SECONDS}s", "certificate/captcha-ca-2"]
+        kubectl.run("--namespace", SPACE, "wait", *words)
+        made = kubectl.secret_texts(SPACE)
+        both = "".join(made[name]["tls.crt"] for name in ("captcha-ca", "captcha-ca-2"))
+        kubectl.apply([secret("captcha-clickhouse-authorities", SPACE, {"ca.crt": both})])
+        replace(pods, f"secretName: {CLICKHOUSE_TLS}", "secretName: captcha-clickhouse-authorities")
+        apply_pods(scene)
+        # 2. The second one signs.
+        replace(authority, "  ca: {secretName: captcha-ca}", "  ca: {secretName: captcha-ca-2}")
+        scene.apply()
+        cert_manager.renew("captcha-clickhouse", SPACE)
+        scene.record("served_seconds", wait_served())
+        need_distrust(before, clickhouse_certificate())
+        # 3. It alone is trusted.
+        replace(pods, "secretName: captcha-clickhouse-authorities", f"secretName: {CLICKHOUSE_TLS}")
+        apply_pods(scene)
+    scene.settle()
+    if scene.numbers["unanswered_reports"]:
+        raise Failure(f"{scene.numbers['unanswered_reports']} reports were not answered: ClickHouse was not trusted")
+
+
+def apply_pods(scene):
+    """Applies what changes the Job too, whose template cannot be changed."""
+    kubectl.run("--namespace", SPACE, "delete", "job", "--selector", PART)
+    scene.apply()
+    scene.rolled_out()
+
+
+def need_distrust(before, after):
+    """The other way round: a key that somebody has seen is trusted no longer."""
+    try:
+        need_trust(before, after)
+    except Failure:
+        return
+    raise Failure("ClickHouse's authority has the key that it had")
+
+
+def document(file, kind):
+    """The one document of a kind in a file."""
+    (found,) = install.parse(file.read_text()).all(kind)
+    return found
