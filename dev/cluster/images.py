@@ -19,6 +19,7 @@ from dev.command import DEV, ROOT, Failure, say, step
 PAUSE = "registry.k8s.io/pause:3.10"
 COREDNS = "registry.k8s.io/coredns/coredns:v1.13.1"
 METRICS_SERVER = "registry.k8s.io/metrics-server/metrics-server:v0.8.0"
+CERT_MANAGER = "quay.io/jetstack/cert-manager-controller:v1.19.4"
 TOOLS = "docker.io/library/captcha-tools:1"  # a shell and netcat, for tests that ask from inside a pod
 
 DIGEST_LENGTH = 12
@@ -41,9 +42,8 @@ def make(built):
         folder.mkdir(parents=True, exist_ok=True)
     image("pause", PAUSE, pause, ["/pause"])
     image("tools", TOOLS, shell, ["/bin/sh"])
-    image("coredns", COREDNS, lambda root: shutil.copy(built / "coredns", root / "coredns"), ["/coredns"])
-    server = "metrics-server"
-    image(server, METRICS_SERVER, lambda root: shutil.copy(built / server, root / server), [f"/{server}"])
+    for program, name in (("coredns", COREDNS), ("metrics-server", METRICS_SERVER), ("cert-manager", CERT_MANAGER)):
+        image(program, name, lambda root, file=built / program: shutil.copy(file, root), [f"/{program}"])
     server_image("kafka", official_images.KAFKA, kafka, tools)
     server_image("clickhouse", official_images.CLICKHOUSE, clickhouse, tools)
 

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from dev.cluster import kubectl, layout, operators, programs
+from dev.cluster.operators import cert_manager
 from dev.cluster.operators.documents import Documents
 from dev.command import ROOT, Failure, say, shown, write
 
@@ -26,7 +27,8 @@ OPERATED = ("Kafka", "ClickHouseInstallation")  # kinds that operators act on
 
 def definitions(folder):
     """Applies the operators' definitions of their kinds."""
-    kubectl.run("apply", "--server-side", "-f", folder)
+    for given in (folder, cert_manager.definitions()):
+        kubectl.run("apply", "--server-side", "-f", given)
     kubectl.run("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
 
 
@@ -99,7 +101,7 @@ def api_keys():
 
 def operators_of(documents):
     """Does what the operators would do with these documents; what they made."""
-    made = list(operators.manifests(documents, kubectl.secret_texts(SPACE), OPERATORS))
+    made = list(operators.manifests(documents, OPERATORS))
     for document in made:
         document["metadata"].setdefault("labels", {}).update(STAND_IN)
     kubectl.apply(made)
@@ -144,6 +146,8 @@ def install(overlay, definitions_folder, program):
             )
         say("definitions of the operators' kinds")
         definitions(definitions_folder)
+        say("cert-manager")
+        kubectl.apply(cert_manager.manifests())
     say("namespace and secrets")
     namespace()
     if operated:

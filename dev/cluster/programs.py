@@ -6,6 +6,8 @@ otherwise, and ask for containerd 2, which Debian 12 does not have."""
 import hashlib
 import os
 import shutil
+import subprocess
+from pathlib import Path
 
 from dev import disk
 from dev.cluster import layout
@@ -28,9 +30,11 @@ NEEDED = {
     "busybox": "busybox-static",
     "jlink": "openjdk-17-jdk-headless",
     "cc": "gcc",
-    "go": "golang (1.24 or newer)",
+    "go": "golang (1.25 or newer)",
 }
 CNI_PLUGINS = "/usr/lib/cni/bridge"
+
+DEFINITIONS = "cert-manager-definitions"
 
 BUILD_BYTES = 3_500_000_000  # of Go's build cache and the programs
 
@@ -81,10 +85,21 @@ def build():
     flags = "-s -w " + " ".join(f"-X {name}={value}" for name, value in values.items())
     environ = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly -trimpath -buildvcs=false"}
     for program in sorted(path.name for path in layout.SOURCES.iterdir() if path.is_dir()):
-        argv = ["go", "build", "-ldflags", flags, "-o", new / program, f"./{program}"]
-        log = layout.LOGS / f"build-{program}.log"
-        step(f"build {program} ({version()}; once, minutes)", argv, log, cwd=layout.SOURCES, env=environ)
+        # In its folder: what has a go.mod of its own is built with its own versions.
+        argv = ["go", "build", "-ldflags", flags, "-o", new / program, "."]
+        log, place_of = layout.LOGS / f"build-{program}.log", layout.SOURCES / program
+        step(f"build {program} ({version()}; once, minutes)", argv, log, cwd=place_of, env=environ)
+    copy_definitions(new / DEFINITIONS)
     for name in (*layout.CONTROL_PLANE, "kubelet", "kube-proxy", "policies", "kubectl"):
         (new / name).symlink_to("kube")
     new.replace(place)
     return place
+
+
+def copy_definitions(place):
+    """Copies the definitions of cert-manager's kinds, which its module has besides the code."""
+    argv = ["go", "list", "-m", "-f", "{{.Dir}}", "github.com/cert-manager/cert-manager"]
+    done = subprocess.run(argv, cwd=layout.SOURCES / "cert-manager", check=True, capture_output=True, text=True)
+    place.mkdir()
+    for file in Path(done.stdout.strip(), "deploy", "crds").glob("*.yaml"):
+        shutil.copyfile(file, place / file.name)

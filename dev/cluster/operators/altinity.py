@@ -9,19 +9,11 @@ from dev.cluster.operators.documents import config_map, container, need, pod, se
 from dev.command import DEV, Failure
 
 TCP, HTTP = 9000, 8123
-USER_SETTINGS = {
-    "password",
-    "k8s_secret_password_sha256_hex",
-    "password_sha256_hex",
-    "networks/ip",
-    "profile",
-    "grants/query",
-}
-# The operator's word before the key of a Secret that it reads itself, when it reconciles.
-READ_BY_OPERATOR = "k8s_secret_"
+# Not k8s_secret_password and the like, with which the operator read Secrets itself: it refuses them since 0.27.4.
+USER_SETTINGS = {"password", "password_sha256_hex", "networks/ip", "profile", "grants/query"}
 
 
-def manifests(documents, secrets, space):
+def manifests(documents, space):
     installation = documents.one("ClickHouseInstallation")
     name, spec = installation["metadata"]["name"], installation["spec"]["configuration"]
     need(spec, {"clusters", "settings", "files", "users"}, f"ClickHouseInstallation {name}")
@@ -32,7 +24,7 @@ def manifests(documents, secrets, space):
     (template,) = installation["spec"]["templates"]["podTemplates"]
     (tls,) = [volume["secret"]["secretName"] for volume in template["spec"]["volumes"] if "secret" in volume]
     port = spec["settings"]["tcp_port_secure"]
-    users, environment = users_of(spec["users"], secrets)
+    users, environment = users_of(spec["users"])
     shared = (DEV / "clickhouse-config.xml").read_text()
     config = shared.replace(
         "</clickhouse>", "<users_config>/etc/clickhouse-users/users.xml</users_config></clickhouse>"
@@ -74,11 +66,11 @@ exec clickhouse-server /opt/clickhouse/libchdb /data/clickhouse {TCP} {HTTP} --c
     return pod([clickhouse], volumes, terminationGracePeriodSeconds=30)
 
 
-def users_of(paths, secrets):
+def users_of(paths):
     """The file of users, and the environment of the servers that it refers to.
 
     As the operator does it: a password by `valueFrom` becomes an environment variable, which a server reads when it
-    starts; one by `k8s_secret_...` is read by the operator when it reconciles, and stands in the file."""
+    starts. The operator follows no Secrets."""
     users, environment = {}, []
     for path, value in paths.items():
         user, _, setting = path.partition("/")
@@ -87,7 +79,7 @@ def users_of(paths, secrets):
     page = ""
     for user, settings in users.items():
         page += f"<{user}><quota>default</quota><profile>{settings.get('profile', 'default')}</profile>"
-        page += password_of(user, settings, secrets, environment)
+        page += password_of(user, settings, environment)
         page += "<networks>" + "".join(f"<ip>{address}</ip>" for address in settings["networks/ip"]) + "</networks>"
         if "grants/query" in settings:
             grants = "".join(f"<query>{escape(grant)}</query>" for grant in settings["grants/query"])
@@ -97,18 +89,14 @@ def users_of(paths, secrets):
     return shell.format(page), environment
 
 
-def password_of(user, settings, secrets, environment):
+def password_of(user, settings, environment):
     for setting, value in settings.items():
-        if setting.startswith(READ_BY_OPERATOR):
-            _space, secret, key = value.split("/")
-            name, data = setting.removeprefix(READ_BY_OPERATOR), secrets.get(secret, {})
-            if key not in data:
-                raise Failure(f"ClickHouse user {user}: Secret {secret} has no key {key}")
-            return f"<{name}>{escape(data[key])}</{name}>"
         if setting == "password" and isinstance(value, dict):
             variable = "USER_PASSWORD_" + hashlib.sha256(user.encode()).hexdigest()[:8].upper()
             environment.append({"name": variable, "valueFrom": {"secretKeyRef": value["valueFrom"]["secretKeyRef"]}})
             return f'<password from_env="{variable}"/>'
         if setting.startswith("password"):
             return f"<{setting}>{escape(value)}</{setting}>"
+    if user != "default":
+        raise Failure(f"ClickHouse user {user} has no password: the operator would give it one that everybody knows")
     return "<password></password>"

@@ -17,6 +17,7 @@ CHECKS = {
     "kafka-passwords": secrets.kafka_passwords,
     "api-keys": secrets.api_keys,
     "certificates": secrets.certificates,
+    "authority-key": secrets.authority_key,
     "kill": faults.kill,
     "out-of-memory": faults.out_of_memory,
     "kafka-away": faults.kafka_away,

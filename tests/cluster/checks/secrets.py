@@ -1,17 +1,23 @@
 """Passwords, keys and certificates are replaced under load, step by step as docs/operations.md says."""
 
 import base64
+import itertools
 import json
 import subprocess
+import tempfile
+from pathlib import Path
 
-from dev.cluster import install, kubectl, machine, operators
+from dev.cluster import install, kubectl, machine
 from dev.cluster.operators import cert_manager, strimzi
+from dev.cluster.operators.documents import secret
 from dev.command import Failure
-from tests.cluster.stage import SPACE, replace
+from tests.cluster.stage import PART, SPACE, replace
 
 REFUSED = "captcha_logins_refused_total"
 POD_SECONDS = 300
 KEY_SECONDS = 150  # the kubelet updates files within two minutes
+CLICKHOUSE_TLS = "captcha-clickhouse-tls"
+CLICKHOUSE_PODS = "clickhouse.altinity.com/chi=captcha"
 SECOND_CLICKHOUSE, SECOND_KAFKA = "../../components/clickhouse-second-users", "../../components/kafka-second-users"
 
 
@@ -39,7 +45,7 @@ def clickhouse_passwords(scene):
 
 
 def restart_clickhouse():
-    for pod in kubectl.items("pods", SPACE, "clickhouse.altinity.com/chi=captcha"):
+    for pod in kubectl.items("pods", SPACE, CLICKHOUSE_PODS):
         restart_pod(pod["metadata"]["name"])
 
 
@@ -154,17 +160,117 @@ def answers(scene, key):
 
 
 def certificates(scene):
-    """Every certificate of ClickHouse and Kafka is replaced by one of the same authority: no request fails."""
+    """Every certificate of ClickHouse and Kafka is replaced, and ClickHouse's authority renewed: no request fails."""
     documents = install.parse(install.render(scene.kustomization()))
     with scene.load():
-        made = cert_manager.certificates(documents, install.OPERATORS / "cert-manager")
-        kubectl.apply(operators.secret(name, SPACE, data) for name, data in made.items())
+        before = clickhouse_certificate()
+        authority = kubectl.read("get", "issuer", "captcha-ca", "--namespace", SPACE)["spec"]["ca"]["secretName"]
+        for certificate in (authority, "captcha-clickhouse"):
+            cert_manager.renew(certificate, SPACE)
+        need_trust(before, clickhouse_certificate())
         brokers = list(strimzi.manifests(documents, install.OPERATORS / "strimzi", SPACE))
         kubectl.apply(
             doc for doc in brokers if doc["kind"] == "Secret" and doc["metadata"]["name"] == "captcha-brokers"
         )
-        restart_clickhouse()
+        wait_served()
         # Strimzi rolls the brokers, one after the other.
         for pod in kubectl.items("pods", SPACE, "strimzi.io/kind=Kafka"):
             restart_pod(pod["metadata"]["name"])
     scene.settle()
+
+
+def clickhouse_certificate():
+    """The Secret of ClickHouse's certificate: its authority's certificate, its own, and its key."""
+    return kubectl.secret_texts(SPACE)[CLICKHOUSE_TLS]
+
+
+def need_trust(*made):
+    """Pods get the files of a Secret up to two minutes apart: the authority of each has to trust the certificates of
+    all."""
+    with tempfile.TemporaryDirectory() as folder:
+        trusted, own = Path(folder, "ca.crt"), Path(folder, "tls.crt")
+        for one, other in itertools.product(made, made):
+            trusted.write_text(one["ca.crt"])
+            own.write_text(other["tls.crt"])
+            argv = ["openssl", "verify", "-CAfile", trusted, own]
+            done = subprocess.run(argv, check=False, capture_output=True, text=True)
+            if done.returncode != 0:
+                said = done.stderr.strip().splitlines()[-1]
+                raise Failure(f"pods with one certificate of ClickHouse's authority refuse those of another: {said}")
+
+
+def wait_served():
+    """Waits until every ClickHouse uses the certificate that is in the Secret; servers read their files again."""
+    wanted = subprocess.run(
+        ["openssl", "x509", "-noout", "-serial"],
+        check=True,
+        capture_output=True,
+        text=True,
+        input=clickhouse_certificate()["tls.crt"],
+    ).stdout
+
+    def served():
+        return all(serial(pod["status"]["podIP"]) == wanted for pod in kubectl.items("pods", SPACE, CLICKHOUSE_PODS))
+
+    return kubectl.wait_until("ClickHouse uses its new certificate", served, KEY_SECONDS)
+
+
+def serial(address):
+    """The line with the serial number of the certificate that a ClickHouse shows."""
+    script = f"openssl s_client -connect {address}:9440 </dev/null 2>/dev/null | openssl x509 -noout -serial"
+    argv = machine.enter_network("sh", "-c", script)
+    return subprocess.run(argv, check=False, capture_output=True, text=True).stdout
+
+
+def authority_key(scene):
+    """ClickHouse's authority gets another key, as docs/operations.md says: no request fails, no report is refused."""
+    components = scene.overlay.parent.parent / "components"
+    authority, pods = components / "certs" / "authority.yaml", components / "clickhouse" / "pods.yaml"
+    second = {**document(authority, "Certificate"), "metadata": {"name": "captcha-ca-2"}}
+    second["spec"]["secretName"] = "captcha-ca-2"
+    with scene.load():
+        before = clickhouse_certificate()
+        # 1. Both authorities are trusted.
+        authority.write_text(f"{authority.read_text()}---\n{json.dumps(second)}\n")
+        scene.apply()
+        words = ["--for=condition=Ready", f"--timeout={POD_SECONDS}s", "certificate/captcha-ca-2"]
+        kubectl.run("--namespace", SPACE, "wait", *words)
+        made = kubectl.secret_texts(SPACE)
+        both = "".join(made[name]["tls.crt"] for name in ("captcha-ca", "captcha-ca-2"))
+        kubectl.apply([secret("captcha-clickhouse-authorities", SPACE, {"ca.crt": both})])
+        replace(pods, f"secretName: {CLICKHOUSE_TLS}", "secretName: captcha-clickhouse-authorities")
+        apply_pods(scene)
+        # 2. The second one signs.
+        replace(authority, "  ca: {secretName: captcha-ca}", "  ca: {secretName: captcha-ca-2}")
+        scene.apply()
+        cert_manager.renew("captcha-clickhouse", SPACE)
+        scene.record("served_seconds", wait_served())
+        need_distrust(before, clickhouse_certificate())
+        # 3. It alone is trusted.
+        replace(pods, "secretName: captcha-clickhouse-authorities", f"secretName: {CLICKHOUSE_TLS}")
+        apply_pods(scene)
+    scene.settle()
+    if scene.numbers["unanswered_reports"]:
+        raise Failure(f"{scene.numbers['unanswered_reports']} reports were not answered: ClickHouse was not trusted")
+
+
+def apply_pods(scene):
+    """Applies what changes the Job too, whose template cannot be changed."""
+    kubectl.run("--namespace", SPACE, "delete", "job", "--selector", PART)
+    scene.apply()
+    scene.rolled_out()
+
+
+def need_distrust(before, after):
+    """The other way round: a key that somebody has seen is trusted no longer."""
+    try:
+        need_trust(before, after)
+    except Failure:
+        return
+    raise Failure("ClickHouse's authority has the key that it had")
+
+
+def document(file, kind):
+    """The one document of a kind in a file."""
+    (found,) = install.parse(file.read_text()).all(kind)
+    return found
