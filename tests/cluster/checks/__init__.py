@@ -1,6 +1,6 @@
 """The checks, in the order in which they run. Each takes the stage, and raises Failure when something does not hold."""
 
-from tests.cluster.checks import alerts, autoscaling, faults, installation, monitoring, network, rollouts, secrets
+from tests.cluster.checks import alerts, autoscaling, chart, faults, installation, monitoring, network, rollouts, secrets
 
 CHECKS = {
     "install": installation.install,
@@ -26,6 +26,7 @@ CHECKS = {
     "drain": faults.drain,
     **alerts.CHECKS,
     "reinstall": installation.reinstall,
+    "helm-chart": chart.helm_chart,
 }
 # What CI has the time for: one check of each kind.
 QUICK = ("install", "apply-again", "upgrade", "scale-consume", "policies", "kill", "reinstall")
