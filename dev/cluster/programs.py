@@ -63,7 +63,7 @@ def version():
 
 
 def build():
-    """Returns the folder of the programs; builds them if they are not there: a quarter of an hour on two cores."""
+    """Returns the folder of the programs; builds them if they are not there: about 8 minutes on two processors."""
     place = folder()
     if place.exists():
         return place

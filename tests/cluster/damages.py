@@ -145,7 +145,14 @@ DAMAGES = {
         in_file(CONSUME, "fieldPath: \"metadata.labels['apps.kubernetes.io/pod-index']\"", "fieldPath: metadata.name"),
         "invalid value 'captcha-consume-",
     ),
-    "memory": Damage(in_file(SERVE, "limits: {memory: 512Mi}", "limits: {memory: 4Mi}"), "BackOff"),
+    "memory": Damage(
+        in_file(
+            SERVE,
+            "memory: 128Mi}\n            limits: {memory: 512Mi}",
+            "memory: 8Mi}\n            limits: {memory: 8Mi}",
+        ),
+        "BackOff",
+    ),
     "kafka-address": Damage(
         in_file(
             "components/kafka/config.yaml", "captcha-kafka-bootstrap.captcha.svc", "captcha-kafka-bootstrap.kafka.svc"

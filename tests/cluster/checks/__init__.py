@@ -1,6 +1,16 @@
 """The checks, in the order in which they run. Each takes the stage, and raises Failure when something does not hold."""
 
-from tests.cluster.checks import alerts, autoscaling, chart, faults, installation, monitoring, network, rollouts, secrets
+from tests.cluster.checks import (
+    alerts,
+    autoscaling,
+    chart,
+    faults,
+    installation,
+    monitoring,
+    network,
+    rollouts,
+    secrets,
+)
 
 CHECKS = {
     "install": installation.install,

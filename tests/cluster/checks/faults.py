@@ -9,8 +9,8 @@ from tests.cluster.stage import SPACE, replace
 ROUNDS = 3
 AWAY_SECONDS = 60
 BACK_SECONDS = 120  # until a report is complete again after an outage
-CONSUME_LIMIT = "limits: {memory: 1Gi}"
-TINY_LIMIT = "limits: {memory: 8Mi}"  # consume needs more than that for its first partition
+RESOURCES = "requests: {cpu: 250m, memory: 256Mi}\n            limits: {memory: 1Gi}"
+TINY = "requests: {cpu: 250m, memory: 8Mi}\n            limits: {memory: 8Mi}"  # consume needs more to start
 NODE_SECONDS = 300
 
 
@@ -30,11 +30,11 @@ def out_of_memory(scene):
     """consume gets a memory limit that it cannot live with, is killed by the kernel, and gets the old one again."""
     file = scene.overlay.parent.parent / "base" / "consume.yaml"
     with scene.load():
-        replace(file, CONSUME_LIMIT, TINY_LIMIT)
+        replace(file, RESOURCES, TINY)
         scene.apply()
         seconds = kubectl.wait_until("a pod of consume out of memory", lambda: killed_for_memory(scene), 120)
         scene.record("out_of_memory_seconds", seconds)
-        replace(file, TINY_LIMIT, CONSUME_LIMIT)
+        replace(file, TINY, RESOURCES)
         scene.apply()
         # A StatefulSet waits for a broken pod of the old revision (k8s/README.md says so).
         for pod in scene.pods("consume"):
@@ -48,7 +48,9 @@ def killed_for_memory(scene):
     for pod in scene.pods("consume"):
         for status in pod["status"].get("containerStatuses", []):
             for state in (status.get("lastState", {}), status.get("state", {})):
-                if state.get("terminated", {}).get("reason") == "OOMKilled":
+                ended = state.get("terminated", {})
+                # With so little, the kernel may kill already what starts the container.
+                if ended.get("reason") == "OOMKilled" or "OOM" in ended.get("message", ""):
                     return True
     return False
 
@@ -88,15 +90,25 @@ def away(scene, prefix, failures_max):
 
 def node_restart(scene):
     """The whole node is killed under load and started again: what was accepted is counted."""
+    before = restarts(scene)
     with scene.load(failures_max=None):
         machine.end()
     begin = time.monotonic()
     machine.start()
+    # Until the kubelet looks, the pods are as ready as they were before.
+    kubectl.wait_until(
+        "all pods started again", lambda: all(n > before[pod] for pod, n in restarts(scene).items()), NODE_SECONDS
+    )
     scene.all_ready(NODE_SECONDS)
     scene.record("ready_seconds", time.monotonic() - begin)
     with scene.load():
         pass
     scene.settle(BACK_SECONDS)
+
+
+def restarts(scene):
+    pods = [*scene.pods("serve"), *scene.pods("consume")]
+    return {pod["metadata"]["name"]: pod["status"]["containerStatuses"][0]["restartCount"] for pod in pods}
 
 
 def drain(scene):
