@@ -142,7 +142,8 @@ def start_second():
     ready.unlink(missing_ok=True)
     output = open_log(layout.LOGS / f"{name}.log")
     program = ["unshare", "--mount", "--uts", "--propagation", "private", sys.executable, "-m", "dev.cluster.node", "1"]
-    argv = enter(*inside, *program)
+    # `ip netns exec` would mount /sys again, without its cgroups.
+    argv = enter("nsenter", f"--net=/run/netns/{name}", "--", *program)
     outer = subprocess.Popen(
         argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
     )
