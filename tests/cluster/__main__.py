@@ -65,7 +65,8 @@ def all_checks(scene, options):
         scene.numbers = {}
         begin = time.monotonic()
         try:
-            CHECKS[name](scene)
+            with scene.manifests_restored_on_failure():
+                CHECKS[name](scene)
             verdict = "ok"
         except Failure as failure:
             verdict = f"FAILED: {failure}"

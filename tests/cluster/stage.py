@@ -73,6 +73,20 @@ class Stage:
 
         return kubectl.wait_until("all pods ready", ready, seconds)
 
+    @contextlib.contextmanager
+    def manifests_restored_on_failure(self):
+        """Leaves the copy of k8s/ as it was, if the block fails: the next check begins with an overlay that is whole."""
+        folder = self.overlay.parent.parent
+        kept = folder.with_name(folder.name + ".before")
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(folder, kept)
+        try:
+            yield
+        except Failure:
+            shutil.rmtree(folder)
+            kept.rename(folder)
+            raise
+
     def pods(self, component):
         found = kubectl.items("pods", SPACE, f"{PART},app.kubernetes.io/component={component}")
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]

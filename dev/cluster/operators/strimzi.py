@@ -101,22 +101,33 @@ def change_password(documents, folder, user, run):
     file = folder / "passwords.json"
     kept = json.loads(file.read_text()) | {user: secrets.token_urlsafe(24)}
     write(file, json.dumps(kept))
-    space = documents.namespace()
-    (pool,) = [doc for doc in documents.all("KafkaNodePool") if "broker" in doc["spec"]["roles"]]
-    name = documents.one("Kafka")["metadata"]["name"]
     words = f"--alter --entity-type users --entity-name {user} --add-config 'SCRAM-SHA-512=[password={kept[user]}]'"
-    tool = f"{JAVA} kafka.admin.ConfigCommand --bootstrap-server localhost:{INNER_PORT} {words}"
-    run(f"{name}-{pool['metadata']['name']}-0", tool)
-    return secret(user, space, {"password": kept[user]})
+    run(first_broker(documents), script_of(f"kafka.admin.ConfigCommand {{}} {words}"))
+    return secret(user, documents.namespace(), {"password": kept[user]})
 
 
 def change_right(documents, user, operation, word):
     """The pod and the script that take a right of a user away, or give it: `word` is an option of Kafka's tool."""
-    (pool,) = [doc for doc in documents.all("KafkaNodePool") if "broker" in doc["spec"]["roles"]]
     (topic,) = [doc["metadata"]["name"] for doc in documents.all("KafkaTopic")]
     words = f"{word} --allow-principal User:{user} --topic {topic} --operation {operation}"
-    tool = f"{JAVA} org.apache.kafka.tools.AclCommand --bootstrap-server localhost:{INNER_PORT} {words}"
-    return f"{documents.one('Kafka')['metadata']['name']}-{pool['metadata']['name']}-0", tool
+    return first_broker(documents), script_of(f"org.apache.kafka.tools.AclCommand {{}} {words}")
+
+
+def under_replicated(documents):
+    """The pod and the script that print the partitions which lack a replica."""
+    return first_broker(documents), tool(
+        "org.apache.kafka.tools.TopicCommand {} --describe --under-replicated-partitions"
+    )
+
+
+def first_broker(documents):
+    (pool,) = [doc for doc in documents.all("KafkaNodePool") if "broker" in doc["spec"]["roles"]]
+    return f"{documents.one('Kafka')['metadata']['name']}-{pool['metadata']['name']}-0"
+
+
+def script_of(command):
+    """A script that runs a tool of Kafka's in a broker's pod; {} is where it takes the server."""
+    return f"{JAVA} {command.format(f'--bootstrap-server localhost:{INNER_PORT}')}"
 
 
 def properties(spec, hosts, port):

@@ -173,10 +173,18 @@ def certificates(scene):
             doc for doc in brokers if doc["kind"] == "Secret" and doc["metadata"]["name"] == "captcha-brokers"
         )
         wait_served()
-        # Strimzi rolls the brokers, one after the other.
+        # Strimzi rolls the brokers, one after the other, and waits for their replicas.
         for pod in kubectl.items("pods", SPACE, "strimzi.io/kind=Kafka"):
             restart_pod(pod["metadata"]["name"])
+            kubectl.wait_until("all replicas in sync", lambda: in_sync(documents), POD_SECONDS)
     scene.settle()
+
+
+def in_sync(documents):
+    """Whether every partition has all its replicas, as Kafka's own tool says."""
+    pod, script = strimzi.under_replicated(documents)
+    done = kubectl.run("--namespace", SPACE, "exec", pod, "--", "sh", "-c", script, check=False)
+    return done.returncode == 0 and not done.stdout.strip()
 
 
 def clickhouse_certificate():
