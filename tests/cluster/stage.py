@@ -75,7 +75,7 @@ class Stage:
 
     @contextlib.contextmanager
     def manifests_restored_on_failure(self):
-        """Leaves the copy of k8s/ as it was, if the block fails: the next check begins with an overlay that is whole."""
+        """Leaves the copy of k8s/ as it was, if the block fails: the next check begins with a whole overlay."""
         folder = self.overlay.parent.parent
         kept = folder.with_name(folder.name + ".before")
         shutil.rmtree(kept, ignore_errors=True)

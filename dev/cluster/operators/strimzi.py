@@ -115,7 +115,7 @@ def change_right(documents, user, operation, word):
 
 def under_replicated(documents):
     """The pod and the script that print the partitions which lack a replica."""
-    return first_broker(documents), tool(
+    return first_broker(documents), script_of(
         "org.apache.kafka.tools.TopicCommand {} --describe --under-replicated-partitions"
     )
 
