@@ -31,6 +31,9 @@ def try_damage(scene, damage):
     kept = folder.with_name(folder.name + ".kept")
     shutil.rmtree(kept, ignore_errors=True)
     shutil.copytree(folder, kept)
+    kubectl.run("--namespace", SPACE, "delete", "events", "--all")
+    if damage.said in last_words():
+        raise Failure(f"somebody says {damage.said!r} before the damage is done")
     try:
         damage.carry_out(scene)
         if damage.applied:

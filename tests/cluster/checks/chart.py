@@ -24,9 +24,10 @@ def helm_chart(scene):
     with scene.load():
         helm(scene, "upgrade", "--install", "--take-ownership", "--force-conflicts", *WAIT, values=values)
         need_equal(scene)
-        helm(scene, "upgrade", *WAIT, values=[*values, {"image": {"tag": "0.1.1"}}])
+        # The fields of what kubectl has made stay its own until the object is made again.
+        helm(scene, "upgrade", "--force-conflicts", *WAIT, values=[*values, {"image": {"tag": "0.1.1"}}])
         rollouts.need_version(scene, "0.1.1")
-        helm(scene, "rollback", *WAIT)
+        helm(scene, "rollback", "--force-conflicts", *WAIT)
         rollouts.need_version(scene, "0.1.0")
     scene.settle()
     helm(scene, "uninstall", "--wait")
