@@ -156,12 +156,6 @@ DAMAGES = {
         ),
         "BackOff",
     ),
-    "kafka-address": Damage(
-        in_file(
-            "components/kafka/config.yaml", "captcha-kafka-bootstrap.captcha.svc", "captcha-kafka-bootstrap.kafka.svc"
-        ),
-        "cannot connect to kafka at captcha-kafka-bootstrap.kafka.svc",
-    ),
     "right-write": Damage(REMOVE_WRITE, "requests failed: ", load_and_settle, ADD_WRITE),
     "right-read": Damage(REMOVE_READ, "no report is complete", load_and_settle, ADD_READ),
     "pre-stop": Damage(in_file(SERVE, PRE_STOP, ""), "requests failed: ", restart_serve),
