@@ -1,6 +1,6 @@
 """A real Kubernetes of one node on this machine, with an overlay of k8s/ installed.
 
-It is built from sources with Go the first time (about 8 minutes on two processors), and runs in namespaces of its own,
+It is built from sources with Go the first time (6 to 10 minutes on two processors), and runs in namespaces of its own,
 without a way out: `kubectl` and other commands enter it. Needs Linux and root."""
 
 import argparse

@@ -63,7 +63,7 @@ def version():
 
 
 def build():
-    """Returns the folder of the programs; builds them if they are not there: about 8 minutes on two processors."""
+    """Returns the folder of the programs; builds them if they are not there: 6 to 10 minutes on two processors."""
     place = folder()
     if place.exists():
         return place
