@@ -100,12 +100,11 @@ def api_keys():
 
 
 def operators_of(documents):
-    """Does what the operators would do with these documents; what they made."""
+    """Does what the operators would do with these documents."""
     made = list(operators.manifests(documents, OPERATORS))
     for document in made:
         document["metadata"].setdefault("labels", {}).update(STAND_IN)
     kubectl.apply(made)
-    return made
 
 
 def remove_operated():
@@ -158,4 +157,3 @@ def install(overlay, definitions_folder, program):
     lines = kubectl.run("apply", "-k", kustomization(overlay)).stdout.splitlines()
     say(f"{len(lines)} objects; wait for the pods")
     wait_installed(documents)
-    return documents

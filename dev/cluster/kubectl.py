@@ -1,5 +1,6 @@
 """kubectl as the cluster's administrator, on the first node."""
 
+import base64
 import json
 import subprocess
 import time
@@ -41,8 +42,6 @@ def apply(documents, *words):
 
 def secret_texts(space):
     """The Secrets of a namespace: {name: {key: text}}."""
-    import base64
-
     return {
         secret["metadata"]["name"]: {
             key: base64.b64decode(value).decode() for key, value in (secret.get("data") or {}).items()

@@ -1,8 +1,7 @@
 """Runs the checks of the cluster one after the other, and prints a table. Everything that it starts ends with it.
 
-Needs what `make cluster` needs. Then the installation is damaged in
-several ways, each of which must be noticed. `--only NAME` runs one check after the installation, `--damage NAME` one
-damage."""
+Needs what `make cluster` needs. After the checks, the installation is damaged in several ways, each of which must be
+noticed. `--only NAME` runs one check after the installation, `--damage NAME` one damage."""
 
 import argparse
 import os
@@ -64,11 +63,12 @@ def all_checks(scene, options):
         say(f"== {name}: {first_sentence(CHECKS[name])}")
         scene.numbers = {}
         begin = time.monotonic()
+        restore = scene.keep_manifests()
         try:
-            with scene.manifests_restored_on_failure():
-                CHECKS[name](scene)
+            CHECKS[name](scene)
             verdict = "ok"
         except Failure as failure:
+            restore()
             verdict = f"FAILED: {failure}"
             failed.append(name)
             say(f"cluster-test: {name}: {failure}")

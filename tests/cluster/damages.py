@@ -2,7 +2,6 @@
 
 A damage is done to a cluster that is well, and undone when it was noticed."""
 
-import shutil
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -27,10 +26,7 @@ class Damage(NamedTuple):
 
 def try_damage(scene, damage):
     """Does the damage, waits until it is noticed, and undoes it. Failure if nobody says what is wrong."""
-    folder = scene.overlay.parent.parent
-    kept = folder.with_name(folder.name + ".kept")
-    shutil.rmtree(kept, ignore_errors=True)
-    shutil.copytree(folder, kept)
+    restore = scene.keep_manifests()
     kubectl.run("--namespace", SPACE, "delete", "events", "--all")
     if damage.said in last_words():
         raise Failure(f"somebody says {damage.said!r} before the damage is done")
@@ -43,16 +39,11 @@ def try_damage(scene, damage):
         else:
             kubectl.wait_until(f"somebody says {damage.said!r}", lambda: damage.said in last_words(), NOTICE_SECONDS)
     finally:
-        shutil.rmtree(folder)
-        kept.rename(folder)
+        restore()
         if damage.undo:
             damage.undo(scene)
         scene.apply()
-        # A StatefulSet waits for a broken pod of an older revision for ever.
-        for component in ("serve", "consume"):
-            for pod in scene.pods(component):
-                if not rollouts.ready(pod):
-                    kubectl.run("--namespace", SPACE, "delete", "pod", pod["metadata"]["name"], "--ignore-not-found")
+        scene.delete_broken_pods("serve", "consume")
         scene.rolled_out()
 
 

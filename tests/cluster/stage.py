@@ -73,19 +73,26 @@ class Stage:
 
         return kubectl.wait_until("all pods ready", ready, seconds)
 
-    @contextlib.contextmanager
-    def manifests_restored_on_failure(self):
-        """Leaves the copy of k8s/ as it was, if the block fails: the next check begins with a whole overlay."""
+    def keep_manifests(self):
+        """Keeps the copy of k8s/ as it is now; what is returned puts it back."""
         folder = self.overlay.parent.parent
-        kept = folder.with_name(folder.name + ".before")
+        kept = folder.with_name(folder.name + ".kept")
         shutil.rmtree(kept, ignore_errors=True)
         shutil.copytree(folder, kept)
-        try:
-            yield
-        except Failure:
+
+        def restore():
             shutil.rmtree(folder)
             kept.rename(folder)
-            raise
+
+        return restore
+
+    def delete_broken_pods(self, *components):
+        """Deletes the pods that are not ready: a StatefulSet waits for one of an older revision for ever, as
+        k8s/README.md says."""
+        for component in components:
+            for pod in self.pods(component):
+                if not is_ready(pod):
+                    kubectl.run("--namespace", SPACE, "delete", "pod", pod["metadata"]["name"], "--ignore-not-found")
 
     def pods(self, component):
         found = kubectl.items("pods", SPACE, f"{PART},app.kubernetes.io/component={component}")
@@ -179,6 +186,34 @@ def container_pids(pod):
             for line in listed.splitlines():
                 if line.split()[0] == container:
                     yield int(line.split()[1])
+
+
+def is_ready(pod):
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
+
+
+@contextlib.contextmanager
+def away(kind, prefix, replicas=0):
+    """Workloads whose name begins with `prefix` have this many pods while the block runs."""
+    before = {
+        item["metadata"]["name"]: item["spec"]["replicas"]
+        for item in kubectl.items(f"{kind}s", SPACE)
+        if item["metadata"]["name"].startswith(prefix)
+    }
+    if not before:
+        raise Failure(f"no {kind} has a name that begins with {prefix}")
+    scale(kind, dict.fromkeys(before, replicas))
+    try:
+        yield
+    finally:
+        scale(kind, before)
+        for name in before:
+            kubectl.run("--namespace", SPACE, "rollout", "status", f"{kind}/{name}", "--timeout=300s")
+
+
+def scale(kind, numbers):
+    for name, replicas in numbers.items():
+        kubectl.run("--namespace", SPACE, "scale", f"{kind}/{name}", f"--replicas={replicas}")
 
 
 def copy_manifests():

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from dev.cluster import kubectl, machine, prometheus
 from dev.command import Failure
 from tests.cluster.checks import monitoring
-from tests.cluster.stage import SPACE, container_pids
+from tests.cluster.stage import SPACE, away, container_pids
 
 RAISE_SECONDS = 150  # of an outage, for its alerts; a kubelet needs up to two minutes for a changed Secret
 MORE_SECONDS = 30  # of an outage after that, for alerts that nobody wants
@@ -69,29 +69,6 @@ def one_consumer_away(scene):
     """One pod less than the shares: nobody owns the partitions of the last."""
     with away("statefulset", "captcha-consume", len(scene.pods("consume")) - 1):
         yield
-
-
-@contextlib.contextmanager
-def away(kind, prefix, replicas=0):
-    before = {
-        item["metadata"]["name"]: item["spec"]["replicas"]
-        for item in kubectl.items(f"{kind}s", SPACE)
-        if item["metadata"]["name"].startswith(prefix)
-    }
-    if not before:
-        raise Failure(f"no {kind} has a name that begins with {prefix}")
-    scale(kind, dict.fromkeys(before, replicas))
-    try:
-        yield
-    finally:
-        scale(kind, before)
-        for name in before:
-            kubectl.run("--namespace", SPACE, "rollout", "status", f"{kind}/{name}", "--timeout=300s")
-
-
-def scale(kind, numbers):
-    for name, replicas in numbers.items():
-        kubectl.run("--namespace", SPACE, "scale", f"{kind}/{name}", f"--replicas={replicas}")
 
 
 @contextlib.contextmanager

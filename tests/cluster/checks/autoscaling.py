@@ -4,6 +4,7 @@ import contextlib
 
 from dev.cluster import kubectl, metrics_server
 from dev.command import Failure
+from tests.cluster.checks import rollouts
 from tests.cluster.stage import SPACE, replace
 
 WINDOW = "scaleDown: {stabilizationWindowSeconds: 600}"
@@ -32,11 +33,11 @@ def autoscale(scene):
             back_to_least(scene)
             with scene.load(**HEAVY):
                 seconds = kubectl.wait_until(
-                    f"more than {LEAST} pods of serve", lambda: ready_pods(scene) > LEAST, UP_SECONDS
+                    f"more than {LEAST} pods of serve", lambda: rollouts.serves(scene) > LEAST, UP_SECONDS
                 )
                 scene.record("more_pods_seconds", seconds)
                 scene.record("utilization_percent", utilization())
-                scene.record("pods", ready_pods(scene))
+                scene.record("pods", rollouts.serves(scene))
             scene.record("back_seconds", back_to_least(scene))
     finally:
         metrics_server.remove()
@@ -66,13 +67,3 @@ def utilization():
 
 def running_pods(scene):
     return len(scene.pods("serve"))
-
-
-def ready_pods(scene):
-    return len(
-        [
-            pod
-            for pod in scene.pods("serve")
-            if any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
-        ]
-    )

@@ -4,7 +4,7 @@ import time
 
 from dev.cluster import kubectl, layout, machine
 from dev.command import Failure
-from tests.cluster.stage import SPACE, replace
+from tests.cluster.stage import SPACE, away, replace
 
 ROUNDS = 3
 AWAY_SECONDS = 60
@@ -36,10 +36,7 @@ def out_of_memory(scene):
         scene.record("out_of_memory_seconds", seconds)
         replace(file, TINY, RESOURCES)
         scene.apply()
-        # A StatefulSet waits for a broken pod of the old revision (k8s/README.md says so).
-        for pod in scene.pods("consume"):
-            if not ready(pod):
-                kubectl.run("--namespace", SPACE, "delete", "pod", pod["metadata"]["name"])
+        scene.delete_broken_pods("consume")
         scene.rolled_out()
     scene.settle(BACK_SECONDS)
 
@@ -55,36 +52,19 @@ def killed_for_memory(scene):
     return False
 
 
-def ready(pod):
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
-
-
 def kafka_away(scene):
     """All brokers are away for a minute: requests are refused, none is lost."""
-    away(scene, "captcha-brokers", failures_max=None)
+    minute_away(scene, "captcha-brokers", failures_max=None)
 
 
 def clickhouse_away(scene):
     """All ClickHouse servers are away for a minute: no request fails, and reports catch up."""
-    away(scene, "chi-captcha-captcha", failures_max=0)
+    minute_away(scene, "chi-captcha-captcha", failures_max=0)
 
 
-def away(scene, prefix, failures_max):
-    sets = {
-        item["metadata"]["name"]: item["spec"]["replicas"]
-        for item in kubectl.items("statefulsets", SPACE)
-        if item["metadata"]["name"].startswith(prefix)
-    }
-    if not sets:
-        raise Failure(f"no StatefulSet has a name that begins with {prefix}")
-    with scene.load(failures_max=failures_max):
-        for name in sets:
-            kubectl.run("--namespace", SPACE, "scale", f"statefulset/{name}", "--replicas=0")
+def minute_away(scene, prefix, failures_max):
+    with scene.load(failures_max=failures_max), away("statefulset", prefix):
         time.sleep(AWAY_SECONDS)
-        for name, replicas in sets.items():
-            kubectl.run("--namespace", SPACE, "scale", f"statefulset/{name}", f"--replicas={replicas}")
-        for name in sets:
-            kubectl.run("--namespace", SPACE, "rollout", "status", f"statefulset/{name}", "--timeout=300s")
     scene.settle(BACK_SECONDS)
 
 

@@ -5,7 +5,7 @@ import json
 
 from dev.cluster import kubectl
 from dev.command import Failure
-from tests.cluster.stage import SPACE, replace
+from tests.cluster.stage import SPACE, is_ready, replace
 
 WORKLOADS = ("statefulset/captcha-consume", "deployment/captcha-serve")
 HEAVY_RATE = 5000  # events a second, in bodies of 40
@@ -80,11 +80,7 @@ def scale_serve(scene):
 
 
 def serves(scene):
-    return len([pod for pod in scene.pods("serve") if ready(pod)])
-
-
-def ready(pod):
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
+    return len([pod for pod in scene.pods("serve") if is_ready(pod)])
 
 
 def evict_all(scene):
