@@ -18,11 +18,12 @@ def kill(scene):
     """SIGKILL for every process of serve and consume at once, three times under load."""
     with scene.load(failures_max=None):
         for _ in range(ROUNDS):
+            before = restarts(scene)
             killed = scene.kill("serve") + scene.kill("consume")
-            if not killed:
-                raise Failure("no process was found to kill")
+            if killed != len(before):
+                raise Failure(f"{killed} processes were found to kill in {len(before)} pods")
             scene.record("killed", scene.numbers.get("killed", 0) + killed)
-            scene.all_ready()
+            all_restarted(scene, before)
     scene.settle(BACK_SECONDS)
 
 
@@ -75,15 +76,19 @@ def node_restart(scene):
         machine.end()
     begin = time.monotonic()
     machine.start()
-    # Until the kubelet looks, the pods are as ready as they were before.
-    kubectl.wait_until(
-        "all pods started again", lambda: all(n > before[pod] for pod, n in restarts(scene).items()), NODE_SECONDS
-    )
-    scene.all_ready(NODE_SECONDS)
+    all_restarted(scene, before)
     scene.record("ready_seconds", time.monotonic() - begin)
     with scene.load():
         pass
     scene.settle(BACK_SECONDS)
+
+
+def all_restarted(scene, before):
+    """Waits until each pod has restarted and is ready; until the kubelet looks, it is as ready as it was before."""
+    kubectl.wait_until(
+        "all pods started again", lambda: all(n > before[pod] for pod, n in restarts(scene).items()), NODE_SECONDS
+    )
+    scene.all_ready(NODE_SECONDS)
 
 
 def restarts(scene):
