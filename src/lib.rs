@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | commands | [`serve`], [`consume`], [`migrate`], [`report`]; [`cli`] runs them |
 //! | servers | [`kafka`], [`clickhouse`], [`http`] |
-//! | below | [`event`], [`topic_partition`], [`tls`], [`telemetry`], [`runtime`], [`resource_pool`] |
+//! | below | [`rules`], [`event`], [`topic_partition`], [`tls`], [`telemetry`], [`runtime`], [`resource_pool`] |
 //! | below these | [`backoff`], [`address`], [`terminal`], [`tested_versions`] |
 
 #![allow(
@@ -25,6 +25,7 @@ mod kafka;
 mod migrate;
 mod report;
 mod resource_pool;
+mod rules;
 mod runtime;
 mod serve;
 mod telemetry;

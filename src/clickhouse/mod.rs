@@ -25,7 +25,7 @@ pub use self::error_codes::Action;
 pub use self::events::audit::{ArrivalDays, PartitionAudit};
 pub use self::events::dead_letters::DeadLetter;
 pub use self::events::insert::Insert;
-pub use self::events::read::Head;
+pub use self::events::read::{Head, JudgedEvent};
 pub use self::events::retention::{DroppedRange, Month, StoredMonth};
 pub use self::events::row::{RAW_BYTES_MAX, RAW_BYTES_MIN, Row, RowKind, clamp_arrival_millis, truncate_raw};
 pub use self::replication::EmptyReplica;

@@ -1,14 +1,13 @@
 //! Batches: records in, rows of one insert out. Pure, and the same in every process.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::BuildHasherDefault;
+use std::collections::VecDeque;
 
 use chrono::{DateTime, Datelike as _};
 
-use super::dedup::{DedupWindow, Fingerprint, PassThroughHasher};
 use crate::clickhouse::{RAW_BYTES_MAX, RAW_BYTES_MIN, Row, RowKind, clamp_arrival_millis, truncate_raw};
 use crate::event::parse_record;
 use crate::kafka::{Record, VALUE_BYTES_MAX};
+use crate::rules::{self, Judgement, Window};
 use crate::topic_partition::Offset;
 
 /// Rows of one insert; far below the 1,048,449 at which ClickHouse would split a block into two parts. An insert
@@ -24,7 +23,7 @@ const REASON_CHARS_LEAST: usize = 100;
 /// Rows that were fetched and are not stored yet.
 #[derive(Debug, Default)]
 pub struct Pending {
-    /// One for each record, in ascending order; whether an event is a repeat is not known yet.
+    /// One for each record, in ascending order; events are not judged yet.
     pub rows: VecDeque<Row>,
     /// The offset to fetch next: everything before it is stored, among the rows, or not in Kafka.
     pub end: Offset,
@@ -56,15 +55,15 @@ impl Pending {
     }
 }
 
-/// The rows that follow a head, and what they add to the dedup window.
+/// The rows that follow a head, and what they add to the window.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// Ascending, without a hole, of one arrival month.
     pub rows: Vec<Row>,
     /// The head once the rows are stored.
     pub end: Offset,
-    /// Events and their offsets, for the dedup window once the rows are stored.
-    pub fingerprints: HashMap<Fingerprint, Offset, BuildHasherDefault<PassThroughHasher>>,
+    /// Its events, for the window once the rows are stored.
+    pub judged: rules::Pending,
     /// Arrival of the last row.
     pub last_arrival_millis: Option<i64>,
     /// Bytes that are kept of bad records.
@@ -81,7 +80,7 @@ pub fn next_batch(
     head: Offset,
     last_arrival_millis: Option<i64>,
     pending: &Pending,
-    window: &DedupWindow,
+    window: &Window,
     raw_bytes: usize,
 ) -> Batch {
     let mut batch = Batch {
@@ -90,12 +89,12 @@ pub fn next_batch(
         ..Batch::default()
     };
     for row in &pending.rows {
-        // In this order: an event that is marked is in `fingerprints`, so it must be in the batch.
+        // In this order: an event that is judged is in `judged`, so it must be in the batch.
         if !batch.add_gap(row.offset) || !batch.accepts(row.arrival_millis) {
             return batch;
         }
         let mut row = row.clone();
-        batch.mark_repeat(&mut row, window);
+        batch.judge(&mut row, window);
         batch.truncate_raw(&mut row, raw_bytes);
         batch.add(row);
     }
@@ -134,15 +133,22 @@ impl Batch {
         self.rows.push(row);
     }
 
-    /// Marks an event that is a repeat, and adds it to the fingerprints.
-    fn mark_repeat(&mut self, row: &mut Row, window: &DedupWindow) {
-        let RowKind::Event { event, repeat } = &mut row.kind else {
+    /// Judges an event by the window and the batch before it.
+    fn judge(&mut self, row: &mut Row, window: &Window) {
+        let RowKind::Event {
+            event,
+            repeat,
+            challenge,
+        } = &mut row.kind
+        else {
             return;
         };
-        let fingerprint = window.fingerprint(event);
-        let earlier = self.fingerprints.insert(fingerprint, row.offset);
-        let earlier = earlier.or_else(|| window.last_offset(fingerprint));
-        *repeat = earlier.is_some_and(|earlier| window.reaches_back(row.offset, earlier));
+        let (year, month) = month(row.arrival_millis);
+        let month = year.unsigned_abs() * 100 + month;
+        match window.judge(&mut self.judged, row.offset, event, month) {
+            Judgement::Repeat => *repeat = true,
+            Judgement::First(judged) => *challenge = Some(judged),
+        }
     }
 
     /// Keeps as much of a bad record as `raw_bytes` allows for the batch.
@@ -172,7 +178,11 @@ fn row_of(record: Record) -> Row {
         (Some(reason), value) => dead_letter(reason, &value.unwrap_or_default(), bytes),
         (None, None) => dead_letter("no value".to_string(), &[], bytes),
         (None, Some(value)) => match parse_record(&value) {
-            Ok(event) => RowKind::Event { event, repeat: false },
+            Ok(event) => RowKind::Event {
+                event,
+                repeat: false,
+                challenge: None,
+            },
             Err(reason) => dead_letter(reason, &value, bytes),
         },
     };
@@ -212,7 +222,7 @@ fn month(millis: i64) -> (i32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::numbered as event;
+    use crate::event::{Event, EventType, numbered as event};
     use proptest::prelude::*;
 
     const MAY: i64 = 1_746_057_600_000; // 2025-05-01T00:00:00Z
@@ -240,17 +250,13 @@ mod tests {
     }
 
     /// Makes batches until nothing is left, and records as the consumer does.
-    fn consume(mut head: Offset, records: &[Record], window: &mut DedupWindow) -> Vec<Vec<Row>> {
+    fn consume(mut head: Offset, records: &[Record], window: &mut Window) -> Vec<Vec<Row>> {
         let mut batches = Vec::new();
         let (mut rest, mut last) = (pending(records), None);
         while head < rest.end {
             let batch = next_batch(head, last, &rest, window, usize::MAX);
             assert!(batch.end > head, "no progress at {head}");
-            let is_inside = |offset: &Offset| (head..batch.end).contains(offset);
-            assert!(batch.fingerprints.values().all(is_inside), "recorded and not stored");
-            for (fingerprint, offset) in &batch.fingerprints {
-                window.record(*fingerprint, *offset);
-            }
+            window.record_pending(batch.judged);
             window.complete_to(batch.end);
             (head, last) = (batch.end, batch.last_arrival_millis);
             rest.skip_to(head);
@@ -279,7 +285,7 @@ mod tests {
             },
             good(8, 2),
         ];
-        let batches = consume(Offset::new(5), &records, &mut DedupWindow::new(100));
+        let batches = consume(Offset::new(5), &records, &mut Window::new(100));
         assert_eq!(batches.len(), 1);
         let kinds: Vec<_> = batches[0]
             .iter()
@@ -304,7 +310,7 @@ mod tests {
     fn a_batch_ends_with_the_month_and_with_the_limit() {
         let records = [(0, MAY - 1), (1, MAY), (2, MAY), (3, MAY - 1)]
             .map(|(offset, millis)| record(offset, millis, &event(offset as u128).to_json()));
-        let sizes: Vec<_> = consume(Offset::ZERO, &records, &mut DedupWindow::new(10))
+        let sizes: Vec<_> = consume(Offset::ZERO, &records, &mut Window::new(10))
             .iter()
             .map(Vec::len)
             .collect();
@@ -313,7 +319,7 @@ mod tests {
         let many: Vec<_> = (0..=ROWS_MAX as i64)
             .map(|offset| good(offset, offset as u128))
             .collect();
-        let sizes: Vec<_> = consume(Offset::ZERO, &many, &mut DedupWindow::new(10))
+        let sizes: Vec<_> = consume(Offset::ZERO, &many, &mut Window::new(10))
             .iter()
             .map(Vec::len)
             .collect();
@@ -323,7 +329,7 @@ mod tests {
     #[test]
     fn skipped_offsets_become_a_gap_dated_like_the_row_before() {
         let june = MAY + 31 * 86_400_000;
-        let window = DedupWindow::new(10);
+        let window = Window::new(10);
         let records = pending(&[record(3, june, "x")]);
         let first = next_batch(Offset::ZERO, Some(MAY), &records, &window, usize::MAX);
         let gap = Row {
@@ -353,14 +359,14 @@ mod tests {
             arrival_millis: MAY,
             kind: RowKind::Gap { span },
         };
-        let batch = next_batch(Offset::new(5), Some(MAY), &after, &DedupWindow::new(10), usize::MAX);
+        let batch = next_batch(Offset::new(5), Some(MAY), &after, &Window::new(10), usize::MAX);
         assert_eq!((batch.rows.len(), batch.end), (2, Offset::new(8)));
         assert_eq!(batch.rows[1], gap(Offset::new(7), 2));
 
         after.skip_to(Offset::new(6));
-        let alone = next_batch(Offset::new(6), Some(MAY), &after, &DedupWindow::new(10), usize::MAX);
+        let alone = next_batch(Offset::new(6), Some(MAY), &after, &Window::new(10), usize::MAX);
         assert_eq!((alone.rows, alone.end), (vec![gap(Offset::new(7), 2)], Offset::new(8)));
-        let nothing = next_batch(Offset::new(8), Some(MAY), &after, &DedupWindow::new(10), usize::MAX);
+        let nothing = next_batch(Offset::new(8), Some(MAY), &after, &Window::new(10), usize::MAX);
         assert_eq!((nothing.rows.len(), nothing.end), (0, Offset::new(8)));
     }
 
@@ -383,7 +389,7 @@ mod tests {
     #[test]
     fn timestamps_that_cannot_be_stored_are_moved_to_the_edge() {
         let records = [record(0, -1, "x"), record(1, i64::MIN, "x"), record(2, i64::MAX, "x")];
-        let batches = consume(Offset::ZERO, &records, &mut DedupWindow::new(10));
+        let batches = consume(Offset::ZERO, &records, &mut Window::new(10));
         let arrivals: Vec<_> = batches.concat().iter().map(|row| row.arrival_millis).collect();
         let last = clamp_arrival_millis(i64::MAX);
         assert_eq!(arrivals, [0, 0, last]);
@@ -392,7 +398,7 @@ mod tests {
 
     #[test]
     fn repeats_are_marked_within_the_window_only() {
-        let mut window = DedupWindow::new(3);
+        let mut window = Window::new(3);
         let records = [
             good(0, 1),
             good(1, 1),
@@ -419,7 +425,7 @@ mod tests {
             Offset::ZERO,
             None,
             &pending(&records),
-            &DedupWindow::new(10),
+            &Window::new(10),
             usize::MAX,
         );
         let RowKind::Bad { reason, raw } = &batch.rows[0].kind else {
@@ -441,7 +447,7 @@ mod tests {
             record(2, MAY, &garbage(RAW_BYTES_MIN)),
             record(3, MAY, &garbage(50)),
         ];
-        let batch = next_batch(Offset::ZERO, None, &pending(&records), &DedupWindow::new(10), 160);
+        let batch = next_batch(Offset::ZERO, None, &pending(&records), &Window::new(10), 160);
         let kept = |row: &Row| match &row.kind {
             RowKind::Bad { reason, raw } => (raw.len(), reason.contains("too many at once")),
             other => panic!("{other:?}"),
@@ -456,35 +462,30 @@ mod tests {
     }
 
     proptest! {
-        /// Wherever batches end, and whatever the consumer forgot and read again before each of
-        /// them, the rows are those that the definition of a repeat asks for.
+        /// Wherever batches end, the rows are the same.
         #[test]
         fn rows_are_a_function_of_the_log(
-            numbers in proptest::collection::vec(0_u128..12, 1..120),
+            numbers in proptest::collection::vec((0_u128..6, any::<bool>()), 1..120),
             batch_rows in proptest::collection::vec(1_usize..9, 1..40),
             records_max in 1_i64..20,
         ) {
-            let numbered = numbers.iter().enumerate();
-            let records: Vec<_> = numbered.map(|(offset, number)| good(offset as i64, *number)).collect();
+            let records: Vec<_> = numbers.iter().enumerate().map(|(offset, (number, is_solve))| {
+                let event_type = if *is_solve { EventType::Solve } else { EventType::Serve };
+                record(offset as i64, MAY, &Event { event_type, ..event(*number) }.to_json())
+            }).collect();
+            let whole = consume(Offset::ZERO, &records, &mut Window::new(records_max)).concat();
             let expected: Vec<bool> = numbers.iter().enumerate().map(|(at, number)| {
                 numbers[at.saturating_sub(records_max as usize)..at].contains(number)
             }).collect();
-            let mut rows = Vec::new();
+            prop_assert_eq!(repeats_of(&whole), expected);
+            let (mut rows, mut window) = (Vec::new(), Window::new(records_max));
             let mut sizes = batch_rows.iter().cycle();
             while rows.len() < records.len() {
                 let head = rows.len();
-                let mut rebuilt = DedupWindow::new(records_max);
-                let missing = rebuilt.missing_below(Offset::new(head as i64));
-                for number in missing.start.get()..missing.end.get() {
-                    let fingerprint = rebuilt.fingerprint(&event(numbers[number as usize]));
-                    rebuilt.record(fingerprint, Offset::new(number));
-                }
                 let to = records.len().min(head + sizes.next().unwrap());
-                rows.extend(next_batch(Offset::new(head as i64), None, &pending(&records[head..to]), &rebuilt, usize::MAX).rows);
+                rows.extend(consume(Offset::new(head as i64), &records[head..to], &mut window).concat());
             }
-            prop_assert_eq!(repeats_of(&rows), expected.clone());
-            let whole = consume(Offset::ZERO, &records, &mut DedupWindow::new(records_max)).concat();
-            prop_assert_eq!(repeats_of(&whole), expected);
+            prop_assert_eq!(rows, whole);
         }
     }
 }

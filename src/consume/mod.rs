@@ -3,7 +3,6 @@
 mod batch;
 mod dead_letter_budget;
 mod decision;
-mod dedup;
 mod lag;
 mod limits;
 mod metrics;
@@ -11,6 +10,7 @@ mod metrics;
 mod model_check;
 mod session;
 mod watermark;
+mod window_age;
 mod worker;
 
 use std::fmt;

@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use super::batch::Pending;
-use super::dedup::DedupWindow;
-use crate::clickhouse::{Connection, Head, Shard};
+use crate::clickhouse::{Connection, Head, JudgedEvent, Shard};
 use crate::kafka::{Kafka, PartitionConsumer};
+use crate::rules::Window;
 use crate::topic_partition::{Offset, Partition, TopicPartition};
 
 /// From opening to the first failure.
@@ -110,14 +110,13 @@ impl Session {
     ///
     /// # Errors
     /// ClickHouse is away.
-    pub async fn load(&self, window: &mut DedupWindow) -> anyhow::Result<()> {
+    pub async fn load(&self, window: &mut Window) -> anyhow::Result<()> {
         let missing = window.missing_below(self.head);
         if missing.is_empty() {
             return Ok(());
         }
-        let record = |offset, event| {
-            let fingerprint = window.fingerprint(&event);
-            window.record(fingerprint, offset);
+        let record = |stored: JudgedEvent| {
+            window.record(stored.offset, &stored.event, stored.part, stored.arrival_month);
         };
         self.clickhouse
             .for_each_event(&self.topic_partition, missing.start, missing.end, record)

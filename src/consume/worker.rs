@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 use super::batch::{Batch, ROWS_MAX, next_batch};
 use super::dead_letter_budget::DeadLetterBudget;
 use super::decision::{Attempt, GENERATIONS_MAX, InsertOutcome, Next, Reason};
-use super::dedup::{DedupWindow, WindowAge};
 use super::lag::LagTracker;
 use super::limits::Limits;
 use super::metrics::Metrics;
@@ -23,10 +22,12 @@ use super::metrics::batch_stats::BatchStats;
 use super::metrics::labels::PartitionLabel;
 use super::session::Session;
 use super::watermark::{WatermarkTracker, Watermarks};
+use super::window_age::WindowAge;
 use crate::backoff::Backoff;
 use crate::clickhouse::{Action, Error, Head, Insert, Shard, TopicRecord};
 use crate::http::admin_port::Health;
 use crate::kafka::{Kafka, quota_advice};
+use crate::rules::Window;
 use crate::telemetry::log_once::LogCount;
 use crate::topic_partition::{Offset, Partition, TopicPartition};
 
@@ -68,7 +69,7 @@ pub struct Worker {
     metrics: Metrics,
     stop: CancellationToken,
     insert_interval: Duration,
-    window: DedupWindow,
+    window: Window,
     window_age: WindowAge,
     watermark: WatermarkTracker,
     lag: LagTracker,
@@ -139,7 +140,7 @@ impl Worker {
             metrics: shared.metrics.clone(),
             stop: shared.stop.clone(),
             insert_interval: shared.insert_interval,
-            window: DedupWindow::new(window_records),
+            window: Window::new(window_records),
             window_age: WindowAge::new(window_records),
             watermark: WatermarkTracker::new(shared.watermarks.clone()),
             lag: LagTracker::new(partition, shared.metrics.clone()),
@@ -237,7 +238,7 @@ impl Worker {
         let TopicPartition { log, partition } = &topic_partition;
         tracing::info!(partition = partition.get(), from = %self.topic_partition.log, to = %log, "the topic was recreated");
         self.topic_partition = topic_partition;
-        self.window = DedupWindow::new(self.window.records());
+        self.window = Window::new(self.window.records());
         self.window_age = WindowAge::new(self.window.records());
         self.watermark.reset();
         self.burnt = None;
@@ -469,9 +470,7 @@ impl Worker {
         self.metrics.dead_letters_truncated.inc_by(batch.truncated);
         self.dead_letter_budget.spend(batch.raw_bytes);
         self.log_dead_letters(stats.bad());
-        for (fingerprint, offset) in batch.fingerprints {
-            self.window.record(fingerprint, offset);
-        }
+        self.window.record_pending(batch.judged);
         self.window.complete_to(batch.end);
         self.times_overtaken = 0;
         self.set_ready();

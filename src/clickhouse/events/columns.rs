@@ -11,11 +11,12 @@ use uuid::Uuid;
 use super::row::{Row, RowKind};
 use crate::clickhouse::quote;
 use crate::event::{Event, EventType};
+use crate::rules::{Pair, Role, RoleAndPair};
 use crate::topic_partition::TopicPartition;
 
 /// The columns whose values differ from row to row, in the order of the table; `topic` and `partition` do not. The
 /// words of `kind` and `type` travel as numbers.
-static COLUMNS: [Column; 11] = [
+static COLUMNS: [Column; 15] = [
     fixed("offset", "Int64", |rows| {
         encode(rows, |row| row.offset.get().to_le_bytes())
     }),
@@ -42,7 +43,22 @@ static COLUMNS: [Column; 11] = [
     fixed("time", "DateTime64(6, 'UTC')", |rows| {
         encode_events(rows, |event| event.time.micros().to_le_bytes())
     }),
+    fixed(
+        "role",
+        "Enum8('' = 0, 'first' = 1, 'again' = 2, 'answer' = 3, 'open' = 4)",
+        |rows| encode(rows, role),
+    ),
+    fixed("solve_after_micros", "Int64", |rows| {
+        encode_pairs(rows, |pair| pair.solve_after_micros.to_le_bytes())
+    }),
+    fixed("other_month", "UInt32", |rows| {
+        encode_pairs(rows, |pair| pair.other_month.to_le_bytes())
+    }),
+    fixed("rules", "UInt8", |rows| encode(rows, |_| [RULES])).same_for_events("1"),
 ];
+
+/// The version of [`rules`](crate::rules) by which rows are judged. Rows of an older captcha have 0, and no roles.
+pub(crate) const RULES: u8 = 1;
 
 /// A column, and how it travels.
 struct Column {
@@ -214,6 +230,31 @@ fn repeat(row: &Row) -> [u8; 1] {
     [u8::from(matches!(row.kind, RowKind::Event { repeat: true, .. }))]
 }
 
+fn challenge(row: &Row) -> Option<RoleAndPair> {
+    match row.kind {
+        RowKind::Event { challenge, .. } => challenge,
+        RowKind::Bad { .. } | RowKind::Gap { .. } => None,
+    }
+}
+
+fn role(row: &Row) -> [u8; 1] {
+    [match challenge(row).map(|challenge| challenge.role) {
+        None => 0,
+        Some(Role::First) => 1,
+        Some(Role::Again) => 2,
+        Some(Role::Answer) => 3,
+        Some(Role::Open) => 4,
+    }]
+}
+
+/// The bytes of one value of each row that completes a pair; zeros in the others.
+fn encode_pairs<const BYTES: usize>(rows: &[Row], value: impl Fn(Pair) -> [u8; BYTES]) -> Vec<u8> {
+    encode(rows, |row| {
+        let pair = challenge(row).and_then(|challenge| challenge.pair);
+        pair.map_or([0; BYTES], &value)
+    })
+}
+
 fn event_type(event: &Event) -> [u8; 1] {
     match event.event_type {
         EventType::Serve => [1],
@@ -257,7 +298,21 @@ mod tests {
 
     fn event(offset: i64) -> Row {
         let event = numbered(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
-        row(offset, RowKind::Event { event, repeat: true })
+        let challenge = Some(RoleAndPair {
+            role: Role::Answer,
+            pair: Some(Pair {
+                solve_after_micros: -2,
+                other_month: 202_401,
+            }),
+        });
+        row(
+            offset,
+            RowKind::Event {
+                event,
+                repeat: true,
+                challenge,
+            },
+        )
     }
 
     fn topic_partition() -> TopicPartition {
@@ -277,7 +332,8 @@ mod tests {
         let (names, query) = columns.sql(&topic_partition());
         assert_eq!(
             names,
-            "topic, partition, offset, arrival, span, kind, reason, raw, repeat, site_id, type, correlation_id, time"
+            "topic, partition, offset, arrival, span, kind, reason, raw, repeat, site_id, type, correlation_id, time, \
+             role, solve_after_micros, other_month, rules"
         );
         assert!(
             query.starts_with(r"SELECT 'it\'s', 3, offset, arrival, 1, 'event', '', '', repeat,"),
@@ -293,7 +349,10 @@ mod tests {
                 "site_id_values",
                 "type_values",
                 "correlation_id_values",
-                "time_values"
+                "time_values",
+                "role_values",
+                "solve_after_micros_values",
+                "other_month_values"
             ]
         );
         let value = |name: &str| match &block.column_data[name][..] {
@@ -303,6 +362,9 @@ mod tests {
         assert_eq!(value("offset_values"), [5, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(value("type_values"), [1, 1]);
         assert_eq!(value("repeat_values"), [1, 1]);
+        assert_eq!(value("role_values"), [3, 3]);
+        assert_eq!(value("solve_after_micros_values")[..8], (-2_i64).to_le_bytes());
+        assert_eq!(value("other_month_values")[4..], 202_401_u32.to_le_bytes());
         assert_eq!(
             value("correlation_id_values")[..16],
             [8, 7, 6, 5, 4, 3, 2, 1, 16, 15, 14, 13, 12, 11, 10, 9]
@@ -321,10 +383,10 @@ mod tests {
         let gap = row(9, RowKind::Gap { span: 3 });
         let columns = Columns::new(vec![event(5), bad, gap]);
         let (names, query) = columns.sql(&topic_partition());
-        assert_eq!(names.split(", ").count(), 13);
+        assert_eq!(names.split(", ").count(), 17);
         assert!(query.starts_with(r"SELECT 'it\'s', 3, offset,"), "{query}");
         let block = columns.into_block();
-        assert_eq!(block.column_data.len(), 11);
+        assert_eq!(block.column_data.len(), 15);
         assert_eq!(block.column_data["kind_values"], [Value::String(vec![0, 1, 2])]);
         let texts = |texts: [&[u8]; 3]| [Value::Array(texts.map(|text| Value::String(text.to_vec())).to_vec())];
         assert_eq!(block.column_data["reason_values"], texts([b"", b"no", b""]));

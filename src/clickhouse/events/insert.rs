@@ -65,12 +65,16 @@ impl Insert {
     ///
     /// ```sql
     /// INSERT INTO events (
-    ///   topic, partition, offset, arrival, span, kind, reason, raw, repeat, site_id, type, correlation_id, time
+    ///   topic, partition, offset, arrival, span, kind, reason, raw, repeat, site_id, type, correlation_id, time, role,
+    ///   solve_after_micros, other_month, rules
     /// )
-    /// SELECT 'captcha', 3, offset, arrival, 1, 'event', '', '', repeat, site_id, type, correlation_id, time
+    /// SELECT
+    ///   'captcha', 3, offset, arrival, 1, 'event', '', '', repeat, site_id, type, correlation_id, time, role,
+    ///   solve_after_micros, other_month, 1
     /// FROM input(
     ///   'offset_values String, arrival_values String, repeat_values String, site_id_values String,
-    ///    type_values String, correlation_id_values String, time_values String'
+    ///    type_values String, correlation_id_values String, time_values String, role_values String,
+    ///    solve_after_micros_values String, other_month_values String'
     /// )
     /// ARRAY JOIN
     ///   reinterpret(offset_values, 'Array(Int64)') AS offset,
@@ -79,7 +83,10 @@ impl Insert {
     ///   reinterpret(site_id_values, 'Array(UUID)') AS site_id,
     ///   reinterpret(type_values, 'Array(Enum8(\'\' = 0, \'serve\' = 1, \'solve\' = 2))') AS type,
     ///   reinterpret(correlation_id_values, 'Array(UUID)') AS correlation_id,
-    ///   reinterpret(time_values, 'Array(DateTime64(6, \'UTC\'))') AS time
+    ///   reinterpret(time_values, 'Array(DateTime64(6, \'UTC\'))') AS time,
+    ///   reinterpret(role_values, 'Array(Enum8(\'\' = 0, \'first\' = 1, \'again\' = 2, \'answer\' = 3, \'open\' = 4))') AS role,
+    ///   reinterpret(solve_after_micros_values, 'Array(Int64)') AS solve_after_micros,
+    ///   reinterpret(other_month_values, 'Array(UInt32)') AS other_month
     /// WHERE throwIf(
     ///   if(
     ///     (
@@ -238,6 +245,7 @@ mod tests {
             kind: RowKind::Event {
                 event: numbered(1),
                 repeat: false,
+                challenge: None,
             },
         };
         let sent = insert().sql(&Columns::new(vec![event]), Version::new(26, 7));

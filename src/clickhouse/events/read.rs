@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::retention::MARK_ARRIVAL_MILLIS;
 use crate::clickhouse::{Connection, Error, Row, RowKind, partition_condition, quote, unexpected};
 use crate::event::{Event, EventType, Timestamp};
+use crate::rules::Part;
 use crate::topic_partition::{Offset, TopicPartition};
 
 /// To read many rows: the identities of a repeat window take 1.3 s for 1 million on a small machine, to find
@@ -55,7 +56,41 @@ impl StoredEvent {
     }
 }
 
-/// A row, but for the reason against a bad record.
+/// Of [`Part::ALL`], the index of an event's part in its challenge.
+const PART: &str = "toUInt8(if(repeat = 1, 0, transform(toString(role), ['first', 'again', 'answer', 'open'], \
+                    [2, 4, 5, 6], 1) + (role = 'first' AND other_month != 0)))";
+
+/// An event, and its part in its challenge.
+#[derive(klickhouse::Row)]
+struct StoredPart {
+    #[klickhouse(flatten)]
+    event: StoredEvent,
+    part: u8,
+    arrival_month: u32,
+}
+
+/// A stored event, as later ones of its partition see it.
+#[derive(Debug)]
+pub struct JudgedEvent {
+    pub offset: Offset,
+    pub event: Event,
+    pub part: Part,
+    /// As `toYYYYMM` has it.
+    pub arrival_month: u32,
+}
+
+impl StoredPart {
+    fn judged(&self) -> Option<JudgedEvent> {
+        Some(JudgedEvent {
+            offset: self.event.offset,
+            event: self.event.event()?,
+            part: *Part::ALL.get(usize::from(self.part))?,
+            arrival_month: self.arrival_month,
+        })
+    }
+}
+
+/// A row, but for the reason against a bad record and the role of an event.
 #[derive(klickhouse::Row)]
 struct StoredRow {
     #[klickhouse(flatten)]
@@ -74,6 +109,7 @@ impl StoredRow {
             "event" => RowKind::Event {
                 event: self.event.event()?,
                 repeat: self.repeat == 1,
+                challenge: None,
             },
             "bad" => RowKind::Bad {
                 reason: String::new(),
@@ -171,16 +207,16 @@ impl Connection {
         topic_partition: &TopicPartition,
         from: Offset,
         to: Offset,
-        mut on_event: impl FnMut(Offset, Event),
+        mut on_event: impl FnMut(JudgedEvent),
     ) -> Result<(), Error> {
         let sql = format!(
-            "SELECT {STORED_EVENT} FROM events WHERE {} AND kind = 'event' \
+            "SELECT {STORED_EVENT}, {PART} AS part, toYYYYMM(arrival) AS arrival_month FROM events \
+             WHERE {} AND kind = 'event' \
              AND offset >= {from} AND offset < {to} SETTINGS max_block_size = {IDENTITIES_BLOCK_ROWS}",
             partition_condition(topic_partition)
         );
-        self.for_each_row(&sql, SCAN_TIMEOUT, |stored: StoredEvent| {
-            let event = stored.event().ok_or_else(|| unexpected("the stored events"))?;
-            on_event(stored.offset, event);
+        self.for_each_row(&sql, SCAN_TIMEOUT, |stored: StoredPart| {
+            on_event(stored.judged().ok_or_else(|| unexpected("the stored events"))?);
             Ok(())
         })
         .await

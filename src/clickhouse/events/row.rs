@@ -1,6 +1,7 @@
 //! One row of `events`: what became of a record, or of offsets that Kafka does not have.
 
 use crate::event::{Event, parse_record};
+use crate::rules::RoleAndPair;
 use crate::topic_partition::Offset;
 
 /// Bytes of a bad record that are kept: Kafka's default limit for a record.
@@ -38,6 +39,8 @@ pub enum RowKind {
         event: Event,
         /// Whether the window before it has the same event. Reports leave it out.
         repeat: bool,
+        /// Its role in its challenge; `None` for a repeat, and while it is not judged.
+        challenge: Option<RoleAndPair>,
     },
     /// A record that is not an event.
     Bad {
@@ -90,7 +93,11 @@ mod tests {
             arrival_millis: 1_000,
             kind,
         };
-        let good = row(RowKind::Event { event, repeat: false });
+        let good = row(RowKind::Event {
+            event,
+            repeat: false,
+            challenge: None,
+        });
         for (times, is_made_of) in [([1_000; 2], true), ([9, 1_000], true), ([9, 1_001], false)] {
             assert_eq!(good.matches_record(times, Some(json.as_bytes())), is_made_of);
         }

@@ -16,11 +16,20 @@ pub struct DeclaredTable {
     pub sorting_key: &'static str,
     /// Its settings, each with the least that it may be.
     pub settings: Vec<(&'static str, u64)>,
-    /// Each projection, with its name.
-    pub projections: Vec<&'static str>,
+    pub projections: Vec<DeclaredProjection>,
     pub columns: Vec<DeclaredColumn>,
     /// The query of a view.
     pub select: &'static str,
+}
+
+/// A projection of such a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeclaredProjection {
+    pub name: &'static str,
+    /// With its parentheses.
+    pub query: &'static str,
+    /// The migration that adds it.
+    pub since: u32,
 }
 
 /// A column of such a table.
@@ -110,7 +119,7 @@ fn table(rest: &'static str, version: Option<u32>) -> Option<DeclaredTable> {
     };
     for item in split(items) {
         match item.strip_prefix("PROJECTION ") {
-            Some(projection) => declared.projections.push(projection),
+            Some(item) => declared.projections.push(projection(item, version)?),
             // A table of migrate itself is made whole; what an older one may lack is added by a statement of its own.
             None => declared.columns.push(column(item, Some(version.unwrap_or(0)))?),
         }
@@ -125,9 +134,23 @@ fn alter(declared: &mut DeclaredTable, clause: &'static str, version: Option<u32
         declared.columns.push(column);
         return Some(());
     }
+    if let Some(added) = clause.strip_prefix("ADD PROJECTION IF NOT EXISTS ") {
+        declared.projections.push(projection(added, version)?);
+        return Some(());
+    }
     // A codec alone changes how parts are written, and nothing that is compared.
     let (_, what) = clause.strip_prefix("MODIFY COLUMN ")?.split_once(' ')?;
     what.starts_with("CODEC(").then_some(())
+}
+
+/// `name (query)`.
+fn projection(item: &'static str, version: Option<u32>) -> Option<DeclaredProjection> {
+    let (name, query) = item.split_once(' ')?;
+    Some(DeclaredProjection {
+        name,
+        query,
+        since: version?,
+    })
 }
 
 /// `name Type [DEFAULT expression] [CODEC(...)] [AFTER column]`.
@@ -239,8 +262,19 @@ mod tests {
                 ("fsync_part_directory", 1)
             ]
         );
-        assert_eq!(events.projections.len(), 2);
-        assert!(events.projections[0].starts_with("heads (SELECT topic, "));
+        let projections = events.projections.iter().map(|known| (known.name, known.since));
+        assert_eq!(
+            projections.collect::<Vec<_>>(),
+            [
+                ("heads", 1),
+                ("hourly", 1),
+                ("days", 9),
+                ("quarter_hours", 9),
+                ("pair_days", 9),
+                ("solve_times", 9)
+            ]
+        );
+        assert!(events.projections[0].query.starts_with("(SELECT topic, "));
         let since_the_first = events.columns.iter().filter(|column| column.since == Some(1));
         assert_eq!(since_the_first.count(), 13);
         assert_eq!(events.columns[3].data_type, "DateTime64(3, 'UTC')");

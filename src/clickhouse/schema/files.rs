@@ -31,13 +31,15 @@ pub const FILES: &[MigrationFile] = files![
     "V5__create_claims.sql" since 5,
     "V6__name_logs.sql" since 6,
     "V7__place_shards.sql" since 6,
+    "V8__judge_events.sql" since 6,
+    "V9__aggregate_reports.sql" since 6,
 ];
 
 /// The newest schema version that this binary knows: the number of the last file.
 pub const VERSION: u32 = FILES.len() as u32;
 
 /// The oldest schema version that has everything `serve`, `consume` and `report` ask for.
-pub const NEEDED: u32 = 7;
+pub const NEEDED: u32 = 9;
 
 const _: () = assert!(NEEDED <= VERSION);
 

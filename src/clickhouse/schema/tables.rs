@@ -178,9 +178,12 @@ impl DeclaredTable {
                 None => is_needed.then(|| format!("column {} is missing", column.name)),
             });
         }
+        let definition = plain(&found.definition);
         for projection in &self.projections {
-            if !plain(&found.definition).contains(&plain(&format!("PROJECTION {projection}"))) {
-                let name = projection.split(' ').next().unwrap_or_default();
+            let name = projection.name;
+            let is_there = definition.contains(&plain(&format!("PROJECTION {name} (")));
+            let is_same = definition.contains(&plain(&format!("PROJECTION {name} {}", projection.query)));
+            if is_there != is_same || (projection.since <= version && !is_there) {
                 differences.push(format!("projection {name} is missing or another one"));
             }
         }

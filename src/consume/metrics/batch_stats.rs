@@ -83,6 +83,7 @@ mod tests {
         let some = |repeat| RowKind::Event {
             event: event(1),
             repeat,
+            challenge: None,
         };
         let bad = RowKind::Bad {
             reason: String::new(),
