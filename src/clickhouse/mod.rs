@@ -2,6 +2,7 @@
 
 mod args;
 mod cluster;
+mod counts;
 pub mod connection;
 mod error;
 mod error_codes;
