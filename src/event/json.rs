@@ -338,6 +338,8 @@ mod tests {
             with("site_id", &format!(r#""urn:uuid:{SITE}""#)),
             with("time", r#""2001-01-01T05:55:07Z""#),
             with("time", r#""2001-01-01T05:55:07.000""#),
+            with("time", r#""2001-01-01T05:55:07.000000999Z""#),
+            with("time", r#""2001-01-01t05:55:07z""#),
             with("time", r#""2001-01-01T07:55:07+02:00""#),
             format!(
                 r#"{{"time":"2001-01-01T05:55:07","correlation_id":"{CORRELATION}","type":"serve","site_id":"{SITE}"}}"#
@@ -434,10 +436,12 @@ mod tests {
             (with("time", "978328507"), "/time", "a number; expected a string"),
             (with("time", "\"yesterday\""), "/time", "not a time like"),
             (
-                with("time", "\"2001-01-01T05:55:07.1234567\""),
+                with("time", "\"2001-01-01T05:55:07.1234567890\""),
                 "/time",
-                "more than 6 digits",
+                "more than 9 digits",
             ),
+            (with("time", "\"2001-01-01T24:00:00\""), "/time", "no hour 24"),
+            (with("time", "\"2001-01-01T05:55:60Z\""), "/time", "no second 60"),
             (with("time", "\"2300-01-01T00:00:00\""), "/time", "outside the years"),
             (with("time", r#""\ud800""#), "/time", "a string with an invalid escape"),
             (

@@ -8,17 +8,23 @@ use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta,
 /// from 1900 to 2299; staying well inside leaves room for every offset and time zone.
 const YEARS: std::ops::RangeInclusive<i32> = 1970..=2200;
 
-/// Digits after the point that are kept: ClickHouse's `DateTime64(6)` and most senders' clocks.
-/// More are refused, never rounded, because the time is part of an event's identity.
-const FRACTION_DIGITS_MAX: usize = 6;
+/// Digits after the point that are kept: ClickHouse's `DateTime64(6)`. The rest is cut, never rounded: a rounded time
+/// may be that of the next day.
+const FRACTION_DIGITS_KEPT: usize = 6;
+
+/// Digits after the point that are accepted: nanoseconds, which Go and Java write. No common clock writes more.
+const FRACTION_DIGITS_MAX: usize = 9;
+
+/// A second is 59 at most, as in ClickHouse and in Unix time.
+const LEAP_SECOND: u32 = 60;
 
 /// Microseconds since 1970-01-01 00:00:00 UTC, within the years 1970 to 2200.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// Parses `2001-01-01T05:55:07`, with up to six fractional digits and an optional offset
-    /// (`Z`, `+02:00`, `+0200` or `+02`). Without an offset it is UTC.
+    /// Parses `2001-01-01T05:55:07`, with up to nine fractional digits, which are cut to microseconds, and an optional
+    /// offset (`Z`, `+02:00`, `+0200` or `+02`). Without an offset it is UTC. `t` and `z` are accepted too.
     ///
     /// # Errors
     /// A short phrase for the end of an error.
@@ -28,8 +34,8 @@ impl Timestamp {
         if bytes.len() < 19 || !bytes.is_ascii() {
             return Err(SHAPE);
         }
-        let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
-        if !separators.iter().all(|&(at, want)| bytes[at] == want) {
+        let separators = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
+        if !separators.iter().all(|&(at, want)| bytes[at] == want) || !matches!(bytes[10], b'T' | b't') {
             return Err(SHAPE);
         }
         let number = |from: usize, to: usize| digits(&bytes[from..to]).ok_or(SHAPE);
@@ -39,7 +45,8 @@ impl Timestamp {
         let offset_minutes = offset(rest).ok_or(SHAPE)?;
 
         let date = NaiveDate::from_ymd_opt(year as i32, month, day).ok_or("no such date")?;
-        let time = NaiveTime::from_hms_micro_opt(hour, minute, second, fraction_micros).ok_or("no such time of day")?;
+        let time = NaiveTime::from_hms_micro_opt(hour, minute, second, fraction_micros)
+            .ok_or_else(|| wrong_time_of_day(hour, minute, second))?;
         let utc = NaiveDateTime::new(date, time)
             .checked_sub_signed(TimeDelta::minutes(offset_minutes))
             .ok_or("no such date")?;
@@ -106,6 +113,15 @@ fn digits(bytes: &[u8]) -> Option<u32> {
     })
 }
 
+/// Why there is no such time of day. Senders know two of them from ISO 8601.
+fn wrong_time_of_day(hour: u32, minute: u32, second: u32) -> &'static str {
+    match (hour, minute, second) {
+        (24, 0, 0) => "no hour 24; the end of a day is 00:00:00 of the next day",
+        (0..=23, 0..=59, LEAP_SECOND) => "no second 60; a leap second is second 59",
+        _ => "no such time of day",
+    }
+}
+
 /// The fraction in microseconds, and the rest after it.
 fn fraction(bytes: &[u8]) -> Result<(u32, &[u8]), &'static str> {
     let Some(rest) = bytes.strip_prefix(b".") else {
@@ -115,11 +131,12 @@ fn fraction(bytes: &[u8]) -> Result<(u32, &[u8]), &'static str> {
     match count {
         0 => Err("no digits after the point"),
         1..=FRACTION_DIGITS_MAX => {
-            let value = digits(&rest[..count]).unwrap_or(0);
-            let scale = 10_u32.pow((FRACTION_DIGITS_MAX - count) as u32);
+            let kept = count.min(FRACTION_DIGITS_KEPT);
+            let value = digits(&rest[..kept]).unwrap_or(0);
+            let scale = 10_u32.pow((FRACTION_DIGITS_KEPT - kept) as u32);
             Ok((value * scale, &rest[count..]))
         }
-        _ => Err("more than 6 digits after the point"),
+        _ => Err("more than 9 digits after the point"),
     }
 }
 
@@ -155,6 +172,13 @@ mod tests {
             ("2001-01-01T05:55:07.5", "2001-01-01T05:55:07.500000"),
             ("2001-01-01T05:55:07.000001", "2001-01-01T05:55:07.000001"),
             ("2001-01-01T05:55:07.000000+00:00", "2001-01-01T05:55:07"),
+            ("2001-01-01T05:55:07.1234567", "2001-01-01T05:55:07.123456"),
+            ("2001-01-01T05:55:07.12345678+02:00", "2001-01-01T03:55:07.123456"),
+            ("2001-01-01T05:55:07.123456789Z", "2001-01-01T05:55:07.123456"),
+            ("2001-01-01T05:55:07.000000999Z", "2001-01-01T05:55:07"),
+            ("2000-12-31T23:59:59.999999999", "2000-12-31T23:59:59.999999"),
+            ("2200-12-31T23:59:59.999999999", "2200-12-31T23:59:59.999999"),
+            ("2001-01-01t05:55:07z", "2001-01-01T05:55:07"),
             ("2001-01-01T05:55:07+02:00", "2001-01-01T03:55:07"),
             ("2001-01-01T05:55:07-0730", "2001-01-01T13:25:07"),
             ("2001-01-01T05:55:07+14", "2000-12-31T15:55:07"),
@@ -183,11 +207,18 @@ mod tests {
             ("2001-01-01T05:55:07\u{661}", "not a time"),
             ("+001-01-01T05:55:07", "not a time"),
             ("2001-01-01T05:55:07.", "no digits"),
-            ("2001-01-01T05:55:07.1234567", "more than 6"),
+            ("2001-01-01T05:55:07.1234567890", "more than 9"),
+            ("2001-01-01T05:55:07.0000000000Z", "more than 9"),
             ("2001-02-29T05:55:07", "no such date"),
             ("2001-13-01T05:55:07", "no such date"),
-            ("2001-01-01T24:00:00", "no such time"),
-            ("2001-01-01T05:55:60", "no such time"),
+            ("2001-01-01T24:00:00", "no hour 24"),
+            ("2001-01-01T24:00:01", "no such time"),
+            ("2001-01-01T05:55:60", "no second 60"),
+            ("2016-12-31T23:59:60.5Z", "no second 60"),
+            ("2001-01-01T24:00:60", "no such time"),
+            ("2001-01-01T05:55:61", "no such time"),
+            ("2001-01-01_05:55:07", "not a time"),
+            ("1969-12-31T23:59:59.999999999", "outside"),
             ("1969-12-31T23:59:59", "outside"),
             ("1970-01-01T00:00:00+01:00", "outside"),
             ("2201-01-01T00:00:00", "outside"),

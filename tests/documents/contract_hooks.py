@@ -38,10 +38,14 @@ def day(query, name):
 def times():
     """Times that a day and a clock have, between the years 1970 and 2200 in UTC, whatever the offset."""
     moments = st.datetimes(datetime.datetime(1970, 1, 2), datetime.datetime(2200, 12, 30))
-    fractions = st.from_regex(r"([.][0-9]{1,6})?", fullmatch=True)
+    fractions = st.from_regex(r"([.][0-9]{1,9})?", fullmatch=True)
     offsets = st.from_regex(r"(Z|z|[+-]([01][0-9]|2[0-3])(:?[0-5][0-9])?)?", fullmatch=True)
     return st.builds(
-        lambda moment, fraction, offset: f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}{offset}", moments, fractions, offsets
+        lambda moment, t, fraction, offset: f"{moment:%Y-%m-%d}{t}{moment:%H:%M:%S}{fraction}{offset}",
+        moments,
+        st.sampled_from("Tt"),
+        fractions,
+        offsets,
     )
 
 

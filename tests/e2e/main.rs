@@ -30,6 +30,7 @@ mod errors;
 mod fair_shares;
 mod foreign_records;
 mod foreign_tables;
+mod fractions;
 mod host_header;
 mod kafka_logs;
 mod keys;

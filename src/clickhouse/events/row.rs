@@ -118,4 +118,25 @@ mod tests {
         assert!(bad(&huge[1..]).matches_record([1_000; 2], Some(&huge)));
         assert!(!row(RowKind::Gap { span: 1 }).matches_record([1_000; 2], Some(b"x")));
     }
+
+    /// What is an event may change from one captcha to the next, as with times of nanoseconds. A row stays what it is.
+    #[test]
+    fn a_dead_letter_is_known_by_its_record_also_if_that_is_an_event_now() {
+        let value = crate::event::numbered(1).to_json().replace(":00\"}", ":00.1234567Z\"}");
+        assert!(parse_record(value.as_bytes()).is_ok(), "{value}");
+        for bytes in [value.len(), RAW_BYTES_MIN] {
+            let letter = Row {
+                offset: Offset::new(5),
+                arrival_millis: 1_000,
+                kind: RowKind::Bad {
+                    reason: "/time more than 6 digits after the point".to_string(),
+                    raw: value.as_bytes()[..bytes].to_vec(),
+                },
+            };
+            assert!(letter.matches_record([1_000; 2], Some(value.as_bytes())));
+            assert!(!letter.matches_record([1_001; 2], Some(value.as_bytes())));
+            let other = value.replacen("00000000", "00000001", 1);
+            assert!(!letter.matches_record([1_000; 2], Some(other.as_bytes())));
+        }
+    }
 }

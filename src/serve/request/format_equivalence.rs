@@ -90,13 +90,19 @@ fn spelt_uuid(id: Uuid, spelling: usize) -> String {
 
 fn spelt_time(time: Timestamp, spelling: usize) -> String {
     let utc = time.to_string();
-    match spelling % 6 {
+    match spelling % 8 {
         0 => utc,
         1 => format!("{utc}Z"),
         2 => format!("{utc}z"),
         3 => format!("{utc}+00:00"),
         4 => format!("{utc}-0000"),
-        _ => format!("{utc}+00"),
+        5 => format!("{utc}+00"),
+        6 => utc.replace('T', "t"),
+        // Nanoseconds, which are cut.
+        _ => match utc.contains('.') {
+            true => format!("{utc}999Z"),
+            false => format!("{utc}.000000999Z"),
+        },
     }
 }
 
@@ -167,7 +173,7 @@ fn write(
 fn written() -> impl Strategy<Value = Written> {
     let spelling = (
         Just(vec![0, 1, 2, 3]).prop_shuffle(),
-        0..150_usize,
+        0..200_usize,
         any::<Index>(),
         any::<Index>(),
         select(&["", " ", "\t ", "\r"][..]),
