@@ -21,6 +21,7 @@ const CONSUMER: &str = "org.apache.kafka.tools.consumer.ConsoleConsumer";
 
 const AHEAD: &str = "captcha_clock_ahead_seconds";
 const REFUSED: &str = "captcha_timestamps_rejected_total";
+const DATED_AHEAD: &str = "captcha_events_dated_ahead_total";
 
 /// Whether a clock is ahead by about this much, as a process says.
 fn is_about(seconds: f64, wanted: i64) -> bool {
@@ -93,6 +94,34 @@ async fn a_clock_that_is_ahead_refuses_nothing_where_kafka_dates() {
     let _consume = world.consume(&[]).await;
     world.await_counted(120).await;
     world.ok(&["report", "audit"]).await;
+}
+
+#[tokio::test]
+async fn events_of_senders_whose_clocks_are_ahead_are_counted() {
+    let world = World::new("senders_ahead");
+    world.migrate(&["--partitions", "1"]).await;
+    let (serve, consume) = (world.serve().await, world.consume(&[]).await);
+    assert_eq!(consume.metric(DATED_AHEAD).await, 0.0);
+    let dated = |ahead_seconds| {
+        let time = chrono::Utc::now() + TimeDelta::seconds(ahead_seconds);
+        served(&time.to_rfc3339())
+    };
+    let ahead = dated(DAY_SECONDS + HOUR_SECONDS);
+    let all = [
+        ahead.clone(),
+        dated(DAY_SECONDS - HOUR_SECONDS),
+        dated(-40 * DAY_SECONDS),
+        served("2200-12-31T00:00:00"),
+        ahead,
+    ];
+    accept(&serve.address, &serde_json::json!(all)).await;
+    world.await_log(5).await;
+    eventually("two different events to be dated ahead", async || {
+        let count = consume.metric(DATED_AHEAD).await;
+        (count == 2.0).then_some(()).ok_or(count.to_string())
+    })
+    .await;
+    world.await_counted(4).await;
 }
 
 #[tokio::test]

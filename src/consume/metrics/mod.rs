@@ -22,6 +22,7 @@ use self::lag::LagCollector;
 #[derive(Clone)]
 pub struct Metrics {
     rows: Family<KindLabel, Counter>,
+    dated_ahead: Counter<u64, AtomicU64>,
     insert_seconds: Histogram,
     insert_rows: Histogram,
     end_to_end_seconds: Histogram,
@@ -50,6 +51,7 @@ impl Metrics {
     pub fn new() -> (Metrics, Registry) {
         let metrics = Metrics {
             rows: Family::default(),
+            dated_ahead: Counter::default(),
             // 4 ms to 33 s.
             insert_seconds: Histogram::new(exponential_buckets(0.004, 2.0, 14)),
             // To a million, more than an insert ever has.
@@ -72,6 +74,12 @@ impl Metrics {
         }
         let mut registry = Registry::with_prefix("captcha");
         registry.register("consumed_rows", "Rows that this process stored", metrics.rows.clone());
+        registry.register(
+            "events_dated_ahead",
+            "Events, without repeats, whose time is more than a day after their arrival in Kafka: a sender's clock is \
+             wrong, or Kafka's",
+            metrics.dated_ahead.clone(),
+        );
         registry.register_with_unit(
             "insert_duration",
             "Time from sending an insert to the head that confirms it",
@@ -142,6 +150,7 @@ impl Metrics {
         for (kind, count) in stats.kinds() {
             self.rows.get_or_create(&KindLabel { kind }).inc_by(count);
         }
+        self.dated_ahead.inc_by(stats.dated_ahead());
         for seconds in stats.seconds_since_arrival(now_millis) {
             self.end_to_end_seconds.observe(seconds);
         }
