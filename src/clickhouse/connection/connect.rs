@@ -6,7 +6,7 @@ use klickhouse::{ClientOptions, KlickhouseError};
 use socket2::{SockRef, Socket};
 use tokio::net::TcpStream;
 
-use super::packets::Refusal;
+use super::packets::Received;
 use super::server_version::Version;
 use super::{exception, login, packets, settings};
 use crate::clickhouse::error::{Error, unexpected};
@@ -23,7 +23,7 @@ pub struct Connection {
     database: String,
     /// The server's.
     pub(crate) version: Version,
-    refusal: Refusal,
+    received: Received,
     _hang_up: ShutdownOnDrop,
 }
 
@@ -83,7 +83,7 @@ impl Connection {
         };
         let (read, write) = tokio::io::split(stream);
         let (read, transcript) = login::transcribe(read);
-        let (read, refusal) = packets::check(read);
+        let (read, received) = packets::check(read);
         let options = ClientOptions {
             username: user.to_string(),
             password: password.to_string(),
@@ -104,7 +104,7 @@ impl Connection {
                     user: user.to_string(),
                     database: database.to_string(),
                     version,
-                    refusal,
+                    received,
                     _hang_up: hang_up,
                 })
             }
@@ -114,7 +114,7 @@ impl Connection {
                     exception::login_refused(address, user, code, &message)
                 }
                 (None, err) => {
-                    let sent = refusal.reason().map(|reason| format!("it {reason}"));
+                    let sent = received.reason().map(|reason| format!("it {reason}"));
                     let reason = sent.unwrap_or_else(|| err.to_string());
                     Error::Connection(format!(
                         "clickhouse at {address} closed the connection during the login of user {user}: {reason}; \
@@ -123,6 +123,16 @@ impl Connection {
                 }
             }),
         }
+    }
+
+    /// Whether the server has left it open, as far as is known. Costs nothing: the driver reads all the time.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.client.is_closed()
+    }
+
+    /// The answers that came to their end.
+    pub(super) fn whole_answers(&self) -> u64 {
+        self.received.whole_answers()
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -141,7 +151,7 @@ impl Connection {
     /// The error of an answer that did not come, or not to its end; `how` follows the server's name.
     pub(crate) fn connection_error(&self, how: &str) -> Error {
         let address = &self.address;
-        Error::Connection(match self.refusal.reason() {
+        Error::Connection(match self.received.reason() {
             Some(reason) => format!(
                 "clickhouse at {address} {reason}; see that it is a clickhouse that captcha supports, and that nothing \
                  between changes what it sends"

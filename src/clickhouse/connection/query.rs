@@ -45,25 +45,20 @@ impl Connection {
         }
     }
 
-    /// Hands over the blocks of an answer one by one. An answer that is cut short looks complete to the driver, so the
-    /// answer to a second query on the same connection proves that the first one was complete.
+    /// Hands over the blocks of an answer one by one. An answer that is cut short looks complete to the driver; only the
+    /// packet at its end, which is counted before the driver reads it, proves that it was.
     pub(crate) async fn for_each_block(
         &self,
         sql: &str,
         limit: Duration,
-        mut on_block: impl FnMut(Block) -> Result<(), Error>,
+        on_block: impl FnMut(Block) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let ask = async {
-            self.drain(sql, &mut on_block).await?;
-            let mut answered = 0;
-            self.drain("SELECT 1", |block| {
-                answered += block.rows;
-                Ok(())
-            })
-            .await?;
-            match answered {
-                1 => Ok(()),
-                _ => Err(self.connection_error("closed the connection in the middle of an answer")),
+            let before = self.whole_answers();
+            self.drain(sql, on_block).await?;
+            match self.whole_answers() == before + 1 {
+                true => Ok(()),
+                false => Err(self.connection_error("closed the connection in the middle of an answer")),
             }
         };
         match timeout(limit, ask).await {

@@ -13,6 +13,7 @@ mod tests;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
@@ -25,14 +26,26 @@ use self::reader::{PacketReader, refused};
 /// does.
 const REVISION_MIN: usize = 54_448;
 
-/// Why a packet was not handed over, for messages; empty while all were.
+/// What came of a server's packets. Clones share it.
 #[derive(Clone, Default)]
-pub struct Refusal(Arc<OnceLock<String>>);
+pub struct Received(Arc<State>);
 
-impl Refusal {
-    /// The server's fault, to follow its name.
+#[derive(Default)]
+struct State {
+    refusal: OnceLock<String>,
+    whole_answers: AtomicU64,
+}
+
+impl Received {
+    /// Why a packet was not handed over: the server's fault, to follow its name. `None` while all were.
     pub fn reason(&self) -> Option<&str> {
-        self.0.get().map(String::as_str)
+        self.0.refusal.get().map(String::as_str)
+    }
+
+    /// The answers that came to their end, without an exception. The driver takes one that is cut short for a whole one;
+    /// only the last packet of an answer says that nothing is missing.
+    pub fn whole_answers(&self) -> u64 {
+        self.0.whole_answers.load(Ordering::Acquire)
     }
 }
 
@@ -40,25 +53,26 @@ impl Refusal {
 pub struct Checked<R> {
     next: Pin<Box<dyn Future<Output = Next<R>> + Send + Sync>>,
     ready: io::Cursor<Vec<u8>>,
-    refusal: Refusal,
+    received: Received,
 }
 
 /// After a packet: the reader again if there may be more.
 type Next<R> = (Option<Packets<R>>, io::Result<Vec<u8>>);
 
-/// Wraps what a server sends; the second says later why it ended.
-pub fn check<R: AsyncRead + Unpin + Send + Sync + 'static>(inner: R) -> (Checked<R>, Refusal) {
-    let refusal = Refusal::default();
+/// Wraps what a server sends; the second says later what came.
+pub fn check<R: AsyncRead + Unpin + Send + Sync + 'static>(inner: R) -> (Checked<R>, Received) {
+    let received = Received::default();
     let packets = Packets {
         reader: PacketReader::new(inner),
         is_greeted: false,
+        received: received.clone(),
     };
     let checked = Checked {
         next: Box::pin(packets.next()),
         ready: io::Cursor::default(),
-        refusal: refusal.clone(),
+        received: received.clone(),
     };
-    (checked, refusal)
+    (checked, received)
 }
 
 impl<R: AsyncRead + Unpin + Send + Sync + 'static> AsyncRead for Checked<R> {
@@ -75,7 +89,7 @@ impl<R: AsyncRead + Unpin + Send + Sync + 'static> AsyncRead for Checked<R> {
                 Ok(packet) => self.ready = io::Cursor::new(packet),
                 Err(err) => {
                     if err.kind() == io::ErrorKind::InvalidData {
-                        let _ = self.refusal.0.set(err.to_string());
+                        let _ = self.received.0.refusal.set(err.to_string());
                     }
                     return Poll::Ready(Err(err));
                 }
@@ -91,6 +105,7 @@ impl<R: AsyncRead + Unpin + Send + Sync + 'static> AsyncRead for Checked<R> {
 struct Packets<R> {
     reader: PacketReader<R>,
     is_greeted: bool,
+    received: Received,
 }
 
 impl<R: AsyncRead + Unpin> Packets<R> {
@@ -125,7 +140,10 @@ impl<R: AsyncRead + Unpin> Packets<R> {
                 block.read().await
             }
             (PROGRESS, true) => self.reader.integers(5).await,
-            (END_OF_STREAM, true) => Ok(()),
+            (END_OF_STREAM, true) => {
+                self.received.0.whole_answers.fetch_add(1, Ordering::Release);
+                Ok(())
+            }
             (PROFILE_INFO, true) => {
                 self.reader.integers(3).await?;
                 self.reader.bytes(1).await?;

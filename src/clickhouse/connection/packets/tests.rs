@@ -52,6 +52,15 @@ fn block(columns: u64, rows: u64, rest: &[u8]) -> Vec<u8> {
 
 /// The error of a query that a server answers with these bytes.
 async fn answered(answer: Vec<u8>) -> String {
+    ask(answer, true).await.expect_err("it was taken")
+}
+
+/// The values, or the error, of a query that a server answers with these bytes before it hangs up.
+async fn answered_and_closed(answer: Vec<u8>) -> Result<Vec<u8>, String> {
+    ask(answer, false).await
+}
+
+async fn ask(answer: Vec<u8>, stays: bool) -> Result<Vec<u8>, String> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let server = tokio::spawn(async move {
@@ -67,7 +76,7 @@ async fn answered(answer: Vec<u8>) -> String {
             assert!(stream.read_buf(&mut question).await.unwrap() > 0);
         }
         let _ = stream.write_all(&answer).await;
-        while stream.read(&mut heard).await.is_ok_and(|read| read > 0) {}
+        while stays && stream.read(&mut heard).await.is_ok_and(|read| read > 0) {}
     });
     let ask = async {
         let connection = Connection::open(&address, None, "default", "", "captcha").await?;
@@ -75,8 +84,8 @@ async fn answered(answer: Vec<u8>) -> String {
     };
     let rows = timeout(Duration::from_secs(60), ask).await;
     server.await.unwrap();
-    let err = rows.expect("nothing ended it").expect_err("it was taken");
-    err.to_string().replace(&address, "ADDRESS")
+    let rows = rows.expect("nothing ended it");
+    rows.map_err(|err| err.to_string().replace(&address, "ADDRESS"))
 }
 
 #[tokio::test]
@@ -126,15 +135,29 @@ async fn an_answer_without_end_ends() {
 }
 
 #[tokio::test]
+async fn an_answer_that_is_cut_short_is_not_taken_for_a_whole_one() {
+    let rows = [text("x"), text("UInt8"), vec![7; 3]].concat();
+    let some = data(&block(1, 3, &rows));
+    let cut = vec![some.clone(), Vec::new(), [some.clone(), vec![3, 0, 0, 0, 0, 0]].concat()];
+    for answer in cut {
+        let said = answered_and_closed(answer).await.unwrap_err();
+        let expected = "clickhouse at ADDRESS closed the connection in the middle of an answer";
+        assert!(said.starts_with(expected), "{said}");
+    }
+    let whole = [some, vec![5]].concat();
+    assert_eq!(answered_and_closed(whole).await, Ok(vec![7; 3]));
+}
+
+#[tokio::test]
 async fn what_a_server_sends_is_handed_over_as_it_came() {
     let streams = recordings::clickhouse_streams();
     assert_eq!(streams.len(), 9);
     for (name, stream) in streams {
-        let (mut checked, refusal) = super::check(Cursor::new(stream.clone()));
+        let (mut checked, received) = super::check(Cursor::new(stream.clone()));
         let mut passed = Vec::new();
         let end = checked.read_to_end(&mut passed).await;
         assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-        assert_eq!(refusal.reason(), None, "{name}");
+        assert_eq!(received.reason(), None, "{name}");
         assert!(passed == stream, "{name}: {} bytes", passed.len());
     }
 }
