@@ -157,9 +157,10 @@ impl Shard {
     pub async fn connect_for_topic(&self, topic: &str) -> Result<(Connection, TopicRecord), Error> {
         let connection = self.connect_to_schema().await?;
         match connection.topic_record(topic).await? {
-            Some(facts) if facts.partitions > 0 => Ok((connection, facts)),
+            Some(facts) if !facts.is_retired() => Ok((connection, facts)),
             Some(_) => Err(Error::Schema(format!(
-                "topic {topic} is retired in clickhouse; run `captcha migrate` to take it up again"
+                "topic {topic} is retired in clickhouse; see --kafka-topic, or let `captcha migrate --resume-topic` take \
+                 it up again"
             ))),
             None => {
                 connection.check_row_policies_of_all_tables().await?;

@@ -24,6 +24,11 @@ pub struct TopicRecord {
 }
 
 impl TopicRecord {
+    /// Whether it is no longer consumed.
+    pub fn is_retired(&self) -> bool {
+        self.partitions == 0
+    }
+
     /// Whether the recorded topic has this id; also if its id is not known.
     pub fn matches_id(&self, topic_id: Uuid) -> bool {
         self.topic_id.is_nil() || self.topic_id == topic_id

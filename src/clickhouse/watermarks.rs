@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Serialize, Serializer};
@@ -18,6 +19,24 @@ pub struct Watermark {
     pub partition: Partition,
     /// The moment, by ClickHouse's clock, in milliseconds since 1970.
     pub through_millis: i64,
+}
+
+/// The newest watermark of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, klickhouse::Row)]
+pub struct NewestWatermark {
+    pub partition: Partition,
+    /// In milliseconds since 1970, as the next one.
+    pub through_millis: i64,
+    /// ClickHouse's clock when this was read.
+    pub clock_millis: i64,
+}
+
+impl NewestWatermark {
+    /// How old it is; 0 if ClickHouse's clock was set back.
+    pub fn age(self) -> Duration {
+        let millis = self.clock_millis.saturating_sub(self.through_millis);
+        Duration::from_millis(millis.max(0).unsigned_abs())
+    }
 }
 
 /// How far a set of partitions is complete.
@@ -134,6 +153,20 @@ impl Connection {
         .await
     }
 
+    /// The newest watermark of a log; `None` if consumers never recorded one.
+    ///
+    /// # Errors
+    /// No answer, or the tables are not there.
+    pub async fn newest_watermark(&self, log: &LogName) -> Result<Option<NewestWatermark>, Error> {
+        let sql = format!(
+            "SELECT partition, toUnixTimestamp64Milli(through) AS through_millis, \
+             toUnixTimestamp64Milli(now64(3)) AS clock_millis \
+             FROM claims WHERE log = {} ORDER BY through DESC LIMIT 1",
+            quote(log.as_str())
+        );
+        self.query_opt(&sql).await
+    }
+
     /// How far the partitions of a shard are complete. Call it before the events are counted.
     ///
     /// # Errors
@@ -237,6 +270,20 @@ mod tests {
         assert_eq!(through(&[seven, five, CompleteThrough::NoPartitions]), Some(5));
         assert_eq!(through(&[seven, CompleteThrough::Unknown]), None);
         assert_eq!(through(&[CompleteThrough::NoPartitions]), None);
+    }
+
+    #[test]
+    fn a_watermark_is_as_old_as_clickhouses_clock_says() {
+        let age = |through_millis| {
+            let newest = NewestWatermark {
+                partition: Partition::new(0),
+                through_millis,
+                clock_millis: 5_000,
+            };
+            newest.age()
+        };
+        assert_eq!(age(2_000), Duration::from_secs(3));
+        assert_eq!(age(9_000), Duration::ZERO, "the clock was set back");
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod drop_months;
 mod lock;
 mod output;
 mod plan;
+mod retirement;
 mod schema;
 mod shard_state;
 mod tables;
@@ -13,6 +14,7 @@ mod topic_record;
 mod wait;
 
 use self::output::{print_line, print_shard};
+use self::retirement::RetirementArgs;
 use self::shard_state::ShardState;
 use self::topic::TopicArgs;
 use self::topic_record::Desired;
@@ -54,10 +56,8 @@ pub struct Args {
     #[arg(long, conflicts_with = "status")]
     topic_recreated: bool,
 
-    /// Nobody consumes the topic any more: the report's complete_through does not wait for it. What is stored of it
-    /// stays
-    #[arg(long, conflicts_with_all = ["topic_recreated", "dry_run", "status"])]
-    retire_topic: bool,
+    #[command(flatten)]
+    retirement: RetirementArgs,
 
     /// Make tables that are the same on all replicas of a ClickHouse cluster, each of which is in --clickhouse-addr,
     /// and has the macros `shard` and `replica`. The name is a part of their path in Keeper [default: tables of one
@@ -111,8 +111,8 @@ async fn migrate(args: &Args) -> anyhow::Result<()> {
     for shard in cluster.iter() {
         states.push(ShardState::load(shard, &kafka).await?);
     }
-    if args.retire_topic {
-        return retire(&kafka, &states).await;
+    if args.retirement.is_to_retire() {
+        return retirement::retire(&args.retirement, &kafka, &states).await;
     }
     let plans = states.iter().map(ShardState::plan);
     let plans: Vec<_> = plans.collect::<anyhow::Result<_>>()?;
@@ -128,11 +128,13 @@ async fn migrate(args: &Args) -> anyhow::Result<()> {
             .dedup_window_records
             .or_else(|| records().map(|record| record.repeat_window_records).next()),
         recreated: args.topic_recreated,
+        resumed: args.retirement.is_to_resume(),
         ..Desired::default()
     };
     for state in &states {
         state.next_record(&kafka, desired)?;
     }
+    args.retirement.check(&kafka, records())?;
 
     let partitions = records().map(|record| record.partitions).max();
     let partitions = partitions.filter(|partitions| *partitions > 0);
@@ -171,22 +173,12 @@ async fn fill_empty_replicas(shard: &Shard, dry_run: bool) -> anyhow::Result<boo
     Ok(!empty.is_empty())
 }
 
-async fn retire(kafka: &Kafka, states: &[ShardState<'_>]) -> anyhow::Result<()> {
-    for state in states {
-        state.shard.connect_to_schema().await?;
-        print_shard(state.shard);
-        if !state.record_topic(kafka, Desired::default(), false).await? {
-            print_line(format_args!("topic {} is retired already", kafka.topic()));
-        }
-    }
-    Ok(())
-}
-
 async fn print_status(cluster: &Cluster, kafka: &Kafka) -> anyhow::Result<()> {
     for shard in cluster.iter() {
         let state = ShardState::load(shard, kafka).await?;
         print_shard(shard);
         print_applied(state.applied.as_deref().unwrap_or_default());
+        retirement::print_status(kafka, state.record.as_ref());
     }
     topic::print_status(kafka).await;
     Ok(())

@@ -21,6 +21,8 @@ pub struct Desired {
     pub dedup_window_records: Option<i64>,
     /// Whether --topic-recreated is given.
     pub recreated: bool,
+    /// Whether --resume-topic is given.
+    pub resumed: bool,
     /// Which shard the server is to be.
     pub shard: ShardId,
 }
@@ -93,6 +95,14 @@ pub fn next_record(
             recorded.repeat_window_records,
         );
     }
+    let is_resumed = recorded.is_retired() && desired.partitions > 0;
+    // A retired topic that is taken up by mistake, such as by a wrong --kafka-topic, holds up complete_through.
+    if is_resumed && !desired.resumed && !desired.recreated {
+        bail!(
+            "topic {topic} is retired, so nothing is done; name another with --kafka-topic, or let `captcha migrate \
+             --resume-topic` take it up again: complete_through then waits for it"
+        );
+    }
     // A topic that does not exist yet is a new one; a topic that is retired may be gone.
     let is_recreated = desired.partitions > 0 && !recorded.matches_id(desired.topic_id.unwrap_or_default());
     // If a topic is taken for a new one by mistake, all its records are counted twice.
@@ -127,7 +137,7 @@ pub fn next_record(
 }
 
 fn print_recorded(topic: &str, recorded: Option<&TopicRecord>, now: &TopicRecord) {
-    if now.partitions == 0 {
+    if now.is_retired() {
         return print_line(format_args!(
             "retired topic {topic}: complete_through does not wait for it any more"
         ));
@@ -138,7 +148,13 @@ fn print_recorded(topic: &str, recorded: Option<&TopicRecord>, now: &TopicRecord
             now.log, recorded.log
         ));
     }
-    let has_grown = |recorded: &&TopicRecord| recorded.partitions != now.partitions && recorded.partitions > 0;
+    if recorded.is_some_and(TopicRecord::is_retired) {
+        return print_line(format_args!(
+            "resumed topic {topic}: {} partitions, from where the stored rows end; complete_through waits for it",
+            now.partitions
+        ));
+    }
+    let has_grown = |recorded: &&TopicRecord| recorded.partitions != now.partitions;
     if let Some(recorded) = recorded.filter(has_grown) {
         print_line(format_args!(
             "warning: topic {topic} went from {} to {} partitions; an event that was sent before and is sent again \
@@ -251,5 +267,36 @@ mod tests {
             .unwrap()
             .unwrap();
         assert_eq!((retired.partitions, retired.topic_id), (0, ONE));
+    }
+
+    #[test]
+    fn a_retired_topic_is_taken_up_again_only_if_that_is_said() {
+        let retired = TopicRecord {
+            partitions: 0,
+            ..recorded()
+        };
+        let err = next_record("t", Some(&retired), desired(ONE, 4)).unwrap_err();
+        assert!(
+            err.to_string().starts_with("topic t is retired, so nothing is done; "),
+            "{err}"
+        );
+        let resumed = |topic_id| Desired {
+            resumed: true,
+            ..desired(topic_id, 4)
+        };
+        let next = next_record("t", Some(&retired), resumed(ONE)).unwrap().unwrap();
+        let (partitions, log) = (next.partitions, next.log.as_str());
+        assert_eq!((next.revision, partitions, log), (4, 4, "t"));
+        // A migrate that was killed has resumed it in some shards.
+        assert_eq!(next_record("t", Some(&recorded()), resumed(ONE)).unwrap(), None);
+        let err = next_record("t", Some(&retired), resumed(TWO)).unwrap_err();
+        assert!(err.to_string().contains("was deleted since"), "{err}");
+        let recreated = Desired {
+            recreated: true,
+            ..desired(TWO, 4)
+        };
+        let next = next_record("t", Some(&retired), recreated).unwrap().unwrap();
+        assert_eq!((next.partitions, next.log.as_str()), (4, "t@4"));
+        assert_eq!(next_record("t", Some(&retired), Desired::default()).unwrap(), None);
     }
 }

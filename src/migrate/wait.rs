@@ -18,7 +18,8 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 pub struct WaitArgs {
     /// Wait up to SECONDS for what others make: names that do not resolve yet, servers that do not answer yet, the
     /// topic, and users, passwords and rights that are refused. The reason is printed once; after SECONDS it is the
-    /// error. Never for what contradicts the settings, such as a certificate, a table or a number of partitions
+    /// error. Never for what contradicts the settings, such as a certificate, a table, a number of partitions
+    /// or a retired topic
     #[arg(
         long,
         env = "CAPTCHA_WAIT",

@@ -369,24 +369,6 @@ async fn a_recreated_topic_stops_until_that_is_confirmed() {
 }
 
 #[tokio::test]
-async fn a_topic_that_nobody_consumes_any_more_is_retired() {
-    let world = World::new("retired");
-    world.migrate(&[]).await;
-    let line = world
-        .refused(&["migrate", "--retire-topic", "--kafka-topic", "typo"])
-        .await;
-    assert!(line.contains("topic typo is not recorded"), "{line}");
-    let said = world.migrate(&["--retire-topic"]).await;
-    assert!(said.starts_with("retired topic"), "{said}");
-    let said = world.migrate(&["--retire-topic"]).await;
-    assert!(said.contains("is retired already"), "{said}");
-    let consume = world.consume(&[]).await;
-    consume.await_ready(503, "is retired in clickhouse").await;
-    world.migrate(&[]).await;
-    consume.await_ready(200, "schema: ok").await;
-}
-
-#[tokio::test]
 async fn partitions_that_are_added_are_read() {
     let world = World::new("grown");
     world.migrate(&["--partitions", "1"]).await;

@@ -48,6 +48,7 @@ mod replicas;
 mod report_queue;
 mod reports_of_many_sites;
 mod restore;
+mod retired_topics;
 mod row_policies;
 mod secure_clickhouse;
 mod secure_kafka;
