@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use klickhouse::{FromSql, KlickhouseError, ToSql, Type, Value};
 
-use crate::topic_partition::{Offset, Partition, TopicPartition};
+use crate::topic_partition::{LogName, Offset, Partition, TopicPartition};
 
 /// A name that needs no quoting in SQL: letters, digits and `_`, not a digit first, at most 64.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,18 @@ impl ToSql for Partition {
 impl ToSql for Offset {
     fn to_sql(self, column: Option<&Type>) -> Result<Value, KlickhouseError> {
         self.get().to_sql(column)
+    }
+}
+
+impl FromSql for LogName {
+    fn from_sql(column: &Type, value: Value) -> Result<LogName, KlickhouseError> {
+        String::from_sql(column, value).map(|name| LogName::new(&name))
+    }
+}
+
+impl ToSql for LogName {
+    fn to_sql(self, column: Option<&Type>) -> Result<Value, KlickhouseError> {
+        self.as_str().to_string().to_sql(column)
     }
 }
 

@@ -9,6 +9,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use parking_lot::Mutex;
 
+/// Columns of a page that is not for a terminal, and the fewest that any page has.
+const COLUMNS_MIN: u16 = 80;
+
 /// Whether stdout can still be written.
 static STDOUT: Mutex<Stdout> = Mutex::new(Stdout::Open);
 
@@ -75,6 +78,12 @@ pub fn print_progress(text: &str) {
 
 pub fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()
+}
+
+/// Columns of a page on stdout: those of its terminal, at least 80, and 80 elsewhere.
+pub fn stdout_columns() -> u16 {
+    let size = rustix::termios::tcgetwinsize(io::stdout());
+    size.map_or(COLUMNS_MIN, |size| size.ws_col.max(COLUMNS_MIN))
 }
 
 /// Ends the process with the text of clap: help, or wrong usage with the arguments that were given.

@@ -196,43 +196,6 @@ async fn garbage_between_good_records_goes_to_the_dead_letters_alone() {
 }
 
 #[tokio::test]
-async fn dead_letters_are_shown_repaired_and_sent_again() {
-    let world = World::new("letters");
-    world.migrate(&["--partitions", "1"]).await;
-    let serve = world.serve().await;
-    let misspelt = served("2024-01-01T00:00:00").to_string().replace("serve", "served");
-    let values = [misspelt.as_bytes(), b"\xff", misspelt.as_bytes()];
-    world.produce(0, &values.map(Some)).await;
-    let consume = world.consume(&[]).await;
-    world.await_log(3).await;
-
-    let table = world.ok(&["report", "dead-letters"]).await;
-    assert_eq!(table.lines().count(), 4, "{table}");
-    assert!(table.contains("/type neither serve nor solve"), "{table}");
-    let one = world.ok(&["report", "dead-letters", "--limit", "1"]).await;
-    assert_eq!(one.lines().count(), 2, "{one}");
-    let none = world
-        .ok(&["report", "dead-letters", "--format", "ndjson", "--to", "2020-01-01"])
-        .await;
-    assert_eq!(none, "");
-
-    let lines = world.ok(&["report", "dead-letters", "--format", "ndjson"]).await;
-    let letters: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(letters[1]["raw_hex"], "ff");
-    let repaired = letters
-        .iter()
-        .filter_map(|letter| letter["raw"].as_str())
-        .map(|raw| serde_json::from_str::<Value>(&raw.replace("served", "serve")).unwrap());
-    accept(&serve.address, &repaired.collect()).await;
-    world.await_counted(1).await;
-    world.await_log(5).await;
-    assert_eq!(
-        consume.metric("captcha_consumed_rows_total{kind=\"repeat\"}").await,
-        1.0
-    );
-}
-
-#[tokio::test]
 async fn it_waits_for_the_schema() {
     let world = World::new("waits");
     let consume = world.consume(&[]).await;
@@ -358,7 +321,8 @@ async fn a_recreated_topic_stops_until_that_is_confirmed() {
     let line = world.refused(&["migrate", "--topic-recreated"]).await;
     assert!(line.contains("is the one that was recorded"), "{line}");
     let audit = world.ok(&["report", "audit"]).await;
-    assert_eq!(audit.lines().count(), 1 + 3 + 1, "{audit}");
+    let lines = audit.lines().filter(|line| line.starts_with(&world.name)).count();
+    assert_eq!(lines, 2 * (3 + 1), "two tables: {audit}");
     eventually("the new log to be claimed", async || {
         let report = world.ok(&["report", "--format", "json"]).await;
         (!report.contains("\"complete_through\":null"))

@@ -24,6 +24,7 @@ mod consume;
 mod consume_holds;
 mod content_types;
 mod corpus;
+mod dead_letters;
 mod documents;
 mod drop_months;
 mod errors;

@@ -80,7 +80,7 @@ async fn shards_hold_their_own_partitions_and_are_counted_together() {
         .collect();
     assert_eq!(partitions, [json!(2), json!(1)], "by shard");
     let letters = world.ok(&["report", "dead-letters", "--limit", "1"]).await;
-    assert_eq!(letters.lines().count(), 2, "{letters}");
+    assert_eq!(letters.lines().count(), 3, "{letters}");
 
     let audit = sharded.audit().await;
     let audited = audit["partitions"].as_array().unwrap();

@@ -36,7 +36,7 @@ async fn a_hostile_record_is_escaped_in_every_format_and_keeps_its_value() {
 
     let table = world.ok(&["report", "dead-letters"]).await;
     assert_harmless("the table", &table);
-    assert_eq!(table.lines().count(), 3, "{table}");
+    assert_eq!(table.lines().count(), 5, "{table}");
     let lines = world.ok(&["report", "dead-letters", "--format", "ndjson"]).await;
     assert_harmless("ndjson", &lines);
     let rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

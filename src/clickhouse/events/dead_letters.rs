@@ -6,7 +6,7 @@ use klickhouse::{Bytes, FromSql as _, Type, Value};
 
 use super::audit::ArrivalDays;
 use crate::clickhouse::{Connection, Error, quote};
-use crate::topic_partition::{Offset, Partition};
+use crate::topic_partition::{LogName, Offset, Partition};
 
 /// To read them all; a flood of them may be gigabytes.
 const DEAD_LETTERS_TIMEOUT: Duration = Duration::from_secs(1_800);
@@ -17,6 +17,8 @@ const BLOCK_ROWS: usize = 16;
 /// A record that is not an event.
 #[derive(Debug, Clone, PartialEq, Eq, klickhouse::Row)]
 pub struct DeadLetter {
+    /// A topic that was recreated has the same partitions and offsets again, under another name.
+    pub log: LogName,
     pub partition: Partition,
     pub offset: Offset,
     /// The record's own timestamp, in milliseconds since 1970.
@@ -44,7 +46,7 @@ impl Connection {
     ) -> Result<bool, Error> {
         self.check_row_policies().await?;
         let sql = format!(
-            "SELECT partition, offset, toUnixTimestamp64Milli(arrival) AS arrival_millis, reason, raw \
+            "SELECT toString(topic) AS log, partition, offset, toUnixTimestamp64Milli(arrival) AS arrival_millis, reason, raw \
              FROM dead_letters WHERE (topic = {} OR startsWith(topic, {})){} \
              ORDER BY topic, partition, offset LIMIT {limit} SETTINGS max_block_size = {BLOCK_ROWS}",
             quote(topic),
