@@ -1,12 +1,14 @@
 //! `captcha report audit`: compares the records that Kafka still has with the rows in ClickHouse.
 
-use serde::Serialize;
+mod findings;
+mod page;
 
-use super::table::table;
+use self::findings::{AuditedPartition, Findings};
+use self::page::page;
 use crate::clickhouse::{self, ArrivalDays, Cluster, Connection, PartitionAudit, Row, Shard, TopicRecord};
 use crate::kafka::{self, Kafka, PartitionConsumer, Record};
 use crate::terminal::{print, print_progress};
-use crate::topic_partition::{LogName, Offset, Partition, TopicPartition};
+use crate::topic_partition::{Offset, Partition, TopicPartition};
 
 /// Bytes of one fetch.
 const FETCH_BYTES_MAX: i32 = 4 << 20;
@@ -25,7 +27,7 @@ pub struct Args {
     span: ArrivalDays,
 
     /// `table` is for people, `json` for programs
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::FoundTable)]
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     format: Format,
 
     #[command(flatten)]
@@ -37,82 +39,14 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
-    FoundTable,
+    Table,
     Json,
 }
 
 /// The audit found damage; its exit code differs from that of an audit that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("the audit found damage in {0} places; docs/exactly-once.md says what each column means")]
+#[error("the audit found damage in {0} places; docs/exactly-once.md says what each kind means")]
 pub struct Damage(u64);
-
-/// The audit of one partition of one log.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-struct AuditedPartition {
-    /// The name of the topic, with a suffix if the topic was recreated.
-    log: LogName,
-    partition: Partition,
-    /// The range of Kafka's log; `None` if Kafka has no such partition.
-    kafka_first: Option<Offset>,
-    kafka_next: Option<Offset>,
-    /// The offset that ClickHouse needs next.
-    head: Offset,
-    /// Records in Kafka that are not in ClickHouse yet. Not damage.
-    lag: i64,
-    events: u64,
-    repeats: u64,
-    dead_letters: u64,
-    gaps: u64,
-    /// Records that are in both and were compared.
-    compared: u64,
-    /// From here on, damage.
-    holes: u64,
-    overlaps: u64,
-    counted_twice: u64,
-    left_out: u64,
-    /// Records whose row was made of another record.
-    differing: u64,
-    /// Offsets in ClickHouse that Kafka's log has not reached.
-    beyond_log: u64,
-}
-
-#[derive(Serialize)]
-struct Report {
-    topic: String,
-    partitions: Vec<AuditedPartition>,
-    damage: u64,
-}
-
-impl AuditedPartition {
-    fn new(log: &LogName, held: &PartitionAudit) -> AuditedPartition {
-        AuditedPartition {
-            log: log.clone(),
-            partition: held.partition,
-            head: held.next,
-            events: held.events,
-            repeats: held.repeats,
-            dead_letters: held.bad,
-            gaps: held.gaps,
-            holes: held.holes,
-            overlaps: held.overlaps,
-            counted_twice: held.counted_twice,
-            left_out: held.left_out,
-            ..AuditedPartition::default()
-        }
-    }
-
-    fn damage(&self) -> u64 {
-        self.holes + self.overlaps + self.counted_twice + self.left_out + self.differing + self.beyond_log
-    }
-
-    /// Sets the range of Kafka's log, which was read after the table.
-    fn set_kafka_range(&mut self, first: Offset, next: Offset) {
-        self.kafka_first = Some(first);
-        self.kafka_next = Some(next);
-        self.lag = (next - self.head.max(first)).max(0);
-        self.beyond_log = (self.head - next).max(0) as u64;
-    }
-}
 
 /// Audits, and writes the result to stdout.
 ///
@@ -121,28 +55,24 @@ impl AuditedPartition {
 pub async fn run(args: Args) -> anyhow::Result<()> {
     let kafka = Kafka::new(args.kafka)?;
     let cluster = Cluster::new(args.clickhouse)?;
-    let report = audit(&kafka, &cluster, &args.span).await?;
+    let findings = audit(&kafka, &cluster, &args.span).await?;
     let page = match args.format {
-        Format::Json => serde_json::to_string(&report)?,
-        Format::FoundTable => table_page(&report),
+        Format::Json => serde_json::to_string(&findings)?,
+        Format::Table => page(&findings),
     };
     print(&(page + "\n"));
-    match report.damage {
+    match findings.damage {
         0 => Ok(()),
         damage => Err(Damage(damage).into()),
     }
 }
 
-async fn audit(kafka: &Kafka, cluster: &Cluster, span: &ArrivalDays) -> anyhow::Result<Report> {
+async fn audit(kafka: &Kafka, cluster: &Cluster, span: &ArrivalDays) -> anyhow::Result<Findings> {
     let mut partitions = Vec::new();
     for shard in cluster.iter() {
         partitions.extend(audit_shard(kafka, shard, span).await?);
     }
-    Ok(Report {
-        damage: partitions.iter().map(AuditedPartition::damage).sum(),
-        topic: kafka.topic().to_string(),
-        partitions,
-    })
+    Ok(Findings::new(kafka.topic().as_str(), partitions))
 }
 
 async fn audit_shard(kafka: &Kafka, shard: &Shard, span: &ArrivalDays) -> anyhow::Result<Vec<AuditedPartition>> {
@@ -239,70 +169,4 @@ async fn fetch_to_compare(log: &mut PartitionConsumer, end: Offset) -> anyhow::R
         );
     }
     Ok(records)
-}
-
-const COLUMNS: [&str; 16] = [
-    "log",
-    "partition",
-    "kafka",
-    "head",
-    "lag",
-    "events",
-    "repeats",
-    "dead_letters",
-    "gaps",
-    "compared",
-    "holes",
-    "overlaps",
-    "counted_twice",
-    "left_out",
-    "differing",
-    "beyond_log",
-];
-
-fn table_page(report: &Report) -> String {
-    let rows = report.partitions.iter().map(|audited| {
-        let kafka = match audited.kafka_first.zip(audited.kafka_next) {
-            Some((first, next)) => format!("{first}..{next}"),
-            None => "none".to_string(),
-        };
-        let mut cells = vec![audited.log.to_string(), audited.partition.to_string(), kafka];
-        let counts = [
-            audited.events,
-            audited.repeats,
-            audited.dead_letters,
-            audited.gaps,
-            audited.compared,
-            audited.holes,
-            audited.overlaps,
-            audited.counted_twice,
-            audited.left_out,
-            audited.differing,
-            audited.beyond_log,
-        ];
-        cells.extend([audited.head.to_string(), audited.lag.to_string()]);
-        cells.extend(counts.map(|count| count.to_string()));
-        cells
-    });
-    table(&COLUMNS, rows, 3..COLUMNS.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lag_is_not_damage_and_offsets_beyond_the_log_are() {
-        let held = PartitionAudit {
-            next: Offset::new(10),
-            ..PartitionAudit::default()
-        };
-        let mut audited = AuditedPartition::new(&LogName::new("t"), &held);
-        audited.set_kafka_range(Offset::ZERO, Offset::new(15));
-        assert_eq!((audited.lag, audited.damage()), (5, 0));
-        audited.set_kafka_range(Offset::new(12), Offset::new(15));
-        assert_eq!((audited.lag, audited.damage()), (3, 0));
-        audited.set_kafka_range(Offset::ZERO, Offset::new(7));
-        assert_eq!((audited.lag, audited.damage()), (0, 3));
-    }
 }
