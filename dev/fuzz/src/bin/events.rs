@@ -55,6 +55,7 @@ fn check(read: &Result<Vec<Event>, Rejection>) {
             let texts: Vec<_> = events.iter().map(Event::to_json).collect();
             for (event, text) in events.iter().zip(&texts) {
                 assert_eq!(parse_record(text.as_bytes()).as_ref(), Ok(event));
+                assert_eq!(parse_record(with_nanoseconds(text).as_bytes()).as_ref(), Ok(event));
             }
             let again = parse_lines(texts.join("\n").as_bytes(), EVENTS_MAX);
             assert_eq!(again.as_ref(), Ok(events));
@@ -73,6 +74,13 @@ fn check(read: &Result<Vec<Event>, Rejection>) {
         Err(Rejection::NotJson(reason)) => assert!(reason.len() < 1_000, "{reason}"),
         Err(Rejection::TooMany(max)) => assert_eq!(*max, EVENTS_MAX),
     }
+}
+
+/// The text of [`Event::to_json`] with a time of nine fractional digits, which is the same event.
+fn with_nanoseconds(text: &str) -> String {
+    let time = text.strip_suffix("\"}").expect("the time comes last");
+    let micros = if time.contains('.') { "" } else { ".000000" };
+    format!("{time}{micros}999Z\"}}")
 }
 
 /// The short way to read what `to_json` writes is no other way.
