@@ -8,8 +8,8 @@ pub const DAY_SECONDS: i64 = 86_400;
 /// Limits for the time from a serve to its solve, in seconds, for which the projections have counts.
 pub const LIMITS_SECONDS: [i64; 10] = [60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 21_600, 86_400];
 
-pub const SERVED: &str = "countIf((kind = 'event') AND (repeat = 0) AND (type = 'serve'))";
-pub const SOLVED: &str = "countIf((kind = 'event') AND (repeat = 0) AND (type = 'solve'))";
+pub const SERVED: &str = "countIf((repeat = 0) AND (type = 'serve'))";
+pub const SOLVED: &str = "countIf((repeat = 0) AND (type = 'solve'))";
 pub const RETRIES: &str = "countIf(repeat = 1)";
 pub const CHALLENGES: &str = "countIf(role = 'first')";
 pub const SOLVED_AGAIN: &str = "countIf((role = 'again') AND (type = 'solve'))";
@@ -22,9 +22,17 @@ pub const SERVE_MICROS: &str = "toUnixTimestamp64Micro(time) - if(type = 'solve'
 /// The time of the solve of a row's pair whose serve came later, in microseconds.
 pub const OPEN_MICROS: &str = "toUnixTimestamp64Micro(time) + solve_after_micros";
 
-/// The bucket of a solve time.
-pub const SOLVE_TIME: &str = "toUInt16(if(solve_after_micros <= 0, 0, \
-                              bitShiftRight(reinterpretAsUInt64(toFloat64(solve_after_micros)), 46) - 65471))";
+/// The bucket of a solve time: see [`solve_time_bucket`].
+pub const SOLVE_TIME: &str = "toUInt16(if(solve_after_micros <= 1, 0, \
+                              bitShiftRight(reinterpretAsUInt64((solve_after_micros - 1) / 60000000), 46) - 63807))";
+
+/// The bucket of a solve time that is within a limit lies below that of the first one that is not.
+pub fn solve_time_bucket(micros: i64) -> u16 {
+    match micros {
+        ..=1 => 0,
+        _ => (((micros - 1) as f64 / 60e6).to_bits() >> 46).saturating_sub(63_807) as u16,
+    }
+}
 
 /// The number of an event's day or quarter hour since 1970.
 pub fn event_number(seconds: i64) -> String {
@@ -46,17 +54,6 @@ pub fn within(limit_seconds: i64) -> String {
     format!("countIf(solve_after_micros <= {limit_seconds}000000)")
 }
 
-/// How many of [`LIMITS_SECONDS`] a solve time is within.
-pub fn limits_kept() -> String {
-    let each = LIMITS_SECONDS.map(|seconds| format!("(solve_after_micros <= {seconds}000000)"));
-    format!("toUInt8({})", each.join(" + "))
-}
-
-/// How many solve times there are in each bucket.
-pub fn solve_times() -> String {
-    format!("sumMap(map({SOLVE_TIME}, toUInt64(1)))")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +62,17 @@ mod tests {
     fn flat(sql: &str) -> String {
         let lines = sql.lines().filter(|line| !line.starts_with("--"));
         lines.flat_map(str::chars).filter(|c| !c.is_whitespace()).collect()
+    }
+
+    #[test]
+    fn limits_are_bounds_of_buckets() {
+        for limit in LIMITS_SECONDS {
+            let micros = limit * 1_000_000;
+            let [within, beyond] = [micros, micros + 1].map(solve_time_bucket);
+            assert_eq!(within + 1, beyond, "{limit} s");
+        }
+        assert_eq!([0, 1, 2].map(solve_time_bucket), [0, 0, 8]);
+        assert_eq!(solve_time_bucket(7_289_654_399_999_999), 3_383);
     }
 
     #[test]
@@ -77,7 +85,7 @@ mod tests {
             all.extend([event_number(seconds), serve_number(seconds), open_number(seconds)]);
         }
         all.extend(LIMITS_SECONDS.map(within));
-        all.extend([limits_kept(), solve_times(), format!("{SOLVE_TIME} AS solve_time")]);
+        all.push(format!("{SOLVE_TIME} AS solve_time"));
         for expression in all {
             assert!(projections.contains(&flat(&expression)), "{expression}");
         }

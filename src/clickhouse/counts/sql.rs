@@ -5,8 +5,8 @@
 //! | part | counts by | projection |
 //! | --- | --- | --- |
 //! | events | the event's time | `days` or `quarter_hours` |
-//! | pairs | the serve's time | `pair_days` or `solve_times` |
-//! | answered open solves | the solve's time | `pair_days` or `solve_times` |
+//! | pairs | the serve's time | `days` or `solve_times` |
+//! | answered open solves | the solve's time | `days` or `solve_times` |
 //! | pending | the serve's time | `quarter_hours` and `solve_times` |
 //! | odd quarter hours, which a bucket or the range cuts | the same | none: from rows |
 
@@ -16,19 +16,13 @@ use std::fmt::Write as _;
 use uuid::Uuid;
 
 use super::expressions::{
-    BEFORE_SERVE, CHALLENGES, DAY_SECONDS, LIMITS_SECONDS, OPEN_MICROS, OPEN_SOLVES, QUARTER_HOUR_SECONDS, RETRIES,
-    SERVE_MICROS, SERVED, SOLVE_TIME, SOLVED, SOLVED_AGAIN, event_number, limits_kept, open_number, serve_number,
-    solve_times, within,
+    BEFORE_SERVE, CHALLENGES, DAY_SECONDS, OPEN_MICROS, OPEN_SOLVES, QUARTER_HOUR_SECONDS, RETRIES, SERVE_MICROS,
+    SERVED, SOLVE_TIME, SOLVED, SOLVED_AGAIN, event_number, open_number, serve_number, solve_time_bucket, within,
 };
 
 const MICROS: i64 = 1_000_000;
 const DAY_MICROS: i64 = DAY_SECONDS * MICROS;
 const QUARTER_HOUR_MICROS: i64 = QUARTER_HOUR_SECONDS * MICROS;
-
-/// Sites whose solve times are read by quarter hours also where whole days are asked for. The days of a site have large
-/// maps of which ClickHouse decodes thousands at once, 58 ms, against 20 ms for the quarter hours of a busy site; for
-/// many sites it is the other way around.
-const SITES_BY_QUARTER_HOURS_MAX: usize = 10;
 
 /// Rows that ClickHouse sends at once; the driver queues 32 blocks of them.
 const BLOCK_ROWS: usize = 2_048;
@@ -267,16 +261,16 @@ impl Counting {
     /// Pairs by the time of the serve.
     fn pairs(&self, level: Level) -> Option<String> {
         let columns = [Column::Pairs, Column::PairsWithin, Column::PairsBeforeServe, Column::SolveTimes];
-        let is_few = (1..=SITES_BY_QUARTER_HOURS_MAX).contains(&self.site_ids.len());
         let level = match level {
-            Level::Days if self.has(Column::SolveTimes) && is_few => Level::QuarterHours,
+            Level::Days if self.has(Column::SolveTimes) => Level::QuarterHours,
             level => level,
         };
         let is_asked = columns.into_iter().any(|column| self.has(column));
         if level == Level::QuarterHours && is_asked {
             return Some(self.pairs_by_quarter_hours());
         }
-        let (within, solve_times) = (within(self.limit_seconds), solve_times());
+        let within = within(self.limit_seconds);
+        let solve_times = format!("sumMap(map({SOLVE_TIME}, toUInt64(1)))");
         let mut values = vec![
             (Column::Pairs, "count()"),
             (Column::PairsWithin, &within),
@@ -293,15 +287,11 @@ impl Counting {
     /// The same from `solve_times`, whose rows have one bucket of solve times each.
     fn pairs_by_quarter_hours(&self) -> String {
         let level = Level::QuarterHours;
-        let (limits, solve_time) = match self.has(Column::SolveTimes) {
-            true => (limits_kept(), SOLVE_TIME),
-            false => (limits_kept(), "toUInt16(0)"),
-        };
-        let kept = LIMITS_SECONDS.iter().filter(|limit| **limit >= self.limit_seconds).count();
+        let beyond = solve_time_bucket(self.limit_seconds * MICROS + 1);
         let values = self.columns.iter().map(|column| {
             let value = match column {
                 Column::Pairs => "toInt64(sum(pair_count))",
-                Column::PairsWithin => &format!("toInt64(sumIf(pair_count, limits_kept >= {kept}))"),
+                Column::PairsWithin => &format!("toInt64(sumIf(pair_count, solve_time < {beyond}))"),
                 Column::PairsBeforeServe => "toInt64(sum(before_count))",
                 Column::SolveTimes => "sumMap(map(solve_time, pair_count))",
                 other => other.nothing(),
@@ -310,9 +300,9 @@ impl Counting {
         });
         format!(
             "SELECT counted_bucket, counted_site, {} FROM (SELECT {} AS counted_bucket, {} AS counted_site, \
-             {limits} AS limits_kept, {solve_time} AS solve_time, toUInt64(count()) AS pair_count, \
-             {BEFORE_SERVE} AS before_count FROM events WHERE {} \
-             GROUP BY counted_bucket, counted_site, limits_kept, solve_time) GROUP BY counted_bucket, counted_site",
+             {SOLVE_TIME} AS solve_time, toUInt64(count()) AS pair_count, {BEFORE_SERVE} AS before_count \
+             FROM events WHERE {} GROUP BY counted_bucket, counted_site, solve_time) \
+             GROUP BY counted_bucket, counted_site",
             values.collect::<Vec<_>>().join(", "),
             self.bucket(level, Clock::Serve),
             self.site(),

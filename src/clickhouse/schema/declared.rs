@@ -270,7 +270,6 @@ mod tests {
                 ("hourly", 1),
                 ("days", 9),
                 ("quarter_hours", 9),
-                ("pair_days", 9),
                 ("solve_times", 9)
             ]
         );
