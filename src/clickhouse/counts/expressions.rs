@@ -72,7 +72,7 @@ mod tests {
             assert_eq!(within + 1, beyond, "{limit} s");
         }
         assert_eq!([0, 1, 2].map(solve_time_bucket), [0, 0, 8]);
-        assert_eq!(solve_time_bucket(7_289_654_399_999_999), 3_383);
+        assert_eq!(solve_time_bucket(7_289_654_399_999_999), 3_380);
     }
 
     #[test]
