@@ -1,0 +1,358 @@
+//! The answer to a question: its rows, their totals, and what they are compared with.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use uuid::Uuid;
+
+use super::buckets::{Buckets, Interval};
+use super::choice::Choice as _;
+use super::counts::{CountRow, Counts};
+use super::metrics::{Basis, Metric, Value};
+use super::parameters::{By, Fill, Order};
+use super::query::{Query, Resolved};
+
+/// Rows that one report may have. More are refused, because an answer is never cut short.
+pub const ROWS_MAX: usize = 1_000_000;
+
+/// The reasons why counts make no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// More than [`ROWS_MAX`] rows.
+    #[error(
+        "the report has more than {ROWS_MAX} rows; narrow it by site_id, from, to or period, or ask for fewer by \
+             interval, by=none or top"
+    )]
+    TooManyRows,
+}
+
+/// The counts of both sides of a comparison.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Compared {
+    /// Of the side of the report, if its range differs from that of the report because both sides are cut.
+    pub current: Option<Vec<CountRow>>,
+    /// Of the range before.
+    pub previous: Vec<CountRow>,
+}
+
+impl From<Vec<CountRow>> for Compared {
+    fn from(previous: Vec<CountRow>) -> Compared {
+        Compared {
+            current: None,
+            previous,
+        }
+    }
+}
+
+/// A whole answer. Rows with nothing but zeros are not kept, even if they are shown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    pub query: Query,
+    pub resolved: Resolved,
+    pub complete_through_micros: Option<i64>,
+    /// The metrics of each row.
+    pub columns: Vec<Metric>,
+    /// The sum of all rows.
+    pub totals: Counts,
+    /// Both sides of the comparison.
+    pub compared: Option<(Counts, Counts)>,
+    /// The starts of the buckets that are not whole or may get more, in the order of the rows.
+    pub partial: Vec<i64>,
+    rows: Vec<CountRow>,
+    /// What is shown even if it has nothing but zeros.
+    grid: Option<Grid>,
+}
+
+/// Every bucket with every site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Grid {
+    buckets: Vec<i64>,
+    sites: Vec<Option<Uuid>>,
+}
+
+/// One row of an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Row<'a> {
+    /// The start of its bucket; `i64::MIN` for everything before an open range ends.
+    pub bucket: i64,
+    /// `None` for all sites in one, or for those below `top`.
+    pub site_id: Option<Uuid>,
+    pub counts: &'a Counts,
+}
+
+/// A place among the rows of an answer; the first one by default.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Position {
+    row: usize,
+    cell: usize,
+}
+
+static ZERO: Counts = Counts::ZERO;
+
+impl Query {
+    /// Makes the answer of counts, in any order, of one shard or several.
+    ///
+    /// # Errors
+    /// [`AnswerError::TooManyRows`].
+    pub fn answer(
+        &self,
+        resolved: &Resolved,
+        mut rows: Vec<CountRow>,
+        compared: Option<Compared>,
+        complete_through_micros: Option<i64>,
+    ) -> Result<Answer, AnswerError> {
+        self.place(&mut rows, resolved);
+        self.merge(&mut rows);
+        let totals = Counts::sum(&rows);
+        let basis = Basis {
+            served_total: totals.served,
+            has_complete_through: complete_through_micros.is_some(),
+        };
+        let columns = self.columns();
+        rows.retain(|row| columns.iter().any(|metric| !metric.value(&row.counts, basis).is_zero()));
+        if self.top.is_some() {
+            self.fold_below_top(&mut rows);
+        }
+        let grid = match self.fill {
+            Fill::None => None,
+            Fill::Zero => Some(self.grid(&rows, resolved)?),
+        };
+        let compared = resolved.comparison.and(compared).map(|compared| {
+            let current = compared.current.map(|rows| Counts::sum(&rows));
+            (
+                current.unwrap_or_else(|| totals.clone()),
+                Counts::sum(&compared.previous),
+            )
+        });
+        let mut answer = Answer {
+            query: self.clone(),
+            resolved: *resolved,
+            complete_through_micros,
+            columns,
+            totals,
+            compared,
+            partial: Vec::new(),
+            rows,
+            grid,
+        };
+        if answer.row_count() > ROWS_MAX {
+            return Err(AnswerError::TooManyRows);
+        }
+        answer.partial = answer.find_partial();
+        Ok(answer)
+    }
+
+    /// Gives rows the bucket and site under which they are shown.
+    fn place(&self, rows: &mut [CountRow], resolved: &Resolved) {
+        for row in rows {
+            if self.interval == Interval::All {
+                row.bucket = resolved.range.from.unwrap_or(i64::MIN);
+            }
+            if self.by == By::None {
+                row.site_id = None;
+            }
+        }
+    }
+
+    /// Orders rows and adds those of the same bucket and site.
+    fn merge(&self, rows: &mut Vec<CountRow>) {
+        rows.sort_unstable_by(|one, other| {
+            let by_bucket = one.bucket.cmp(&other.bucket);
+            let by_bucket = match self.order {
+                Order::Asc => by_bucket,
+                Order::Desc => by_bucket.reverse(),
+            };
+            by_bucket.then(site_order(one.site_id).cmp(&site_order(other.site_id)))
+        });
+        rows.dedup_by(|next, kept| {
+            let is_same = (next.bucket, next.site_id) == (kept.bucket, kept.site_id);
+            if is_same {
+                kept.counts.merge(&next.counts);
+            }
+            is_same
+        });
+    }
+
+    /// Adds up the sites below `top` in one row for each bucket.
+    fn fold_below_top(&self, rows: &mut Vec<CountRow>) {
+        let top = self.top_sites(rows);
+        for row in rows.iter_mut() {
+            row.site_id = row.site_id.filter(|site_id| top.contains(site_id));
+        }
+        self.merge(rows);
+    }
+
+    /// The sites with most serves, of equal ones those with the lower UUID.
+    fn top_sites(&self, rows: &[CountRow]) -> BTreeSet<Uuid> {
+        let mut served: BTreeMap<Uuid, u64> = self.filled_sites().map(|site_id| (site_id, 0)).collect();
+        for row in rows {
+            if let Some(site_id) = row.site_id {
+                *served.entry(site_id).or_default() += row.counts.served;
+            }
+        }
+        let mut sites: Vec<_> = served
+            .into_iter()
+            .map(|(site_id, served)| (Reverse(served), site_id))
+            .collect();
+        sites.sort_unstable();
+        let top = self.top.map_or(usize::MAX, usize::from);
+        sites.into_iter().take(top).map(|(_, site_id)| site_id).collect()
+    }
+
+    /// The sites that have rows without an event.
+    fn filled_sites(&self) -> impl Iterator<Item = Uuid> {
+        let named: &[Uuid] = match self.fill {
+            Fill::None => &[],
+            Fill::Zero => &self.site_ids,
+        };
+        named.iter().copied()
+    }
+
+    fn grid(&self, rows: &[CountRow], resolved: &Resolved) -> Result<Grid, AnswerError> {
+        let mut sites: BTreeSet<_> = rows.iter().map(|row| site_order(row.site_id)).collect();
+        match (self.by, self.top) {
+            (By::None, _) => drop(sites.insert(site_order(None))),
+            (By::Site, None) => sites.extend(self.filled_sites().map(|site_id| site_order(Some(site_id)))),
+            (By::Site, Some(_)) => {
+                let top = self.top_sites(rows);
+                let has_rest = self.filled_sites().any(|site_id| !top.contains(&site_id));
+                sites.extend(top.into_iter().map(|site_id| site_order(Some(site_id))));
+                sites.extend(has_rest.then(|| site_order(None)));
+            }
+        }
+        let sites: Vec<_> = sites.into_iter().map(|(_, site_id)| site_id).collect();
+        let (Some(from), Some(to)) = (resolved.range.from, resolved.range.to) else {
+            return Ok(Grid {
+                buckets: Vec::new(),
+                sites,
+            });
+        };
+        let buckets_max = ROWS_MAX.checked_div(sites.len()).unwrap_or(0);
+        let mut buckets = match (self.interval, sites.is_empty()) {
+            (_, true) => Vec::new(),
+            (Interval::All, _) => vec![from],
+            _ => self
+                .buckets()
+                .between(from, to, buckets_max)
+                .ok_or(AnswerError::TooManyRows)?,
+        };
+        if self.order == Order::Desc {
+            buckets.reverse();
+        }
+        Ok(Grid { buckets, sites })
+    }
+}
+
+/// Sites by their text, and then what is of no site.
+fn site_order(site_id: Option<Uuid>) -> (bool, Option<Uuid>) {
+    (site_id.is_none(), site_id)
+}
+
+impl Answer {
+    /// How many rows are shown.
+    pub fn row_count(&self) -> usize {
+        match &self.grid {
+            None => self.rows.len(),
+            Some(grid) => grid.buckets.len() * grid.sites.len(),
+        }
+    }
+
+    /// All rows, as ordered.
+    pub fn rows(&self) -> impl Iterator<Item = Row<'_>> {
+        let mut position = Position::default();
+        std::iter::from_fn(move || self.next_row(&mut position))
+    }
+
+    /// The row at a position, which moves to the next one.
+    pub fn next_row(&self, position: &mut Position) -> Option<Row<'_>> {
+        let kept = self.rows.get(position.row);
+        let Some(grid) = &self.grid else {
+            position.row += 1;
+            return kept.map(row);
+        };
+        let site_id = *grid.sites.get(position.cell % grid.sites.len().max(1))?;
+        let bucket = *grid.buckets.get(position.cell / grid.sites.len())?;
+        position.cell += 1;
+        match kept {
+            Some(kept) if (kept.bucket, kept.site_id) == (bucket, site_id) => {
+                position.row += 1;
+                Some(row(kept))
+            }
+            _ => Some(Row {
+                bucket,
+                site_id,
+                counts: &ZERO,
+            }),
+        }
+    }
+
+    /// What a row or the totals have under a metric.
+    pub fn value(&self, metric: Metric, counts: &Counts) -> Value {
+        let basis = Basis {
+            served_total: self.totals.served,
+            has_complete_through: self.complete_through_micros.is_some(),
+        };
+        metric.value(counts, basis)
+    }
+
+    /// What a side of the comparison has under a metric.
+    pub fn compared_value(&self, metric: Metric, counts: &Counts) -> Value {
+        let basis = Basis {
+            served_total: counts.served,
+            has_complete_through: true,
+        };
+        metric.value(counts, basis)
+    }
+
+    /// The part of the pairs in all rows that were solved in time; `None` if no challenge was served.
+    pub fn solve_rate(&self) -> Option<f64> {
+        match self.value(Metric::SolveRate, &self.totals) {
+            Value::Rate(rate) => Some(rate),
+            _ => None,
+        }
+    }
+
+    fn find_partial(&self) -> Vec<i64> {
+        let buckets = self.query.buckets();
+        let mut partial = Vec::new();
+        let mut known: Option<(i64, bool)> = None;
+        for row in self.rows() {
+            let known_whole = known.filter(|(bucket, _)| *bucket == row.bucket);
+            let is_whole = known_whole.map_or_else(|| self.is_whole(row.bucket, &buckets), |(_, is_whole)| is_whole);
+            known = Some((row.bucket, is_whole));
+            if (!is_whole || row.counts.pending > 0) && partial.last() != Some(&row.bucket) {
+                partial.push(row.bucket);
+            }
+        }
+        partial
+    }
+
+    /// Whether neither `from` nor `to` cuts a bucket, and it ends before `complete_through`.
+    fn is_whole(&self, bucket: i64, buckets: &Buckets) -> bool {
+        let range = self.resolved.range;
+        let end = match self.query.interval {
+            Interval::All => range.to.unwrap_or(i64::MAX),
+            _ => buckets.end_of(bucket),
+        };
+        let is_cut = range.from.is_some_and(|from| bucket < from) || range.to.is_some_and(|to| end > to);
+        !is_cut && self.complete_through_micros.is_some_and(|through| end <= through)
+    }
+
+    /// The names of the columns of a table, in order.
+    pub fn header(&self) -> Vec<&'static str> {
+        let site_id = (self.query.by == By::Site).then_some("site_id");
+        let metrics = self.columns.iter().map(|metric| metric.name());
+        ["date", "start"].into_iter().chain(site_id).chain(metrics).collect()
+    }
+}
+
+fn row(row: &CountRow) -> Row<'_> {
+    Row {
+        bucket: row.bucket,
+        site_id: row.site_id,
+        counts: &row.counts,
+    }
+}
+
+#[cfg(test)]
+mod tests;

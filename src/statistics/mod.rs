@@ -1,0 +1,34 @@
+//! What a report asks for, and how its numbers are made from counts. Pure.
+//!
+//! [`Query::parse`] reads the parameters, [`Query::resolve`] makes instants of them, and [`Query::answer`] makes rows,
+//! totals and a comparison of the counts that somebody else has read. An instant is a number of microseconds since 1970
+//! (UTC), in names `micros`. `docs/reports.md` has the definitions for people.
+
+mod answer;
+mod buckets;
+mod choice;
+mod comparison;
+mod counts;
+mod formats;
+mod instant;
+mod metrics;
+mod moment;
+mod parameters;
+mod period;
+mod query;
+mod solve_times;
+mod zone;
+
+pub use self::answer::{Answer, AnswerError, Compared, ROWS_MAX, Row};
+pub use self::buckets::{Buckets, Interval};
+pub use self::choice::Choice;
+pub use self::comparison::{Compare, ResolvedComparison};
+pub use self::counts::{CountRow, Counts};
+pub use self::formats::{Format, LineBreak, ROW_TEXT_BYTES_MAX, Writer};
+pub use self::metrics::{Metric, Needs, Value};
+pub use self::moment::{Moment, parse_date, parse_site_id};
+pub use self::parameters::{By, Fill, Order, SolveWithin};
+pub use self::period::{Period, Range, RangeChoice};
+pub use self::query::{PARAMETERS, Query, Resolved, WrongParameter};
+pub use self::solve_times::{SolveTimes, solve_time_bucket};
+pub use self::zone::Zone;
