@@ -9,7 +9,7 @@ use super::period::{Extent, Range, Step};
 use super::zone::Zone;
 
 /// The range to compare with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Compare {
     /// The one just before: calendar periods move by their own unit, days by their number, instants by their length.
     PreviousPeriod,

@@ -4,7 +4,7 @@ use super::choice::Choice;
 use super::counts::Counts;
 
 /// A number of a row. `docs/reports.md` defines each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Metric {
     Served,
     Solved,

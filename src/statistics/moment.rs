@@ -7,7 +7,7 @@ use super::zone::Zone;
 use crate::event::Timestamp;
 
 /// A bound of a range.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Moment {
     /// The first instant of a local day.
     Date(NaiveDate),

@@ -8,7 +8,7 @@ use super::metrics::Metric;
 const TOP_MAX: u8 = 100;
 
 /// What a row is about.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum By {
     /// One site.
     #[default]
@@ -22,7 +22,7 @@ impl Choice for By {
 }
 
 /// The order of rows by their start.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Order {
     #[default]
     Asc,
@@ -34,7 +34,7 @@ impl Choice for Order {
 }
 
 /// What becomes of buckets without an event.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Fill {
     /// They have no row.
     #[default]
@@ -48,7 +48,7 @@ impl Choice for Fill {
 }
 
 /// The time after a serve within which a solve counts as its solution.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SolveWithin {
     micros: i64,
 }

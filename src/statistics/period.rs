@@ -16,7 +16,7 @@ pub struct Range {
 }
 
 /// The range that is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RangeChoice {
     /// Without a bound it is open.
     Bounds {
@@ -44,7 +44,7 @@ impl RangeChoice {
 }
 
 /// A range by the calendar, or by its distance from now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Period {
     Today,
     Yesterday,

@@ -7,7 +7,7 @@ use super::instant::{DAY_MICROS, HOUR_MICROS};
 use super::zone::Zone;
 
 /// What a row of a report covers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum Interval {
     Hour,
     #[default]
@@ -100,6 +100,11 @@ impl Buckets {
         if from >= to {
             return Some(starts);
         }
+        // Far too many are not even counted. Local time is never three days from UTC.
+        let least = to.saturating_sub(from) / self.length_micros_max() - 3;
+        if usize::try_from(least).is_ok_and(|least| least > max) {
+            return None;
+        }
         let mut start = self.start_of(from);
         while start < to {
             if starts.len() == max {
@@ -109,6 +114,17 @@ impl Buckets {
             start = self.end_of(start);
         }
         Some(starts)
+    }
+
+    /// The longest bucket, if offsets did not change.
+    fn length_micros_max(&self) -> i64 {
+        match self.interval {
+            Interval::Hour => HOUR_MICROS,
+            Interval::Day => DAY_MICROS,
+            Interval::Week => 7 * DAY_MICROS,
+            Interval::Month => 31 * DAY_MICROS,
+            Interval::All => i64::MAX,
+        }
     }
 
     /// The starts of all buckets that overlap one of these days of UTC (their numbers since 1970), in order.

@@ -259,6 +259,7 @@ fn a_list_of_buckets_has_a_limit() {
     assert_eq!(days.between(-1, to, 10), None);
     assert_eq!(days.between(to, to, 0), Some(vec![]));
     assert_eq!(days.between(to, 0, 0), Some(vec![]));
+    assert_eq!(days.between(i64::MIN, i64::MAX, 1_000_000), None);
 }
 
 /// A clock that is read at each step, and the starts of buckets by their definition.

@@ -12,7 +12,7 @@ use super::counts::Counts;
 use super::instant::millis_text;
 use super::metrics::{Metric, Value};
 use super::parameters::{By, Fill};
-use super::period::Range;
+use super::period::{Range, RangeChoice};
 
 /// The longest text of a row: 16 metrics with their names, a UUID, a date and an instant.
 pub const ROW_TEXT_BYTES_MAX: usize = 1024;
@@ -230,6 +230,19 @@ fn write_cells(out: &mut Vec<u8>, answer: &Answer, (date, start): &Texts, row: &
     }
 }
 
+/// The texts of a row under the header of the answer, for a table.
+pub fn cells(answer: &Answer, row: &Row<'_>) -> Vec<String> {
+    let mut line = Vec::new();
+    write_cells(
+        &mut line,
+        answer,
+        &texts(answer, &answer.query.buckets(), row.bucket),
+        row,
+    );
+    let line = String::from_utf8_lossy(&line);
+    line.split(',').map(str::to_string).collect()
+}
+
 fn write_value(out: &mut Vec<u8>, value: Value, null: &str) {
     let _ = match value {
         Value::Count(count) => write!(out, "{count}"),
@@ -321,6 +334,9 @@ fn resolved_query(answer: &Answer) -> serde_json::Value {
         "solve_within": query.solve_within.name(),
     });
     if let Some(members) = resolved.as_object_mut() {
+        if let RangeChoice::Period(period) = query.range {
+            members.insert("period".to_string(), json!(period.name()));
+        }
         members.extend(query.top.map(|top| ("top".to_string(), json!(top))));
         let fill = (query.fill != Fill::None).then(|| query.fill.name());
         members.extend(fill.map(|fill| ("fill".to_string(), json!(fill))));

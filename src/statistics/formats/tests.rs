@@ -106,7 +106,7 @@ fn json_has_both_sides_of_a_comparison() {
             r#""totals":{"served":8,"solved":4,"solve_rate":0.5,"late":0}},"#,
             r#""change":{"served":-50,"solved":-75,"solve_rate":-25,"late":null}},"#,
             r#""query":{"by":"none","compare":"previous_period","fill":"zero","from":"1969-12-28T00:00:00+00:00","#,
-            r#""interval":"all","metrics":["served","solved","solve_rate","late"],"order":"asc","solve_within":"1h","#,
+            r#""interval":"all","metrics":["served","solved","solve_rate","late"],"order":"asc","period":"7d","solve_within":"1h","#,
             r#""timezone":"UTC","to":"1970-01-04T00:00:00+00:00","week_start":"monday"},"#,
             r#""complete_through":"1970-01-03T06:00:00.000Z"}"#,
             "\n"

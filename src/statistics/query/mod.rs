@@ -35,7 +35,7 @@ pub const PARAMETERS: [&str; 14] = [
 ];
 
 /// What a report is asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Query {
     /// Only these sites; empty means all.
     pub site_ids: Vec<Uuid>,
