@@ -243,3 +243,24 @@ fn no_row_is_longer_than_is_counted() {
     );
     assert!(out.len() + 100 < ROW_TEXT_BYTES_MAX, "{}", out.len());
 }
+
+#[test]
+fn the_page_for_people_shows_an_answer() {
+    let (_, page) = include_str!("../../../docs/reports.md")
+        .split_once("## The answer")
+        .unwrap();
+    let shown = page.split("```").nth(1).unwrap().trim_start_matches("json");
+    let query = "period=today&timezone=Europe/Berlin&metrics=solve_rate";
+    let query = Query::parse(form_urlencoded::parse(query.as_bytes())).unwrap();
+    // 13:04:22.518 on 6 May 2024.
+    let through = 1_715_000_662_518_000;
+    let resolved = query.resolve(through, Some(through));
+    let row = CountRow {
+        bucket: query.buckets().start_of(through),
+        site_id: Some(Uuid::from_u128(0x6f1c1f2e_3d0b_4c5a_9b0e_2f4b8f3f7a01)),
+        counts: counts(3, 1),
+    };
+    let answer = Arc::new(query.answer(&resolved, vec![row], None, Some(through)).unwrap());
+    let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    assert_eq!(read(&text(&answer, Format::Json, 1000)), read(shown));
+}

@@ -245,3 +245,60 @@ fn the_range_becomes_instants() {
     let open = Query::default().resolve(now, Some(through));
     assert_eq!(open.range, Range::default());
 }
+
+/// The lines of the first table under a heading of the page for people, without its header.
+fn table(heading: &str) -> Vec<&'static str> {
+    let page = include_str!("../../../docs/reports.md");
+    let (_, section) = page.split_once(heading).unwrap();
+    let rows = section.lines().skip_while(|line| !line.starts_with('|')).skip(2);
+    rows.take_while(|line| line.starts_with('|')).collect()
+}
+
+/// What is in backticks in one column of a table.
+fn quoted(line: &str, column: usize) -> Vec<&str> {
+    let cell = line.split('|').nth(column + 1).unwrap();
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn the_page_for_people_has_every_metric_and_parameter() {
+    let metrics: Vec<_> = table("## Metrics").iter().flat_map(|line| quoted(line, 0)).collect();
+    assert_eq!(
+        metrics,
+        Metric::CHOICES.iter().map(|(name, _)| *name).collect::<Vec<_>>()
+    );
+    let parameters = table("## Parameters");
+    let names: Vec<_> = parameters.iter().flat_map(|line| quoted(line, 0)).collect();
+    assert_eq!(names, PARAMETERS);
+    for (line, name) in parameters.iter().zip(names) {
+        // Bounds go with fill and compare, and a period does with what is not one.
+        let bounds = match name {
+            "from" | "to" | "period" => "",
+            _ => "&period=7d",
+        };
+        for example in quoted(line, 3) {
+            assert!(
+                example.starts_with(name) && parse(&format!("{example}{bounds}")).is_ok(),
+                "{example}"
+            );
+        }
+        let values = quoted(line, 1);
+        for value in &values {
+            assert!(parse(&format!("{name}={value}{bounds}")).is_ok(), "{name}={value}");
+        }
+        let expected = parse(&format!("{name}=-")).unwrap_err()[0].detail.clone();
+        if let Some(all) = expected.strip_prefix("not one of ") {
+            assert_eq!(values.join(", "), all, "{name}");
+        }
+        for default in quoted(line, 2) {
+            assert!(parse(&format!("{name}={default}")).is_ok(), "{name}={default}");
+        }
+    }
+    let periods: Vec<_> = table("### The range").iter().flat_map(|line| quoted(line, 0)).collect();
+    assert_eq!(periods.join(", "), Period::names());
+    let compares: Vec<_> = table("### Comparisons")
+        .iter()
+        .flat_map(|line| quoted(line, 0))
+        .collect();
+    assert_eq!(compares.join(", "), Compare::names());
+}
