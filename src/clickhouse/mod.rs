@@ -13,6 +13,7 @@ mod replication;
 mod report;
 pub mod schema;
 mod shard;
+mod sites;
 mod sql;
 mod topics;
 mod watermarks;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::table::{cut, cut_table};
 use crate::clickhouse::{self, ArrivalDays, Cluster, DeadLetter};
 use crate::kafka::TopicArgs;
-use crate::terminal::{print, stdout_columns};
+use crate::terminal::{print, print_progress, stdout_columns};
 use crate::topic_partition::{LogName, Offset, Partition};
 
 /// Rows of a table unless --limit is given; people read no more.
@@ -116,6 +116,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     }
     failed.context("cannot write a dead letter as json")?;
     if args.format == Format::Table {
+        if rows.is_empty() {
+            print_progress("no dead letters");
+        }
         print(&table_page(rows, stdout_columns()));
     }
     Ok(())

@@ -2,15 +2,21 @@
 
 mod audit;
 mod dead_letters;
+mod notes;
+mod requirements;
 mod table;
+
+use std::collections::HashSet;
 
 use anyhow::Context as _;
 use chrono::NaiveDate;
 use clap::error::ErrorKind;
 use uuid::Uuid;
 
+use self::notes::{completeness, sites_without_events};
+use self::requirements::{Requirements, Unmet};
 use self::table::table;
-use crate::clickhouse::{self, Cluster, Filter, Freshness, Report};
+use crate::clickhouse::{self, Cluster, Filter, Report};
 use crate::terminal;
 
 /// Show how many challenges each site served and solved on each day (UTC)
@@ -38,6 +44,9 @@ pub struct Args {
     format: Format,
 
     #[command(flatten)]
+    requirements: Requirements,
+
+    #[command(flatten)]
     clickhouse: clickhouse::Args,
 }
 
@@ -55,15 +64,20 @@ enum Format {
     Csv,
 }
 
-/// The exit code of a failure: 3 if an audit found damage, else 1.
+/// The exit code of a failure: 3 if an audit found damage, that of [`Unmet`], else 1.
 pub fn exit_code(err: &anyhow::Error) -> u8 {
-    if err.is::<audit::Damage>() { 3 } else { 1 }
+    match err.downcast_ref::<Unmet>() {
+        Some(unmet) => unmet.exit_code(),
+        None if err.is::<audit::Damage>() => 3,
+        None => 1,
+    }
 }
 
 /// Asks ClickHouse and writes the report to stdout.
 ///
 /// # Errors
-/// ClickHouse is away or has no schema, the report is too large, or an audit found damage.
+/// ClickHouse is away or has no schema, the report is too large or not what it is required to be, or an audit found
+/// damage.
 pub async fn run(args: Args) -> anyhow::Result<()> {
     match args.subcommand {
         Some(Subcommand::Audit(args)) => audit::run(args).await,
@@ -83,16 +97,57 @@ async fn print_report(args: Args) -> anyhow::Result<()> {
         let reason = format!("--from and --to: {}\n", Filter::OUT_OF_ORDER);
         terminal::exit_with_clap_error(&clap::Error::raw(ErrorKind::ValueValidation, reason));
     }
+    let required = args.requirements.resolve(&cluster).await?;
     let report = cluster.report(&filter, &|_| true).await?;
-    let page = render(&report, args.format).context("cannot write the report")?;
+    let unknown = cluster
+        .sites_without_events(absent_sites(filter.site_ids, &report))
+        .await?;
+    let met = required.check(report.freshness);
+    let place = CompletenessPlace::of(args.format, terminal::stdout_is_terminal());
+    let page = render(&report, args.format, place).context("cannot write the report")?;
     terminal::print(&page);
-    if report.rows.is_empty() && args.format == Format::Table {
+    // What is required and is not met says how far the report is complete.
+    if place == CompletenessPlace::Stderr && met.is_ok() {
+        terminal::print_note(&completeness(report.freshness));
+    }
+    for line in sites_without_events(&unknown) {
+        terminal::print_note(&line);
+    }
+    if report.rows.is_empty() && unknown.is_empty() && args.format == Format::Table {
         terminal::print_progress("no events match");
     }
-    Ok(())
+    Ok(met?)
 }
 
-fn render(report: &Report, format: Format) -> anyhow::Result<String> {
+/// The sites that were asked for and have no row, each once.
+fn absent_sites(mut site_ids: Vec<Uuid>, report: &Report) -> Vec<Uuid> {
+    let mut seen: HashSet<Uuid> = report.rows.iter().map(|row| row.site_id).collect();
+    site_ids.retain(|site_id| seen.insert(*site_id));
+    site_ids
+}
+
+/// Where a report says how far it is complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum CompletenessPlace {
+    /// On stdout, below the rows.
+    BelowRows,
+    /// In the JSON object.
+    Member,
+    /// Apart from the rows, which another program reads.
+    Stderr,
+}
+
+impl CompletenessPlace {
+    fn of(format: Format, stdout_is_terminal: bool) -> CompletenessPlace {
+        match format {
+            Format::Json => CompletenessPlace::Member,
+            Format::Table if stdout_is_terminal => CompletenessPlace::BelowRows,
+            Format::Table | Format::Csv => CompletenessPlace::Stderr,
+        }
+    }
+}
+
+fn render(report: &Report, format: Format, place: CompletenessPlace) -> anyhow::Result<String> {
     Ok(match format {
         Format::Json => serde_json::to_string(report)? + "\n",
         Format::Csv => {
@@ -112,20 +167,13 @@ fn render(report: &Report, format: Format) -> anyhow::Result<String> {
                     row.solved.to_string(),
                 ]
             });
-            let (table, freshness) = (table(&COLUMNS, rows, 2..4), freshness(report.freshness));
-            format!("{table}\n{freshness}\n")
+            let table = table(&COLUMNS, rows, 2..4);
+            match place {
+                CompletenessPlace::BelowRows => format!("{table}\n{}\n", completeness(report.freshness)),
+                CompletenessPlace::Member | CompletenessPlace::Stderr => table + "\n",
+            }
         }
     })
-}
-
-/// How far a report is complete, for people.
-fn freshness(freshness: Freshness) -> String {
-    match freshness.complete_through {
-        Some(instant) => format!("complete through {}", instant.format("%Y-%m-%d %H:%M:%S%.3f UTC")),
-        None => {
-            "not known to be complete: some partition was never read to its end, or no topic is consumed".to_string()
-        }
-    }
 }
 
 const COLUMNS: [&str; 4] = ["date", "site_id", "served", "solved"];
@@ -133,16 +181,21 @@ const COLUMNS: [&str; 4] = ["date", "site_id", "served", "solved"];
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clickhouse::ReportRow;
+    use crate::clickhouse::{Freshness, ReportRow};
 
+    /// As on a terminal.
     fn render(rows: Vec<ReportRow>, format: Format) -> String {
+        render_for(rows, format, true)
+    }
+
+    fn render_for(rows: Vec<ReportRow>, format: Format, stdout_is_terminal: bool) -> String {
         let report = Report {
             rows,
             freshness: Freshness {
                 complete_through: chrono::DateTime::from_timestamp_millis(978_307_200_000),
             },
         };
-        super::render(&report, format).unwrap()
+        super::render(&report, format, CompletenessPlace::of(format, stdout_is_terminal)).unwrap()
     }
 
     fn two() -> Vec<ReportRow> {
@@ -189,5 +242,25 @@ mod tests {
         assert!(lines[1].ends_with("   1       0"), "{page}");
         assert!(lines[2].ends_with("12345     678"), "{page}");
         assert!(lines.iter().all(|line| *line == line.trim_end()), "{page}");
+    }
+
+    #[test]
+    fn stdout_has_rows_alone_where_a_program_reads_it() {
+        let page = render_for(two(), Format::Table, false);
+        assert_eq!(page.lines().count(), 3, "{page}");
+        assert_eq!(CompletenessPlace::of(Format::Csv, true), CompletenessPlace::Stderr);
+        assert_eq!(CompletenessPlace::of(Format::Json, false), CompletenessPlace::Member);
+    }
+
+    #[test]
+    fn sites_without_a_row_are_absent_once() {
+        let report = Report {
+            rows: two(),
+            freshness: Freshness::default(),
+        };
+        let [one, two] = [1, 2].map(Uuid::from_u128);
+        let asked = vec![one, Uuid::nil(), two, one, Uuid::max()];
+        assert_eq!(absent_sites(asked, &report), [one, two]);
+        assert!(absent_sites(Vec::new(), &report).is_empty());
     }
 }

@@ -69,6 +69,11 @@ pub fn print_error(text: &str) {
     let _ = write_stderr(&format!("{}\n", escape::log_line(text)));
 }
 
+/// Prints a line on stderr about what stdout has; `text` has no line break.
+pub fn print_note(text: &str) {
+    print_error(&format!("captcha: {text}"));
+}
+
 /// Prints progress, if stderr is a terminal.
 pub fn print_progress(text: &str) {
     if stderr_is_terminal() {
@@ -78,6 +83,10 @@ pub fn print_progress(text: &str) {
 
 pub fn stderr_is_terminal() -> bool {
     io::stderr().is_terminal()
+}
+
+pub fn stdout_is_terminal() -> bool {
+    io::stdout().is_terminal()
 }
 
 /// Columns of a page on stdout: those of its terminal, at least 80, and 80 elsewhere.

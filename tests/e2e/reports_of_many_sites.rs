@@ -41,9 +41,20 @@ async fn a_report_names_thousands_of_sites_or_says_how_many_it_may() {
     };
     for count in [1, 7_000, SITES_OF_A_REPORT] {
         let output = report(count).await;
-        let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap());
-        let rows = format!("date,site_id,served,solved\n2024-02-29,{SITE},1,0\n");
-        assert_eq!(said, [rows, String::new()], "{count}");
+        let [rows, notes] = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap());
+        assert_eq!(
+            rows,
+            format!("date,site_id,served,solved\n2024-02-29,{SITE},1,0\n"),
+            "{count}"
+        );
+        // How far it is complete; and five of the sites without events, and the number of the others.
+        assert_eq!(
+            notes.lines().count(),
+            if count == 1 { 1 } else { 1 + 5 + 1 },
+            "{count}: {notes}"
+        );
+        let others = format!("captcha: {} more sites have no events\n", count.saturating_sub(1 + 5));
+        assert_eq!(notes.ends_with(&others), count > 1, "{count}: {notes}");
     }
     let output = report(SITES_OF_A_REPORT + 1).await;
     assert_eq!(output.status.code(), Some(1));
