@@ -1,5 +1,5 @@
-"""What JSON Schema cannot say of requests, told to schemathesis: which times and days there are, and what lines
-hold."""
+"""What JSON Schema cannot say of requests, told to schemathesis: which times, days and time zones there are, what lines
+hold, and which parameters of a report go together."""
 
 import datetime
 import json
@@ -16,23 +16,82 @@ def before_load_schema(_context, raw_schema):
     raw_schema["components"]["schemas"]["Event"]["properties"]["time"]["format"] = "captcha-time"
     raw_schema["paths"]["/v1/events"]["post"]["requestBody"]["content"][NDJSON]["schema"]["format"] = "captcha-lines"
 
+    parameters = raw_schema["components"]["parameters"]
+    for name in ("From", "To"):
+        parameters[name]["schema"] = {"type": "string", "format": "captcha-bound"}
+    parameters["Timezone"]["schema"] = {"type": "string", "format": "captcha-zone"}
+
+
+# Days that a report with rows for buckets without an event may cover here: 744 hours of each site.
+FILLED_DAYS_MAX = 31
+# Local time is never further from UTC.
+ZONE_HOURS = datetime.timedelta(hours=26)
+ZONES = ("UTC", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe", "America/St_Johns", "Etc/GMT+12", "EST5EDT")
+
 
 @schemathesis.hook
 def map_query(_context, query):
-    """Puts the days of a report in order, where both are days."""
-    first, after = day(query, "from"), day(query, "to")
-    if first is None or after is None or first < after:
+    """Makes parameters of a report go together that are right by themselves; what is wrong stays in the query."""
+    if not query:
         return query
-    if first == after:
-        return {name: value for name, value in query.items() if name != "to"}
-    return query | {"from": query["to"], "to": query["from"]}
+    query = ordered(dict(query))
+    first, after = moment(query, "from"), moment(query, "to")
+    if query.get("period") in PERIODS and not (is_wrong(query, "from") or is_wrong(query, "to")):
+        query = without(query, "from", "to")
+        first = after = None
+    is_bounded = query.get("period") in PERIODS - {"all"} or {"from", "to"} <= query.keys()
+    is_long = first and after and after - first > datetime.timedelta(days=FILLED_DAYS_MAX)
+    if query.get("fill") == "zero" and (not is_bounded or is_long):
+        query = without(query, "fill")
+    if query.get("compare") in COMPARES and not is_bounded:
+        query = without(query, "compare")
+    if query.get("by") == "none" and str(query.get("top")) in TOPS:
+        query = without(query, "top")
+    return query
 
 
-def day(query, name):
+PERIODS = {"today", "yesterday", "24h", "7d", "28d", "30d", "91d", "month", "last_month", "year", "12mo", "all"}
+COMPARES = {"previous_period", "previous_week", "year_over_year"}
+TOPS = {str(top) for top in range(1, 101)}
+
+
+def ordered(query):
+    """Puts the bounds of a range in order, where both are right and far enough from each other in every time zone."""
+    first, after = moment(query, "from"), moment(query, "to")
+    if first is None or after is None:
+        return query
+    if abs(after - first) <= ZONE_HOURS:
+        return without(query, "to")
+    return query if first < after else query | {"from": query["to"], "to": query["from"]}
+
+
+def without(query, *names):
+    return {name: value for name, value in query.items() if name not in names}
+
+
+def is_wrong(query, name):
+    return name in query and moment(query, name) is None
+
+
+def moment(query, name):
+    """A bound as an instant, of a day its first one in UTC."""
+    text = query.get(name)
     try:
-        return datetime.date.fromisoformat(query[name])
-    except (KeyError, TypeError, ValueError):
+        if len(text) == len("2001-01-31"):
+            day = datetime.date.fromisoformat(text)
+            return datetime.datetime.combine(day, datetime.time(), datetime.UTC)
+        instant = datetime.datetime.fromisoformat(text.upper())
+        return instant if instant.tzinfo else None
+    except (AttributeError, TypeError, ValueError):
         return None
+
+
+def bounds():
+    """Days, and instants with an offset."""
+    days = st.dates(datetime.date(1, 1, 1)).map(str)
+    instants = st.datetimes(datetime.datetime(1970, 1, 2), datetime.datetime(2200, 12, 30))
+    offsets = st.sampled_from(["Z", "z", "+05:45", "-0330", "+14"])
+    return st.one_of(days, st.builds(lambda instant, offset: f"{instant:%Y-%m-%dT%H:%M:%S}{offset}", instants, offsets))
 
 
 def times():
@@ -66,6 +125,8 @@ def lines():
 
 schemathesis.openapi.format("captcha-time", times())
 schemathesis.openapi.format("captcha-lines", lines())
+schemathesis.openapi.format("captcha-bound", bounds())
+schemathesis.openapi.format("captcha-zone", st.sampled_from(ZONES))
 
 
 @schemathesis.serializer(NDJSON)

@@ -13,7 +13,7 @@ pub const EVENT_SCHEMA: &str = include_str!("event.schema.json");
 mod tests {
     use super::*;
     use crate::event::{parse_body, parse_record};
-    use crate::serve::request::query::parse_filter;
+    use crate::statistics::{Choice as _, Metric, PARAMETERS, Query};
     use serde_json::Value;
 
     fn openapi() -> Value {
@@ -55,14 +55,36 @@ mod tests {
             .map(|listed| listed["$ref"].as_str().unwrap().trim_start_matches('#'))
             .map(|path| openapi.pointer(path).unwrap()["name"].as_str().unwrap())
             .collect();
-        assert!(documented.len() >= 3, "{documented:?}");
-        let detail = |name: &str| parse_filter(&format!("{name}=")).unwrap_err()[0].detail.clone();
-        for name in &documented {
-            assert!(!detail(name).starts_with("unknown"), "{name} is not read");
+        assert_eq!(documented, PARAMETERS);
+        let detail = |pair: &str| {
+            let parsed = Query::parse(form_urlencoded::parse(pair.as_bytes()));
+            parsed.err().map(|wrong| wrong[0].detail.clone()).unwrap_or_default()
+        };
+        for parameter in openapi["components"]["parameters"].as_object().unwrap().values() {
+            let name = parameter["name"].as_str().unwrap();
+            if !PARAMETERS.contains(&name) {
+                continue;
+            }
+            let values = parameter["schema"]["enum"].as_array().into_iter().flatten();
+            let values: Vec<&str> = values.map(|value| value.as_str().unwrap()).collect();
+            if let Some(expected) = detail(&format!("{name}=-")).strip_prefix("not one of ") {
+                assert_eq!(values.join(", "), expected, "{name}");
+            }
         }
-        let expected = detail("other");
-        let expected = expected.trim_start_matches("unknown; expected ").replace(" or ", ", ");
-        assert_eq!(expected.split(", ").collect::<Vec<_>>(), documented);
+    }
+
+    #[test]
+    fn the_metrics_of_the_report_are_those_that_are_counted() {
+        let openapi = openapi();
+        let components = &openapi["components"];
+        let listed = components["parameters"]["Metrics"]["schema"]["items"]["enum"]
+            .as_array()
+            .unwrap();
+        let listed: Vec<&str> = listed.iter().map(|name| name.as_str().unwrap()).collect();
+        assert_eq!(listed.join(", "), Metric::names());
+        let described = components["schemas"]["Metrics"]["properties"].as_object().unwrap();
+        assert_eq!(described.len(), listed.len());
+        assert!(listed.iter().all(|name| described.contains_key(*name)));
     }
 
     #[test]
