@@ -93,13 +93,20 @@ pub fn parse_record(value: &[u8]) -> Result<Event, String> {
     }
     match parse_slow(value, 1) {
         Ok(mut events) => events.pop().ok_or_else(|| "no event".to_string()),
-        Err(Rejection::NotJson(reason)) => Err(format!("not JSON: {reason}")),
-        Err(Rejection::TooMany(max)) => Err(format!("more than {max} events")),
-        Err(Rejection::Invalid { errors, .. }) => Err(errors
+        Err(rejection) => Err(one_line(rejection)),
+    }
+}
+
+/// Why one event is refused, in one line.
+pub(crate) fn one_line(rejection: Rejection) -> String {
+    match rejection {
+        Rejection::NotJson(reason) => format!("not JSON: {reason}"),
+        Rejection::TooMany(max) => format!("more than {max} events"),
+        Rejection::Invalid { errors, .. } => errors
             .iter()
             .map(|error| format!("{} {}", error.pointer, error.detail).trim().to_string())
             .collect::<Vec<_>>()
-            .join("; ")),
+            .join("; "),
     }
 }
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
 pub use self::json::{ERRORS_MAX, FieldError, Rejection, parse_body, parse_record};
-pub use self::ndjson::parse_lines;
+pub use self::ndjson::{parse_line, parse_lines};
 pub use self::timestamp::Timestamp;
 
 /// What happened to a challenge.

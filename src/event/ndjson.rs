@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::Event;
 use super::fast_path::parse_canonical;
-use super::json::{ERRORS_MAX, FieldError, Rejection, all_or_none, parse_event, push, utf8};
+use super::json::{ERRORS_MAX, FieldError, Rejection, all_or_none, one_line, parse_event, push, utf8};
 
 /// Parses 1 to `events_max` events, one on each line, all or none. Lines end with `\n` or `\r\n`, the last with or
 /// without; blank ones are skipped. A pointer begins with the number of the event, from 0.
@@ -41,6 +41,21 @@ pub fn parse_lines(body: &[u8], events_max: usize) -> Result<Vec<Event>, Rejecti
         push(&mut errors, "", "no line; expected at least one event");
     }
     all_or_none(events, count, errors)
+}
+
+/// Parses one line without its line break: exactly one event.
+///
+/// # Errors
+/// One line with every error of the event.
+pub fn parse_line(line: &[u8]) -> Result<Event, String> {
+    if let Some(event) = parse_canonical(line) {
+        return Ok(event);
+    }
+    let text = utf8(line).map_err(one_line)?;
+    let raw: &RawValue = serde_json::from_str(text).map_err(|err| one_line(Rejection::NotJson(without_line(&err))))?;
+    let mut errors = Vec::new();
+    let event = parse_event(raw, "", &mut errors);
+    event.ok_or_else(|| one_line(Rejection::Invalid { events: 1, errors }))
 }
 
 /// The error of serde_json without its line, which is always 1.

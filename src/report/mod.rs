@@ -2,6 +2,11 @@
 
 mod audit;
 mod dead_letters;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the flag --input comes with the counts that it feeds")
+)]
+mod input;
 mod notes;
 mod requirements;
 mod table;
