@@ -82,7 +82,7 @@ ALTER TABLE events
                 if(
                     solve_after_micros <= 1,
                     0,
-                    bitShiftRight(reinterpretAsUInt64((solve_after_micros - 1) / 60000000), 46) - 63807
+                    bitShiftRight(reinterpretAsUInt64((solve_after_micros - 1) / 60000000), 46) - 63814
                 )
             ) AS solve_time,
             count(),

@@ -28,7 +28,6 @@ mod resource_pool;
 mod rules;
 mod runtime;
 mod serve;
-#[allow(dead_code, unused_imports, reason = "serve and report use it with the next change")]
 mod statistics;
 mod telemetry;
 mod terminal;

@@ -15,6 +15,7 @@ pub mod schema;
 mod shard;
 mod sites;
 mod sql;
+mod statistics;
 mod topics;
 mod watermarks;
 

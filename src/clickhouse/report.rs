@@ -8,8 +8,11 @@ use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use super::connection::QUERY_TIMEOUT;
+use super::counts::expressions::{DAY_SECONDS, SERVED, SOLVED, event_number};
+use super::counts::site_condition;
 use super::watermarks::{CompleteThrough, Freshness};
 use super::{Connection, Error, ShardId, unexpected};
+use crate::statistics::{Moment, Query, RangeChoice};
 use crate::statistics;
 
 pub use crate::statistics::ROWS_MAX;
@@ -24,8 +27,6 @@ const SHORT_SQL_BYTES: usize = 16 << 10;
 /// Rows that ClickHouse sends at once. The driver makes about 64 bytes of each of its four values and
 /// queues up to 32 blocks, so this is 16 MiB at worst; with ClickHouse's own 65,409 it would be 512.
 const BLOCK_ROWS: usize = 2_048;
-
-const HOURS_A_DAY: i64 = 24;
 
 /// Reserves memory for this number of rows more; false if there is none.
 pub type ReserveRows<'a> = dyn Fn(usize) -> bool + Send + Sync + 'a;
@@ -97,6 +98,22 @@ impl Filter {
         statistics::parse_site_id(text)
     }
 
+    /// The sites and days of a plain question; `None` of one that asks for more.
+    pub fn of(query: &Query) -> Option<Filter> {
+        let date = |bound| match bound {
+            Some(Moment::Date(date)) => Some(date),
+            Some(Moment::Instant(_)) | None => None,
+        };
+        match query.range {
+            RangeChoice::Bounds { from, to } if query.is_plain() => Some(Filter {
+                site_ids: query.site_ids.clone(),
+                from: date(from),
+                to: date(to),
+            }),
+            _ => None,
+        }
+    }
+
     /// The reason against a filter whose days are not in order.
     pub const OUT_OF_ORDER: &str = "from must be before to; to is the day after the last one";
 
@@ -105,33 +122,44 @@ impl Filter {
         self.from.zip(self.to).is_none_or(|(from, to)| from < to)
     }
 
-    /// The query, in the one shape that the projection `hourly` serves. Days are made from hours here
-    /// and into text in Rust, because ClickHouse's `toDate` wraps around after 2149.
+    /// The query, in the shape that the projection `days` answers. Days are numbers here and become text in Rust,
+    /// because ClickHouse's `toDate` wraps around after 2149.
     fn sql(&self) -> String {
-        let mut filter = String::from("kind = 'event' AND repeat = 0");
-        if !self.site_ids.is_empty() {
-            let sites: Vec<String> = self.site_ids.iter().map(|id| format!("'{id}'")).collect();
-            let _ = write!(filter, " AND site_id IN ({})", sites.join(", "));
-        }
-        if let Some(from) = self.from {
-            let _ = write!(filter, " AND hour >= {}", day_number(from) * HOURS_A_DAY);
-        }
+        let day = event_number(DAY_SECONDS);
+        let mut filter = format!("{day} >= {}", self.from.map_or(0, day_number));
         if let Some(to) = self.to {
-            let _ = write!(filter, " AND hour < {}", day_number(to) * HOURS_A_DAY);
+            let _ = write!(filter, " AND {day} < {}", day_number(to));
         }
+        filter += &site_condition(&self.site_ids);
         format!(
-            "SELECT toInt64(intDiv(hour, {HOURS_A_DAY})) AS day, site_id, \
-             toUInt64(sumIf(events, type = 'serve')) AS served, \
-             toUInt64(sumIf(events, type = 'solve')) AS solved \
-             FROM (SELECT intDiv(toUnixTimestamp64Second(time), 3600) AS hour, site_id, type, \
-             count() AS events FROM events WHERE {filter} GROUP BY hour, site_id, type) \
-             GROUP BY day, site_id LIMIT {} SETTINGS max_block_size = {BLOCK_ROWS}",
+            "SELECT toInt64({day}) AS day, site_id, toUInt64({SERVED}) AS served, toUInt64({SOLVED}) AS solved \
+             FROM events WHERE {filter} GROUP BY day, site_id HAVING served + solved > 0 \
+             LIMIT {} SETTINGS max_block_size = {BLOCK_ROWS}",
             ROWS_MAX + 1
         )
     }
 }
 
+/// Refuses a question that names too many sites.
+///
+/// # Errors
+/// [`ReportError::TooManySites`].
+pub(super) fn check_site_count(sites: usize) -> Result<(), ReportError> {
+    match sites {
+        0..=SITE_IDS_MAX => Ok(()),
+        sites => Err(ReportError::TooManySites(sites)),
+    }
+}
+
 impl Connection {
+    /// Lets the next query have this many bytes of SQL.
+    pub(super) async fn allow_sql_bytes(&self, bytes: usize) -> Result<(), Error> {
+        if bytes > SHORT_SQL_BYTES {
+            self.execute(&format!("SET max_query_size = {}", bytes + 1)).await?;
+        }
+        Ok(())
+    }
+
     /// Counts the events of this shard that a filter selects, each event once, in no order; and says how far it is
     /// complete. Calls `reserve_rows` before it takes memory for more rows.
     ///
@@ -149,9 +177,7 @@ impl Connection {
         let through = self.complete_through(shard).await?;
         let mut rows = Vec::new();
         let sql = filter.sql();
-        if sql.len() > SHORT_SQL_BYTES {
-            self.execute(&format!("SET max_query_size = {}", sql.len() + 1)).await?;
-        }
+        self.allow_sql_bytes(sql.len()).await?;
         let mut has_memory = true;
         let reading = self.for_each_block(&sql, QUERY_TIMEOUT, |block| {
             has_memory = has_memory && reserve(&mut rows, block.rows as usize, reserve_rows);
@@ -223,19 +249,20 @@ mod tests {
     }
 
     #[test]
-    fn bounds_are_whole_days_in_hours() {
+    fn bounds_are_whole_days() {
         let filter = Filter {
             site_ids: vec![Uuid::nil(), Uuid::max()],
             from: Some(date("1970-01-02")),
             to: Some(date("2107-01-01")),
         };
         let sql = filter.sql();
-        assert!(sql.contains("hour >= 24 AND hour < 1200912 GROUP BY"), "{sql}");
+        let day = "intDiv(toUnixTimestamp64Second(time), 86400)";
+        assert!(sql.contains(&format!("WHERE {day} >= 1 AND {day} < 50038 AND site_id IN")), "{sql}");
         assert!(
             sql.contains("site_id IN ('00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff')"),
             "{sql}"
         );
-        assert!(!Filter::default().sql().contains("hour >="));
+        assert!(!Filter::default().sql().contains("site_id IN"));
     }
 
     #[test]

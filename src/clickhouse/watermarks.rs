@@ -92,6 +92,15 @@ pub struct Freshness {
     pub complete_through: Option<DateTime<Utc>>,
 }
 
+impl Freshness {
+    /// Of microseconds since 1970.
+    pub fn of_micros(complete_through: Option<i64>) -> Freshness {
+        Freshness {
+            complete_through: complete_through.and_then(DateTime::from_timestamp_micros),
+        }
+    }
+}
+
 fn as_instant<S: Serializer>(instant: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
     match instant {
         Some(instant) => serializer.serialize_str(&instant.to_rfc3339_opts(SecondsFormat::Millis, true)),

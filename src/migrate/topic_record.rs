@@ -5,10 +5,8 @@ use uuid::Uuid;
 
 use super::output::print_line;
 use crate::clickhouse::{Connection, ShardId, TopicRecord};
+use crate::rules::DEDUP_WINDOW_RECORDS;
 use crate::topic_partition::LogName;
-
-/// N unless --dedup-window-records is given: at 100 events a second for each partition, the last 2 h 46 min.
-const DEDUP_WINDOW_RECORDS: i64 = 1_000_000;
 
 /// What is to be recorded.
 #[derive(Debug, Clone, Copy, Default)]

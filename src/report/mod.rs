@@ -2,29 +2,31 @@
 
 mod audit;
 mod dead_letters;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the flag --input comes with the counts that it feeds")
-)]
+mod file_counts;
 mod input;
 mod notes;
+mod page;
+mod question;
 mod requirements;
 mod table;
 
-use std::collections::HashSet;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use chrono::NaiveDate;
-use clap::error::ErrorKind;
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
+use self::input::Input;
 use self::notes::{completeness, sites_without_events};
-use self::requirements::{Requirements, Unmet};
-use self::table::table;
-use crate::clickhouse::{self, Cluster, Filter, Report};
+use self::page::{CompletenessPlace, Numbers};
+use self::question::{QuestionArgs, with_metric};
+use self::requirements::{Required, Requirements, Unmet};
+use crate::clickhouse::{self, Cluster, Filter, Freshness, Report, ReportRow};
+use crate::rules::DEDUP_WINDOW_RECORDS;
+use crate::statistics::{Answer, Metric, Query, Row};
 use crate::terminal;
 
-/// Show how many challenges each site served and solved on each day (UTC)
+/// Show how many challenges each site served and solved, and how fast
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -32,19 +34,14 @@ pub struct Args {
     #[command(subcommand)]
     subcommand: Option<Subcommand>,
 
-    /// Only this site; may be given several times [default: all sites]
-    #[arg(long, value_name = "UUID", value_parser = Filter::parse_site_id)]
-    site_id: Vec<Uuid>,
+    #[command(flatten)]
+    question: QuestionArgs,
 
-    /// First day, such as 2001-01-31
-    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
-    from: Option<NaiveDate>,
+    #[command(flatten)]
+    file: FileArgs,
 
-    /// The day after the last one
-    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
-    to: Option<NaiveDate>,
-
-    /// `table` is for people, `json` what GET /v1/report answers, `csv` has a header
+    /// `table` is for people, `json` what GET /v1/report answers, `ndjson` a row a line,
+    /// `csv` has a header
     #[arg(long, env = "CAPTCHA_FORMAT", value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     format: Format,
 
@@ -53,6 +50,30 @@ pub struct Args {
 
     #[command(flatten)]
     clickhouse: clickhouse::Args,
+}
+
+/// A report without servers.
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+struct FileArgs {
+    /// Count the events of a file in place of ClickHouse's, one JSON object on each line; `-` is stdin. The file is one
+    /// partition of a log
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+
+    /// Of --input: the same event again within this number of lines is counted once
+    #[arg(
+        long,
+        value_name = "RECORDS",
+        requires = "input",
+        default_value_t = DEDUP_WINDOW_RECORDS,
+        value_parser = clap::value_parser!(i64).range(1..=100_000_000)
+    )]
+    dedup_window_records: i64,
+
+    /// Of --input: up to when the file is complete [default: now]
+    #[arg(long, value_name = "INSTANT", requires = "input")]
+    complete_through: Option<DateTime<Utc>>,
 }
 
 /// Other reports.
@@ -66,6 +87,7 @@ enum Subcommand {
 enum Format {
     Table,
     Json,
+    Ndjson,
     Csv,
 }
 
@@ -92,180 +114,122 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn print_report(args: Args) -> anyhow::Result<()> {
-    let cluster = Cluster::new(args.clickhouse)?;
-    let filter = Filter {
-        site_ids: args.site_id,
-        from: args.from,
-        to: args.to,
+    let query = args.question.query();
+    let query = match args.requirements.needs_solve_rate() {
+        true => with_metric(query, Metric::SolveRate),
+        false => query,
     };
-    if !filter.is_in_order() {
-        let reason = format!("--from and --to: {}\n", Filter::OUT_OF_ORDER);
-        terminal::exit_with_clap_error(&clap::Error::raw(ErrorKind::ValueValidation, reason));
+    if let Some(path) = &args.file.input {
+        return print_file(&args, path, &query);
     }
+    let cluster = Cluster::new(args.clickhouse)?;
     let required = args.requirements.resolve(&cluster).await?;
-    let report = cluster.report(&filter, &|_| true).await?;
+    let numbers = match Filter::of(&query) {
+        Some(filter) => Numbers::Plain(cluster.report(&filter, &|_| true).await?),
+        None => Numbers::Answer(cluster.answer(&query, &|_| true).await?.into()),
+    };
     let unknown = cluster
-        .sites_without_events(absent_sites(filter.site_ids, &report))
+        .sites_without_events(absent_sites(query.site_ids.clone(), &numbers))
         .await?;
-    let met = required.check(report.freshness);
-    let place = CompletenessPlace::of(args.format, terminal::stdout_is_terminal());
-    let page = render(&report, args.format, place).context("cannot write the report")?;
+    let notes = sites_without_events(&unknown);
+    let is_long = args.question.is_open() && numbers.row_count() > LONG_ROWS;
+    print_numbers(&numbers, args.format, &required, &notes, is_long)
+}
+
+/// Rows of a report on a terminal after which a shorter one is suggested.
+const LONG_ROWS: usize = 60;
+
+/// Counts the events of a file.
+fn print_file(args: &Args, path: &Path, query: &Query) -> anyhow::Result<()> {
+    let now = Utc::now();
+    let through = args.file.complete_through.unwrap_or(now);
+    let mut input = Input::open(path)?;
+    let answer = file_counts::answer(
+        &mut input,
+        query,
+        args.file.dedup_window_records,
+        now.timestamp_micros(),
+        through.timestamp_micros(),
+    )?;
+    let required = args.requirements.resolve_at(now)?;
+    let numbers = match Filter::of(query) {
+        Some(_) => Numbers::Plain(plain_report(&answer)),
+        None => Numbers::Answer(answer.into()),
+    };
+    print_numbers(&numbers, args.format, &required, &input.notes(), false)?;
+    Ok(input.check()?)
+}
+
+/// The report of a question about days and sites alone.
+fn plain_report(answer: &Answer) -> Report {
+    let buckets = answer.query.buckets();
+    let row = |row: Row<'_>| ReportRow {
+        date: buckets.date(row.bucket),
+        site_id: row.site_id.unwrap_or_default(),
+        served: row.counts.served,
+        solved: row.counts.solved,
+    };
+    let complete_through = answer.complete_through_micros.and_then(DateTime::from_timestamp_micros);
+    Report {
+        rows: answer.rows().map(row).collect(),
+        freshness: Freshness { complete_through },
+    }
+}
+
+fn print_numbers(
+    numbers: &Numbers,
+    format: Format,
+    required: &Required,
+    notes: &[String],
+    is_long: bool,
+) -> anyhow::Result<()> {
+    let met = required.check(numbers.freshness(), numbers.solve_rate());
+    let stdout_is_terminal = terminal::stdout_is_terminal();
+    let place = CompletenessPlace::of(format, stdout_is_terminal);
+    let page = numbers.render(format, place).context("cannot write the report")?;
     terminal::print(&page);
     // What is required and is not met says how far the report is complete.
     if place == CompletenessPlace::Stderr && met.is_ok() {
-        terminal::print_note(&completeness(report.freshness));
+        terminal::print_note(&completeness(numbers.freshness()));
     }
-    for line in sites_without_events(&unknown) {
-        terminal::print_note(&line);
+    for line in notes {
+        terminal::print_note(line);
     }
-    if report.rows.is_empty() && unknown.is_empty() && args.format == Format::Table {
+    if numbers.row_count() == 0 && notes.is_empty() && format == Format::Table {
         terminal::print_progress("no events match");
+    }
+    if is_long && stdout_is_terminal && format == Format::Table {
+        terminal::print_progress("this is everything since the first event; `--period 30d` shows the last 30 days");
     }
     Ok(met?)
 }
 
 /// The sites that were asked for and have no row, each once.
-fn absent_sites(mut site_ids: Vec<Uuid>, report: &Report) -> Vec<Uuid> {
-    let mut seen: HashSet<Uuid> = report.rows.iter().map(|row| row.site_id).collect();
+fn absent_sites(mut site_ids: Vec<Uuid>, numbers: &Numbers) -> Vec<Uuid> {
+    let mut seen = numbers.site_ids();
     site_ids.retain(|site_id| seen.insert(*site_id));
     site_ids
 }
 
-/// Where a report says how far it is complete.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum CompletenessPlace {
-    /// On stdout, below the rows.
-    BelowRows,
-    /// In the JSON object.
-    Member,
-    /// Apart from the rows, which another program reads.
-    Stderr,
-}
-
-impl CompletenessPlace {
-    fn of(format: Format, stdout_is_terminal: bool) -> CompletenessPlace {
-        match format {
-            Format::Json => CompletenessPlace::Member,
-            Format::Table if stdout_is_terminal => CompletenessPlace::BelowRows,
-            Format::Table | Format::Csv => CompletenessPlace::Stderr,
-        }
-    }
-}
-
-fn render(report: &Report, format: Format, place: CompletenessPlace) -> anyhow::Result<String> {
-    Ok(match format {
-        Format::Json => serde_json::to_string(report)? + "\n",
-        Format::Csv => {
-            let mut csv = csv::WriterBuilder::new().has_headers(false).from_writer(Vec::new());
-            csv.write_record(COLUMNS)?;
-            for row in &report.rows {
-                csv.serialize(row)?;
-            }
-            String::from_utf8(csv.into_inner()?)?
-        }
-        Format::Table => {
-            let rows = report.rows.iter().map(|row| {
-                vec![
-                    row.date.to_string(),
-                    row.site_id.to_string(),
-                    row.served.to_string(),
-                    row.solved.to_string(),
-                ]
-            });
-            let table = table(&COLUMNS, rows, 2..4);
-            match place {
-                CompletenessPlace::BelowRows => format!("{table}\n{}\n", completeness(report.freshness)),
-                CompletenessPlace::Member | CompletenessPlace::Stderr => table + "\n",
-            }
-        }
-    })
-}
-
-const COLUMNS: [&str; 4] = ["date", "site_id", "served", "solved"];
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clickhouse::{Freshness, ReportRow};
-
-    /// As on a terminal.
-    fn render(rows: Vec<ReportRow>, format: Format) -> String {
-        render_for(rows, format, true)
-    }
-
-    fn render_for(rows: Vec<ReportRow>, format: Format, stdout_is_terminal: bool) -> String {
-        let report = Report {
-            rows,
-            freshness: Freshness {
-                complete_through: chrono::DateTime::from_timestamp_millis(978_307_200_000),
-            },
-        };
-        super::render(&report, format, CompletenessPlace::of(format, stdout_is_terminal)).unwrap()
-    }
-
-    fn two() -> Vec<ReportRow> {
-        let counter = |date: &str, site_id, served, solved| ReportRow {
-            date: date.parse().unwrap(),
-            site_id,
-            served,
-            solved,
-        };
-        vec![
-            counter("2001-01-01", Uuid::nil(), 1, 0),
-            counter("2001-01-02", Uuid::max(), 12_345, 678),
-        ]
-    }
-
-    #[test]
-    fn json_is_what_the_api_answers() {
-        assert_eq!(
-            render(two(), Format::Json),
-            "{\"counters\":[\
-             {\"date\":\"2001-01-01\",\"site_id\":\"00000000-0000-0000-0000-000000000000\",\"served\":1,\"solved\":0},\
-             {\"date\":\"2001-01-02\",\"site_id\":\"ffffffff-ffff-ffff-ffff-ffffffffffff\",\"served\":12345,\"solved\":678}],\
-             \"complete_through\":\"2001-01-01T00:00:00.000Z\"}\n"
-        );
-    }
-
-    #[test]
-    fn csv_always_has_its_header() {
-        assert_eq!(
-            render(two(), Format::Csv),
-            "date,site_id,served,solved\n\
-             2001-01-01,00000000-0000-0000-0000-000000000000,1,0\n\
-             2001-01-02,ffffffff-ffff-ffff-ffff-ffffffffffff,12345,678\n"
-        );
-        assert_eq!(render(Vec::new(), Format::Csv), "date,site_id,served,solved\n");
-    }
-
-    #[test]
-    fn the_table_lines_up_and_has_no_trailing_spaces() {
-        let page = render(two(), Format::Table);
-        let lines: Vec<_> = page.lines().collect();
-        assert_eq!(lines.len(), 4, "{page}");
-        assert_eq!(lines[3], "complete through 2001-01-01 00:00:00.000 UTC");
-        assert!(lines[1].ends_with("   1       0"), "{page}");
-        assert!(lines[2].ends_with("12345     678"), "{page}");
-        assert!(lines.iter().all(|line| *line == line.trim_end()), "{page}");
-    }
-
-    #[test]
-    fn stdout_has_rows_alone_where_a_program_reads_it() {
-        let page = render_for(two(), Format::Table, false);
-        assert_eq!(page.lines().count(), 3, "{page}");
-        assert_eq!(CompletenessPlace::of(Format::Csv, true), CompletenessPlace::Stderr);
-        assert_eq!(CompletenessPlace::of(Format::Json, false), CompletenessPlace::Member);
-    }
 
     #[test]
     fn sites_without_a_row_are_absent_once() {
-        let report = Report {
-            rows: two(),
-            freshness: Freshness::default(),
+        let row = |site_id| ReportRow {
+            date: "2001-01-01".parse().unwrap(),
+            site_id,
+            served: 1,
+            solved: 0,
         };
+        let numbers = Numbers::Plain(Report {
+            rows: vec![row(Uuid::nil()), row(Uuid::max())],
+            freshness: Freshness::default(),
+        });
         let [one, two] = [1, 2].map(Uuid::from_u128);
         let asked = vec![one, Uuid::nil(), two, one, Uuid::max()];
-        assert_eq!(absent_sites(asked, &report), [one, two]);
-        assert!(absent_sites(Vec::new(), &report).is_empty());
+        assert_eq!(absent_sites(asked, &numbers), [one, two]);
+        assert!(absent_sites(Vec::new(), &numbers).is_empty());
     }
 }

@@ -3,7 +3,7 @@
 use chrono::{Datelike as _, Days, Months, NaiveDate};
 
 use super::choice::Choice;
-use super::instant::{self, DAY_MICROS, midnight_micros};
+use super::instant::{self, DAY_MICROS, midnight_micros, whole_quarter_hour};
 use super::moment::Moment;
 use super::period::{Extent, Range, Step};
 use super::zone::Zone;
@@ -30,7 +30,8 @@ impl Choice for Compare {
 /// Both sides of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResolvedComparison {
-    /// The range of the report. It ends at `complete_through` if that is earlier than its end.
+    /// The range of the report. It ends at the last whole quarter hour before `complete_through` if that is earlier
+    /// than its end, so that it is counted from aggregates.
     pub current: Range,
     /// The range it is compared with, which ends after the same local time.
     pub previous: Range,
@@ -48,7 +49,7 @@ impl ResolvedComparison {
         let (from, to) = (current.from?, current.to?);
         let whole_to = extent.to?.micros(zone);
         let (previous_from, previous_to) = previous(compare, extent, zone)?;
-        let cut = complete_through_micros.clamp(from, to.max(from));
+        let cut = whole_quarter_hour(complete_through_micros).clamp(from, to.max(from));
         let (to, previous_to) = match cut < whole_to {
             false => (to, previous_to),
             true => {
@@ -230,19 +231,19 @@ mod tests {
                 "today",
                 Compare::PreviousPeriod,
                 "2024-03-30T00:00:00+01:00",
-                "2024-03-30T13:59:59.500+01:00",
+                "2024-03-30T13:45:00+01:00",
             ),
             (
                 "today",
                 Compare::PreviousWeek,
                 "2024-03-24T00:00:00+01:00",
-                "2024-03-24T13:59:59.500+01:00",
+                "2024-03-24T13:45:00+01:00",
             ),
             (
                 "7d",
                 Compare::PreviousPeriod,
                 "2024-03-18T00:00:00+01:00",
-                "2024-03-24T13:59:59.500+01:00",
+                "2024-03-24T13:45:00+01:00",
             ),
             // February ends before.
             (
@@ -255,13 +256,13 @@ mod tests {
                 "month",
                 Compare::YearOverYear,
                 "2023-03-01T00:00:00+01:00",
-                "2023-03-31T13:59:59.500+02:00",
+                "2023-03-31T13:45:00+02:00",
             ),
             (
                 "year",
                 Compare::PreviousPeriod,
                 "2023-01-01T00:00:00+01:00",
-                "2023-04-01T13:59:59.500+02:00",
+                "2023-04-01T13:45:00+02:00",
             ),
             (
                 "12mo",
@@ -272,7 +273,7 @@ mod tests {
         ] {
             let choice = RangeChoice::Period(Period::parse(period).unwrap());
             let [_, end, begin, previous_end] = compare(choice, compared, zone, "2024-03-31T12:00:00Z", through);
-            assert_eq!(end, "2024-03-31T13:59:59.500+02:00", "{period}");
+            assert_eq!(end, "2024-03-31T13:45:00+02:00", "{period}");
             assert_eq!(
                 (begin.as_str(), previous_end.as_str()),
                 (previous_from, previous_to),

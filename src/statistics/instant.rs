@@ -7,6 +7,13 @@ pub const MINUTE_MICROS: i64 = 60 * SECOND_MICROS;
 pub const HOUR_MICROS: i64 = 60 * MINUTE_MICROS;
 pub const DAY_MICROS: i64 = 24 * HOUR_MICROS;
 
+const QUARTER_HOUR_MICROS: i64 = 15 * MINUTE_MICROS;
+
+/// The beginning of the quarter hour (UTC) with an instant.
+pub fn whole_quarter_hour(micros: i64) -> i64 {
+    micros.div_euclid(QUARTER_HOUR_MICROS) * QUARTER_HOUR_MICROS
+}
+
 /// The microseconds of 00:00 on a date, where every day has 24 hours.
 pub fn midnight_micros(date: NaiveDate) -> i64 {
     (date - NaiveDate::default()).num_days() * DAY_MICROS

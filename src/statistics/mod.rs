@@ -24,7 +24,7 @@ pub use self::buckets::{Buckets, Interval};
 pub use self::choice::Choice;
 pub use self::comparison::{Compare, ResolvedComparison};
 pub use self::counts::{CountRow, Counts};
-pub use self::formats::{Format, LineBreak, ROW_TEXT_BYTES_MAX, Writer, cells};
+pub use self::formats::{Format, LineBreak, ROW_TEXT_BYTES_MAX, Writer, cells, total_cells};
 pub use self::metrics::{Metric, Needs, Value};
 pub use self::moment::{Moment, parse_date, parse_site_id};
 pub use self::parameters::{By, Fill, Order, SolveWithin};

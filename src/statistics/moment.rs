@@ -130,7 +130,10 @@ mod tests {
                 "2001-01-31T06:00:00 02:00",
                 "a blank in place of a plus; an address needs a plus as %2B",
             ),
-            ("2001-01-31T24:00:00Z", "no such time of day"),
+            (
+                "2001-01-31T24:00:00Z",
+                "no hour 24; the end of a day is 00:00:00 of the next day",
+            ),
             ("2001-02-29T00:00:00Z", "no such date"),
             ("1969-12-31T23:59:59Z", "outside the years 1970 to 2200"),
         ] {

@@ -1,23 +1,27 @@
 //! Solve times as counts in buckets that add up, and their quantiles.
 
+use super::instant::MINUTE_MICROS;
+
 /// Buckets of the solve times between two powers of two: the value of a bucket is wrong by less than 0.8 %.
 const BUCKETS_AN_OCTAVE: u64 = 64;
 
 /// Bits of an `f64` below those that number its bucket: 52 of the fraction, of which the highest 6 count.
 const SHIFT: u32 = 52 - BUCKETS_AN_OCTAVE.trailing_zeros();
 
-/// One less than the bits of 1.0: the bucket of one microsecond is 1.
-const FIRST: u64 = (1.0_f64.to_bits() >> SHIFT) - 1;
+/// The bits of a microsecond in minutes: the bucket of two microseconds is the first one above 0.
+const FIRST: u64 = ((1.0 / MINUTE_MICROS as f64).to_bits() >> SHIFT) - 1;
 
 // The number that SQL has too.
-const _: () = assert!(SHIFT == 46 && FIRST == 65_471);
+const _: () = assert!(SHIFT == 46 && FIRST == 63_814);
 
-/// The bucket of a solve time in microseconds. ClickHouse computes the same of integers below 2^53.
-pub fn solve_time_bucket(micros: u64) -> u16 {
+/// The bucket of a solve time in microseconds. Counted in minutes, all limits of `solve_within` are bounds of buckets:
+/// a time is within a limit if and only if its bucket is below that of the limit and a microsecond. ClickHouse computes
+/// the same.
+pub fn solve_time_bucket(micros: i64) -> u16 {
     match micros {
-        0 => 0,
-        // Exact below 2^53, and at most 4,097.
-        micros => (((micros as f64).to_bits() >> SHIFT) - FIRST) as u16,
+        ..=1 => 0,
+        // Exact below 2^53, and at most 3,373.
+        micros => (((micros - 1) as f64 / MINUTE_MICROS as f64).to_bits() >> SHIFT).saturating_sub(FIRST) as u16,
     }
 }
 
@@ -26,7 +30,7 @@ fn bucket_micros(bucket: u16) -> f64 {
     if bucket == 0 {
         return 0.0;
     }
-    let edge = |bucket: u64| f64::from_bits((bucket + FIRST) << SHIFT);
+    let edge = |bucket: u64| f64::from_bits((bucket + FIRST) << SHIFT) * MINUTE_MICROS as f64 + 1.0;
     let (low, high) = (edge(bucket.into()), edge(u64::from(bucket) + 1));
     2.0 * low * high / (low + high)
 }
@@ -41,6 +45,11 @@ pub struct SolveTimes {
 impl SolveTimes {
     /// No solve times.
     pub const NONE: SolveTimes = SolveTimes { counts: Vec::new() };
+
+    /// Of counts in the order of their buckets, each bucket once.
+    pub fn from_counts(counts: Vec<(u16, u64)>) -> SolveTimes {
+        SolveTimes { counts }
+    }
 
     /// Adds solve times of one bucket.
     pub fn add(&mut self, bucket: u16, count: u64) {
@@ -107,20 +116,15 @@ mod tests {
     #[test]
     fn a_bucket_is_what_sql_makes_of_it() {
         for (micros, bucket) in [
-            (0, 0),
-            (1, 1),
-            (2, 65),
-            (3, 97),
-            (64, 385),
-            (65, 386),
-            (127, 448),
-            (128, 449),
-            (129, 449),
-            (130, 450),
-            (1_000_000, 1275),
-            (86_400_000_000, 2321),
-            ((1 << 53) - 1, 3392),
-            (u64::MAX, 4097),
+            (-1, 0),
+            (1, 0),
+            (2, 1),
+            (3, 65),
+            (60_000_000, 1_657),
+            (60_000_001, 1_658),
+            (3_600_000_000, 2_033),
+            (3_600_000_001, 2_034),
+            (7_289_654_399_999_999, 3_373),
         ] {
             assert_eq!(solve_time_bucket(micros), bucket, "{micros}");
         }
@@ -138,7 +142,7 @@ mod tests {
     fn sum(times: &[u64]) -> SolveTimes {
         let mut sum = SolveTimes::default();
         for micros in times {
-            sum.add(solve_time_bucket(*micros), 1);
+            sum.add(solve_time_bucket(*micros as i64), 1);
         }
         sum
     }
@@ -146,7 +150,7 @@ mod tests {
     /// From microseconds to 130 years, evenly by magnitude.
     fn solve_times() -> impl Strategy<Value = Vec<u64>> {
         let time =
-            (0..52_u32, 0..u64::MAX).prop_map(|(bits, noise)| (1 << bits) | (noise >> (63 - bits)) & ((1 << bits) - 1));
+            (1..52_u32, 0..u64::MAX).prop_map(|(bits, noise)| (1 << bits) | (noise >> (63 - bits)) & ((1 << bits) - 1));
         proptest::collection::vec(prop_oneof![9 => time, 1 => Just(0)], 1..300)
     }
 

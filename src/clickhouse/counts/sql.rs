@@ -17,8 +17,9 @@ use uuid::Uuid;
 
 use super::expressions::{
     BEFORE_SERVE, CHALLENGES, DAY_SECONDS, OPEN_MICROS, OPEN_SOLVES, QUARTER_HOUR_SECONDS, RETRIES, SERVE_MICROS,
-    SERVED, SOLVE_TIME, SOLVED, SOLVED_AGAIN, event_number, open_number, serve_number, solve_time_bucket, within,
+    SERVED, SOLVE_TIME, SOLVED, SOLVED_AGAIN, event_number, open_number, serve_number, within,
 };
+use crate::statistics::solve_time_bucket;
 
 const MICROS: i64 = 1_000_000;
 const DAY_MICROS: i64 = DAY_SECONDS * MICROS;
@@ -395,10 +396,7 @@ impl Counting {
             Level::Rows => self.odd_condition(clock),
             level => self.whole_condition(level, clock, range),
         };
-        if !self.site_ids.is_empty() {
-            let sites: Vec<String> = self.site_ids.iter().map(|id| format!("'{id}'")).collect();
-            let _ = write!(condition, " AND site_id IN ({})", sites.join(", "));
-        }
+        condition += &site_condition(&self.site_ids);
         condition + more
     }
 
@@ -453,6 +451,15 @@ impl Counting {
         let months: Vec<String> = self.months.iter().map(u32::to_string).collect();
         // Without any month there are no rows; an empty list is an error.
         if months.is_empty() { "0".to_string() } else { months.join(", ") }
+    }
+}
+
+/// ` AND site_id IN (...)`; empty for all sites.
+pub fn site_condition(site_ids: &[Uuid]) -> String {
+    let sites: Vec<String> = site_ids.iter().map(|id| format!("'{id}'")).collect();
+    match sites.is_empty() {
+        true => String::new(),
+        false => format!(" AND site_id IN ({})", sites.join(", ")),
     }
 }
 

@@ -243,6 +243,17 @@ pub fn cells(answer: &Answer, row: &Row<'_>) -> Vec<String> {
     line.split(',').map(str::to_string).collect()
 }
 
+/// The texts of the totals under the header of the answer, for a table.
+pub fn total_cells(answer: &Answer) -> Vec<String> {
+    let site_id = (answer.query.by == By::Site).then(String::new);
+    let values = answer.columns.iter().map(|metric| {
+        let mut text = Vec::new();
+        write_value(&mut text, answer.value(*metric, &answer.totals), "");
+        String::from_utf8_lossy(&text).into_owned()
+    });
+    ["total".to_string(), String::new()].into_iter().chain(site_id).chain(values).collect()
+}
+
 fn write_value(out: &mut Vec<u8>, value: Value, null: &str) {
     let _ = match value {
         Value::Count(count) => write!(out, "{count}"),

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::buckets::{Buckets, Interval};
 use super::choice::Choice;
 use super::comparison::{Compare, ResolvedComparison};
+use super::instant::whole_quarter_hour;
 use super::metrics::{Metric, Needs};
 use super::moment::{Moment, parse_site_id};
 use super::parameters::{By, Fill, Order, SolveWithin, parse_metrics, parse_top};
@@ -84,9 +85,9 @@ pub struct Resolved {
     pub range: Range,
     /// `None` without `compare`, or as long as `complete_through` is not known.
     pub comparison: Option<ResolvedComparison>,
-    /// First serves after this instant are pending if they have no answer; `None` as long as `complete_through` is
-    /// not known.
-    pub pending_after: Option<i64>,
+    /// First serves from this instant on are pending if they have no answer; `None` as long as `complete_through` is
+    /// not known. It is a whole quarter hour, so that they are counted from aggregates.
+    pub pending_from: Option<i64>,
 }
 
 /// A parameter that cannot be answered.
@@ -176,7 +177,7 @@ impl Query {
         Resolved {
             range,
             comparison,
-            pending_after: complete_through_micros.map(|through| through - self.solve_within.micros()),
+            pending_from: complete_through_micros.map(|through| whole_quarter_hour(through - self.solve_within.micros())),
         }
     }
 }

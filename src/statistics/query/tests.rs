@@ -235,13 +235,13 @@ fn the_range_becomes_instants() {
     let resolved = query.resolve(now, Some(through));
     assert_eq!(resolved.range.from, Some(micros("2024-05-05T00:00:00+05:45")));
     assert_eq!(resolved.range.to, Some(micros("2024-05-06T00:00:00+05:45")));
-    assert_eq!(resolved.pending_after, Some(micros("2024-05-05T05:29:59Z")));
+    assert_eq!(resolved.pending_from, Some(micros("2024-05-05T05:15:00Z")));
     let comparison = resolved.comparison.unwrap();
-    assert_eq!(comparison.current.to, Some(through));
-    assert_eq!(comparison.previous.to, Some(micros("2024-05-04T05:59:59Z")));
+    assert_eq!(comparison.current.to, Some(micros("2024-05-05T05:45:00Z")));
+    assert_eq!(comparison.previous.to, Some(micros("2024-05-04T05:45:00Z")));
 
     let unknown = query.resolve(now, None);
-    assert_eq!((unknown.comparison, unknown.pending_after), (None, None));
+    assert_eq!((unknown.comparison, unknown.pending_from), (None, None));
     let open = Query::default().resolve(now, Some(through));
     assert_eq!(open.range, Range::default());
 }
