@@ -3,7 +3,7 @@
 use futures_util::future::try_join_all;
 
 use super::report::{ROWS_MAX, ReserveRows, SITE_IDS_MAX};
-use super::{Args, Error, Filter, Identifier, Report, ReportError, ReportRow, Shard, ShardId, watermarks};
+use super::{Args, Error, Filter, Identifier, QueryLimits, Report, ReportError, ReportRow, Shard, ShardId, watermarks};
 
 /// All of ClickHouse: one shard, mostly.
 #[derive(Debug, Clone)]
@@ -25,6 +25,14 @@ impl Cluster {
     pub fn replicated(mut self, cluster: Option<Identifier>) -> Cluster {
         for shard in &mut self.0 {
             shard.cluster = cluster.clone();
+        }
+        self
+    }
+
+    /// Each question of a report is bounded by these limits from now on, on each shard.
+    pub fn with_report_limits(mut self, limits: QueryLimits) -> Cluster {
+        for shard in &mut self.0 {
+            shard.report_limits = limits;
         }
         self
     }
@@ -65,10 +73,7 @@ impl Cluster {
         if filter.site_ids.len() > SITE_IDS_MAX {
             return Err(ReportError::TooManySites(filter.site_ids.len()));
         }
-        let answers = self.iter().map(async |shard| {
-            let connection = shard.connect_to_schema().await?;
-            connection.report_rows(filter, shard.id(), reserve_rows).await
-        });
+        let answers = self.iter().map(|shard| shard.report_rows(filter, reserve_rows));
         let (rows, through): (Vec<_>, Vec<_>) = try_join_all(answers).await?.into_iter().unzip();
         // Sorting a million takes a tenth of a second, in which others want to be answered.
         let merged = tokio::task::spawn_blocking(move || merge(rows)).await;

@@ -3,7 +3,7 @@
 use super::error_codes::{self, Action};
 
 /// Why ClickHouse did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The server answered with an exception of this code.
     #[error("{message}")]

@@ -1,28 +1,24 @@
 //! The report: how many challenges each site served and solved on each day.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate};
 use klickhouse::{FromSql as _, KlickhouseError, Type, Value};
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::connection::QUERY_TIMEOUT;
 use super::counts::expressions::{DAY_SECONDS, SERVED, SOLVED, event_number};
 use super::counts::site_condition;
 use super::watermarks::{CompleteThrough, Freshness};
-use super::{Connection, Error, ShardId, unexpected};
-use crate::statistics::{Moment, Query, RangeChoice};
+use super::{Error, Shard, unexpected};
 use crate::statistics;
+use crate::statistics::{Moment, Query, RangeChoice};
 
 pub use crate::statistics::ROWS_MAX;
 
 /// Sites that one report may name, four times as many as a key may have: 800 kB of SQL.
 pub const SITE_IDS_MAX: usize = 20_000;
-
-/// Bytes of SQL that every ClickHouse takes. More are announced, because its own limit (`max_query_size`, 256 KiB by
-/// default) is reached by 6,500 sites.
-const SHORT_SQL_BYTES: usize = 16 << 10;
 
 /// Rows that ClickHouse sends at once. The driver makes about 64 bytes of each of its four values and
 /// queues up to 32 blocks, so this is 16 MiB at worst; with ClickHouse's own 65,409 it would be 512.
@@ -32,7 +28,7 @@ const BLOCK_ROWS: usize = 2_048;
 pub type ReserveRows<'a> = dyn Fn(usize) -> bool + Send + Sync + 'a;
 
 /// The days and sites of a report; without a bound, all of them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Filter {
     /// Only these sites; empty means all.
     pub site_ids: Vec<Uuid>,
@@ -66,7 +62,7 @@ pub struct Report {
 }
 
 /// The reasons why a report fails.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ReportError {
     /// More than [`ROWS_MAX`] rows match.
     #[error("the report has more than {ROWS_MAX} rows; narrow it by site_id, from or to")]
@@ -151,15 +147,7 @@ pub(super) fn check_site_count(sites: usize) -> Result<(), ReportError> {
     }
 }
 
-impl Connection {
-    /// Lets the next query have this many bytes of SQL.
-    pub(super) async fn allow_sql_bytes(&self, bytes: usize) -> Result<(), Error> {
-        if bytes > SHORT_SQL_BYTES {
-            self.execute(&format!("SET max_query_size = {}", bytes + 1)).await?;
-        }
-        Ok(())
-    }
-
+impl Shard {
     /// Counts the events of this shard that a filter selects, each event once, in no order; and says how far it is
     /// complete. Calls `reserve_rows` before it takes memory for more rows.
     ///
@@ -169,22 +157,19 @@ impl Connection {
     pub(crate) async fn report_rows(
         &self,
         filter: &Filter,
-        shard: ShardId,
         reserve_rows: &ReserveRows<'_>,
     ) -> Result<(Vec<ReportRow>, CompleteThrough), ReportError> {
-        self.check_row_policies().await?;
         // Asked first: what is claimed now is in the table now, and counted below.
-        let through = self.complete_through(shard).await?;
+        let (kept, basis) = self.report_connection().await?;
         let mut rows = Vec::new();
         let sql = filter.sql();
-        self.allow_sql_bytes(sql.len()).await?;
         let mut has_memory = true;
-        let reading = self.for_each_block(&sql, QUERY_TIMEOUT, |block| {
+        let reading = kept.for_each_block(&sql, |block| {
             has_memory = has_memory && reserve(&mut rows, block.rows as usize, reserve_rows);
             if !has_memory {
                 return Err(unexpected("rows without memory"));
             }
-            self.read_rows(block, |row| {
+            kept.connection.read_rows(block, |row| {
                 rows.push(row);
                 Ok(())
             })
@@ -194,10 +179,11 @@ impl Connection {
             return Err(ReportError::OutOfMemory);
         }
         read?;
+        self.reports.put(kept);
         if rows.len() > ROWS_MAX {
             return Err(ReportError::TooManyRows);
         }
-        Ok((rows, through))
+        Ok((rows, basis.complete_through))
     }
 }
 

@@ -10,9 +10,11 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::args::{Args, ShardId};
+use super::connection::query_limits::QueryLimits;
 use super::connection::{Connection, QUERY_TIMEOUT};
 use super::error::Error;
 use super::error_codes::Action;
+use super::report_pool::ReportPool;
 use super::schema::history::incompatibility;
 use super::sql::Identifier;
 use super::topics::TopicRecord;
@@ -26,7 +28,7 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 const _: () = assert!(CONNECT_TIMEOUT.as_millis() + QUERY_TIMEOUT.as_millis() < REPORT_TIMEOUT.as_millis());
 
-/// One shard of ClickHouse as configured. It keeps no connection: each call makes a new one.
+/// One shard of ClickHouse as configured. It keeps connections for reports alone: each other call makes a new one.
 #[derive(Debug, Clone)]
 pub struct Shard {
     pub(super) addresses: Vec<String>,
@@ -41,6 +43,10 @@ pub struct Shard {
     pub(super) inserting: Arc<Mutex<()>>,
     /// As [`Shard::connect_to_schema`] found it last; clones share it.
     schema_version: Arc<AtomicU32>,
+    /// Connections for reports; clones share them.
+    pub(super) reports: Arc<ReportPool>,
+    /// Of each question of a report.
+    pub(super) report_limits: QueryLimits,
 }
 
 impl Shard {
@@ -66,6 +72,8 @@ impl Shard {
             cluster: None,
             inserting: Arc::default(),
             schema_version: Arc::default(),
+            reports: Arc::default(),
+            report_limits: QueryLimits::default(),
         };
         shard.password()?;
         if let Some(tls) = &shard.tls {

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use futures_util::future::try_join_all;
+use klickhouse::UnitValue;
 
-use super::connection::QUERY_TIMEOUT;
 use super::counts::{Column, CountedRow, Counting, Starts};
 use super::report::{ReportError, ReserveRows};
-use super::{Cluster, Connection, Error, Shard, ShardId, unexpected, watermarks};
-use crate::clickhouse::watermarks::CompleteThrough;
+use super::report_basis::ReportBasis;
+use super::report_pool::ReportConnection;
+use super::{Cluster, Error, Shard, unexpected, watermarks};
 use crate::statistics::{
     Answer, AnswerError, Buckets, By, Compared, CountRow, Counts, Interval, Needs, Query, ROWS_MAX, Range, Resolved,
     SolveTimes, Zone,
@@ -25,25 +26,6 @@ const PLAIN_ROWS: usize = size_of::<CountRow>().div_ceil(size_of::<super::Report
 
 /// Memory of one bucket of solve times, as a part of a plain row: (u16, u64) is 16 bytes of 40.
 const SOLVE_TIMES_OF_A_PLAIN_ROW: usize = 2;
-
-/// What a shard knows before it counts.
-struct Basis {
-    complete_through: CompleteThrough,
-    /// By ClickHouse's clock.
-    now_micros: i64,
-    /// The arrival months that are stored.
-    months: Vec<u32>,
-}
-
-/// A value of the basis: of which kind, and a number.
-#[derive(klickhouse::Row)]
-struct BasisRow {
-    kind: u8,
-    number: i64,
-}
-
-const NOW: u8 = 0;
-const MONTH: u8 = 1;
 
 impl Cluster {
     /// Answers a question. Calls `reserve_rows` before it takes memory for more rows.
@@ -84,6 +66,9 @@ impl Cluster {
                 Some(Compared { current, previous })
             }
         };
+        for Asked { shard, connection, .. } in asked {
+            shard.reports.put(connection);
+        }
         let query = query.clone();
         // To sort a million rows takes a tenth of a second, in which others want to be answered.
         let answer = tokio::task::spawn_blocking(move || query.answer(&resolved, rows, compared, through)).await;
@@ -93,9 +78,10 @@ impl Cluster {
 }
 
 /// A shard that is asked.
-struct Asked {
-    connection: Connection,
-    basis: Basis,
+struct Asked<'a> {
+    shard: &'a Shard,
+    connection: ReportConnection,
+    basis: ReportBasis,
 }
 
 /// A range that is counted, and its buckets.
@@ -105,37 +91,14 @@ struct Side {
     range: Range,
 }
 
-impl Asked {
-    async fn connect(shard: &Shard) -> Result<Asked, Error> {
-        let connection = shard.connect_to_schema().await?;
-        connection.check_row_policies().await?;
-        let basis = connection.basis(shard.id()).await?;
-        Ok(Asked { connection, basis })
-    }
-}
-
-impl Connection {
-    /// What is known before anything is counted: what is complete now is in the table now, and counted afterwards.
-    async fn basis(&self, shard: ShardId) -> Result<Basis, Error> {
-        let complete_through = self.complete_through(shard).await?;
-        let sql = format!(
-            "SELECT toUInt8({NOW}) AS kind, toUnixTimestamp64Micro(now64(6)) AS number \
-             UNION ALL SELECT DISTINCT toUInt8({MONTH}), toInt64(toUInt32OrZero(partition)) FROM system.parts \
-             WHERE database = currentDatabase() AND table = 'events' AND active"
-        );
-        let mut basis = Basis {
-            complete_through,
-            now_micros: 0,
-            months: Vec::new(),
-        };
-        for row in self.query_rows::<BasisRow>(&sql).await? {
-            match row.kind {
-                NOW => basis.now_micros = row.number,
-                _ => basis.months.extend(u32::try_from(row.number).ok()),
-            }
-        }
-        basis.months.sort_unstable();
-        Ok(basis)
+impl Asked<'_> {
+    async fn connect(shard: &Shard) -> Result<Asked<'_>, Error> {
+        let (connection, basis) = shard.report_connection().await?;
+        Ok(Asked {
+            shard,
+            connection,
+            basis,
+        })
     }
 
     /// The days of UTC on which any event of these sites is dated.
@@ -146,12 +109,58 @@ impl Connection {
              HAVING countIf((repeat = 0) AND (type = 'serve')) + countIf((repeat = 0) AND (type = 'solve')) \
              + countIf(repeat = 1) > 0"
         );
-        self.query_values(&sql).await
+        let mut days = Vec::new();
+        self.connection
+            .for_each_block(&sql, |block| {
+                self.connection.connection.read_rows(block, |UnitValue(day)| {
+                    days.push(day);
+                    Ok(())
+                })
+            })
+            .await?;
+        Ok(days)
+    }
+
+    async fn count_rows(
+        &self,
+        counting: &Counting,
+        reserve_rows: &ReserveRows<'_>,
+    ) -> Result<Vec<CountRow>, ReportError> {
+        let sql = counting.sql();
+        let (mut rows, mut has_memory) = (Vec::new(), true);
+        let read = self
+            .connection
+            .for_each_block(&sql, |block| {
+                has_memory = has_memory && reserve_rows(block.rows as usize * PLAIN_ROWS);
+                if !has_memory {
+                    return Err(unexpected("rows without memory"));
+                }
+                let mut solve_times = 0;
+                self.connection.connection.read_rows(block, |row: CountedRow| {
+                    solve_times += row.solve_times.len();
+                    rows.push(into_row(row, &counting.starts));
+                    Ok(())
+                })?;
+                has_memory = solve_times == 0 || reserve_rows(solve_times.div_ceil(SOLVE_TIMES_OF_A_PLAIN_ROW));
+                match has_memory {
+                    true => Ok(()),
+                    false => Err(unexpected("solve times without memory")),
+                }
+            })
+            .await;
+        if !has_memory {
+            return Err(ReportError::OutOfMemory);
+        }
+        read?;
+        if rows.len() > counting.rows_max {
+            return Err(ReportError::TooManyRows);
+        }
+        Ok(rows)
     }
 }
 
 /// Where the buckets of a question begin.
-async fn starts(query: &Query, range: Range, asked: &[Asked]) -> Result<Starts, ReportError> {
+async fn starts(query: &Query, range: Range, asked: &[Asked<'_>]) -> Result<Starts, ReportError> {
     let is_utc = query.zone == Zone::default();
     match query.interval {
         Interval::All => return Ok(Starts::All),
@@ -164,7 +173,7 @@ async fn starts(query: &Query, range: Range, asked: &[Asked]) -> Result<Starts, 
     {
         return Ok(Starts::List(starts));
     }
-    let days = asked.iter().map(|asked| asked.connection.days_with_events(query));
+    let days = asked.iter().map(|asked| asked.days_with_events(query));
     let days = try_join_all(days).await?.concat();
     let starts = within(buckets.covering_days(&days), range, &buckets);
     match starts.len() {
@@ -182,7 +191,7 @@ fn within(mut starts: Vec<i64>, range: Range, buckets: &Buckets) -> Vec<i64> {
 
 /// Counts one range on each shard.
 async fn count(
-    asked: &[Asked],
+    asked: &[Asked<'_>],
     query: &Query,
     resolved: &Resolved,
     side: &Side,
@@ -204,7 +213,7 @@ async fn count(
             months: asked.basis.months.clone(),
             rows_max: ROWS_MAX,
         };
-        asked.connection.count_rows(&counting, reserve_rows).await
+        asked.count_rows(&counting, reserve_rows).await
     });
     Ok(try_join_all(counted).await?.concat())
 }
@@ -223,45 +232,6 @@ fn columns(needs: Needs) -> BTreeSet<Column> {
     ];
     let needed = groups.into_iter().filter(|(is_needed, _)| *is_needed);
     needed.flat_map(|(_, columns)| columns).copied().collect()
-}
-
-impl Connection {
-    async fn count_rows(
-        &self,
-        counting: &Counting,
-        reserve_rows: &ReserveRows<'_>,
-    ) -> Result<Vec<CountRow>, ReportError> {
-        let sql = counting.sql();
-        self.allow_sql_bytes(sql.len()).await?;
-        let (mut rows, mut has_memory) = (Vec::new(), true);
-        let read = self
-            .for_each_block(&sql, QUERY_TIMEOUT, |block| {
-                has_memory = has_memory && reserve_rows(block.rows as usize * PLAIN_ROWS);
-                if !has_memory {
-                    return Err(unexpected("rows without memory"));
-                }
-                let mut solve_times = 0;
-                self.read_rows(block, |row: CountedRow| {
-                    solve_times += row.solve_times.len();
-                    rows.push(into_row(row, &counting.starts));
-                    Ok(())
-                })?;
-                has_memory = solve_times == 0 || reserve_rows(solve_times.div_ceil(SOLVE_TIMES_OF_A_PLAIN_ROW));
-                match has_memory {
-                    true => Ok(()),
-                    false => Err(unexpected("solve times without memory")),
-                }
-            })
-            .await;
-        if !has_memory {
-            return Err(ReportError::OutOfMemory);
-        }
-        read?;
-        if rows.len() > counting.rows_max {
-            return Err(ReportError::TooManyRows);
-        }
-        Ok(rows)
-    }
 }
 
 fn into_row(row: CountedRow, starts: &Starts) -> CountRow {

@@ -119,14 +119,21 @@ struct LogProgress {
     through_millis: BTreeMap<Partition, i64>,
 }
 
-/// A row of the query of [`Connection::complete_through`].
+/// A row of [`WATERMARKS`].
 #[derive(klickhouse::Row)]
-struct ProgressRow {
+pub(super) struct ProgressRow {
     log: String,
-    partition: Partition,
-    millis: i64,
+    pub partition: Partition,
+    pub millis: i64,
     partitions: i32,
 }
+
+/// The newest watermarks, and the topics that they are of. A negative partition marks a row of `topics`, which is about
+/// a whole log.
+pub(super) const WATERMARKS: &str = "SELECT argMax(log, revision) AS log, toInt32(-1) AS partition, \
+     toInt64(0) AS millis, argMax(partitions, revision) AS partitions FROM topics GROUP BY topic \
+     UNION ALL SELECT log, partition, toUnixTimestamp64Milli(max(through)), \
+     max(partitions) FROM claims GROUP BY log, partition";
 
 impl Connection {
     /// ClickHouse's clock, in milliseconds since 1970.
@@ -181,23 +188,23 @@ impl Connection {
     /// # Errors
     /// No answer, or the tables are not there.
     pub async fn complete_through(&self, shard: ShardId) -> Result<CompleteThrough, Error> {
-        // A negative partition marks a row of `topics`, which is about a whole log.
-        let sql = "SELECT argMax(log, revision) AS log, toInt32(-1) AS partition, toInt64(0) AS millis, \
-             argMax(partitions, revision) AS partitions FROM topics GROUP BY topic \
-             UNION ALL SELECT log, partition, toUnixTimestamp64Milli(max(through)), \
-             max(partitions) FROM claims GROUP BY log, partition";
-        let mut logs: BTreeMap<String, LogProgress> = BTreeMap::new();
-        for row in self.query_rows::<ProgressRow>(sql).await? {
-            let log = logs.entry(row.log).or_default();
-            if row.partition < Partition::new(0) {
-                log.recorded = row.partitions;
-            } else {
-                log.claimed = log.claimed.max(row.partitions);
-                log.through_millis.insert(row.partition, row.millis);
-            }
-        }
-        Ok(slowest(logs.values(), shard))
+        Ok(complete_through(self.query_rows(WATERMARKS).await?, shard))
     }
+}
+
+/// How far the partitions of a shard are complete, by the rows of [`WATERMARKS`].
+pub(super) fn complete_through(rows: Vec<ProgressRow>, shard: ShardId) -> CompleteThrough {
+    let mut logs: BTreeMap<String, LogProgress> = BTreeMap::new();
+    for row in rows {
+        let log = logs.entry(row.log).or_default();
+        if row.partition < Partition::new(0) {
+            log.recorded = row.partitions;
+        } else {
+            log.claimed = log.claimed.max(row.partitions);
+            log.through_millis.insert(row.partition, row.millis);
+        }
+    }
+    slowest(logs.values(), shard)
 }
 
 /// The slowest of all partitions of a shard, of all logs that are still consumed.

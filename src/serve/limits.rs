@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 
+use crate::clickhouse::QueryLimits;
 use crate::http::{self, Timeouts};
 
 /// The largest `--report-wait-seconds`: the rest of the time of a report is for asking ClickHouse.
@@ -76,13 +77,13 @@ pub struct Limits {
     )]
     pub requests_max: u32,
 
-    /// Readers who may wait while ClickHouse answers 4 reports; more get 503. A hundred readers have theirs within 2 s
-    /// where one takes 60 ms
+    /// Readers who may wait while ClickHouse answers 4 reports; more get 503, unless they ask for the same as one who
+    /// waits. A thousand readers have theirs within 5 s where one takes 20 ms
     #[arg(
         long,
         env = "CAPTCHA_REPORTS_WAITING_MAX",
         value_name = "COUNT",
-        default_value_t = 128,
+        default_value_t = 1024,
         value_parser = clap::value_parser!(u32).range(0..=100_000)
     )]
     pub reports_waiting_max: u32,
@@ -93,10 +94,32 @@ pub struct Limits {
         long,
         env = "CAPTCHA_REPORT_WAIT_SECONDS",
         value_name = "SECONDS",
-        default_value_t = 5,
+        default_value_t = 7,
         value_parser = clap::value_parser!(u32).range(0..=i64::from(REPORT_WAIT_SECONDS_MAX))
     )]
     pub report_wait_seconds: u32,
+
+    /// Seconds that ClickHouse may take for the question of one report, then the report is answered 503; a lower limit
+    /// in the profile of --clickhouse-user stays
+    #[arg(
+        long,
+        env = "CAPTCHA_REPORT_QUERY_SECONDS",
+        value_name = "SECONDS",
+        default_value_t = 6,
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(REPORT_WAIT_SECONDS_MAX))
+    )]
+    pub report_query_seconds: u32,
+
+    /// Bytes of memory that ClickHouse may use for the question of one report, on each shard; a lower limit in the
+    /// profile of --clickhouse-user stays. A report of a million rows takes some 200 MB
+    #[arg(
+        long,
+        env = "CAPTCHA_REPORT_QUERY_BYTES_MAX",
+        value_name = "BYTES",
+        default_value_t = 2 << 30,
+        value_parser = clap::value_parser!(u64).range(1 << 20..)
+    )]
+    pub report_query_bytes_max: u64,
 
     /// Connections open at once; more are answered 503 and closed. One address can hold at most as much as remains free
     #[arg(
@@ -228,6 +251,14 @@ impl Limits {
     /// How long a reader may wait until its report is asked for.
     pub fn report_wait(&self) -> Duration {
         seconds(self.report_wait_seconds)
+    }
+
+    /// What one report may take of ClickHouse.
+    pub fn report_limits(&self) -> QueryLimits {
+        QueryLimits {
+            seconds: self.report_query_seconds.into(),
+            memory_bytes: Some(self.report_query_bytes_max),
+        }
     }
 
     /// How long requests in flight may take after SIGTERM.

@@ -78,7 +78,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         start_keys(file, args.rate_share, client_certificates, status, &stop)
     });
     let keys = keys.transpose()?;
-    let cluster = Cluster::new(args.clickhouse)?;
+    let cluster = Cluster::new(args.clickhouse)?.with_report_limits(limits.report_limits());
     let kafka = Kafka::new(args.kafka)?;
     let listener = http::bind(args.listen, "--listen").await?;
     let admin_listener = http::bind(args.admin_listen, "--admin-listen").await?;

@@ -5,6 +5,7 @@ mod exception;
 mod login;
 pub mod packets;
 mod query;
+pub mod query_limits;
 mod quorum_retry;
 pub mod server_version;
 pub mod settings;

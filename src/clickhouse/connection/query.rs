@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::connect::Connection;
 use super::exception;
+use super::query_limits::GrantedSettings;
 use super::quorum_retry::QuorumRetry;
 use crate::clickhouse::error::Error;
 use crate::clickhouse::sql::Identifier;
@@ -53,9 +54,21 @@ impl Connection {
         limit: Duration,
         on_block: impl FnMut(Block) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        let settings = GrantedSettings::default();
+        self.for_each_block_with(sql, &settings, limit, on_block).await
+    }
+
+    /// The same, with settings that travel with the query.
+    pub(crate) async fn for_each_block_with(
+        &self,
+        sql: &str,
+        settings: &GrantedSettings,
+        limit: Duration,
+        on_block: impl FnMut(Block) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let ask = async {
             let before = self.whole_answers();
-            self.drain(sql, on_block).await?;
+            self.drain(sql, settings, on_block).await?;
             match self.whole_answers() == before + 1 {
                 true => Ok(()),
                 false => Err(self.connection_error("closed the connection in the middle of an answer")),
@@ -67,8 +80,13 @@ impl Connection {
         }
     }
 
-    async fn drain(&self, sql: &str, mut on_block: impl FnMut(Block) -> Result<(), Error>) -> Result<(), Error> {
-        let stream = self.client.query_raw(sql, None).await;
+    async fn drain(
+        &self,
+        sql: &str,
+        settings: &GrantedSettings,
+        mut on_block: impl FnMut(Block) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let stream = self.client.query_raw(sql, Some(settings.to_map())).await;
         let mut stream = stream.map_err(|err| self.explain(err))?;
         while let Some(block) = stream.next().await {
             let block = block.map_err(|err| self.explain(err))?;

@@ -138,7 +138,11 @@ async fn an_answer_without_end_ends() {
 async fn an_answer_that_is_cut_short_is_not_taken_for_a_whole_one() {
     let rows = [text("x"), text("UInt8"), vec![7; 3]].concat();
     let some = data(&block(1, 3, &rows));
-    let cut = vec![some.clone(), Vec::new(), [some.clone(), vec![3, 0, 0, 0, 0, 0]].concat()];
+    let cut = vec![
+        some.clone(),
+        Vec::new(),
+        [some.clone(), vec![3, 0, 0, 0, 0, 0]].concat(),
+    ];
     for answer in cut {
         let said = answered_and_closed(answer).await.unwrap_err();
         let expected = "clickhouse at ADDRESS closed the connection in the middle of an answer";
