@@ -1,6 +1,6 @@
 //! Counts of the events of a file, by the rules of `captcha consume`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use uuid::Uuid;
 
@@ -61,6 +61,8 @@ struct Tallies {
 
 /// What all tallies share.
 struct Context {
+    /// Only these sites; empty means all.
+    site_ids: HashSet<Uuid>,
     limit_micros: i64,
     pending_from: Option<i64>,
 }
@@ -82,6 +84,7 @@ impl Tallies {
             main: Tally::new(resolved.range, buckets, query.by == By::Site),
             compared: resolved.comparison.map(|sides| (sum(sides.current), sum(sides.previous))),
             context: Context {
+                site_ids: query.site_ids.iter().copied().collect(),
                 limit_micros: query.solve_within.micros(),
                 pending_from: resolved.pending_from,
             },
@@ -89,6 +92,10 @@ impl Tallies {
     }
 
     fn add(&mut self, event: &Event, judgement: Judgement) {
+        let site_ids = &self.context.site_ids;
+        if !site_ids.is_empty() && !site_ids.contains(&event.site_id) {
+            return;
+        }
         let others = self.compared.iter_mut().flat_map(|(current, previous)| [current, previous]);
         for tally in [&mut self.main].into_iter().chain(others) {
             tally.add(event, judgement, &self.context);

@@ -42,6 +42,7 @@ mod migrate_wait;
 mod newer_servers;
 mod outages;
 mod process;
+mod questions;
 mod quota;
 mod record_batches;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
