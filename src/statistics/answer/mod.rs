@@ -1,15 +1,16 @@
 //! The answer to a question: its rows, their totals, and what they are compared with.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+mod grid;
+mod rows;
 
 use uuid::Uuid;
 
+use self::grid::Grid;
 use super::buckets::{Buckets, Interval};
 use super::choice::Choice as _;
 use super::counts::{CountRow, Counts};
 use super::metrics::{Basis, Metric, Value};
-use super::parameters::{By, Fill, Order};
+use super::parameters::{By, Fill};
 use super::query::{Query, Resolved};
 
 /// Rows that one report may have. More are refused, because an answer is never cut short.
@@ -63,13 +64,6 @@ pub struct Answer {
     grid: Option<Grid>,
 }
 
-/// Every bucket with every site.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Grid {
-    buckets: Vec<i64>,
-    sites: Vec<Option<Uuid>>,
-}
-
 /// One row of an answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Row<'a> {
@@ -101,8 +95,8 @@ impl Query {
         compared: Option<Compared>,
         complete_through_micros: Option<i64>,
     ) -> Result<Answer, AnswerError> {
-        self.place(&mut rows, resolved);
-        self.merge(&mut rows);
+        rows::place(&mut rows, self, resolved);
+        rows::merge(&mut rows, self.order);
         let totals = Counts::sum(&rows);
         let basis = Basis {
             served_total: totals.served,
@@ -111,11 +105,11 @@ impl Query {
         let columns = self.columns();
         rows.retain(|row| columns.iter().any(|metric| !metric.value(&row.counts, basis).is_zero()));
         if self.top.is_some() {
-            self.fold_below_top(&mut rows);
+            rows::fold_below_top(&mut rows, self);
         }
         let grid = match self.fill {
             Fill::None => None,
-            Fill::Zero => Some(self.grid(&rows, resolved)?),
+            Fill::Zero => Some(Grid::new(self, &rows, resolved, ROWS_MAX).ok_or(AnswerError::TooManyRows)?),
         };
         let compared = resolved.comparison.and(compared).map(|compared| {
             let current = compared.current.map(|rows| Counts::sum(&rows));
@@ -141,111 +135,6 @@ impl Query {
         answer.partial = answer.find_partial();
         Ok(answer)
     }
-
-    /// Gives rows the bucket and site under which they are shown.
-    fn place(&self, rows: &mut [CountRow], resolved: &Resolved) {
-        for row in rows {
-            if self.interval == Interval::All {
-                row.bucket = resolved.range.from.unwrap_or(i64::MIN);
-            }
-            if self.by == By::None {
-                row.site_id = None;
-            }
-        }
-    }
-
-    /// Orders rows and adds those of the same bucket and site.
-    fn merge(&self, rows: &mut Vec<CountRow>) {
-        rows.sort_unstable_by(|one, other| {
-            let by_bucket = one.bucket.cmp(&other.bucket);
-            let by_bucket = match self.order {
-                Order::Asc => by_bucket,
-                Order::Desc => by_bucket.reverse(),
-            };
-            by_bucket.then(site_order(one.site_id).cmp(&site_order(other.site_id)))
-        });
-        rows.dedup_by(|next, kept| {
-            let is_same = (next.bucket, next.site_id) == (kept.bucket, kept.site_id);
-            if is_same {
-                kept.counts.merge(&next.counts);
-            }
-            is_same
-        });
-    }
-
-    /// Adds up the sites below `top` in one row for each bucket.
-    fn fold_below_top(&self, rows: &mut Vec<CountRow>) {
-        let top = self.top_sites(rows);
-        for row in rows.iter_mut() {
-            row.site_id = row.site_id.filter(|site_id| top.contains(site_id));
-        }
-        self.merge(rows);
-    }
-
-    /// The sites with most serves, of equal ones those with the lower UUID.
-    fn top_sites(&self, rows: &[CountRow]) -> BTreeSet<Uuid> {
-        let mut served: BTreeMap<Uuid, u64> = self.filled_sites().map(|site_id| (site_id, 0)).collect();
-        for row in rows {
-            if let Some(site_id) = row.site_id {
-                *served.entry(site_id).or_default() += row.counts.served;
-            }
-        }
-        let mut sites: Vec<_> = served
-            .into_iter()
-            .map(|(site_id, served)| (Reverse(served), site_id))
-            .collect();
-        sites.sort_unstable();
-        let top = self.top.map_or(usize::MAX, usize::from);
-        sites.into_iter().take(top).map(|(_, site_id)| site_id).collect()
-    }
-
-    /// The sites that have rows without an event.
-    fn filled_sites(&self) -> impl Iterator<Item = Uuid> {
-        let named: &[Uuid] = match self.fill {
-            Fill::None => &[],
-            Fill::Zero => &self.site_ids,
-        };
-        named.iter().copied()
-    }
-
-    fn grid(&self, rows: &[CountRow], resolved: &Resolved) -> Result<Grid, AnswerError> {
-        let mut sites: BTreeSet<_> = rows.iter().map(|row| site_order(row.site_id)).collect();
-        match (self.by, self.top) {
-            (By::None, _) => drop(sites.insert(site_order(None))),
-            (By::Site, None) => sites.extend(self.filled_sites().map(|site_id| site_order(Some(site_id)))),
-            (By::Site, Some(_)) => {
-                let top = self.top_sites(rows);
-                let has_rest = self.filled_sites().any(|site_id| !top.contains(&site_id));
-                sites.extend(top.into_iter().map(|site_id| site_order(Some(site_id))));
-                sites.extend(has_rest.then(|| site_order(None)));
-            }
-        }
-        let sites: Vec<_> = sites.into_iter().map(|(_, site_id)| site_id).collect();
-        let (Some(from), Some(to)) = (resolved.range.from, resolved.range.to) else {
-            return Ok(Grid {
-                buckets: Vec::new(),
-                sites,
-            });
-        };
-        let buckets_max = ROWS_MAX.checked_div(sites.len()).unwrap_or(0);
-        let mut buckets = match (self.interval, sites.is_empty()) {
-            (_, true) => Vec::new(),
-            (Interval::All, _) => vec![from],
-            _ => self
-                .buckets()
-                .between(from, to, buckets_max)
-                .ok_or(AnswerError::TooManyRows)?,
-        };
-        if self.order == Order::Desc {
-            buckets.reverse();
-        }
-        Ok(Grid { buckets, sites })
-    }
-}
-
-/// Sites by their text, and then what is of no site.
-fn site_order(site_id: Option<Uuid>) -> (bool, Option<Uuid>) {
-    (site_id.is_none(), site_id)
 }
 
 impl Answer {
@@ -253,7 +142,7 @@ impl Answer {
     pub fn row_count(&self) -> usize {
         match &self.grid {
             None => self.rows.len(),
-            Some(grid) => grid.buckets.len() * grid.sites.len(),
+            Some(grid) => grid.len(),
         }
     }
 
@@ -270,8 +159,7 @@ impl Answer {
             position.row += 1;
             return kept.map(row);
         };
-        let site_id = *grid.sites.get(position.cell % grid.sites.len().max(1))?;
-        let bucket = *grid.buckets.get(position.cell / grid.sites.len())?;
+        let (bucket, site_id) = grid.cell(position.cell)?;
         position.cell += 1;
         match kept {
             Some(kept) if (kept.bucket, kept.site_id) == (bucket, site_id) => {

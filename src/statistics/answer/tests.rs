@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::rows::site_order;
 use super::*;
 use crate::statistics::instant::{DAY_MICROS, HOUR_MICROS};
 

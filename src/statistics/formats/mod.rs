@@ -1,18 +1,20 @@
 //! Answers as JSON, NDJSON and CSV, made piece by piece while they are sent.
 
+mod row;
+mod summary;
+
 use std::io::Write as _;
 use std::sync::Arc;
 
 use serde_json::json;
 
+use self::row::{Texts, texts, write_cells, write_object};
+use self::summary::{resolved_query, write_comparison, write_totals};
 use super::answer::{Answer, Position, Row};
-use super::buckets::{Buckets, Interval};
-use super::choice::Choice as _;
-use super::counts::Counts;
+use super::buckets::Buckets;
 use super::instant::millis_text;
-use super::metrics::{Metric, Value};
-use super::parameters::{By, Fill};
-use super::period::{Range, RangeChoice};
+
+pub use self::row::{cells, total_cells};
 
 /// The longest text of a row: 16 metrics with their names, a UUID, a date and an instant.
 pub const ROW_TEXT_BYTES_MAX: usize = 1024;
@@ -56,9 +58,6 @@ enum Stage {
     Rows,
     Written,
 }
-
-/// The date and the start of a bucket; `None` where it has none.
-type Texts = (Option<String>, Option<String>);
 
 impl Writer {
     /// Writes an answer from its beginning.
@@ -177,184 +176,6 @@ impl LineBreak {
             LineBreak::Lf => b"\n",
         }
     }
-}
-
-fn texts(answer: &Answer, buckets: &Buckets, bucket: i64) -> Texts {
-    let date = (answer.query.interval != Interval::All).then(|| buckets.date(bucket).to_string());
-    let start = (bucket != i64::MIN).then(|| buckets.start_text(bucket));
-    (date, start)
-}
-
-// Writing to memory cannot fail.
-
-/// A row as an object. Neither names nor texts have anything to escape.
-fn write_object(out: &mut Vec<u8>, answer: &Answer, (date, start): &Texts, row: &Row<'_>) {
-    out.extend_from_slice(b"{\"date\":");
-    write_text(out, date.as_deref());
-    out.extend_from_slice(b",\"start\":");
-    write_text(out, start.as_deref());
-    if answer.query.by == By::Site {
-        let _ = match row.site_id {
-            Some(site_id) => write!(out, ",\"site_id\":\"{site_id}\""),
-            None => write!(out, ",\"site_id\":null"),
-        };
-    }
-    for metric in &answer.columns {
-        let _ = write!(out, ",\"{}\":", metric.name());
-        write_value(out, answer.value(*metric, row.counts), "null");
-    }
-    out.push(b'}');
-}
-
-fn write_text(out: &mut Vec<u8>, text: Option<&str>) {
-    let _ = match text {
-        Some(text) => write!(out, "\"{text}\""),
-        None => write!(out, "null"),
-    };
-}
-
-/// A row of CSV. None of its texts has a comma or a quote.
-fn write_cells(out: &mut Vec<u8>, answer: &Answer, (date, start): &Texts, row: &Row<'_>) {
-    let texts = (
-        date.as_deref().unwrap_or_default(),
-        start.as_deref().unwrap_or_default(),
-    );
-    let _ = write!(out, "{},{}", texts.0, texts.1);
-    if answer.query.by == By::Site {
-        out.push(b',');
-        let _ = row.site_id.map(|site_id| write!(out, "{site_id}"));
-    }
-    for metric in &answer.columns {
-        out.push(b',');
-        write_value(out, answer.value(*metric, row.counts), "");
-    }
-}
-
-/// The texts of a row under the header of the answer, for a table.
-pub fn cells(answer: &Answer, row: &Row<'_>) -> Vec<String> {
-    let mut line = Vec::new();
-    write_cells(
-        &mut line,
-        answer,
-        &texts(answer, &answer.query.buckets(), row.bucket),
-        row,
-    );
-    let line = String::from_utf8_lossy(&line);
-    line.split(',').map(str::to_string).collect()
-}
-
-/// The texts of the totals under the header of the answer, for a table.
-pub fn total_cells(answer: &Answer) -> Vec<String> {
-    let site_id = (answer.query.by == By::Site).then(String::new);
-    let values = answer.columns.iter().map(|metric| {
-        let mut text = Vec::new();
-        write_value(&mut text, answer.value(*metric, &answer.totals), "");
-        String::from_utf8_lossy(&text).into_owned()
-    });
-    ["total".to_string(), String::new()].into_iter().chain(site_id).chain(values).collect()
-}
-
-fn write_value(out: &mut Vec<u8>, value: Value, null: &str) {
-    let _ = match value {
-        Value::Count(count) => write!(out, "{count}"),
-        Value::Rate(rate) => write!(out, "{}", rounded(rate, 6)),
-        Value::Seconds(seconds) => write!(out, "{}", four_digits(seconds)),
-        Value::Null => write!(out, "{null}"),
-    };
-}
-
-/// With at most this number of decimals.
-fn rounded(number: f64, decimals: i32) -> f64 {
-    let scale = 10.0_f64.powi(decimals);
-    let rounded = (number * scale).round() / scale;
-    // Not -0.
-    rounded + 0.0
-}
-
-/// With four significant digits: three would add half a per cent to the error of a quantile.
-fn four_digits(number: f64) -> f64 {
-    format!("{number:.3e}").parse().unwrap_or(number)
-}
-
-fn write_totals(
-    out: &mut Vec<u8>,
-    answer: &Answer,
-    counts: &Counts,
-    value: impl Fn(&Answer, Metric, &Counts) -> Value,
-) {
-    for (index, metric) in answer.columns.iter().enumerate() {
-        let separator = if index == 0 { '{' } else { ',' };
-        let _ = write!(out, "{separator}\"{}\":", metric.name());
-        write_value(out, value(answer, *metric, counts), "null");
-    }
-    out.push(b'}');
-}
-
-/// Both sides and the change from the range before to the current one; `null` if nothing can be compared.
-fn write_comparison(out: &mut Vec<u8>, answer: &Answer) {
-    let (Some(ranges), Some((current, previous))) = (&answer.resolved.comparison, &answer.compared) else {
-        out.extend_from_slice(b"null");
-        return;
-    };
-    for (name, range, counts) in [
-        ("{\"current\"", ranges.current, current),
-        (",\"previous\"", ranges.previous, previous),
-    ] {
-        let (from, to) = range_texts(answer, range);
-        let _ = write!(
-            out,
-            "{name}:{{\"from\":{},\"to\":{},\"totals\":",
-            json!(from),
-            json!(to)
-        );
-        write_totals(out, answer, counts, Answer::compared_value);
-        out.push(b'}');
-    }
-    out.extend_from_slice(b",\"change\":");
-    for (index, metric) in answer.columns.iter().enumerate() {
-        let [now, before] = [current, previous].map(|counts| answer.compared_value(*metric, counts));
-        let change = now.change_from(before).map(|change| rounded(change, 4));
-        let separator = if index == 0 { '{' } else { ',' };
-        let _ = write!(out, "{separator}\"{}\":", metric.name());
-        let _ = match change {
-            Some(change) => write!(out, "{change}"),
-            None => write!(out, "null"),
-        };
-    }
-    out.extend_from_slice(b"}}");
-}
-
-fn range_texts(answer: &Answer, range: Range) -> (Option<String>, Option<String>) {
-    let text = |micros| answer.query.zone.text(micros);
-    (range.from.map(text), range.to.map(text))
-}
-
-/// The question as it was read, with its range as instants.
-fn resolved_query(answer: &Answer) -> serde_json::Value {
-    let query = &answer.query;
-    let (from, to) = range_texts(answer, answer.resolved.range);
-    let mut resolved = json!({
-        "from": from,
-        "to": to,
-        "timezone": query.zone.name(),
-        "interval": query.interval.name(),
-        "week_start": query.week_start.name(),
-        "by": query.by.name(),
-        "order": query.order.name(),
-        "metrics": answer.columns.iter().map(|metric| metric.name()).collect::<Vec<_>>(),
-        "solve_within": query.solve_within.name(),
-    });
-    if let Some(members) = resolved.as_object_mut() {
-        if let RangeChoice::Period(period) = query.range {
-            members.insert("period".to_string(), json!(period.name()));
-        }
-        members.extend(query.top.map(|top| ("top".to_string(), json!(top))));
-        let fill = (query.fill != Fill::None).then(|| query.fill.name());
-        members.extend(fill.map(|fill| ("fill".to_string(), json!(fill))));
-        let compare = query.compare.map(|compare| compare.name());
-        members.extend(compare.map(|compare| ("compare".to_string(), json!(compare))));
-    }
-    resolved
 }
 
 #[cfg(test)]

@@ -2,10 +2,13 @@
 
 use uuid::Uuid;
 
+use super::row::{rounded, write_value};
 use super::*;
 use crate::statistics::answer::Compared;
-use crate::statistics::counts::CountRow;
+use crate::statistics::choice::Choice as _;
+use crate::statistics::counts::{CountRow, Counts};
 use crate::statistics::instant::{DAY_MICROS, HOUR_MICROS};
+use crate::statistics::metrics::{Metric, Value};
 use crate::statistics::query::Query;
 use crate::statistics::solve_times::solve_time_bucket;
 
