@@ -26,7 +26,7 @@ impl Moment {
     pub fn parse(text: &str) -> Result<Moment, String> {
         const DATE_BYTES: usize = 10;
         const SECONDS_BYTES: usize = 19;
-        if text.as_bytes().get(DATE_BYTES) != Some(&b'T') {
+        if !matches!(text.as_bytes().get(DATE_BYTES), Some(b'T' | b't')) {
             return parse_date(text).map(Moment::Date).map_err(|_| SHAPE.to_string());
         }
         let after_seconds = text.get(SECONDS_BYTES..).ok_or(SHAPE)?;
@@ -107,6 +107,7 @@ mod tests {
             ("1970-01-01T05:45:00+05:45", 0),
             ("1970-01-01T00:00:00.000001-0000", 1),
             ("1969-12-31T23:00:01-01", 1_000_000),
+            ("1970-01-01t00:00:00.000001z", 1),
         ] {
             assert_eq!(Moment::parse(text), Ok(Moment::Instant(micros)), "{text}");
         }
