@@ -1,7 +1,6 @@
 //! The report: how many challenges each site served and solved on each day.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate};
 use klickhouse::{FromSql as _, KlickhouseError, Type, Value};

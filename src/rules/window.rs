@@ -121,7 +121,7 @@ impl Window {
         let mut offset = self.loaded_to.max(head - self.records);
         while offset < head {
             self.index.link(offset);
-            offset = offset + 1;
+            offset += 1;
         }
         self.loaded_to = head;
     }

@@ -5,9 +5,6 @@ pub const QUARTER_HOUR_SECONDS: i64 = 900;
 
 pub const DAY_SECONDS: i64 = 86_400;
 
-/// Limits for the time from a serve to its solve, in seconds, for which the projections have counts.
-pub const LIMITS_SECONDS: [i64; 10] = [60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 21_600, 86_400];
-
 pub const SERVED: &str = "countIf((repeat = 0) AND (type = 'serve'))";
 pub const SOLVED: &str = "countIf((repeat = 0) AND (type = 'solve'))";
 pub const RETRIES: &str = "countIf(repeat = 1)";
@@ -49,6 +46,7 @@ pub fn within(limit_seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::statistics::{Choice as _, SolveWithin};
 
     /// Without blanks.
     fn flat(sql: &str) -> String {
@@ -65,7 +63,8 @@ mod tests {
         for seconds in [DAY_SECONDS, QUARTER_HOUR_SECONDS] {
             all.extend([event_number(seconds), serve_number(seconds), open_number(seconds)]);
         }
-        all.extend(LIMITS_SECONDS.map(within));
+        let limits = SolveWithin::CHOICES.iter().map(|(_, limit)| limit.micros() / 1_000_000);
+        all.extend(limits.map(within));
         all.push(format!("{SOLVE_TIME} AS solve_time"));
         for expression in all {
             assert!(projections.contains(&flat(&expression)), "{expression}");
