@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use self::input::Input;
 use self::notes::{completeness, sites_without_events};
-use self::page::{CompletenessPlace, Numbers};
+use self::page::{CompletenessPlace, Format, Numbers};
 use self::question::{QuestionArgs, with_metric};
 use self::requirements::{Required, Requirements, Unmet};
 use crate::clickhouse::{self, Cluster, Filter, Freshness, Report, ReportRow};
@@ -81,14 +81,6 @@ struct FileArgs {
 enum Subcommand {
     Audit(audit::Args),
     DeadLetters(dead_letters::Args),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Format {
-    Table,
-    Json,
-    Ndjson,
-    Csv,
 }
 
 /// The exit code of a failure: 3 if an audit found damage, that of [`Unmet`], else 1.

@@ -5,11 +5,19 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::Format;
 use super::notes::completeness;
 use super::table::table;
 use crate::clickhouse::{Freshness, Report};
 use crate::statistics::{Answer, By, Format as TextFormat, Interval, LineBreak, Writer, cells, total_cells};
+
+/// How a report is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+    Ndjson,
+    Csv,
+}
 
 /// Bytes of a text that is made in one piece.
 const PIECE_BYTES: usize = 1 << 20;

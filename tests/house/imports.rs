@@ -18,7 +18,7 @@ const LAYERS: [&[&str]; 6] = [
     &["serve", "consume", "migrate", "report"],
     &["kafka", "clickhouse", "http"],
     &["runtime", "tls", "resource_pool"],
-    &["telemetry", "statistics"],
+    &["telemetry", "statistics", "rules"],
     &[
         "event",
         "topic_partition",

@@ -11,5 +11,5 @@ pub mod server_version;
 pub mod settings;
 
 pub use self::connect::Connection;
-pub(crate) use self::query::QUERY_TIMEOUT;
+pub(crate) use self::query_limits::QUERY_TIMEOUT;
 pub(crate) use self::quorum_retry::{QuorumRetry, RESEND_MAX, has_code};

@@ -9,13 +9,10 @@ use tokio::time::timeout;
 
 use super::connect::Connection;
 use super::exception;
-use super::query_limits::GrantedSettings;
+use super::query_limits::{GrantedSettings, QUERY_TIMEOUT};
 use super::quorum_retry::QuorumRetry;
 use crate::clickhouse::error::Error;
 use crate::clickhouse::sql::Identifier;
-
-/// For a query whose answer is small.
-pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Rows of an answer that is held whole. The largest, of all partitions of a topic, have some thousands.
 const ROWS_MAX: usize = 100_000;

@@ -3,11 +3,15 @@
 //! Memory and time belong to the operator. So a limit of a profile that is lower stays, and one that a constraint
 //! forbids is left out: the question works as before, within the profile's.
 
+use std::time::Duration;
+
 use klickhouse::IndexMap;
 
 use super::connect::Connection;
-use super::query::QUERY_TIMEOUT;
 use crate::clickhouse::error::Error;
+
+/// For a query whose answer is small.
+pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// How often the server looks whether the client is gone, in microseconds: ClickHouse's own default. All connections
 /// turn it off, which only inserts need (`settings.rs`).
