@@ -2,11 +2,12 @@
 
 mod args;
 mod cluster;
-mod counts;
 pub mod connection;
+mod counts;
 mod error;
 mod error_codes;
 pub mod events;
+mod heads;
 mod insert_if_absent;
 pub mod lock;
 mod replication;
@@ -34,6 +35,7 @@ pub use self::events::insert::Insert;
 pub use self::events::read::{Head, JudgedEvent};
 pub use self::events::retention::{DroppedRange, Month, StoredMonth};
 pub use self::events::row::{RAW_BYTES_MAX, RAW_BYTES_MIN, Row, RowKind, clamp_arrival_millis, truncate_raw};
+pub use self::heads::Heads;
 pub use self::replication::EmptyReplica;
 pub use self::report::{Filter, Report, ReportError, ReportRow, SITE_IDS_MAX};
 pub use self::schema::declared::{DeclaredTable, declared};

@@ -242,7 +242,10 @@ mod tests {
         };
         let sql = filter.sql();
         let day = "intDiv(toUnixTimestamp64Second(time), 86400)";
-        assert!(sql.contains(&format!("WHERE {day} >= 1 AND {day} < 50038 AND site_id IN")), "{sql}");
+        assert!(
+            sql.contains(&format!("WHERE {day} >= 1 AND {day} < 50038 AND site_id IN")),
+            "{sql}"
+        );
         assert!(
             sql.contains("site_id IN ('00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff')"),
             "{sql}"

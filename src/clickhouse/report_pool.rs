@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use klickhouse::block::Block;
 use parking_lot::Mutex;
 
-use super::{Connection, Error};
 use super::connection::query_limits::GrantedSettings;
+use super::{Connection, Error};
 
 /// Connections of a shard that are kept unused: as many as reports are asked for at once.
 const IDLE_MAX: usize = 4;
@@ -78,7 +78,9 @@ impl ReportConnection {
             false => &self.settings,
         };
         let limit = self.limit + ANSWER_TIME;
-        self.connection.for_each_block_with(sql, settings, limit, on_block).await
+        self.connection
+            .for_each_block_with(sql, settings, limit, on_block)
+            .await
     }
 
     fn is_fit(&self, now: Instant) -> bool {

@@ -226,7 +226,10 @@ fn columns(needs: Needs) -> BTreeSet<Column> {
         (needs.challenges, &[Column::Challenges]),
         (needs.solved_again, &[Column::SolvedAgain]),
         (needs.open_solves, &[Column::OpenSolves, Column::OpenSolvesAnswered]),
-        (needs.pairs, &[Column::Pairs, Column::PairsWithin, Column::PairsBeforeServe]),
+        (
+            needs.pairs,
+            &[Column::Pairs, Column::PairsWithin, Column::PairsBeforeServe],
+        ),
         (needs.pending, &[Column::Pending]),
         (needs.solve_times, &[Column::SolveTimes]),
     ];

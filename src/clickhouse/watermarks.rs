@@ -99,11 +99,20 @@ impl Freshness {
             complete_through: complete_through.and_then(DateTime::from_timestamp_micros),
         }
     }
+
+    /// The moment as every report has it, such as `2001-01-01T00:00:00.000Z`.
+    pub fn complete_through_text(&self) -> Option<String> {
+        self.complete_through.as_ref().map(instant_text)
+    }
+}
+
+fn instant_text(instant: &DateTime<Utc>) -> String {
+    instant.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
 fn as_instant<S: Serializer>(instant: &Option<DateTime<Utc>>, serializer: S) -> Result<S::Ok, S::Error> {
     match instant {
-        Some(instant) => serializer.serialize_str(&instant.to_rfc3339_opts(SecondsFormat::Millis, true)),
+        Some(instant) => serializer.serialize_str(&instant_text(instant)),
         None => serializer.serialize_none(),
     }
 }

@@ -421,13 +421,7 @@ mod tests {
     #[test]
     fn a_huge_bad_record_is_truncated_and_says_so() {
         let records = [record(0, MAY, &"x".repeat(RAW_BYTES_MAX + 1))];
-        let batch = next_batch(
-            Offset::ZERO,
-            None,
-            &pending(&records),
-            &Window::new(10),
-            usize::MAX,
-        );
+        let batch = next_batch(Offset::ZERO, None, &pending(&records), &Window::new(10), usize::MAX);
         let RowKind::Bad { reason, raw } = &batch.rows[0].kind else {
             panic!("{:?}", batch.rows[0].kind);
         };

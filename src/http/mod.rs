@@ -1,5 +1,6 @@
 //! HTTP servers on hyper: listeners, connections with limits of memory and time, and an orderly end.
 
+pub mod accept;
 pub mod admin_port;
 mod body;
 mod connection;

@@ -82,7 +82,9 @@ impl Tallies {
         let sum = |range| Tally::new(range, None, false);
         Tallies {
             main: Tally::new(resolved.range, buckets, query.by == By::Site),
-            compared: resolved.comparison.map(|sides| (sum(sides.current), sum(sides.previous))),
+            compared: resolved
+                .comparison
+                .map(|sides| (sum(sides.current), sum(sides.previous))),
             context: Context {
                 site_ids: query.site_ids.iter().copied().collect(),
                 limit_micros: query.solve_within.micros(),
@@ -96,7 +98,10 @@ impl Tallies {
         if !site_ids.is_empty() && !site_ids.contains(&event.site_id) {
             return;
         }
-        let others = self.compared.iter_mut().flat_map(|(current, previous)| [current, previous]);
+        let others = self
+            .compared
+            .iter_mut()
+            .flat_map(|(current, previous)| [current, previous]);
         for tally in [&mut self.main].into_iter().chain(others) {
             tally.add(event, judgement, &self.context);
         }
@@ -137,8 +142,7 @@ impl Tally {
 
     /// The counts of a moment of a site, unless it is outside of the range.
     fn at(&mut self, micros: i64, site_id: Uuid) -> Option<&mut Counts> {
-        let is_inside =
-            self.range.from.is_none_or(|from| micros >= from) && self.range.to.is_none_or(|to| micros < to);
+        let is_inside = self.range.from.is_none_or(|from| micros >= from) && self.range.to.is_none_or(|to| micros < to);
         let bucket = self.buckets.as_ref().map_or(0, |buckets| buckets.start_of(micros));
         let site_id = self.by_site.then_some(site_id);
         is_inside.then(|| self.rows.entry((bucket, site_id)).or_default())
@@ -147,7 +151,9 @@ impl Tally {
     fn add(&mut self, event: &Event, judgement: Judgement, context: &Context) {
         let (micros, site_id) = (event.time.micros(), event.site_id);
         let Judgement::First(judged) = judgement else {
-            self.at(micros, site_id).into_iter().for_each(|counts| counts.retries += 1);
+            self.at(micros, site_id)
+                .into_iter()
+                .for_each(|counts| counts.retries += 1);
             return;
         };
         let is_pending = |micros| context.pending_from.is_some_and(|from| micros >= from);

@@ -116,7 +116,10 @@ fn written(answer: &Arc<Answer>, format: TextFormat) -> anyhow::Result<String> {
 fn render_table(answer: &Answer, place: CompletenessPlace) -> String {
     let has_start = matches!(answer.query.interval, Interval::Hour | Interval::All);
     let shown = |cells: Vec<String>| -> Vec<String> {
-        let kept = cells.into_iter().enumerate().filter(|(index, _)| has_start || *index != 1);
+        let kept = cells
+            .into_iter()
+            .enumerate()
+            .filter(|(index, _)| has_start || *index != 1);
         kept.map(|(_, cell)| cell).collect()
     };
     let header = shown(answer.header().into_iter().map(str::to_string).collect());
@@ -127,7 +130,10 @@ fn render_table(answer: &Answer, place: CompletenessPlace) -> String {
     let table = table(&header, rows, texts..header.len());
     match place {
         CompletenessPlace::BelowRows => {
-            format!("{table}\n{}\n", completeness(Freshness::of_micros(answer.complete_through_micros)))
+            format!(
+                "{table}\n{}\n",
+                completeness(Freshness::of_micros(answer.complete_through_micros))
+            )
         }
         CompletenessPlace::Member | CompletenessPlace::Stderr => table + "\n",
     }

@@ -97,7 +97,9 @@ impl QuestionArgs {
             ("compare", &self.compare),
             ("solve_within", &self.solve_within),
         ];
-        let others = others.into_iter().filter_map(|(name, value)| value.as_ref().map(|value| (name, value)));
+        let others = others
+            .into_iter()
+            .filter_map(|(name, value)| value.as_ref().map(|value| (name, value)));
         let all = sites.chain(others);
         all.map(|(name, value)| (Cow::Borrowed(name), Cow::Borrowed(value.as_str())))
     }
@@ -133,10 +135,15 @@ mod tests {
 
     #[test]
     fn every_parameter_is_a_flag() {
-        let words = PARAMETERS.iter().flat_map(|name| [format!("--{}", name.replace('_', "-")), name.to_string()]);
+        let words = PARAMETERS
+            .iter()
+            .flat_map(|name| [format!("--{}", name.replace('_', "-")), name.to_string()]);
         let command = Command::parse_from(["report".to_string()].into_iter().chain(words));
         let pairs: Vec<_> = command.question.pairs().collect();
-        assert_eq!(pairs.iter().map(|(name, _)| name).collect::<Vec<_>>(), PARAMETERS.iter().collect::<Vec<_>>());
+        assert_eq!(
+            pairs.iter().map(|(name, _)| name).collect::<Vec<_>>(),
+            PARAMETERS.iter().collect::<Vec<_>>()
+        );
         assert!(pairs.iter().all(|(name, value)| name == value));
     }
 

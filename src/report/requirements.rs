@@ -110,7 +110,8 @@ fn parse_rate(text: &str) -> Result<f64, &'static str> {
         None => (text, 1.0),
     };
     let rate = number.parse::<f64>().ok().map(|number| number / scale);
-    rate.filter(|rate| (0.0..=1.0).contains(rate)).ok_or("expected a part from 0 to 1, or from 0% to 100%")
+    rate.filter(|rate| (0.0..=1.0).contains(rate))
+        .ok_or("expected a part from 0 to 1, or from 0% to 100%")
 }
 
 impl Requirements {
@@ -245,6 +246,9 @@ mod tests {
         assert!(check(Some(0.6)).is_ok());
         let below = check(Some(0.5)).unwrap_err();
         assert_eq!((below.exit_code(), check(None).unwrap_err().exit_code()), (5, 5));
-        assert_eq!(below.to_string(), "the solve rate is 0.5000, and --require-solve-rate asks for 0.6");
+        assert_eq!(
+            below.to_string(),
+            "the solve rate is 0.5000, and --require-solve-rate asks for 0.6"
+        );
     }
 }

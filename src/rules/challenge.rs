@@ -31,7 +31,6 @@ pub enum Role {
     Open,
 }
 
-
 /// The role of an event, and the pair that it completes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RoleAndPair {
@@ -115,9 +114,14 @@ impl Challenge {
         let near = |half: Option<Half>| half.filter(|half| is_near(half.offset));
         let (role, pair) = match event_type {
             EventType::Serve if self.serve.is_some_and(&is_near) => (Role::Again, None),
-            EventType::Serve => (Role::First, near(self.open).map(|solve| (solve, solve.time_micros - time_micros))),
+            EventType::Serve => (
+                Role::First,
+                near(self.open).map(|solve| (solve, solve.time_micros - time_micros)),
+            ),
             EventType::Solve => match near(self.first) {
-                Some(serve) if self.answered.is_none() => (Role::Answer, Some((serve, time_micros - serve.time_micros))),
+                Some(serve) if self.answered.is_none() => {
+                    (Role::Answer, Some((serve, time_micros - serve.time_micros)))
+                }
                 Some(_) => (Role::Again, None),
                 None if self.solve.is_some_and(&is_near) => (Role::Again, None),
                 None => (Role::Open, None),
@@ -179,8 +183,14 @@ mod tests {
 
     #[test]
     fn a_solve_answers_the_serve_before_it() {
-        assert_eq!(judge_all(9, &[('v', 10), ('s', 13)]), [(First, None), (Answer, Some(3))]);
-        assert_eq!(judge_all(9, &[('v', 10), ('s', 7)]), [(First, None), (Answer, Some(-3))]);
+        assert_eq!(
+            judge_all(9, &[('v', 10), ('s', 13)]),
+            [(First, None), (Answer, Some(3))]
+        );
+        assert_eq!(
+            judge_all(9, &[('v', 10), ('s', 7)]),
+            [(First, None), (Answer, Some(-3))]
+        );
     }
 
     #[test]

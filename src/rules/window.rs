@@ -310,7 +310,9 @@ mod tests {
             let first = find(Role::First);
             let is_answered = first.is_some_and(|(_, _, judged)| judged.pair.is_some())
                 || first.is_some_and(|(first, ..)| {
-                    earlier.iter().any(|(other, _, judged)| other > first && judged.role == Role::Answer)
+                    earlier
+                        .iter()
+                        .any(|(other, _, judged)| other > first && judged.role == Role::Answer)
                 });
             let (role, other) = match event.event_type {
                 EventType::Serve if has(EventType::Serve) => (Role::Again, None),
@@ -322,7 +324,11 @@ mod tests {
             let pair = other.map(|(_, other, _)| {
                 let after = event.time.micros() - other.time.micros();
                 crate::rules::Pair {
-                    solve_after_micros: if event.event_type == EventType::Solve { after } else { -after },
+                    solve_after_micros: if event.event_type == EventType::Solve {
+                        after
+                    } else {
+                        -after
+                    },
                     other_month: MONTH,
                 }
             });

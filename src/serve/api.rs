@@ -20,7 +20,7 @@ use super::report::Reports;
 use super::request::deadline::Deadline;
 use super::request::framing;
 use super::request::id::{REQUEST_ID, request_id};
-use super::request::query::{parse_dry_run, parse_filter, parse_none, query};
+use super::request::query::{parse_dry_run, parse_none, parse_report, query};
 use super::request::unread_body::{DISCARD_MEMORY_BYTES, UnreadBody};
 use super::router::Route;
 use super::websocket::handshake::Handshake;
@@ -151,13 +151,15 @@ impl Api {
 
     async fn get_report(&self, request: &Request<()>, client: &Client) -> Result<Response, Problem> {
         let caller = self.auth.authenticate(Role::Read, request.headers(), &client.peer)?;
-        let filter = parse_filter(query(request)).map_err(Problem::Query)?;
-        let filter = caller.authorize_report(filter)?;
+        let mut report = parse_report(query(request)).map_err(Problem::Query)?;
+        report.filter = caller.authorize_report(report.filter)?;
         let rate = caller.spend(1)?;
         let _in_progress = self.ingest.acquire_request(client.holder)?;
-        let share = self.memory.share(client.holder);
         let (reader, hung_up) = (caller.reader(client.holder), client.peer.hung_up());
-        let mut response = self.reports.respond(&filter, &reader, share, hung_up).await?;
+        let response = self
+            .reports
+            .respond(report, request.headers(), &reader, client.holder, hung_up);
+        let mut response = response.await?;
         if let Some(rate) = rate {
             rate.write_to(response.headers_mut());
         }

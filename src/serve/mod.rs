@@ -107,6 +107,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     tokio::spawn(connections.clone().log_each_minute());
     let (keyring, rejections) = (keys.clone(), KeyRejections::register(&mut registry));
     let topic = kafka.topic().clone();
+    let reports_kafka = kafka.clone();
     registry.register_collector(Box::new(kafka.leaders().clone()));
     let clock = Clock::register(&mut registry);
     let (observe, produce_clock) = (metrics.produce_observer(), clock.clone());
@@ -145,7 +146,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     let api = Arc::new(Api {
         auth,
         ingest,
-        reports: Reports::new(cluster, &limits),
+        reports: Reports::new(cluster, reports_kafka, &limits, Arc::clone(&shared.memory)),
         streams,
         documents: Documents::new(),
         metrics,
@@ -222,7 +223,7 @@ fn register_gauges(registry: &mut Registry, requests: Arc<Pool>, memory: Arc<Poo
     http::GaugeFn::register(
         registry,
         "reports_waiting",
-        "Readers who wait for their turn to ask for a report.",
+        "Readers whose report is not asked for yet.",
         None,
         move || api.reports.waiting(),
     );

@@ -14,10 +14,11 @@ from pathlib import Path
 
 from dev import supervise
 from dev.command import ROOT, Failure, captcha_environment, run, say, shown
-from dev.testkit import captcha, http, servers
+from dev.testkit import captcha, events, http, servers
 
 HERE = Path(__file__).resolve().parent
 CASES = 500
+EVENTS = 100
 SECONDS_MAX = 300  # for this many cases, which take about 15 s on a machine that does nothing else
 
 
@@ -38,6 +39,8 @@ def carry_out(options, signals):
         captcha.running("consume", options.program, logs / "contract-consume.log", signals, **settings),
         captcha.serving(options.program, logs / "contract-serve.log", signals, **settings) as port,
     ):
+        # Enough that each partition has some: reports wait for the first receipt of one.
+        events.send(port, [events.event(events.SITES[0]) for _ in range(EVENTS)])
         return schemathesis(f"http://{http.HOST}:{port}", options, logs / "schemathesis.log")
 
 

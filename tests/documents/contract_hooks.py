@@ -14,6 +14,8 @@ NDJSON = "application/x-ndjson"
 def before_load_schema(_context, raw_schema):
     """Gives the texts that have a meaning formats of their own, which are generated below."""
     raw_schema["components"]["schemas"]["Event"]["properties"]["time"]["format"] = "captcha-time"
+    # Of the receipts that there may be, the one that there is.
+    raw_schema["components"]["parameters"]["Wait"]["schema"] = {"type": "string", "enum": ["0:0"]}
     raw_schema["paths"]["/v1/events"]["post"]["requestBody"]["content"][NDJSON]["schema"]["format"] = "captcha-lines"
 
     parameters = raw_schema["components"]["parameters"]

@@ -48,6 +48,8 @@ mod record_batches;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod replicas;
 mod report_command;
+mod report_connections;
+mod report_formats;
 mod report_queue;
 mod reports_of_many_sites;
 mod restore;

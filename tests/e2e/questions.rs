@@ -183,10 +183,16 @@ fn roles(events: &[Event]) -> Vec<Role> {
             })
             .filter(|other| all[*other] != Role::Repeat)
             .collect();
-        let first = earlier.iter().copied().find(|other| matches!(all[*other], Role::First(_)));
+        let first = earlier
+            .iter()
+            .copied()
+            .find(|other| matches!(all[*other], Role::First(_)));
         let open = earlier.iter().copied().find(|other| all[*other] == Role::Open);
         let is_answered = first.is_some_and(|first| {
-            all[first] != Role::First(None) || earlier.iter().any(|other| *other > first && matches!(all[*other], Role::Answer(_)))
+            all[first] != Role::First(None)
+                || earlier
+                    .iter()
+                    .any(|other| *other > first && matches!(all[*other], Role::Answer(_)))
         });
         let has = |is_solve| earlier.iter().any(|other| events[*other].is_solve == is_solve);
         all.push(match (event.is_solve, first) {
@@ -248,7 +254,12 @@ fn bucket(question: &Question, micros: i64) -> Bucket {
     }
 }
 
-fn count(question: &Question, events: &[Event], roles: &[Role], pending_from: i64) -> BTreeMap<(Bucket, Option<Uuid>), Counted> {
+fn count(
+    question: &Question,
+    events: &[Event],
+    roles: &[Role],
+    pending_from: i64,
+) -> BTreeMap<(Bucket, Option<Uuid>), Counted> {
     let mut all: BTreeMap<(Bucket, Option<Uuid>), Counted> = BTreeMap::new();
     for (event, role) in events.iter().zip(roles) {
         if !question.sites.is_empty() && !question.sites.contains(&event.site) {
@@ -359,7 +370,13 @@ fn random_question(random: &mut Random, now: i64) -> Question {
         let (text, micros) = match random.below(4) {
             0 => {
                 let micros = near - near % 1_000;
-                (DateTime::from_timestamp_micros(micros).unwrap().format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string(), micros)
+                (
+                    DateTime::from_timestamp_micros(micros)
+                        .unwrap()
+                        .format("%Y-%m-%dT%H:%M:%S%.3fZ")
+                        .to_string(),
+                    micros,
+                )
             }
             _ => {
                 let date = local.date_naive();
@@ -418,11 +435,19 @@ fn compare(question: &Question, answer: &Value, wanted: &BTreeMap<(Bucket, Optio
     let rows = rows_of(question, answer);
     let names: Vec<&str> = METRICS.iter().copied().chain(["solved"]).collect();
     let served_total: i64 = wanted.values().map(|counted| counted.get("served")).sum();
-    let asked: Vec<&str> = names.into_iter().filter(|name| rows.values().any(|row| row.get(name).is_some())).collect();
+    let asked: Vec<&str> = names
+        .into_iter()
+        .filter(|name| rows.values().any(|row| row.get(name).is_some()))
+        .collect();
     for (key, counted) in wanted {
-        let is_shown = asked.iter().any(|metric| value(metric, counted, served_total).is_some_and(|value| value != 0.0));
+        let is_shown = asked
+            .iter()
+            .any(|metric| value(metric, counted, served_total).is_some_and(|value| value != 0.0));
         let Some(row) = rows.get(key) else {
-            assert!(!is_shown || asked.is_empty(), "{what}: no row {key:?} of {counted:?}; {question:?}");
+            assert!(
+                !is_shown || asked.is_empty(),
+                "{what}: no row {key:?} of {counted:?}; {question:?}"
+            );
             continue;
         };
         for metric in &asked {
@@ -434,11 +459,17 @@ fn compare(question: &Question, answer: &Value, wanted: &BTreeMap<(Bucket, Optio
                 }
                 Some((found, wanted)) => (found - wanted).abs() < 0.000_001,
             };
-            assert!(is_near, "{what}: {metric} of {key:?} is {found:?} and must be {wanted:?}; {question:?} {answer}");
+            assert!(
+                is_near,
+                "{what}: {metric} of {key:?} is {found:?} and must be {wanted:?}; {question:?} {answer}"
+            );
         }
     }
     for key in rows.keys() {
-        assert!(wanted.contains_key(key), "{what}: an additional row {key:?}; {question:?}");
+        assert!(
+            wanted.contains_key(key),
+            "{what}: an additional row {key:?}; {question:?}"
+        );
     }
 }
 
@@ -460,7 +491,9 @@ async fn answer(world: &World, question: &Question, more: &[&str]) -> Value {
 async fn clickhouse_a_file_and_a_count_by_the_definitions_agree() {
     let world = World::new("questions");
     let window = WINDOW.to_string();
-    world.migrate(&["--partitions", "1", "--dedup-window-records", &window]).await;
+    world
+        .migrate(&["--partitions", "1", "--dedup-window-records", &window])
+        .await;
     let (serve, _consume) = world.all().await;
     let mut random = Random(18);
     let began = now(&world).await.timestamp_micros();
@@ -490,7 +523,14 @@ async fn clickhouse_a_file_and_a_count_by_the_definitions_agree() {
         let of_file = answer(
             &world,
             &question,
-            &["--input", input, "--dedup-window-records", &window, "--complete-through", &through],
+            &[
+                "--input",
+                input,
+                "--dedup-window-records",
+                &window,
+                "--complete-through",
+                &through,
+            ],
         )
         .await;
         assert_eq!(of_file["counters"], found["counters"], "{question:?}");

@@ -57,7 +57,8 @@ async fn thirty_readers_at_once_all_have_the_report() {
     }
 }
 
-/// A `serve` whose ClickHouse answers nobody, with this many readers who ask again and again until they are dropped.
+/// A `serve` whose ClickHouse answers nobody, with this many readers who ask again and again until they are dropped,
+/// each for a site of its own.
 async fn stuck(test: &str, flags: &[&str], readers: usize) -> (Server, Process, JoinSet<()>) {
     let clickhouse = Server::started("clickhouse").await;
     let kafka = shared("CAPTCHA_TEST_KAFKA");
@@ -68,9 +69,10 @@ async fn stuck(test: &str, flags: &[&str], readers: usize) -> (Server, Process, 
     let mut asking = JoinSet::new();
     for _ in 0..readers {
         let address = serve.address.clone();
+        let path = format!("/v1/report?site_id={}", uuid::Uuid::now_v7());
         asking.spawn(async move {
             loop {
-                get(&address, "/v1/report").await.assert_away();
+                get(&address, &path).await.assert_away();
             }
         });
     }
@@ -113,8 +115,10 @@ async fn a_reader_that_hangs_up_frees_its_place_in_the_queue() {
     let (_clickhouse, serve, mut asking) = stuck("hung_up", &flags, AT_ONCE).await;
     let open = async || {
         let mut stream = TcpStream::connect(&serve.address).await.unwrap();
-        let request = b"GET /v1/report HTTP/1.1\r\nhost: x\r\n\r\n";
-        stream.write_all(request).await.unwrap();
+        // For a site of its own, so that it waits for no other.
+        let path = format!("/v1/report?site_id={}", uuid::Uuid::now_v7());
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
         // Its turn comes when one of those who ask is refused, and then another waits.
         let waits = async || (serve.metric(WAITING).await == 1.0).then_some(());
         eventually("a reader to wait", async || {
@@ -206,12 +210,13 @@ async fn a_key_that_asks_for_everything_all_the_time_does_not_starve_another() {
     let keys = ["--keys-file", file.to_str().unwrap()];
     let serve = world.serve_with(&[&flags[..], &keys].concat()).await;
     let mut asking = JoinSet::new();
-    for _ in 0..GREEDY {
+    for day in 1..=GREEDY {
         let (address, key) = (serve.address.clone(), greedy.clone());
         asking.spawn(async move {
             loop {
                 let mut stream = TcpStream::connect(&address).await.unwrap();
-                let request = format!("GET /v1/report HTTP/1.1\r\nhost: x\r\nauthorization: {key}\r\n\r\n");
+                let path = format!("/v1/report?from=1970-01-0{day}");
+                let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: {key}\r\n\r\n");
                 stream.write_all(request.as_bytes()).await.unwrap();
                 // Whatever the answer is, it asks again.
                 let _ = stream.read_u8().await;
@@ -224,8 +229,11 @@ async fn a_key_that_asks_for_everything_all_the_time_does_not_starve_another() {
     })
     .await;
     let mut refused = Vec::new();
-    for _ in 0..SMALL_REPORTS {
-        let path = format!("/v1/report?site_id={SITE}");
+    // It is expected to cost much too, so that no turn is kept for it.
+    let others = (1..=3).map(|number| format!("&site_id={}", uuid::Uuid::from_u128(number)));
+    let sites = format!("site_id={SITE}{}", others.collect::<String>());
+    for day in 1..=SMALL_REPORTS {
+        let path = format!("/v1/report?{sites}&from=1970-01-{day:02}");
         let headers = [("authorization", other.as_str())];
         let reply = request(&serve.address, "GET", &path, &headers, "").await;
         let reply = reply.unwrap();

@@ -57,9 +57,17 @@ mod tests {
     #[test]
     fn expressions_are_those_of_the_projections() {
         let projections = flat(include_str!("../../../migrations/V9__aggregate_reports.sql"));
-        let mut all: Vec<String> = [SERVED, SOLVED, RETRIES, CHALLENGES, SOLVED_AGAIN, OPEN_SOLVES, BEFORE_SERVE]
-            .map(str::to_string)
-            .into();
+        let mut all: Vec<String> = [
+            SERVED,
+            SOLVED,
+            RETRIES,
+            CHALLENGES,
+            SOLVED_AGAIN,
+            OPEN_SOLVES,
+            BEFORE_SERVE,
+        ]
+        .map(str::to_string)
+        .into();
         for seconds in [DAY_SECONDS, QUARTER_HOUR_SECONDS] {
             all.extend([event_number(seconds), serve_number(seconds), open_number(seconds)]);
         }

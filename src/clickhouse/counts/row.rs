@@ -103,6 +103,9 @@ mod tests {
         assert_eq!((row.count(Column::Pairs), row.count(Column::Served)), (3, 0));
         assert_eq!(row.solve_times, [(1, 2)]);
         let other = CountedRow::deserialize_row(vec![("sum", &Type::Int64, Value::Int64(7))]);
-        assert_eq!(other.unwrap_err().to_string(), "deserialize error: unexpected column sum");
+        assert_eq!(
+            other.unwrap_err().to_string(),
+            "deserialize error: unexpected column sum"
+        );
     }
 }

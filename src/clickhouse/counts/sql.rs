@@ -261,7 +261,12 @@ impl Counting {
 
     /// Pairs by the time of the serve.
     fn pairs(&self, level: Level) -> Option<String> {
-        let columns = [Column::Pairs, Column::PairsWithin, Column::PairsBeforeServe, Column::SolveTimes];
+        let columns = [
+            Column::Pairs,
+            Column::PairsWithin,
+            Column::PairsBeforeServe,
+            Column::SolveTimes,
+        ];
         let level = match level {
             Level::Days if self.has(Column::SolveTimes) => Level::QuarterHours,
             level => level,
@@ -278,7 +283,9 @@ impl Counting {
             (Column::PairsBeforeServe, BEFORE_SERVE),
             (Column::SolveTimes, &solve_times),
         ];
-        let pending = self.pending_from.map(|from| format!("-countIf(({SERVE_MICROS}) >= {from})"));
+        let pending = self
+            .pending_from
+            .map(|from| format!("-countIf(({SERVE_MICROS}) >= {from})"));
         if let (Level::Rows, Some(pending)) = (level, &pending) {
             values.push((Column::Pending, pending));
         }
@@ -450,7 +457,11 @@ impl Counting {
     fn months(&self) -> String {
         let months: Vec<String> = self.months.iter().map(u32::to_string).collect();
         // Without any month there are no rows; an empty list is an error.
-        if months.is_empty() { "0".to_string() } else { months.join(", ") }
+        if months.is_empty() {
+            "0".to_string()
+        } else {
+            months.join(", ")
+        }
     }
 }
 

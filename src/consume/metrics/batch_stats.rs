@@ -133,7 +133,14 @@ mod tests {
         let dated = |micros_after_arrival, arrival_millis, repeat| {
             let mut event = event(1);
             event.time = Timestamp::from_micros(arrival_millis * 1_000 + micros_after_arrival).unwrap();
-            let rows = [row(arrival_millis, RowKind::Event { event, repeat, challenge: None })];
+            let rows = [row(
+                arrival_millis,
+                RowKind::Event {
+                    event,
+                    repeat,
+                    challenge: None,
+                },
+            )];
             BatchStats::new(&rows).dated_ahead()
         };
         let day = 86_400_000_000;

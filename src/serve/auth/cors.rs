@@ -16,11 +16,11 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST");
 
 /// The headers that a page may send. `authorization` is named because `*` does not include it.
 const REQUEST_HEADERS: HeaderValue =
-    HeaderValue::from_static("authorization, content-type, content-encoding, x-request-id");
+    HeaderValue::from_static("authorization, content-type, content-encoding, if-none-match, x-request-id");
 
 /// The headers of a response that a page may read.
 const RESPONSE_HEADERS: HeaderValue =
-    HeaderValue::from_static("x-request-id, retry-after, ratelimit, ratelimit-policy");
+    HeaderValue::from_static("x-request-id, retry-after, ratelimit, ratelimit-policy, etag, complete-through");
 
 /// Seconds that a browser need not ask again: as many as Chromium takes.
 const MAX_AGE_SECONDS: HeaderValue = HeaderValue::from_static("7200");
@@ -269,12 +269,12 @@ mod tests {
             ("access-control-allow-methods", "GET, HEAD, POST"),
             (
                 "access-control-allow-headers",
-                "authorization, content-type, content-encoding, x-request-id",
+                "authorization, content-type, content-encoding, if-none-match, x-request-id",
             ),
             ("access-control-max-age", "7200"),
             (
                 "access-control-expose-headers",
-                "x-request-id, retry-after, ratelimit, ratelimit-policy",
+                "x-request-id, retry-after, ratelimit, ratelimit-policy, etag, complete-through",
             ),
         ]);
         assert_eq!(preflight(&cors(PAGE), PAGE), allowed);
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn answers_keep_what_they_vary_by() {
-        let exposed = "x-request-id, retry-after, ratelimit, ratelimit-policy";
+        let exposed = "x-request-id, retry-after, ratelimit, ratelimit-policy, etag, complete-through";
         let response = decorated(&cors(PAGE), Some(PAGE));
         let vary: Vec<_> = response.get_all(VARY).iter().collect();
         assert_eq!(vary, ["accept-encoding", "origin"]);

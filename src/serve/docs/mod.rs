@@ -12,13 +12,13 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use hyper::StatusCode;
 use hyper::header::{
-    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap,
-    HeaderName, HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
+    REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
 };
 use sha2::{Digest as _, Sha256};
 
 use self::{Source::Page, Source::SwaggerUi, Source::Text};
-use crate::http::{Body, Response};
+use crate::http::{Body, Response, accept};
 
 /// Nothing from elsewhere, nothing inline, no frames. Swagger UI's style sheet has its icons as `data:` images.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -75,7 +75,7 @@ impl Documents {
         let document = &self.0[name.0];
         let compress = accepts_gzip(request);
         let tag = format!("\"{}{}\"", document.tag, if compress { "-gzip" } else { "" });
-        let known = is_known(&tag, request);
+        let known = accept::is_known(&tag, request);
         let body = match (known, compress) {
             (true, _) => Bytes::new(),
             (false, true) => document.gzip.clone(),
@@ -181,41 +181,16 @@ fn both(plain: Bytes) -> (Bytes, OnceLock<Bytes>) {
     (gzip.finish().unwrap_or_default().into(), OnceLock::from(plain))
 }
 
-/// Whether gzip may be sent (RFC 9110, section 12.5.3). A client that names no encoding gets the plain content.
+/// Whether gzip may be sent. A client that names no encoding gets the plain content.
 fn accepts_gzip(request: &HeaderMap) -> bool {
-    let mut accepted = false;
-    for item in items(request, &ACCEPT_ENCODING) {
-        let (coding, weight) = item.split_once(';').unwrap_or((item, "q=1"));
-        let weight = weight.trim().to_ascii_lowercase();
-        let weight = weight.strip_prefix("q=").unwrap_or("1").parse::<f32>();
-        let wanted = weight.is_ok_and(|weight| weight > 0.0);
-        match coding.trim().to_ascii_lowercase().as_str() {
-            "gzip" | "x-gzip" => return wanted,
-            "*" => accepted = wanted,
-            _ => {}
-        }
-    }
-    accepted
-}
-
-/// Whether `If-None-Match` names the tag; by weak comparison, as RFC 9110 asks for it.
-fn is_known(tag: &str, request: &HeaderMap) -> bool {
-    items(request, &IF_NONE_MATCH).any(|item| item == "*" || item.trim_start_matches("W/") == tag)
-}
-
-/// The items of a header that is a list.
-fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let values = headers.get_all(name).iter();
-    values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
+    accept::coding_weight(request, &["gzip", "x-gzip"]).is_some()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use http_body_util::BodyExt as _;
+    use hyper::header::{ACCEPT_ENCODING, IF_NONE_MATCH};
 
     const BUNDLE: &str = "/docs/swagger-ui-bundle.js";
 

@@ -13,6 +13,7 @@ pub const EVENT_SCHEMA: &str = include_str!("event.schema.json");
 mod tests {
     use super::*;
     use crate::event::{parse_body, parse_record};
+    use crate::serve::request::query::parse_report;
     use crate::statistics::{Choice as _, Metric, PARAMETERS, Query};
     use serde_json::Value;
 
@@ -55,7 +56,7 @@ mod tests {
             .map(|listed| listed["$ref"].as_str().unwrap().trim_start_matches('#'))
             .map(|path| openapi.pointer(path).unwrap()["name"].as_str().unwrap())
             .collect();
-        assert_eq!(documented, PARAMETERS);
+        assert_eq!(documented, [&PARAMETERS[..], &["format", "wait"]].concat());
         let detail = |pair: &str| {
             let parsed = Query::parse(form_urlencoded::parse(pair.as_bytes()));
             parsed.err().map(|wrong| wrong[0].detail.clone()).unwrap_or_default()

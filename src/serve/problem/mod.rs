@@ -11,8 +11,10 @@ pub use self::response::catch_panic;
 pub use self::table::{Reason, Row};
 use super::auth::keys::{Denied, RateLimited};
 use super::report::queue::Refusal;
+use super::report::receipt::Receipt;
 use crate::clickhouse::ReportError;
 use crate::event::{FieldError, Rejection};
+use crate::topic_partition::Offset;
 
 /// The paths of the API, as the response to an unknown path lists them.
 pub const PATHS: [&str; 8] = [
@@ -92,6 +94,8 @@ pub enum Problem {
     KafkaFull,
     /// 503: too many clients want reports.
     ReportRefused(Refusal),
+    /// 503: the event that the report was to have is not stored yet; how far its partition is.
+    NotStored(Receipt, Option<Offset>),
     /// 503: Kafka did not confirm, but may have the events.
     Unconfirmed,
     /// 503 or 422: the report failed, or is too large.

@@ -321,6 +321,15 @@ impl Problem {
             ),
             Problem::KafkaFull => overloaded(Reason::Busy, "too many events wait for kafka"),
             Problem::ReportRefused(refusal) => overloaded(None, &refusal.to_string()),
+            Problem::NotStored(receipt, head) => {
+                let (partition, offset) = (receipt.partition, receipt.offset);
+                let far = match head {
+                    Some(head) => format!("partition {partition} is in the report up to offset {}", *head - 1),
+                    None => format!("nothing of partition {partition} is in the report"),
+                };
+                let detail = format!("the event {partition}:{offset} is not in the report yet: {far}; try again");
+                row(S::SERVICE_UNAVAILABLE, "not counted yet", None, detail).retry_after(retry_after::overload())
+            }
             Problem::Unconfirmed => row(
                 S::SERVICE_UNAVAILABLE,
                 "not confirmed",

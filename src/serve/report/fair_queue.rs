@@ -1,4 +1,5 @@
-//! A fair queue: turns go round among the readers, and none of them can fill it. Pure.
+//! A fair queue: turns go round among the readers, and none of them can fill it. Reports that cost much never have all
+//! turns. Pure.
 //!
 //! ```text
 //! enter -> turn at once | waits -> turn, when one ends  | displaced by a reader with fewer places
@@ -7,13 +8,25 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::cost::Cost;
 use super::reader::Reader;
+
+/// How many reports have a turn, and how many wait.
+#[derive(Debug, Clone, Copy)]
+pub struct QueueLimits {
+    /// Turns at once.
+    pub turns_max: usize,
+    /// Of these, how many reports that cost much may have.
+    pub costly_turns_max: usize,
+    pub waiting_max: usize,
+}
 
 /// Reports that have a turn and reports that wait, each of these with a ticket of type `T`.
 #[derive(Debug)]
 pub struct FairQueue<T> {
-    turns_max: usize,
-    waiting_max: usize,
+    limits: QueueLimits,
+    /// Turns of reports that cost much.
+    costly_turns: usize,
     /// Turns of each reader; no zeros.
     turns: HashMap<Reader, usize>,
     /// Readers who wait. The turn of the first was longest ago.
@@ -25,7 +38,22 @@ pub struct FairQueue<T> {
 #[derive(Debug)]
 struct Line<T> {
     reader: Reader,
-    waiting: VecDeque<(u64, T)>,
+    waiting: VecDeque<Place<T>>,
+}
+
+#[derive(Debug)]
+struct Place<T> {
+    number: u64,
+    cost: Cost,
+    ticket: T,
+}
+
+/// A report whose turn it is.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Called<T> {
+    pub reader: Reader,
+    pub cost: Cost,
+    pub ticket: T,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -38,11 +66,11 @@ pub enum Entry<T> {
 }
 
 impl<T> FairQueue<T> {
-    /// A queue with this many turns at once, in which this many may wait.
-    pub fn new(turns_max: usize, waiting_max: usize) -> FairQueue<T> {
+    /// An empty queue.
+    pub fn new(limits: QueueLimits) -> FairQueue<T> {
         FairQueue {
-            turns_max,
-            waiting_max,
+            limits,
+            costly_turns: 0,
             turns: HashMap::new(),
             lines: VecDeque::new(),
             next_number: 0,
@@ -51,13 +79,13 @@ impl<T> FairQueue<T> {
 
     /// Enters the queue. In a full queue it takes the newest place of the reader who has most, if its own reader has
     /// fewer even then.
-    pub fn enter(&mut self, reader: &Reader, ticket: T) -> Entry<T> {
-        if self.turns() < self.turns_max {
-            *self.turns.entry(reader.clone()).or_default() += 1;
+    pub fn enter(&mut self, reader: &Reader, cost: Cost, ticket: T) -> Entry<T> {
+        if self.turns() < self.limits.turns_max && self.may_have_turn(cost) {
+            self.begin_turn(reader, cost);
             return Entry::Turn;
         }
         let mut displaced = None;
-        if self.waiting() >= self.waiting_max {
+        if self.waiting() >= self.limits.waiting_max {
             displaced = self.displace_for(reader);
             if displaced.is_none() {
                 return Entry::Full;
@@ -65,35 +93,53 @@ impl<T> FairQueue<T> {
         }
         let number = self.next_number;
         self.next_number += 1;
+        let place = Place { number, cost, ticket };
         match self.lines.iter_mut().find(|line| line.reader == *reader) {
-            Some(line) => line.waiting.push_back((number, ticket)),
+            Some(line) => line.waiting.push_back(place),
             None => self.lines.push_back(Line {
                 reader: reader.clone(),
-                waiting: [(number, ticket)].into(),
+                waiting: [place].into(),
             }),
         }
         Entry::Waits(number, displaced)
     }
 
     /// Ends a turn, and gives it to the next: to the reader with the fewest turns among those who wait, and among
-    /// equals to the one whose last turn was longest ago.
-    pub fn end_turn(&mut self, reader: &Reader) -> Option<(Reader, T)> {
+    /// equals to the one whose last turn was longest ago. A report that costs much is passed over while as many as may
+    /// have a turn.
+    pub fn end_turn(&mut self, reader: &Reader, cost: Cost) -> Option<Called<T>> {
         if let Some(turns) = self.turns.get_mut(reader) {
             *turns -= 1;
             if *turns == 0 {
                 self.turns.remove(reader);
             }
         }
+        if cost == Cost::High {
+            self.costly_turns -= 1;
+        }
+        let first = |line: &Line<T>| line.waiting.iter().position(|place| self.may_have_turn(place.cost));
         let lines = self.lines.iter().enumerate();
-        let (next, _) = lines.min_by_key(|(_, line)| self.turns_of(&line.reader))?;
-        let mut line = self.lines.remove(next)?;
-        let (_, ticket) = line.waiting.pop_front()?;
+        let lines = lines.filter_map(|(index, line)| Some((index, first(line)?, self.turns_of(&line.reader))));
+        let (index, position, _) = lines.min_by_key(|(.., turns)| *turns)?;
+        let mut line = self.lines.remove(index)?;
+        let Place { cost, ticket, .. } = line.waiting.remove(position)?;
         let reader = line.reader.clone();
         if !line.waiting.is_empty() {
             self.lines.push_back(line);
         }
+        self.begin_turn(&reader, cost);
+        Some(Called { reader, cost, ticket })
+    }
+
+    fn begin_turn(&mut self, reader: &Reader, cost: Cost) {
         *self.turns.entry(reader.clone()).or_default() += 1;
-        Some((reader, ticket))
+        if cost == Cost::High {
+            self.costly_turns += 1;
+        }
+    }
+
+    fn may_have_turn(&self, cost: Cost) -> bool {
+        cost == Cost::Low || self.costly_turns < self.limits.costly_turns_max
     }
 
     /// Leaves the queue, if it still waits.
@@ -101,7 +147,7 @@ impl<T> FairQueue<T> {
         let is_its = |line: &Line<T>| line.reader == *reader;
         if let Some(index) = self.lines.iter().position(is_its) {
             let waiting = &mut self.lines[index].waiting;
-            waiting.retain(|(other, _)| *other != number);
+            waiting.retain(|place| place.number != number);
             if waiting.is_empty() {
                 self.lines.remove(index);
             }
@@ -128,7 +174,7 @@ impl<T> FairQueue<T> {
             return None;
         }
         let waiting = &mut self.lines[index].waiting;
-        let (_, ticket) = waiting.pop_back()?;
+        let Place { ticket, .. } = waiting.pop_back()?;
         if waiting.is_empty() {
             self.lines.remove(index);
         }
@@ -149,18 +195,26 @@ mod tests {
         Reader::Key(name.into())
     }
 
+    fn limits(turns_max: usize, waiting_max: usize) -> QueueLimits {
+        QueueLimits {
+            turns_max,
+            costly_turns_max: 3,
+            waiting_max,
+        }
+    }
+
     /// A queue of four turns in which these came one after the other, each with its own name as its ticket.
     fn queue_of(waiting_max: usize, names: &[&'static str]) -> FairQueue<&'static str> {
-        let mut queue = FairQueue::new(4, waiting_max);
+        let mut queue = FairQueue::new(limits(4, waiting_max));
         for name in names {
-            assert_ne!(queue.enter(&reader(name), *name), Entry::Full);
+            assert_ne!(queue.enter(&reader(name), Cost::Low, *name), Entry::Full);
         }
         queue
     }
 
     /// Ends turns of one reader; who is next each time.
     fn next_after(queue: &mut FairQueue<&'static str>, ended: &[&str]) -> Vec<&'static str> {
-        let next = |name: &&str| queue.end_turn(&reader(name)).map(|(_, ticket)| ticket);
+        let next = |name: &&str| queue.end_turn(&reader(name), Cost::Low).map(|called| called.ticket);
         ended.iter().filter_map(next).collect()
     }
 
@@ -183,26 +237,47 @@ mod tests {
 
     #[test]
     fn a_full_queue_takes_the_place_of_whoever_has_most() {
-        let mut queue = FairQueue::new(1, 3);
+        let mut queue = FairQueue::new(limits(1, 3));
+        let mut enter = |name, ticket| queue.enter(&reader(name), Cost::Low, ticket);
         for ticket in 0..4 {
-            queue.enter(&reader("a"), ticket);
+            enter("a", ticket);
         }
-        assert_eq!(queue.enter(&reader("a"), 4), Entry::Full);
+        assert_eq!(enter("a", 4), Entry::Full);
         // The youngest of whoever has most goes, a turn counted as a place.
-        assert_eq!(queue.enter(&reader("b"), 5), Entry::Waits(3, Some(3)));
-        assert_eq!(queue.enter(&reader("b"), 6), Entry::Waits(4, Some(2)));
-        assert_eq!(queue.enter(&reader("b"), 7), Entry::Full);
-        assert_eq!(queue.enter(&reader("c"), 8), Entry::Waits(5, Some(6)));
-        assert_eq!(queue.enter(&reader("d"), 9), Entry::Waits(6, Some(1)));
-        assert_eq!(queue.enter(&reader("e"), 10), Entry::Full);
+        assert_eq!(enter("b", 5), Entry::Waits(3, Some(3)));
+        assert_eq!(enter("b", 6), Entry::Waits(4, Some(2)));
+        assert_eq!(enter("b", 7), Entry::Full);
+        assert_eq!(enter("c", 8), Entry::Waits(5, Some(6)));
+        assert_eq!(enter("d", 9), Entry::Waits(6, Some(1)));
+        assert_eq!(enter("e", 10), Entry::Full);
         assert_eq!(queue.waiting(), 3);
     }
 
     #[test]
     fn a_single_place_is_not_held_by_the_one_who_asks_already() {
         let mut queue = queue_of(1, &["a", "a", "a", "a", "a"]);
-        assert_eq!(queue.enter(&reader("b"), "b"), Entry::Waits(1, Some("a")));
-        assert_eq!(queue.enter(&reader("c"), "c"), Entry::Full);
+        let mut enter = |name| queue.enter(&reader(name), Cost::Low, name);
+        assert_eq!(enter("b"), Entry::Waits(1, Some("a")));
+        assert_eq!(enter("c"), Entry::Full);
+    }
+
+    #[test]
+    fn reports_that_cost_much_leave_a_turn_to_the_others() {
+        let mut queue = FairQueue::new(limits(4, 9));
+        for ticket in ["1", "2", "3"] {
+            assert_eq!(queue.enter(&reader("a"), Cost::High, ticket), Entry::Turn);
+        }
+        assert_eq!(queue.enter(&reader("a"), Cost::High, "4"), Entry::Waits(0, None));
+        assert_eq!(queue.enter(&reader("b"), Cost::High, "5"), Entry::Waits(1, None));
+        // Its own that cost much do not hold it up either.
+        assert_eq!(queue.enter(&reader("a"), Cost::Low, "6"), Entry::Turn);
+        assert_eq!(queue.enter(&reader("a"), Cost::Low, "7"), Entry::Waits(2, None));
+        let mut next = |cost| queue.end_turn(&reader("a"), cost).map(|called| called.ticket);
+        assert_eq!(next(Cost::Low), Some("7"));
+        assert_eq!(next(Cost::Low), None, "two that cost much wait, and three have a turn");
+        assert_eq!(next(Cost::High), Some("5"));
+        assert_eq!(next(Cost::High), Some("4"));
+        assert_eq!((queue.turns(), queue.waiting()), (3, 0));
     }
 
     #[test]
@@ -214,48 +289,57 @@ mod tests {
         assert_eq!(next_after(&mut queue, &["a", "a"]), ["c"]);
     }
 
+    fn costly(turns: &[(Reader, Cost)]) -> usize {
+        turns.iter().filter(|(_, cost)| *cost == Cost::High).count()
+    }
+
     proptest! {
-        /// Whoever comes, leaves or is done: limits hold, no turn stays free while somebody waits, and a reader with
-        /// more turns than another who waits gets none.
+        /// Whoever comes, leaves or is done: limits hold, no turn stays free while somebody waits who may have it, and
+        /// a reader with more turns than another who waits gets none.
         #[test]
         fn limits_and_shares_hold(steps in prop::collection::vec((0_u8..4, 0_u8..5, any::<u8>()), 0..200)) {
-            let mut queue = FairQueue::new(4, 6);
+            let mut queue = FairQueue::new(limits(4, 6));
             let (mut turns, mut waits) = (Vec::new(), Vec::new());
             for (ticket, (step, name, which)) in steps.into_iter().enumerate() {
                 let reader = reader(&format!("k3y{name}"));
+                let cost = if which % 3 == 0 { Cost::High } else { Cost::Low };
                 let which = usize::from(which);
                 match step {
-                    0 | 1 => match queue.enter(&reader, ticket) {
-                        Entry::Turn => turns.push(reader),
+                    0 | 1 => match queue.enter(&reader, cost, ticket) {
+                        Entry::Turn => turns.push((reader, cost)),
                         Entry::Waits(number, displaced) => {
-                            waits.retain(|(_, _, waiting)| Some(*waiting) != displaced);
-                            waits.push((reader, number, ticket));
+                            waits.retain(|(_, _, waiting, _)| Some(*waiting) != displaced);
+                            waits.push((reader, number, ticket, cost));
                         }
                         Entry::Full => prop_assert_eq!(waits.len(), 6),
                     },
                     2 if !turns.is_empty() => {
-                        let ended = turns.swap_remove(which % turns.len());
-                        let count = |turns: &[Reader], reader| turns.iter().filter(|turn| *turn == reader).count();
-                        match queue.end_turn(&ended) {
-                            None => prop_assert!(waits.is_empty()),
-                            Some((next, ticket)) => {
-                                for (other, ..) in &waits {
-                                    prop_assert!(count(&turns, &next) <= count(&turns, other));
+                        let (ended, ended_cost) = turns.swap_remove(which % turns.len());
+                        let count = |reader: &Reader| turns.iter().filter(|(turn, _)| turn == reader).count();
+                        let all_costly = costly(&turns) == 3;
+                        match queue.end_turn(&ended, ended_cost) {
+                            None => prop_assert!(waits.iter().all(|(.., cost)| all_costly && *cost == Cost::High)),
+                            Some(next) => {
+                                for (other, _, _, cost) in &waits {
+                                    let may = !all_costly || *cost == Cost::Low;
+                                    prop_assert!(!may || count(&next.reader) <= count(other));
                                 }
-                                waits.retain(|(_, _, waiting)| *waiting != ticket);
-                                turns.push(next);
+                                waits.retain(|(_, _, waiting, _)| *waiting != next.ticket);
+                                turns.push((next.reader, next.cost));
                             }
                         }
                     }
                     3 if !waits.is_empty() => {
-                        let (reader, number, _) = waits.swap_remove(which % waits.len());
+                        let (reader, number, ..) = waits.swap_remove(which % waits.len());
                         queue.leave(&reader, number);
                     }
                     _ => {}
                 }
                 prop_assert_eq!((queue.turns(), queue.waiting()), (turns.len(), waits.len()));
                 prop_assert!(turns.len() <= 4 && waits.len() <= 6);
-                prop_assert!(turns.len() == 4 || waits.is_empty());
+                prop_assert!(costly(&turns) <= 3);
+                let may_all = costly(&turns) < 3;
+                prop_assert!(turns.len() == 4 || waits.iter().all(|(.., cost)| !may_all && *cost == Cost::High));
             }
         }
     }

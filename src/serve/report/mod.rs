@@ -1,26 +1,44 @@
 //! Reports over HTTP, within limits for the rows that are on their way.
 
+mod answer;
 pub mod body;
+mod compress;
+mod cost;
 pub mod fair_queue;
+pub mod format;
+mod questions;
 pub mod queue;
 pub mod reader;
+pub mod receipt;
+mod text;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use futures_util::FutureExt as _;
+use hyper::StatusCode;
+use hyper::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, VARY};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
-use self::body::{ROW_TEXT_BYTES, ReportBody};
+use self::answer::Answer;
+use self::body::ReportBody;
+use self::compress::{Compressed, Compressor};
+use self::cost::Cost;
+use self::format::Format;
+use self::questions::{Questions, Request};
 use self::queue::{Refusal, ReportQueue};
 use self::reader::Reader;
+use self::receipt::{ReceiptWaits, WaitError};
+use self::text::{ROW_TEXT_BYTES, ReportText};
 use super::limits::{Limits, REPORT_WAIT_SECONDS_MAX};
-use super::problem::Problem;
+use super::problem::{ParameterError, Problem};
+use super::request::query::ReportQuery;
 use crate::clickhouse::{self, Cluster, Filter, ReportError, ReportRow};
-use crate::http::{Body, Response};
-use crate::resource_pool::Share;
+use crate::http::{Body, Response, accept};
+use crate::kafka::Kafka;
+use crate::resource_pool::{Holder, Pool, Share};
 use crate::telemetry::log_once::Change;
 
 /// Memory of a row of a report until it is sent.
@@ -33,6 +51,22 @@ const TEXT_BYTES_MAX: usize = 96 << 10;
 /// For a report, its wait in the queue included; the contract promises an answer within 10 seconds.
 const REPORT_TIMEOUT: Duration = Duration::from_secs(9);
 
+/// Of this time, what is left for the report after a wait for a receipt.
+const AFTER_WAIT: Duration = Duration::from_secs(1);
+
+/// Rows of which the tag is made at once: some milliseconds, in which others want to be answered.
+const TAGGED_ROWS_MAX: usize = 10_000;
+
+/// How far a report is complete, also of a 304, which has no body.
+pub const COMPLETE_THROUGH: HeaderName = HeaderName::from_static("complete-through");
+
+/// Headers of every report. A browser keeps it, asks again each time, and mostly gets 304; a cache that others share
+/// keeps none.
+const COMMON: [(HeaderName, &str); 2] = [
+    (CACHE_CONTROL, "private, no-cache"),
+    (VARY, "accept, accept-encoding, authorization"),
+];
+
 const _: () = assert!(
     REPORT_TIMEOUT.as_secs() < 10 && (REPORT_WAIT_SECONDS_MAX as u64) < REPORT_TIMEOUT.as_secs(),
     "a report that has waited has time to be asked for, and the contract holds"
@@ -40,61 +74,177 @@ const _: () = assert!(
 
 /// Reports of one database.
 pub struct Reports {
+    questions: Questions<Filter, Result<Arc<Answer>, ReportError>>,
+    source: Arc<Source>,
+    receipts: ReceiptWaits,
+    memory: Arc<Pool>,
+}
+
+/// Where reports come from.
+struct Source {
     cluster: Cluster,
-    queue: Arc<ReportQueue>,
     is_failing: AtomicBool,
 }
 
 impl Reports {
-    /// Reports of one database.
-    pub fn new(cluster: Cluster, limits: &Limits) -> Reports {
+    /// Reports of one database and one topic, whose rows take of this memory.
+    pub fn new(cluster: Cluster, kafka: Kafka, limits: &Limits, memory: Arc<Pool>) -> Reports {
+        let queue = ReportQueue::new(limits.reports_waiting_max as usize, limits.report_wait());
         Reports {
-            cluster,
-            queue: ReportQueue::new(limits.reports_waiting_max as usize, limits.report_wait()),
-            is_failing: AtomicBool::new(false),
+            questions: Questions::new(queue),
+            receipts: ReceiptWaits::new(cluster.clone(), kafka),
+            source: Arc::new(Source {
+                cluster,
+                is_failing: AtomicBool::new(false),
+            }),
+            memory,
         }
     }
 
-    /// Readers who wait for their turn.
+    /// Readers whose report is not asked for yet.
     pub fn waiting(&self) -> usize {
-        self.queue.waiting()
+        self.questions.waiting()
     }
 
-    /// Responds with a report once the reader has its turn, unless `hung_up` completes before. The share grows with the
-    /// rows.
+    /// Responds with a report once the reader has its turn, unless `hung_up` completes before.
     ///
     /// # Errors
-    /// [`Problem::ReportRefused`] and [`Problem::Report`].
+    /// [`Problem::ReportRefused`] and [`Problem::Report`]; [`Problem::NotStored`] and [`Problem::Query`] of a receipt.
     pub async fn respond(
         &self,
-        filter: &Filter,
+        query: ReportQuery,
+        request: &HeaderMap,
         reader: &Reader,
-        share: Share,
+        holder: Holder,
         hung_up: impl Future<Output = ()>,
     ) -> Result<Response, Problem> {
+        let mut hung_up = std::pin::pin!(hung_up);
         let deadline = Instant::now() + REPORT_TIMEOUT;
-        let turn = self.queue.turn(reader, hung_up).await.map_err(Problem::ReportRefused)?;
-        let query_started = Instant::now();
-        let share = Mutex::new(share);
-        let room = |rows: usize| grow(&share, rows * ROW_BYTES);
-        let report = timeout_at(deadline, self.cluster.report(filter, &room)).await;
-        let report = report.unwrap_or_else(|_| Err(timed_out(deadline - query_started)));
-        drop(turn);
-        self.log_change(report.as_ref().err());
-        let report = report.map_err(|err| match err {
+        if let Some(receipt) = query.wait {
+            let stored = self.receipts.wait(receipt, deadline - AFTER_WAIT);
+            tokio::select! {
+                biased;
+                stored = stored => stored.map_err(wait_problem)?,
+                () = &mut hung_up => return Err(Problem::ReportRefused(Refusal::HungUp)),
+            }
+        }
+        let answer = self.answer(query.filter, reader, holder, deadline, hung_up).await?;
+        let format = query.format.unwrap_or_else(|| Format::accepted(request));
+        let tag = format!("W/\"{:032x}-{}\"", answer.tag, format.name());
+        let mut response = match accept::is_known(&tag, request) {
+            true => {
+                let mut response = Response::default();
+                *response.status_mut() = StatusCode::NOT_MODIFIED;
+                response
+            }
+            false => self.write(&answer, format, request, holder)?,
+        };
+        let headers = response.headers_mut();
+        for (name, value) in COMMON {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        // Hexadecimal digits, names and instants are always fit for a header.
+        headers.extend(HeaderValue::try_from(tag).ok().map(|tag| (ETAG, tag)));
+        let through = answer.report.freshness.complete_through_text();
+        let through = through.and_then(|text| HeaderValue::try_from(text).ok());
+        headers.extend(through.map(|through| (COMPLETE_THROUGH, through)));
+        Ok(response)
+    }
+
+    /// The answer to a question, asked once for all who ask the same.
+    async fn answer(
+        &self,
+        mut filter: Filter,
+        reader: &Reader,
+        holder: Holder,
+        deadline: Instant,
+        hung_up: impl Future<Output = ()>,
+    ) -> Result<Arc<Answer>, Problem> {
+        // Questions with the same sites are equal.
+        filter.site_ids.sort_unstable();
+        filter.site_ids.dedup();
+        let request = Request {
+            question: &filter,
+            reader,
+            cost: Cost::of(&filter),
+            deadline,
+        };
+        let (source, question, rows) = (Arc::clone(&self.source), filter.clone(), self.memory.share(holder));
+        let send = |deadline| source.ask(question, rows, deadline).boxed();
+        let answer = self.questions.answer(request, hung_up, send).await;
+        let answer = answer.map_err(Problem::ReportRefused)?;
+        let answer = answer.ok_or_else(|| Problem::Report(timed_out(REPORT_TIMEOUT)))?;
+        answer.map_err(|err| match err {
             ReportError::OutOfMemory => Problem::ReportRefused(Refusal::Rows),
             err => Problem::Report(err),
-        })?;
-        let text_bytes = (report.rows.len() + 1) * ROW_TEXT_BYTES;
-        if !grow(&share, text_bytes.min(TEXT_BYTES_MAX)) {
-            return Err(Problem::ReportRefused(Refusal::Rows));
-        }
-        let mut body = Body::made(ReportBody::new(report));
-        body.hold(share.into_inner());
+        })
+    }
+
+    /// The response with the rows, compressed if the client likes that and there is memory for it.
+    fn write(
+        &self,
+        answer: &Arc<Answer>,
+        format: Format,
+        request: &HeaderMap,
+        holder: Holder,
+    ) -> Result<Response, Problem> {
+        let text_bytes = (answer.report.rows.len() + 1) * ROW_TEXT_BYTES;
+        let share = self.memory.acquire(holder, text_bytes.min(TEXT_BYTES_MAX));
+        let mut share = share.ok_or(Problem::ReportRefused(Refusal::Rows))?;
+        let compressor = Compressor::accepted(request, text_bytes);
+        let compressor = compressor.filter(|compressor| share.grow(compressor.memory_bytes()));
+        let text = ReportBody::new(ReportText::new(Arc::clone(answer), format));
+        let (mut body, coding) = match compressor {
+            None => (Body::made(text), None),
+            Some(compressor) => match Compressed::new(text, compressor) {
+                Ok(body) => (Body::made(body), Some(compressor.name())),
+                Err(text) => (Body::made(text), None),
+            },
+        };
+        body.hold(share);
         let mut response = Response::new(body);
-        let json = HeaderValue::from_static("application/json");
-        response.headers_mut().insert(CONTENT_TYPE, json);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
+        headers.extend(coding.map(|coding| (CONTENT_ENCODING, HeaderValue::from_static(coding))));
         Ok(response)
+    }
+}
+
+fn wait_problem(error: WaitError) -> Problem {
+    match error {
+        WaitError::Foreign(detail) => Problem::Query(vec![ParameterError {
+            parameter: "wait".to_string(),
+            detail,
+        }]),
+        WaitError::NotStored(receipt, head) => Problem::NotStored(receipt, head),
+        WaitError::Clickhouse(error) => Problem::Report(error.into()),
+    }
+}
+
+impl Source {
+    /// Asks for a report until a deadline. The share grows with its rows.
+    async fn ask(
+        self: Arc<Source>,
+        filter: Filter,
+        share: Share,
+        deadline: Instant,
+    ) -> Result<Arc<Answer>, ReportError> {
+        let began = Instant::now();
+        let share = Mutex::new(share);
+        let room = |rows: usize| grow(&share, rows * ROW_BYTES);
+        let report = timeout_at(deadline, self.cluster.report(&filter, &room)).await;
+        let report = report.unwrap_or_else(|_| Err(timed_out(deadline - began)));
+        self.log_change(report.as_ref().err());
+        let (report, share) = (report?, share.into_inner());
+        let is_large = report.rows.len() > TAGGED_ROWS_MAX;
+        let answer = move || Arc::new(Answer::new(report, share));
+        Ok(match is_large {
+            false => answer(),
+            true => {
+                let answer = tokio::task::spawn_blocking(answer).await;
+                answer.map_err(|_| clickhouse::unexpected("the rows of a report"))?
+            }
+        })
     }
 
     /// Logs once that reports fail, and once that they work again.

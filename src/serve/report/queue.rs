@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
-use super::fair_queue::{Entry, FairQueue};
+use super::cost::Cost;
+use super::fair_queue::{Called, Entry, FairQueue, QueueLimits};
 use super::reader::Reader;
 
 /// Reports asked of ClickHouse at once. The answer to one may have a million rows, and ClickHouse uses all its
 /// processors for one alone.
 const ASKING_MAX: usize = 4;
+
+/// Of these, reports that cost much: one turn is always left to those that take some milliseconds.
+const COSTLY_ASKING_MAX: usize = 3;
 
 /// Why a valid request for a report is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,7 +30,7 @@ pub enum Refusal {
     WaitOver(Duration),
     /// Reports that are being sent have all the rows that may be in memory.
     Rows,
-    /// The reader closed its side of the connection while it waited.
+    /// The reader closed its side of the connection while it waited for its turn, or for the answer.
     HungUp,
 }
 
@@ -59,7 +63,7 @@ impl fmt::Display for Refusal {
                 write!(f, "the report had no turn within {} s", time.as_secs())
             }
             Refusal::Rows => f.write_str("there is too little memory for the rows of the report"),
-            Refusal::HungUp => f.write_str("the reader closed its side of the connection while the report waited"),
+            Refusal::HungUp => f.write_str("the reader closed its side of the connection before the report was there"),
         }
     }
 }
@@ -78,15 +82,16 @@ type Ticket = oneshot::Sender<Result<Turn, Refusal>>;
 pub struct Turn {
     queue: Arc<ReportQueue>,
     reader: Reader,
+    cost: Cost,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let next = self.queue.with_queue(|queue| queue.end_turn(&self.reader));
-        if let Some((reader, ticket)) = next {
+        let next = self.queue.with_queue(|queue| queue.end_turn(&self.reader, self.cost));
+        if let Some(Called { reader, cost, ticket }) = next {
             let queue = Arc::clone(&self.queue);
             // A turn that its reader does not receive is dropped, and goes to the next one.
-            let _ = ticket.send(Ok(Turn { queue, reader }));
+            let _ = ticket.send(Ok(Turn { queue, reader, cost }));
         }
     }
 }
@@ -107,24 +112,40 @@ impl Drop for WaitingPlace<'_> {
 impl ReportQueue {
     /// A queue in which at most `waiting_max` wait, each no longer than `wait`.
     pub fn new(waiting_max: usize, wait: Duration) -> Arc<ReportQueue> {
+        let limits = QueueLimits {
+            turns_max: ASKING_MAX,
+            costly_turns_max: COSTLY_ASKING_MAX,
+            waiting_max,
+        };
         Arc::new(ReportQueue {
-            queue: Mutex::new(FairQueue::new(ASKING_MAX, waiting_max)),
+            queue: Mutex::new(FairQueue::new(limits)),
             waiting_max,
             wait,
         })
     }
 
-    /// Waits for a turn, unless `hung_up` completes first.
+    /// When the wait of a reader who comes now is over.
+    pub fn wait_over_at(&self) -> Instant {
+        Instant::now() + self.wait
+    }
+
+    /// The refusal of a reader whose wait is over.
+    pub fn wait_over(&self) -> Refusal {
+        Refusal::WaitOver(self.wait)
+    }
+
+    /// Waits for a turn until a moment.
     ///
     /// # Errors
     /// [`Refusal`].
-    pub async fn turn(self: &Arc<Self>, reader: &Reader, hung_up: impl Future<Output = ()>) -> Result<Turn, Refusal> {
+    pub async fn turn(self: &Arc<Self>, reader: &Reader, cost: Cost, until: Instant) -> Result<Turn, Refusal> {
         let (ticket, outcome) = oneshot::channel();
-        match self.with_queue(|queue| queue.enter(reader, ticket)) {
+        match self.with_queue(|queue| queue.enter(reader, cost, ticket)) {
             Entry::Full => Err(Refusal::QueueFull(self.waiting_max)),
             Entry::Turn => Ok(Turn {
                 queue: Arc::clone(self),
                 reader: reader.clone(),
+                cost,
             }),
             Entry::Waits(number, displaced) => {
                 if let Some(displaced) = displaced {
@@ -136,26 +157,15 @@ impl ReportQueue {
                     reader,
                     number,
                 };
-                self.wait(outcome, hung_up).await
+                match timeout_at(until, outcome).await {
+                    Ok(Ok(outcome)) => outcome,
+                    Ok(Err(_)) | Err(_) => Err(self.wait_over()),
+                }
             }
         }
     }
 
-    async fn wait(
-        &self,
-        outcome: oneshot::Receiver<Result<Turn, Refusal>>,
-        hung_up: impl Future<Output = ()>,
-    ) -> Result<Turn, Refusal> {
-        let over = || Refusal::WaitOver(self.wait);
-        tokio::select! {
-            biased;
-            outcome = timeout(self.wait, outcome) => {
-                outcome.map_err(|_| over())?.map_err(|_| over())?
-            }
-            () = hung_up => Err(Refusal::HungUp),
-        }
-    }
-
+    #[cfg(test)]
     pub fn waiting(&self) -> usize {
         self.with_queue(|queue| queue.waiting())
     }
@@ -168,7 +178,6 @@ impl ReportQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::{pending, ready};
     use tokio::task::yield_now;
 
     fn queue(waiting_max: usize) -> Arc<ReportQueue> {
@@ -179,10 +188,14 @@ mod tests {
         Reader::Key(name.into())
     }
 
+    async fn turn(queue: &Arc<ReportQueue>, name: &str) -> Result<Turn, Refusal> {
+        queue.turn(&reader(name), Cost::Low, queue.wait_over_at()).await
+    }
+
     async fn all_turns(queue: &Arc<ReportQueue>) -> Vec<Turn> {
         let mut turns = Vec::new();
         for _ in 0..ASKING_MAX {
-            turns.push(queue.turn(&reader("first"), pending()).await.unwrap());
+            turns.push(turn(queue, "first").await.unwrap());
         }
         turns
     }
@@ -195,7 +208,7 @@ mod tests {
         for name in ["first", "first", "first", "other", "other", "first"] {
             let (queue, order) = (Arc::clone(&queue), Arc::clone(&order));
             tokio::spawn(async move {
-                let _turn = queue.turn(&reader(name), pending()).await.unwrap();
+                let _turn = turn(&queue, name).await.unwrap();
                 order.lock().push(name);
             });
             yield_now().await;
@@ -215,43 +228,34 @@ mod tests {
     async fn a_reader_without_a_turn_learns_why_and_leaves_its_place() {
         let queue = queue(1);
         let _turns = all_turns(&queue).await;
-        let refused = async |name: &str, hung_up: bool| {
-            let turn = match hung_up {
-                true => queue.turn(&reader(name), ready(())).await,
-                false => queue.turn(&reader(name), pending()).await,
-            };
-            turn.map(drop).unwrap_err()
-        };
-        assert_eq!(refused("first", true).await, Refusal::HungUp);
+        let refused = async |name: &str| turn(&queue, name).await.map(drop).unwrap_err();
         let five_seconds = Duration::from_secs(5);
-        assert_eq!(refused("first", false).await, Refusal::WaitOver(five_seconds));
+        assert_eq!(refused("first").await, Refusal::WaitOver(five_seconds));
         let waiting = |name: &'static str| {
             let queue = Arc::clone(&queue);
-            tokio::spawn(async move { queue.turn(&reader(name), pending()).await.map(drop) })
+            tokio::spawn(async move { turn(&queue, name).await.map(drop) })
         };
         let displaced = waiting("first");
         yield_now().await;
-        assert_eq!(refused("first", false).await, Refusal::QueueFull(1));
+        assert_eq!(refused("first").await, Refusal::QueueFull(1));
         let second = waiting("second");
         assert_eq!(displaced.await.unwrap(), Err(Refusal::Displaced));
-        assert_eq!(refused("third", false).await, Refusal::QueueFull(1));
+        assert_eq!(refused("third").await, Refusal::QueueFull(1));
         // As when a client of HTTP/2 gives up.
         second.abort();
         assert!(second.await.is_err());
         assert_eq!(queue.waiting(), 0);
-        assert_eq!(refused("first", true).await, Refusal::HungUp);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_turn_that_nobody_takes_goes_to_the_next() {
         let queue = queue(2);
         let mut turns = all_turns(&queue).await;
-        let gone = reader("gone");
-        let mut gone = Box::pin(queue.turn(&gone, pending()));
+        let mut gone = Box::pin(turn(&queue, "gone"));
         assert!(futures_util::poll!(gone.as_mut()).is_pending());
         let next = {
             let queue = Arc::clone(&queue);
-            tokio::spawn(async move { queue.turn(&reader("next"), pending()).await.map(drop) })
+            tokio::spawn(async move { turn(&queue, "next").await.map(drop) })
         };
         yield_now().await;
         // It has the turn, and does not get to know.
@@ -278,7 +282,7 @@ mod tests {
     async fn a_queue_of_none_refuses_at_once() {
         let queue = queue(0);
         let _turns = all_turns(&queue).await;
-        let refused = queue.turn(&reader("other"), pending()).await;
+        let refused = turn(&queue, "other").await;
         assert_eq!(refused.map(drop), Err(Refusal::QueueFull(0)));
     }
 }

@@ -6,6 +6,8 @@ use hyper::Request;
 use crate::clickhouse::Filter;
 use crate::event::ERRORS_MAX;
 use crate::serve::problem::{ParameterError, Problem};
+use crate::serve::report::format::Format;
+use crate::serve::report::receipt::Receipt;
 
 /// The query of a request; empty if there is none.
 pub fn query<B>(request: &Request<B>) -> &str {
@@ -59,19 +61,32 @@ fn parse_parameters(
     }
 }
 
-/// Reads `site_id` (repeated), `from` and `to`, and refuses other parameters by name.
+/// What is asked of `GET /v1/report`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ReportQuery {
+    pub filter: Filter,
+    /// `None` leaves it to the header `Accept`.
+    pub format: Option<Format>,
+    /// The receipt of an event that the report is to have.
+    pub wait: Option<Receipt>,
+}
+
+/// Reads `site_id` (repeated), `from`, `to`, `format` and `wait`, and refuses other parameters by name.
 ///
 /// # Errors
 /// Each parameter that is wrong.
-pub fn parse_filter(query: &str) -> Result<Filter, Vec<ParameterError>> {
-    let mut filter = Filter::default();
+pub fn parse_report(query: &str) -> Result<ReportQuery, Vec<ParameterError>> {
+    let mut report = ReportQuery::default();
+    let filter = &mut report.filter;
     let mut errors = Vec::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let outcome = match name.as_ref() {
             "site_id" => Filter::parse_site_id(&value).map(|site_id| filter.site_ids.push(site_id)),
             "from" => set_date(&mut filter.from, &value),
             "to" => set_date(&mut filter.to, &value),
-            _ => Err("unknown; expected site_id, from or to"),
+            "format" => set_once(&mut report.format, &value, Format::parse),
+            "wait" => set_once(&mut report.wait, &value, Receipt::parse),
+            _ => Err("unknown; expected site_id, from, to, format or wait"),
         };
         errors.extend(outcome.err().map(|detail| parameter_error(&name, detail)));
         if errors.len() == ERRORS_MAX {
@@ -81,14 +96,22 @@ pub fn parse_filter(query: &str) -> Result<Filter, Vec<ParameterError>> {
     if !filter.is_in_order() {
         errors.push(parameter_error("from", Filter::OUT_OF_ORDER));
     }
-    if errors.is_empty() { Ok(filter) } else { Err(errors) }
+    if errors.is_empty() { Ok(report) } else { Err(errors) }
 }
 
 fn set_date(date: &mut Option<NaiveDate>, text: &str) -> Result<(), &'static str> {
-    if date.is_some() {
+    set_once(date, text, Filter::parse_date)
+}
+
+fn set_once<T>(
+    value: &mut Option<T>,
+    text: &str,
+    parse: impl Fn(&str) -> Result<T, &'static str>,
+) -> Result<(), &'static str> {
+    if value.is_some() {
         return Err("given more than once");
     }
-    *date = Some(Filter::parse_date(text)?);
+    *value = Some(parse(text)?);
     Ok(())
 }
 
@@ -108,20 +131,25 @@ mod tests {
     #[test]
     fn a_filter_is_read_whole() {
         let site = "7a6f0a3e-9d3c-4b0e-8a55-0a4f5b1c2d3e";
-        let filter = parse_filter(&format!(
-            "site_id={site}&from=2001-01-01&to=2001-02-01&site_id={}",
+        let report = parse_report(&format!(
+            "site_id={site}&from=2001-01-01&to=2001-02-01&format=csv&site_id={}&wait=3:57",
             site.to_uppercase()
         ))
         .unwrap();
+        assert_eq!(report.format, Some(Format::Csv));
+        assert_eq!(report.wait, Receipt::parse("3:57").ok());
+        let filter = report.filter;
         assert_eq!(filter.site_ids, [site.parse::<Uuid>().unwrap(); 2]);
         assert_eq!(filter.from, NaiveDate::from_ymd_opt(2001, 1, 1));
         assert_eq!(filter.to, NaiveDate::from_ymd_opt(2001, 2, 1));
-        assert_eq!(parse_filter(""), Ok(Filter::default()));
+        assert_eq!(parse_report(""), Ok(ReportQuery::default()));
     }
 
     #[test]
     fn every_wrong_parameter_is_named() {
-        let errors = parse_filter("site_id=7&from=2001-1-1&to=&user=me&from=2001-01-01&%66rom=2001-01-02");
+        let errors = parse_report(
+            "site_id=7&from=2001-1-1&to=&user=me&from=2001-01-01&%66rom=2001-01-02&format=xml&wait=1&wait=1:1&wait=1%3a2",
+        );
         let errors = errors.unwrap_err();
         let named: Vec<_> = errors
             .iter()
@@ -133,11 +161,14 @@ mod tests {
                 ("site_id", "not a UUID"),
                 ("from", "not a date like 2001-01-31"),
                 ("to", "not a date like 2001-01-31"),
-                ("user", "unknown; expected site_id, from or to"),
+                ("user", "unknown; expected site_id, from, to, format or wait"),
                 ("from", "given more than once"),
+                ("format", "not one of json, csv and ndjson"),
+                ("wait", "not a receipt like 3:57"),
+                ("wait", "given more than once"),
             ]
         );
-        let late = parse_filter("from=2001-01-02&to=2001-01-01").unwrap_err();
+        let late = parse_report("from=2001-01-02&to=2001-01-01").unwrap_err();
         assert_eq!(late[0].detail, Filter::OUT_OF_ORDER);
     }
 

@@ -177,7 +177,8 @@ impl Query {
         Resolved {
             range,
             comparison,
-            pending_from: complete_through_micros.map(|through| whole_quarter_hour(through - self.solve_within.micros())),
+            pending_from: complete_through_micros
+                .map(|through| whole_quarter_hour(through - self.solve_within.micros())),
         }
     }
 }
