@@ -37,7 +37,7 @@ pub use self::events::retention::{DroppedRange, Month, StoredMonth};
 pub use self::events::row::{RAW_BYTES_MAX, RAW_BYTES_MIN, Row, RowKind, clamp_arrival_millis, truncate_raw};
 pub use self::heads::Heads;
 pub use self::replication::EmptyReplica;
-pub use self::report::{Filter, Report, ReportError, ReportRow, SITE_IDS_MAX};
+pub use self::report::{Filter, Report, ReportError, ReportRow, ReserveRows, SITE_IDS_MAX};
 pub use self::schema::declared::{DeclaredTable, declared};
 pub use self::schema::tables::{FoundTable, ReplicaTables};
 pub use self::shard::Shard;

@@ -11,7 +11,6 @@ use super::counts::expressions::{DAY_SECONDS, SERVED, SOLVED, event_number};
 use super::counts::site_condition;
 use super::watermarks::{CompleteThrough, Freshness};
 use super::{Error, Shard, unexpected};
-use crate::statistics;
 use crate::statistics::{Moment, Query, RangeChoice};
 
 pub use crate::statistics::ROWS_MAX;
@@ -77,22 +76,6 @@ pub enum ReportError {
 }
 
 impl Filter {
-    /// Reads a day, `2001-01-31`.
-    ///
-    /// # Errors
-    /// One short phrase that says what is expected.
-    pub fn parse_date(text: &str) -> Result<NaiveDate, &'static str> {
-        statistics::parse_date(text)
-    }
-
-    /// Reads a site's UUID.
-    ///
-    /// # Errors
-    /// One short phrase that says what is expected.
-    pub fn parse_site_id(text: &str) -> Result<Uuid, &'static str> {
-        statistics::parse_site_id(text)
-    }
-
     /// The sites and days of a plain question; `None` of one that asks for more.
     pub fn of(query: &Query) -> Option<Filter> {
         let date = |bound| match bound {
@@ -107,14 +90,6 @@ impl Filter {
             }),
             _ => None,
         }
-    }
-
-    /// The reason against a filter whose days are not in order.
-    pub const OUT_OF_ORDER: &str = "from must be before to; to is the day after the last one";
-
-    /// Whether any day can be between the bounds.
-    pub fn is_in_order(&self) -> bool {
-        self.from.zip(self.to).is_none_or(|(from, to)| from < to)
     }
 
     /// The query, in the shape that the projection `days` answers. Days are numbers here and become text in Rust,

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::notes::completeness;
 use super::table::table;
 use crate::clickhouse::{Freshness, Report};
-use crate::statistics::{Answer, By, Format as TextFormat, Interval, LineBreak, Writer, cells, total_cells};
+use crate::statistics::{Answer, By, Format as TextFormat, Interval, Writer, cells, total_cells};
 
 /// How a report is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -98,7 +98,7 @@ impl Numbers {
                 Format::Table => Ok(render_table(answer, place)),
                 Format::Json => written(answer, TextFormat::Json),
                 Format::Ndjson => written(answer, TextFormat::NdJson),
-                Format::Csv => written(answer, TextFormat::Csv(LineBreak::Lf)),
+                Format::Csv => written(answer, TextFormat::Csv),
             },
         }
     }

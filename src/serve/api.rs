@@ -152,7 +152,7 @@ impl Api {
     async fn get_report(&self, request: &Request<()>, client: &Client) -> Result<Response, Problem> {
         let caller = self.auth.authenticate(Role::Read, request.headers(), &client.peer)?;
         let mut report = parse_report(query(request)).map_err(Problem::Query)?;
-        report.filter = caller.authorize_report(report.filter)?;
+        report.question.site_ids = caller.authorize_report(report.question.site_ids)?;
         let rate = caller.spend(1)?;
         let _in_progress = self.ingest.acquire_request(client.holder)?;
         let (reader, hung_up) = (caller.reader(client.holder), client.peer.hung_up());

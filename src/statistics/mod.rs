@@ -21,14 +21,16 @@ mod zone;
 
 pub use self::answer::{Answer, AnswerError, Compared, ROWS_MAX, Row};
 pub use self::buckets::{Buckets, Interval};
+#[cfg(test)]
 pub use self::choice::Choice;
-pub use self::comparison::{Compare, ResolvedComparison};
 pub use self::counts::{CountRow, Counts};
-pub use self::formats::{Format, LineBreak, ROW_TEXT_BYTES_MAX, Writer, cells, total_cells};
-pub use self::metrics::{Metric, Needs, Value};
-pub use self::moment::{Moment, parse_date, parse_site_id};
-pub use self::parameters::{By, Fill, Order, SolveWithin};
-pub use self::period::{Period, Range, RangeChoice};
-pub use self::query::{PARAMETERS, Query, Resolved, WrongParameter};
+pub use self::formats::{Format, ROW_TEXT_BYTES_MAX, Writer, cells, total_cells};
+pub use self::metrics::{Metric, Needs};
+pub use self::moment::{Moment, parse_date};
+pub use self::parameters::By;
+#[cfg(test)]
+pub use self::parameters::SolveWithin;
+pub use self::period::{Range, RangeChoice};
+pub use self::query::{PARAMETERS, Query, Resolved};
 pub use self::solve_times::{SolveTimes, solve_time_bucket};
 pub use self::zone::Zone;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use chrono::NaiveDate;
 
 use super::retention::MARK_ARRIVAL;
-use crate::clickhouse::{Connection, Error, Filter, Row, partition_condition, quote};
+use crate::clickhouse::{Connection, Error, Row, partition_condition, quote};
+use crate::statistics::parse_date;
 use crate::topic_partition::{LogName, Offset, Partition, TopicPartition};
 
 /// For one query of an audit, which reads and sorts the whole table: 100 million rows take minutes.
@@ -17,11 +18,11 @@ const AUDIT_TIMEOUT: Duration = Duration::from_secs(1_800);
 #[group(skip)]
 pub struct ArrivalDays {
     /// Only what arrived from this day on, such as 2001-01-31 (UTC)
-    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
+    #[arg(long, value_name = "DATE", value_parser = parse_date)]
     from: Option<NaiveDate>,
 
     /// And before this one
-    #[arg(long, value_name = "DATE", value_parser = Filter::parse_date)]
+    #[arg(long, value_name = "DATE", value_parser = parse_date)]
     to: Option<NaiveDate>,
 }
 

@@ -18,7 +18,6 @@ use self::keys::{Denied, Key, Keyring, RateState, Role};
 pub use self::rejections::KeyRejections;
 use super::problem::{ParameterError, Problem};
 use super::report::reader::Reader;
-use crate::clickhouse::Filter;
 use crate::event::{ERRORS_MAX, Event, FieldError};
 use crate::http::{ClientCertificate, Peer};
 use crate::resource_pool::Holder;
@@ -257,17 +256,16 @@ impl Caller {
         }
     }
 
-    /// Limits a report to the sites of the caller.
+    /// The sites of a report: those that it names, and without any those of the caller; empty means all.
     ///
     /// # Errors
     /// 403, with the other sites that the request names.
-    pub fn authorize_report(&self, mut filter: Filter) -> Result<Filter, Problem> {
+    pub fn authorize_report(&self, site_ids: Vec<Uuid>) -> Result<Vec<Uuid>, Problem> {
         let Some(key) = &self.key else {
-            return Ok(filter);
+            return Ok(site_ids);
         };
         let is_foreign = |site_id: &&Uuid| !key.sites().contains(site_id);
-        let foreign: Vec<_> = filter
-            .site_ids
+        let foreign: Vec<_> = site_ids
             .iter()
             .filter(is_foreign)
             .map(|site_id| ParameterError {
@@ -279,9 +277,9 @@ impl Caller {
         if !foreign.is_empty() {
             return Err(Problem::ForeignSites(foreign));
         }
-        if filter.site_ids.is_empty() {
-            filter.site_ids = key.sites().sorted();
-        }
-        Ok(filter)
+        Ok(match site_ids.is_empty() {
+            true => key.sites().sorted(),
+            false => site_ids,
+        })
     }
 }

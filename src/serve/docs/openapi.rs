@@ -13,7 +13,6 @@ pub const EVENT_SCHEMA: &str = include_str!("event.schema.json");
 mod tests {
     use super::*;
     use crate::event::{parse_body, parse_record};
-    use crate::serve::request::query::parse_report;
     use crate::statistics::{Choice as _, Metric, PARAMETERS, Query};
     use serde_json::Value;
 

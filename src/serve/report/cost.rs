@@ -1,8 +1,8 @@
 //! What a report is expected to cost ClickHouse, before it is asked for. Pure.
 
-use chrono::NaiveDate;
+use chrono::{DateTime, Utc};
 
-use crate::clickhouse::Filter;
+use crate::statistics::{Query, Zone};
 
 /// What a report costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,62 +13,62 @@ pub enum Cost {
     High,
 }
 
-/// Days of sites that cost little: ClickHouse reads two rows for each hour of them, at most half a million, in some
-/// 20 ms.
-const LOW_SITE_DAYS_MAX: u64 = 10_000;
+/// Days of sites that cost little: ClickHouse reads some rows for each of them, half a million at most, in some 20 ms.
+const LOW_SITE_DAYS_MAX: u64 = 100_000;
+
+/// What a day of a site costs more where it is counted by quarter hours, or with solve times.
+const QUARTER_HOURS: u64 = 10;
 
 /// Sites and days where the question names none: more than most have.
 const ALL_SITES: u64 = 1_000;
 const ALL_DAYS: u64 = 3_650;
 
+const DAY_MICROS: u64 = 86_400_000_000;
+
 impl Cost {
-    /// The cost of the report that a filter selects.
-    pub fn of(filter: &Filter) -> Cost {
-        let sites = match filter.site_ids.len() {
+    /// The cost of the answer to a question.
+    pub fn of(query: &Query, now: DateTime<Utc>) -> Cost {
+        let sites = match query.site_ids.len() {
             0 => ALL_SITES,
             named => named as u64,
         };
-        let days = filter.from.map_or(ALL_DAYS, |from| days(from, filter.to));
-        match sites * days <= LOW_SITE_DAYS_MAX {
+        let range = query.resolve(now.timestamp_micros(), None).range;
+        let days = range.from.zip(range.to).map_or(ALL_DAYS, |(from, to)| {
+            (to.abs_diff(from) / DAY_MICROS + 1).min(ALL_DAYS)
+        });
+        let is_by_days = query.zone == Zone::default() && !query.needs().solve_times;
+        let weight = if is_by_days { 1 } else { QUARTER_HOURS };
+        match sites * days * weight <= LOW_SITE_DAYS_MAX {
             true => Cost::Low,
             false => Cost::High,
         }
     }
 }
 
-fn days(from: NaiveDate, to: Option<NaiveDate>) -> u64 {
-    let days = to.map(|to| (to - from).num_days());
-    days.map_or(ALL_DAYS, |days| (days.max(1) as u64).min(ALL_DAYS))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uuid::Uuid;
+
+    fn cost(query: &str) -> Cost {
+        let query = Query::parse(form_urlencoded::parse(query.as_bytes())).unwrap();
+        Cost::of(&query, DateTime::UNIX_EPOCH)
+    }
 
     #[test]
     fn few_sites_or_few_days_cost_little() {
-        let date = |text: &str| text.parse().ok();
-        let month = (date("2024-01-01"), date("2024-01-31"));
-        let week = (date("2024-01-01"), date("2024-01-08"));
-        let ever = (None, None);
-        for (sites, (from, to), cost) in [
-            (1, ever, Cost::Low),
-            (1, (date("1970-01-01"), date("2200-12-31")), Cost::Low),
-            (2, ever, Cost::Low),
-            (3, ever, Cost::High),
-            (10, month, Cost::Low),
-            (0, week, Cost::Low),
-            (0, month, Cost::High),
-            (0, ever, Cost::High),
-            (5_000, week, Cost::High),
+        let site = "site_id=00000000-0000-0000-0000-000000000000";
+        for (query, expected) in [
+            (site, Cost::Low),
+            ("from=2024-01-01&to=2024-03-31", Cost::Low),
+            ("period=28d", Cost::Low),
+            ("period=7d&timezone=Asia/Kathmandu", Cost::Low),
+            ("period=28d&timezone=Asia/Kathmandu", Cost::High),
+            ("period=28d&metrics=solve_time_p50", Cost::High),
+            ("", Cost::High),
+            ("from=2020-01-01&to=2024-01-01", Cost::High),
         ] {
-            let filter = Filter {
-                site_ids: vec![Uuid::nil(); sites],
-                from,
-                to,
-            };
-            assert_eq!(Cost::of(&filter), cost, "{sites} {from:?} {to:?}");
+            assert_eq!(cost(query), expected, "{query}");
         }
+        assert_eq!(cost(&format!("{site}&metrics=solve_time_p50&period=year")), Cost::Low);
     }
 }

@@ -16,13 +16,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use chrono::Utc;
 use futures_util::FutureExt as _;
 use hyper::StatusCode;
 use hyper::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, VARY};
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
-use self::answer::Answer;
+use self::answer::{Answer, Numbers};
 use self::body::ReportBody;
 use self::compress::{Compressed, Compressor};
 use self::cost::Cost;
@@ -31,7 +32,7 @@ use self::questions::{Questions, Request};
 use self::queue::{Refusal, ReportQueue};
 use self::reader::Reader;
 use self::receipt::{ReceiptWaits, WaitError};
-use self::text::{ROW_TEXT_BYTES, ReportText};
+use self::text::ReportText;
 use super::limits::{Limits, REPORT_WAIT_SECONDS_MAX};
 use super::problem::{ParameterError, Problem};
 use super::request::query::ReportQuery;
@@ -39,6 +40,7 @@ use crate::clickhouse::{self, Cluster, Filter, ReportError, ReportRow};
 use crate::http::{Body, Response, accept};
 use crate::kafka::Kafka;
 use crate::resource_pool::{Holder, Pool, Share};
+use crate::statistics::Query;
 use crate::telemetry::log_once::Change;
 
 /// Memory of a row of a report until it is sent.
@@ -74,7 +76,7 @@ const _: () = assert!(
 
 /// Reports of one database.
 pub struct Reports {
-    questions: Questions<Filter, Result<Arc<Answer>, ReportError>>,
+    questions: Questions<Query, Result<Arc<Answer>, ReportError>>,
     source: Arc<Source>,
     receipts: ReceiptWaits,
     memory: Arc<Pool>,
@@ -128,7 +130,7 @@ impl Reports {
                 () = &mut hung_up => return Err(Problem::ReportRefused(Refusal::HungUp)),
             }
         }
-        let answer = self.answer(query.filter, reader, holder, deadline, hung_up).await?;
+        let answer = self.answer(query.question, reader, holder, deadline, hung_up).await?;
         let format = query.format.unwrap_or_else(|| Format::accepted(request));
         let tag = format!("W/\"{:032x}-{}\"", answer.tag, format.name());
         let mut response = match accept::is_known(&tag, request) {
@@ -145,7 +147,7 @@ impl Reports {
         }
         // Hexadecimal digits, names and instants are always fit for a header.
         headers.extend(HeaderValue::try_from(tag).ok().map(|tag| (ETAG, tag)));
-        let through = answer.report.freshness.complete_through_text();
+        let through = answer.freshness().complete_through_text();
         let through = through.and_then(|text| HeaderValue::try_from(text).ok());
         headers.extend(through.map(|through| (COMPLETE_THROUGH, through)));
         Ok(response)
@@ -154,23 +156,23 @@ impl Reports {
     /// The answer to a question, asked once for all who ask the same.
     async fn answer(
         &self,
-        mut filter: Filter,
+        mut question: Query,
         reader: &Reader,
         holder: Holder,
         deadline: Instant,
         hung_up: impl Future<Output = ()>,
     ) -> Result<Arc<Answer>, Problem> {
         // Questions with the same sites are equal.
-        filter.site_ids.sort_unstable();
-        filter.site_ids.dedup();
+        question.site_ids.sort_unstable();
+        question.site_ids.dedup();
         let request = Request {
-            question: &filter,
+            question: &question,
             reader,
-            cost: Cost::of(&filter),
+            cost: Cost::of(&question, Utc::now()),
             deadline,
         };
-        let (source, question, rows) = (Arc::clone(&self.source), filter.clone(), self.memory.share(holder));
-        let send = |deadline| source.ask(question, rows, deadline).boxed();
+        let (source, asked, rows) = (Arc::clone(&self.source), question.clone(), self.memory.share(holder));
+        let send = |deadline| source.ask(asked, rows, deadline).boxed();
         let answer = self.questions.answer(request, hung_up, send).await;
         let answer = answer.map_err(Problem::ReportRefused)?;
         let answer = answer.ok_or_else(|| Problem::Report(timed_out(REPORT_TIMEOUT)))?;
@@ -188,7 +190,7 @@ impl Reports {
         request: &HeaderMap,
         holder: Holder,
     ) -> Result<Response, Problem> {
-        let text_bytes = (answer.report.rows.len() + 1) * ROW_TEXT_BYTES;
+        let text_bytes = answer.text_bytes_max();
         let share = self.memory.acquire(holder, text_bytes.min(TEXT_BYTES_MAX));
         let mut share = share.ok_or(Problem::ReportRefused(Refusal::Rows))?;
         let compressor = Compressor::accepted(request, text_bytes);
@@ -225,25 +227,32 @@ impl Source {
     /// Asks for a report until a deadline. The share grows with its rows.
     async fn ask(
         self: Arc<Source>,
-        filter: Filter,
+        question: Query,
         share: Share,
         deadline: Instant,
     ) -> Result<Arc<Answer>, ReportError> {
         let began = Instant::now();
         let share = Mutex::new(share);
         let room = |rows: usize| grow(&share, rows * ROW_BYTES);
-        let report = timeout_at(deadline, self.cluster.report(&filter, &room)).await;
-        let report = report.unwrap_or_else(|_| Err(timed_out(deadline - began)));
-        self.log_change(report.as_ref().err());
-        let (report, share) = (report?, share.into_inner());
-        let is_large = report.rows.len() > TAGGED_ROWS_MAX;
-        let answer = move || Arc::new(Answer::new(report, share));
+        let numbers = timeout_at(deadline, self.numbers(&question, &room)).await;
+        let numbers = numbers.unwrap_or_else(|_| Err(timed_out(deadline - began)));
+        self.log_change(numbers.as_ref().err());
+        let (numbers, share) = (numbers?, share.into_inner());
+        let is_large = numbers.row_count() > TAGGED_ROWS_MAX;
+        let answer = move || Arc::new(Answer::new(numbers, share));
         Ok(match is_large {
             false => answer(),
             true => {
                 let answer = tokio::task::spawn_blocking(answer).await;
                 answer.map_err(|_| clickhouse::unexpected("the rows of a report"))?
             }
+        })
+    }
+
+    async fn numbers(&self, question: &Query, room: &clickhouse::ReserveRows<'_>) -> Result<Numbers, ReportError> {
+        Ok(match Filter::of(question) {
+            Some(filter) => Numbers::Plain(self.cluster.report(&filter, room).await?),
+            None => Numbers::Statistics(Arc::new(self.cluster.answer(question, room).await?)),
         })
     }
 

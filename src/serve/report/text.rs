@@ -1,11 +1,11 @@
-//! The text of a report in each of its formats, row by row.
+//! The text of a report in each of its formats, piece by piece.
 
 use std::sync::Arc;
 
-use super::answer::Answer;
-use super::body::RowWriter;
+use super::answer::{Answer, Numbers};
 use super::format::Format;
-use crate::clickhouse::ReportRow;
+use crate::clickhouse::{Report, ReportRow};
+use crate::statistics::{self, Writer};
 
 /// The longest text of a row: a date, a UUID, two numbers and their names; and of the end of a report.
 pub const ROW_TEXT_BYTES: usize = 160;
@@ -14,24 +14,87 @@ pub const ROW_TEXT_BYTES: usize = 160;
 const CSV_HEAD: &[u8] = b"date,site_id,served,solved\n";
 
 /// A report that is written in a format.
-pub struct ReportText {
+pub enum ReportText {
+    Plain(PlainText),
+    Statistics(Writer),
+}
+
+/// A report of days and sites alone.
+pub struct PlainText {
     answer: Arc<Answer>,
     format: Format,
+    /// Rows that are written.
+    written: usize,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Head,
+    Rows,
+    Written,
 }
 
 impl ReportText {
     pub fn new(answer: Arc<Answer>, format: Format) -> ReportText {
-        ReportText { answer, format }
+        match &answer.numbers {
+            Numbers::Plain(_) => ReportText::Plain(PlainText {
+                answer,
+                format,
+                written: 0,
+                stage: Stage::Head,
+            }),
+            Numbers::Statistics(numbers) => {
+                let format = match format {
+                    Format::Json => statistics::Format::Json,
+                    Format::Csv => statistics::Format::Csv,
+                    Format::Ndjson => statistics::Format::NdJson,
+                };
+                ReportText::Statistics(Writer::new(Arc::clone(numbers), format))
+            }
+        }
+    }
+
+    /// The next piece, of this many bytes or little more; `None` at the end.
+    pub fn next_piece(&mut self, bytes: usize) -> Option<Vec<u8>> {
+        match self {
+            ReportText::Plain(text) => text.next_piece(bytes),
+            ReportText::Statistics(writer) => writer.next_piece(bytes),
+        }
+    }
+
+    pub fn is_written(&self) -> bool {
+        match self {
+            ReportText::Plain(text) => text.stage == Stage::Written,
+            ReportText::Statistics(writer) => writer.is_written(),
+        }
     }
 }
 
-impl RowWriter for ReportText {
-    fn rows(&self) -> usize {
-        self.answer.report.rows.len()
-    }
-
-    fn row_bytes_max(&self) -> usize {
-        ROW_TEXT_BYTES
+impl PlainText {
+    fn next_piece(&mut self, bytes: usize) -> Option<Vec<u8>> {
+        let answer = Arc::clone(&self.answer);
+        let Numbers::Plain(report) = &answer.numbers else {
+            return None;
+        };
+        if self.stage == Stage::Written {
+            return None;
+        }
+        let text_bytes = (report.rows.len() - self.written + 2) * ROW_TEXT_BYTES;
+        let mut piece = Vec::with_capacity(text_bytes.min(bytes + ROW_TEXT_BYTES));
+        if self.stage == Stage::Head {
+            self.write_head(&mut piece);
+            self.stage = Stage::Rows;
+        }
+        while self.written < report.rows.len() && piece.len() < bytes {
+            self.write_row(&report.rows[self.written], &mut piece);
+            self.written += 1;
+        }
+        if self.written == report.rows.len() {
+            self.write_tail(report, &mut piece);
+            self.stage = Stage::Written;
+        }
+        Some(piece)
     }
 
     fn write_head(&self, text: &mut Vec<u8>) {
@@ -42,12 +105,11 @@ impl RowWriter for ReportText {
         });
     }
 
-    fn write_row(&self, index: usize, text: &mut Vec<u8>) {
-        let row = &self.answer.report.rows[index];
+    fn write_row(&self, row: &ReportRow, text: &mut Vec<u8>) {
         // Writing numbers and text to memory cannot fail.
         match self.format {
             Format::Json => {
-                text.extend_from_slice(if index == 0 { b"" } else { b"," });
+                text.extend_from_slice(if self.written == 0 { b"" } else { b"," });
                 let _ = serde_json::to_writer(text, row);
             }
             Format::Csv => write_csv(row, text),
@@ -58,10 +120,10 @@ impl RowWriter for ReportText {
         }
     }
 
-    fn write_tail(&self, text: &mut Vec<u8>) {
+    fn write_tail(&self, report: &Report, text: &mut Vec<u8>) {
         if self.format == Format::Json {
             text.extend_from_slice(b"],");
-            let freshness = crate::http::json_line(&self.answer.report.freshness);
+            let freshness = crate::http::json_line(&report.freshness);
             text.extend_from_slice(&freshness.as_bytes()[1..]);
         }
     }
@@ -82,7 +144,7 @@ fn write_csv(row: &ReportRow, text: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clickhouse::{Freshness, Report};
+    use crate::clickhouse::Freshness;
     use crate::resource_pool::{Holder, Pool};
     use crate::serve::report::body::ReportBody;
     use http_body_util::BodyExt as _;
@@ -103,7 +165,7 @@ mod tests {
 
     async fn written(report: Report, format: Format) -> String {
         let share = Pool::new(0).share(Holder::MANY);
-        let answer = Arc::new(Answer::new(report, share));
+        let answer = Arc::new(Answer::new(Numbers::Plain(report), share));
         let body = ReportBody::new(ReportText::new(answer, format));
         let bytes = body.collect().await.unwrap().to_bytes();
         String::from_utf8(bytes.to_vec()).unwrap()

@@ -1,13 +1,12 @@
 //! The parameters of a query.
 
-use chrono::NaiveDate;
 use hyper::Request;
 
-use crate::clickhouse::Filter;
 use crate::event::ERRORS_MAX;
 use crate::serve::problem::{ParameterError, Problem};
 use crate::serve::report::format::Format;
 use crate::serve::report::receipt::Receipt;
+use crate::statistics::{PARAMETERS, Query};
 
 /// The query of a request; empty if there is none.
 pub fn query<B>(request: &Request<B>) -> &str {
@@ -64,43 +63,48 @@ fn parse_parameters(
 /// What is asked of `GET /v1/report`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ReportQuery {
-    pub filter: Filter,
+    pub question: Query,
     /// `None` leaves it to the header `Accept`.
     pub format: Option<Format>,
     /// The receipt of an event that the report is to have.
     pub wait: Option<Receipt>,
 }
 
-/// Reads `site_id` (repeated), `from`, `to`, `format` and `wait`, and refuses other parameters by name.
+/// Reads the question of a report, `format` and `wait`, and refuses other parameters by name.
 ///
 /// # Errors
 /// Each parameter that is wrong.
 pub fn parse_report(query: &str) -> Result<ReportQuery, Vec<ParameterError>> {
-    let mut report = ReportQuery::default();
-    let filter = &mut report.filter;
-    let mut errors = Vec::new();
+    let (mut format, mut wait, mut errors) = (None, None, Vec::new());
+    let mut question = Vec::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let outcome = match name.as_ref() {
-            "site_id" => Filter::parse_site_id(&value).map(|site_id| filter.site_ids.push(site_id)),
-            "from" => set_date(&mut filter.from, &value),
-            "to" => set_date(&mut filter.to, &value),
-            "format" => set_once(&mut report.format, &value, Format::parse),
-            "wait" => set_once(&mut report.wait, &value, Receipt::parse),
-            _ => Err("unknown; expected site_id, from, to, format or wait"),
+            "format" => set_once(&mut format, &value, Format::parse),
+            "wait" => set_once(&mut wait, &value, Receipt::parse),
+            _ => {
+                question.push((name, value));
+                continue;
+            }
         };
         errors.extend(outcome.err().map(|detail| parameter_error(&name, detail)));
-        if errors.len() == ERRORS_MAX {
-            break;
+    }
+    match Query::parse(question.into_iter()) {
+        Ok(question) if errors.is_empty() => Ok(ReportQuery { question, format, wait }),
+        Ok(_) => Err(errors),
+        Err(wrong) => {
+            let wrong = wrong.into_iter().map(|wrong| match PARAMETERS.contains(&&*wrong.name) {
+                true => parameter_error(&wrong.name, &wrong.detail),
+                false => parameter_error(&wrong.name, &unknown_parameter()),
+            });
+            errors.splice(0..0, wrong);
+            errors.truncate(ERRORS_MAX);
+            Err(errors)
         }
     }
-    if !filter.is_in_order() {
-        errors.push(parameter_error("from", Filter::OUT_OF_ORDER));
-    }
-    if errors.is_empty() { Ok(report) } else { Err(errors) }
 }
 
-fn set_date(date: &mut Option<NaiveDate>, text: &str) -> Result<(), &'static str> {
-    set_once(date, text, Filter::parse_date)
+fn unknown_parameter() -> String {
+    format!("unknown; expected {}, format or wait", PARAMETERS.join(", "))
 }
 
 fn set_once<T>(
@@ -129,7 +133,7 @@ mod tests {
     use uuid::Uuid;
 
     #[test]
-    fn a_filter_is_read_whole() {
+    fn a_question_is_read_whole() {
         let site = "7a6f0a3e-9d3c-4b0e-8a55-0a4f5b1c2d3e";
         let report = parse_report(&format!(
             "site_id={site}&from=2001-01-01&to=2001-02-01&format=csv&site_id={}&wait=3:57",
@@ -138,10 +142,9 @@ mod tests {
         .unwrap();
         assert_eq!(report.format, Some(Format::Csv));
         assert_eq!(report.wait, Receipt::parse("3:57").ok());
-        let filter = report.filter;
-        assert_eq!(filter.site_ids, [site.parse::<Uuid>().unwrap(); 2]);
-        assert_eq!(filter.from, NaiveDate::from_ymd_opt(2001, 1, 1));
-        assert_eq!(filter.to, NaiveDate::from_ymd_opt(2001, 2, 1));
+        assert_eq!(report.question.site_ids, [site.parse::<Uuid>().unwrap(); 2]);
+        assert!(report.question.is_plain());
+        assert!(!parse_report("period=7d").unwrap().question.is_plain());
         assert_eq!(parse_report(""), Ok(ReportQuery::default()));
     }
 
@@ -155,21 +158,20 @@ mod tests {
             .iter()
             .map(|e| (e.parameter.as_str(), e.detail.as_str()))
             .collect();
+        let date = "not a date like 2001-01-31 or an instant like 2001-01-31T06:00:00Z";
         assert_eq!(
             named,
             [
                 ("site_id", "not a UUID"),
-                ("from", "not a date like 2001-01-31"),
-                ("to", "not a date like 2001-01-31"),
-                ("user", "unknown; expected site_id, from, to, format or wait"),
+                ("from", date),
+                ("to", date),
+                ("user", unknown_parameter().as_str()),
                 ("from", "given more than once"),
                 ("format", "not one of json, csv and ndjson"),
                 ("wait", "not a receipt like 3:57"),
                 ("wait", "given more than once"),
             ]
         );
-        let late = parse_report("from=2001-01-02&to=2001-01-01").unwrap_err();
-        assert_eq!(late[0].detail, Filter::OUT_OF_ORDER);
     }
 
     #[test]

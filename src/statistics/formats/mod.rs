@@ -26,17 +26,8 @@ pub enum Format {
     Json,
     /// A row a line, as in the object.
     NdJson,
-    /// A header and rows.
-    Csv(LineBreak),
-}
-
-/// The end of a line of CSV.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LineBreak {
-    /// As RFC 4180 has it.
-    CrLf,
-    /// As files and pipes have it.
-    Lf,
+    /// A header and rows. Lines end with a line feed, as files and pipes have it.
+    Csv,
 }
 
 /// Writes an answer in pieces.
@@ -112,9 +103,9 @@ impl Writer {
         match self.format {
             Format::Json => out.extend_from_slice(b"{\"counters\":["),
             Format::NdJson => {}
-            Format::Csv(line_break) => {
+            Format::Csv => {
                 out.extend_from_slice(self.answer.header().join(",").as_bytes());
-                out.extend_from_slice(line_break.bytes());
+                out.push(b'\n');
             }
         }
     }
@@ -131,9 +122,9 @@ impl Writer {
                 write_object(out, answer, texts, row);
                 out.push(b'\n');
             }
-            Format::Csv(line_break) => {
+            Format::Csv => {
                 write_cells(out, answer, texts, row);
-                out.extend_from_slice(line_break.bytes());
+                out.push(b'\n');
             }
         }
     }
@@ -166,15 +157,6 @@ impl Writer {
             let _ = write!(out, ",\"complete_through\":{}", json!(through));
         }
         out.extend_from_slice(b"}\n");
-    }
-}
-
-impl LineBreak {
-    fn bytes(self) -> &'static [u8] {
-        match self {
-            LineBreak::CrLf => b"\r\n",
-            LineBreak::Lf => b"\n",
-        }
     }
 }
 
