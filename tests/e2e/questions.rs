@@ -16,7 +16,7 @@ const WINDOW: usize = 150;
 
 const EVENTS: usize = 3_000;
 
-const QUESTIONS: usize = 120;
+const QUESTIONS: usize = 60;
 
 /// Zones with half and quarter hours, days without midnight, a change of half an hour, and one that had seconds.
 const ZONES: [&str; 8] = [

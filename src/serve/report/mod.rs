@@ -165,21 +165,32 @@ impl Reports {
         // Questions with the same sites are equal.
         question.site_ids.sort_unstable();
         question.site_ids.dedup();
-        let request = Request {
-            question: &question,
-            reader,
-            cost: Cost::of(&question, Utc::now()),
-            deadline,
-        };
-        let (source, asked, rows) = (Arc::clone(&self.source), question.clone(), self.memory.share(holder));
-        let send = |deadline| source.ask(asked, rows, deadline).boxed();
-        let answer = self.questions.answer(request, hung_up, send).await;
-        let answer = answer.map_err(Problem::ReportRefused)?;
-        let answer = answer.ok_or_else(|| Problem::Report(timed_out(REPORT_TIMEOUT)))?;
-        answer.map_err(|err| match err {
-            ReportError::OutOfMemory => Problem::ReportRefused(Refusal::Rows),
-            err => Problem::Report(err),
-        })
+        let mut hung_up = std::pin::pin!(hung_up);
+        loop {
+            let request = Request {
+                question: &question,
+                reader,
+                cost: Cost::of(&question, Utc::now()),
+                deadline,
+            };
+            let mut is_own = false;
+            let send = |deadline| {
+                is_own = true;
+                let rows = self.memory.share(holder);
+                let source = Arc::clone(&self.source);
+                source.ask(question.clone(), rows, deadline).boxed()
+            };
+            let answer = self.questions.answer(request, hung_up.as_mut(), send).await;
+            let answer = answer.map_err(Problem::ReportRefused)?;
+            let answer = answer.ok_or_else(|| Problem::Report(timed_out(REPORT_TIMEOUT)))?;
+            match answer {
+                Ok(answer) => return Ok(answer),
+                // The client that asked for all has no memory left of its own. Another one may have some.
+                Err(ReportError::OutOfMemory) if !is_own => continue,
+                Err(ReportError::OutOfMemory) => return Err(Problem::ReportRefused(Refusal::Rows)),
+                Err(err) => return Err(Problem::Report(err)),
+            }
+        }
     }
 
     /// The response with the rows, compressed if the client likes that and there is memory for it.

@@ -216,7 +216,8 @@ impl<Q: Key, A: Answer> Questions<Q, A> {
         send: impl FnOnce(Instant) -> BoxFuture<'static, A>,
     ) -> Result<Answering<A>, Refusal> {
         let _waiting = Waiting::new(&self.waiting);
-        let until = self.queue.wait_over_at();
+        // A reader may have waited for something else before.
+        let until = self.queue.wait_over_at().min(request.deadline);
         let (mut member, before) = self.join(&request);
         let mut state = member.group.state.subscribe();
         let turn = async {
@@ -496,6 +497,23 @@ mod tests {
         asked.answers.add_permits(5);
         assert_eq!(waits.await.unwrap(), Ok(Some(4)));
         assert_eq!(joins.await.unwrap(), Ok(Some(4)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_beyond_its_deadline() {
+        let asked = Asked::new(10);
+        let _stuck = asked.ask("a", "stuck").await;
+        let request = Request {
+            question: &"stuck",
+            reader: &Reader::Key("b".into()),
+            cost: Cost::Low,
+            deadline: Instant::now() + SECONDS,
+        };
+        let began = Instant::now();
+        let never = |_| unreachable!("another one is on its way");
+        let refused = asked.questions.answer(request, pending(), never).await;
+        assert_eq!(refused, Err(Refusal::WaitOver(5 * SECONDS)));
+        assert_eq!(began.elapsed(), SECONDS);
     }
 
     #[tokio::test(start_paused = true)]
