@@ -6,6 +6,7 @@ mod compress;
 mod cost;
 pub mod fair_queue;
 pub mod format;
+mod group;
 mod questions;
 pub mod queue;
 pub mod reader;

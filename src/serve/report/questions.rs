@@ -5,20 +5,18 @@
 //! join -> waits until the one that was sent before is answered -> queue -> turn of any member -> sent -> answer of all
 //! ```
 
-use std::collections::HashMap;
-use std::hash::Hash;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, Shared};
-use parking_lot::Mutex;
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::cost::Cost;
+use super::group::{Answering, Entries, Entry, Group, InFlight, Key, Member, SharedAnswer, State};
 use super::queue::{Refusal, ReportQueue, Turn};
 use super::reader::Reader;
 
@@ -26,11 +24,8 @@ use super::reader::Reader;
 /// of the few that close their side and read on. Then nobody waits, and the question is cancelled.
 const HALF_CLOSED_TIME: Duration = Duration::from_secs(1);
 
-/// A question that was sent. It goes on as long as anybody waits for it.
-type Answering<A> = Shared<BoxFuture<'static, A>>;
-
 /// The questions `Q` of one process, and their answers `A`.
-pub struct Questions<Q: Key, A: Answer> {
+pub struct Questions<Q: Key, A: SharedAnswer> {
     queue: Arc<ReportQueue>,
     entries: Arc<Entries<Q, A>>,
     waiting: AtomicUsize,
@@ -52,14 +47,6 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// What tells questions apart.
-pub trait Key: Eq + Hash + Clone + Send + Sync + 'static {}
-impl<Q: Eq + Hash + Clone + Send + Sync + 'static> Key for Q {}
-
-/// What all who wait for a question get.
-pub trait Answer: Clone + Send + Sync + 'static {}
-impl<A: Clone + Send + Sync + 'static> Answer for A {}
-
 /// A reader with a question.
 pub struct Request<'a, Q> {
     pub question: &'a Q,
@@ -69,103 +56,7 @@ pub struct Request<'a, Q> {
     pub deadline: Instant,
 }
 
-type Entries<Q, A> = Mutex<HashMap<Q, Entry<Q, A>>>;
-
-/// What there is of a kind of question.
-struct Entry<Q: Key, A: Answer> {
-    /// Those who wait until it is sent.
-    waiting: Weak<Group<Q, A>>,
-    /// Of one that is on its way; cancelled when that is over.
-    in_flight: Option<CancellationToken>,
-}
-
-/// Those who wait for one question.
-struct Group<Q: Key, A: Answer> {
-    question: Q,
-    state: watch::Sender<State<A>>,
-    entries: Arc<Entries<Q, A>>,
-}
-
-enum State<A: Answer> {
-    Waiting {
-        /// Members who may still get a turn.
-        hopeful: usize,
-        /// The last moment at which somebody waits.
-        deadline: Instant,
-    },
-    Sent(Answering<A>),
-}
-
-impl<A: Answer> State<A> {
-    fn answering(&self) -> Option<Answering<A>> {
-        match self {
-            State::Waiting { .. } => None,
-            State::Sent(answering) => Some(answering.clone()),
-        }
-    }
-
-    fn is_without_hope(&self) -> bool {
-        matches!(self, State::Waiting { hopeful: 0, .. })
-    }
-}
-
-impl<Q: Key, A: Answer> Drop for Group<Q, A> {
-    fn drop(&mut self) {
-        remove_unused(&self.entries, &self.question);
-    }
-}
-
-fn remove_unused<Q: Key, A: Answer>(entries: &Entries<Q, A>, question: &Q) {
-    let mut entries = entries.lock();
-    let is_used = |entry: &Entry<Q, A>| entry.in_flight.is_some() || entry.waiting.strong_count() > 0;
-    if entries.get(question).is_some_and(|entry| !is_used(entry)) {
-        entries.remove(question);
-    }
-}
-
-/// A member of a group, who may get a turn until it is dropped or gives up.
-struct Member<Q: Key, A: Answer> {
-    group: Arc<Group<Q, A>>,
-    is_hopeful: bool,
-}
-
-impl<Q: Key, A: Answer> Member<Q, A> {
-    fn give_up(&mut self) {
-        if std::mem::take(&mut self.is_hopeful) {
-            self.group.state.send_modify(|state| {
-                if let State::Waiting { hopeful, .. } = state {
-                    *hopeful -= 1;
-                }
-            });
-        }
-    }
-}
-
-impl<Q: Key, A: Answer> Drop for Member<Q, A> {
-    fn drop(&mut self) {
-        self.give_up();
-    }
-}
-
-/// A question that is on its way, until it is answered or nobody waits for it.
-struct InFlight<Q: Key, A: Answer> {
-    question: Q,
-    over: CancellationToken,
-    entries: Arc<Entries<Q, A>>,
-    _turn: Turn,
-}
-
-impl<Q: Key, A: Answer> Drop for InFlight<Q, A> {
-    fn drop(&mut self) {
-        if let Some(entry) = self.entries.lock().get_mut(&self.question) {
-            entry.in_flight = None;
-        }
-        remove_unused(&self.entries, &self.question);
-        self.over.cancel();
-    }
-}
-
-impl<Q: Key, A: Answer> Questions<Q, A> {
+impl<Q: Key, A: SharedAnswer> Questions<Q, A> {
     /// No questions yet.
     pub fn new(queue: Arc<ReportQueue>) -> Questions<Q, A> {
         Questions {
