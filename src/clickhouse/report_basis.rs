@@ -21,7 +21,7 @@ const VISIBLE: i32 = -3;
 const NOW: i32 = -4;
 const MONTH: i32 = -5;
 
-/// What a report stands on. It is asked before the events are counted, on the same connection.
+/// What a report relies on. It is asked before the events are counted, on the same connection.
 #[derive(Debug, Clone)]
 pub(super) struct ReportBasis {
     /// Everything before this moment is in the table.
@@ -84,7 +84,7 @@ impl Connection {
 }
 
 impl Shard {
-    /// A connection for one report, and what the report stands on. Give it back after the answer.
+    /// A connection for one report, and what the report relies on. Give it back after the answer.
     ///
     /// # Errors
     /// As [`Shard::connect_to_schema`]; [`Error::Hidden`].

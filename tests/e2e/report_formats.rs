@@ -113,7 +113,7 @@ async fn a_page_that_asks_again_gets_304_until_a_number_changes() {
         ("/v1/report", "*", 304),
         ("/v1/report?format=csv", &tag, 200),
         ("/v1/report", "W/\"x\"", 200),
-        // Days without rows have another tag, whatever the filter.
+        // Other rows, and so another tag.
         ("/v1/report?to=2000-01-01", &tag, 200),
     ] {
         let reply = ask_again(path, tag).await;

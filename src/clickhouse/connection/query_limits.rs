@@ -69,7 +69,7 @@ impl OwnSetting {
         let number = |text: &str| text.parse::<f64>().ok();
         let max = number(&self.max).filter(|max| *max > 0.0);
         let value = max.map_or(wanted, |max| wanted.min(max as u64));
-        // 0 is no limit.
+        // 0 means without a limit.
         let is_lower = number(&self.value).is_some_and(|own| own > 0.0 && own <= value as f64);
         let is_below = number(&self.min).is_some_and(|min| (value as f64) < min);
         (self.readonly == 0 && !is_lower && !is_below).then_some(value)
@@ -92,7 +92,7 @@ impl Connection {
         for own in self.query_rows::<OwnSetting>(sql).await? {
             let value = match wanted.iter().find(|(name, _)| *name == own.name) {
                 Some((_, wanted)) => wanted.and_then(|wanted| own.grant(wanted)),
-                // The connection's own value is higher, whatever the profile has.
+                // The connection's own value is higher, and the profile's does not matter.
                 None => (own.readonly == 0).then_some(CANCEL_CHECK_MICROS),
             };
             granted.0.extend(value.map(|value| (own.name, value.to_string())));

@@ -81,7 +81,7 @@ enum Encoder {
 }
 
 impl Encoder {
-    /// `None` if there is no memory for one.
+    /// `None` if its library has no memory.
     fn new(compressor: Compressor) -> Option<Encoder> {
         Some(match compressor {
             Compressor::Gzip => Encoder::Gzip(GzEncoder::new(Vec::new(), Compression::new(GZIP_LEVEL))),
@@ -117,7 +117,7 @@ impl Encoder {
 }
 
 impl<B> Compressed<B> {
-    /// Gives the body back if there is no memory for a compressor.
+    /// Gives the body back if the library of the compressor has no memory.
     pub fn new(inner: B, compressor: Compressor) -> Result<Compressed<B>, B> {
         match Encoder::new(compressor) {
             Some(encoder) => Ok(Compressed {

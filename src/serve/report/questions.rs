@@ -129,7 +129,7 @@ impl<Q: Key, A: SharedAnswer> Questions<Q, A> {
         if !matches!(refusal, Refusal::QueueFull(_) | Refusal::Displaced) {
             return Err(refusal);
         }
-        // There is no place for it, but those who ask the same may have one.
+        // It has no place, but those who ask the same may have one.
         member.give_up();
         let outcome = |state: &State<A>| match state.is_without_hope() {
             true => Some(Err(refusal)),

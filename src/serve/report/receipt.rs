@@ -46,7 +46,7 @@ impl Receipt {
 /// Why an event was not awaited.
 #[derive(Debug)]
 pub enum WaitError {
-    /// It is no receipt of this topic: a short reason.
+    /// The topic does not have it: a short reason.
     Foreign(String),
     /// It is not stored yet, and time is over: how far its partition is.
     NotStored(Receipt, Option<Offset>),
@@ -143,8 +143,8 @@ impl ReceiptWaits {
         }
         match end {
             Some(end) if end <= receipt.offset => Err(WaitError::Foreign(format!(
-                "kafka's log of partition {} ends at {end}, so it is no receipt of it; a topic that was made again has \
-                 other receipts",
+                "kafka's log of partition {} ends at {end} and does not have it; a topic that was made again has other \
+                 receipts",
                 receipt.partition
             ))),
             _ => Ok(()),
