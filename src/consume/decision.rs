@@ -5,7 +5,7 @@
 //! - Only a head that was read proves anything; an insert's own answer proves nothing.
 //! - The token of a head changes only when its insert was answered Ok, the head stayed, no such insert
 //!   is running, and a second look still sees the same head. Never after an error: that insert may arrive yet.
-//! - A head that moved is right, whoever moved it: rows are a function of the log.
+//! - A head that moved is right, whoever moved it: rows are a function of the log, and of the rules that a row names.
 //! - Whatever is not understood starts again, with a new connection and the head that the table has.
 
 use crate::topic_partition::Offset;
@@ -33,9 +33,13 @@ pub enum Next {
     /// The head did not move: see whether an insert with this token is running, read the head once more after
     /// that, then [`Attempt::after_recheck`].
     Recheck,
-    /// The rows are stored, and nothing else: continue at E.
+    /// Rows up to E are stored, and nothing else: see whether one of them was judged by other rules, then
+    /// [`Attempt::after_rules`].
+    ReadRules,
+    /// The rows are stored as they were sent: continue at E.
     Confirmed,
-    /// Another consumer stored other batches: continue at the head that the table has.
+    /// Another consumer stored other batches, or other rows: continue at the head that the table has, and read the rows
+    /// below it.
     Overtaken,
     /// The token is burnt: the server wrote it down and died before it kept the rows, so every insert with it is
     /// answered Ok and dropped. Or the rows are stored and hidden from us. Prove that all rows are visible, then try
@@ -84,10 +88,22 @@ impl Attempt {
     /// Decides after the head was read; `None` is the head of an empty table.
     pub fn after_head(self, head: Option<Offset>) -> Next {
         match head.unwrap_or(Offset::ZERO) {
-            head if head == self.end => Next::Confirmed,
+            head if head == self.end => Next::ReadRules,
             head if head > self.head => Next::Overtaken,
             head if head == self.head => Next::Recheck,
             _ => Next::Restart(Reason::WentBack),
+        }
+    }
+
+    /// Decides after it was read whether a row of the batch was judged by other rules than ours.
+    ///
+    /// During a rollout, a rival of another version may store its rows between our guard and our token, and the server
+    /// drops ours and answers Ok. Its rows have other roles, or none, and later events must be judged by those. Nothing
+    /// else shows it: such a rival may come at any time, and store any part of the batch. So every batch is read.
+    pub fn after_rules(self, has_other_rules: bool) -> Next {
+        match has_other_rules {
+            false => Next::Confirmed,
+            true => Next::Overtaken,
         }
     }
 
@@ -108,7 +124,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Whatever the server answers: only a head at the end of the batch is taken for stored, only one in between
+        /// Whatever the server answers: only a head at the end of the batch may be that of its rows, only one in between
         /// is gone on from, and the next token is taken only where nothing moved and nothing runs.
         #[test]
         fn the_next_step_follows_from_what_was_read(
@@ -121,7 +137,8 @@ mod tests {
             let attempt = Attempt { head, end: head + rows, generation };
             let now = read.unwrap_or(Offset::ZERO);
             for next in [attempt.after_head(read), attempt.after_recheck(is_running, read)] {
-                prop_assert_eq!(next == Next::Confirmed, now == head + rows);
+                prop_assert_ne!(next, Next::Confirmed);
+                prop_assert_eq!(next == Next::ReadRules, now == head + rows);
                 prop_assert_eq!(next == Next::Overtaken, now > head && now != head + rows);
                 prop_assert_eq!(next == Next::Restart(Reason::WentBack), now < head);
             }
@@ -157,8 +174,8 @@ mod tests {
     #[test]
     fn the_head_decides() {
         for (before, end, after, next) in [
-            (0, 10, Some(10), Next::Confirmed),
-            (10, 20, Some(20), Next::Confirmed),
+            (0, 10, Some(10), Next::ReadRules),
+            (10, 20, Some(20), Next::ReadRules),
             (10, 20, Some(15), Next::Overtaken),
             (10, 20, Some(30), Next::Overtaken),
             (10, 20, Some(10), Next::Recheck),
@@ -176,6 +193,12 @@ mod tests {
     }
 
     #[test]
+    fn rows_of_other_rules_are_not_ours() {
+        assert_eq!(attempt(10, 20).after_rules(false), Next::Confirmed);
+        assert_eq!(attempt(10, 20).after_rules(true), Next::Overtaken);
+    }
+
+    #[test]
     fn a_token_is_burnt_only_when_nothing_can_still_use_it() {
         let attempt = attempt(10, 20);
         assert_eq!(
@@ -186,8 +209,8 @@ mod tests {
             attempt.after_recheck(true, Some(Offset::new(10))),
             Next::Restart(Reason::StillRunning)
         );
-        assert_eq!(attempt.after_recheck(false, Some(Offset::new(20))), Next::Confirmed);
-        assert_eq!(attempt.after_recheck(true, Some(Offset::new(20))), Next::Confirmed);
+        assert_eq!(attempt.after_recheck(false, Some(Offset::new(20))), Next::ReadRules);
+        assert_eq!(attempt.after_recheck(true, Some(Offset::new(20))), Next::ReadRules);
         assert_eq!(attempt.after_recheck(false, None), Next::Restart(Reason::WentBack));
     }
 }

@@ -4,9 +4,11 @@
 //! The workers take their decisions from [`super::decision`]; the rest is what was measured of the server: the guard
 //! is evaluated when an insert starts, the token is noted before the rows are kept, and a crash between the two
 //! leaves it burnt. What is checked: no offset ever has two rows or is left out, what a worker takes for stored is
-//! stored, and from everywhere there is a way to the end without a further fault.
+//! stored, and from everywhere there is a way to the end without a further fault. During a rollout one worker is of the
+//! version before, whose rows have no roles: then also, the newer worker takes no such row for its own.
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::ops::Range;
 
 use super::decision::{Attempt, InsertOutcome, Next, Reason};
 use crate::topic_partition::Offset;
@@ -25,6 +27,15 @@ struct Rules {
     check_running: bool,
     keep_token_after_error: bool,
     refuse_other_tokens: bool,
+    read_rules: bool,
+}
+
+/// The workers of a world.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Versions {
+    Equal,
+    /// The worker [`OLD`] gives no roles.
+    Rollout,
 }
 
 const ALL: Rules = Rules {
@@ -33,7 +44,11 @@ const ALL: Rules = Rules {
     check_running: true,
     keep_token_after_error: true,
     refuse_other_tokens: true,
+    read_rules: true,
 };
+
+/// The older worker of a rollout.
+const OLD: usize = 0;
 
 /// Head and generation.
 type Token = (i64, u32);
@@ -50,6 +65,8 @@ enum WorkerState {
     CheckRunning(Attempt),
     /// The running inserts were read.
     RereadHead(Attempt, bool),
+    /// The head is the end of the batch.
+    ReadRules(Attempt),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,6 +87,8 @@ enum Phase {
 struct Flight {
     attempt: Attempt,
     phase: Phase,
+    /// Whether its rows have no roles.
+    is_old: bool,
     /// The worker that waits for its answer; `None` after a lost connection.
     worker: Option<usize>,
 }
@@ -78,10 +97,20 @@ struct Flight {
 struct World {
     /// Rows at each offset.
     rows: [u8; RECORDS as usize],
+    /// Which of them have no roles.
+    is_old: [bool; RECORDS as usize],
     tokens: Vec<Token>,
     flights: Vec<Flight>,
     workers: [Worker; 2],
     faults_left: u8,
+    has_old: bool,
+    /// Whether the newer worker takes rows without roles for its own.
+    is_misjudged: bool,
+}
+
+/// The offsets of its rows.
+fn range(attempt: &Attempt) -> Range<usize> {
+    attempt.head.get() as usize..attempt.end.get() as usize
 }
 
 fn token(attempt: &Attempt) -> Token {
@@ -89,17 +118,20 @@ fn token(attempt: &Attempt) -> Token {
 }
 
 impl World {
-    fn new(faults_left: u8) -> World {
+    fn new(versions: Versions, faults_left: u8) -> World {
         let worker = Worker {
             state: WorkerState::Start,
             burnt: None,
         };
         World {
             rows: [0; RECORDS as usize],
+            is_old: [false; RECORDS as usize],
             tokens: Vec::new(),
             flights: Vec::new(),
             workers: [worker; 2],
             faults_left,
+            has_old: versions == Versions::Rollout,
+            is_misjudged: false,
         }
     }
 
@@ -110,7 +142,7 @@ impl World {
 
     fn is_sound(&self) -> bool {
         let head = self.head().unwrap_or(0) as usize;
-        self.rows[..head].iter().all(|rows| *rows == 1)
+        self.rows[..head].iter().all(|rows| *rows == 1) && !self.is_misjudged
     }
 
     /// A copy, changed.
@@ -119,7 +151,7 @@ impl World {
         change(&mut next);
         next.tokens.sort_unstable();
         next.flights
-            .sort_unstable_by_key(|flight| (flight.attempt.head, flight.attempt.end, flight.worker));
+            .sort_unstable_by_key(|flight| (flight.attempt.head, flight.attempt.end, flight.worker, flight.is_old));
         next
     }
 
@@ -158,6 +190,7 @@ impl World {
                         world.flights.push(Flight {
                             attempt,
                             phase: Phase::Received,
+                            is_old: world.has_old && index == OLD,
                             worker: Some(index),
                         });
                     }));
@@ -179,6 +212,11 @@ impl World {
                 let decision = attempt.after_recheck(is_running, self.head().map(Offset::new));
                 next.push(self.with(|world| world.follow(index, attempt, decision)));
             }
+            WorkerState::ReadRules(attempt) => {
+                let is_read = rules.read_rules;
+                let decision = attempt.after_rules(is_read && self.is_old[range(&attempt)].contains(&true));
+                next.push(self.with(|world| world.follow(index, attempt, decision)));
+            }
         }
     }
 
@@ -189,9 +227,11 @@ impl World {
         worker.state = match next {
             Next::ReadHead => WorkerState::ReadHead(attempt),
             Next::Recheck => WorkerState::CheckRunning(attempt),
-            Next::Confirmed => {
-                let stored = &self.rows[attempt.head.get() as usize..attempt.end.get() as usize];
+            Next::ReadRules if self.has_old && index != OLD => WorkerState::ReadRules(attempt),
+            Next::ReadRules | Next::Confirmed => {
+                let stored = &self.rows[range(&attempt)];
                 assert!(stored.iter().all(|rows| *rows == 1), "taken for stored");
+                self.is_misjudged |= index != OLD && self.is_old[range(&attempt)].contains(&true);
                 WorkerState::Head(attempt.end.get())
             }
             Next::Overtaken => WorkerState::Head(head),
@@ -205,7 +245,12 @@ impl World {
     }
 
     fn server_steps(&self, index: usize, rules: Rules, next: &mut Vec<World>) {
-        let Flight { attempt, phase, worker } = self.flights[index];
+        let Flight {
+            attempt,
+            phase,
+            is_old,
+            worker,
+        } = self.flights[index];
         let answer = |world: &mut World, outcome: InsertOutcome| {
             world.flights.remove(index);
             if let Some(worker) = worker {
@@ -231,8 +276,9 @@ impl World {
                 world.flights[index].phase = Phase::TokenNoted;
             })),
             Phase::TokenNoted => next.push(self.with(|world| {
-                for offset in attempt.head.get()..attempt.end.get() {
-                    world.rows[offset as usize] += 1;
+                for offset in range(&attempt) {
+                    world.rows[offset] += 1;
+                    world.is_old[offset] = is_old;
                 }
                 answer(world, InsertOutcome::Ok);
             })),
@@ -311,12 +357,15 @@ fn trace(world: World, cause: &HashMap<World, World>) -> String {
         .map(|world| format!("{world:?}"))
         .collect();
     way.reverse();
-    format!("an offset has two rows or none:\n{}", way.join("\n"))
+    format!(
+        "an offset has two rows or none, or other roles than its worker takes it to have:\n{}",
+        way.join("\n")
+    )
 }
 
 /// Tries everything; the number of worlds, or what went wrong.
-fn explore(rules: Rules, faults: u8) -> Result<usize, String> {
-    let start = World::new(faults);
+fn explore(rules: Rules, versions: Versions, faults: u8) -> Result<usize, String> {
+    let start = World::new(versions, faults);
     let mut numbers = HashMap::from([(start.clone(), 0_usize)]);
     let mut queue = VecDeque::from([start]);
     // The worlds that lead to a world without a fault, and those that are ends.
@@ -363,7 +412,7 @@ fn explore(rules: Rules, faults: u8) -> Result<usize, String> {
 
 #[test]
 fn no_interleaving_loses_doubles_or_gets_stuck() {
-    let worlds = explore(ALL, 2).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let worlds = explore(ALL, Versions::Equal, 2).unwrap_or_else(|wrong| panic!("{wrong}"));
     assert!(worlds > 10_000, "only {worlds} worlds");
 }
 
@@ -377,9 +426,20 @@ fn each_rule_is_needed() {
             ..ALL
         },
     ] {
-        let wrong = explore(broken, 2).unwrap_err();
+        let wrong = explore(broken, Versions::Equal, 2).unwrap_err();
         assert!(wrong.starts_with("an offset has two rows"), "{wrong}");
     }
+}
+
+#[test]
+fn no_worker_takes_rows_of_another_version_for_its_own() {
+    explore(ALL, Versions::Rollout, 1).unwrap_or_else(|wrong| panic!("{wrong}"));
+    let careless = Rules {
+        read_rules: false,
+        ..ALL
+    };
+    let wrong = explore(careless, Versions::Rollout, 0).unwrap_err();
+    assert!(wrong.contains("is_misjudged: true"), "{wrong}");
 }
 
 /// What keeps workers from calling a token burnt that a rival is using, which costs work and a wrong line in the log.
@@ -395,6 +455,6 @@ fn nothing_rests_on_the_check_for_running_inserts() {
             ..ALL
         },
     ] {
-        explore(careless, 1).unwrap_or_else(|wrong| panic!("{wrong}"));
+        explore(careless, Versions::Equal, 1).unwrap_or_else(|wrong| panic!("{wrong}"));
     }
 }

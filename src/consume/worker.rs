@@ -407,6 +407,7 @@ impl Worker {
             rows: std::mem::take(&mut batch.rows),
         };
         let stats = BatchStats::new(&insert.rows);
+        let stored = insert.stored_condition();
         let token = insert.token();
         let start = Instant::now();
         self.next_insert = start + self.insert_interval;
@@ -430,6 +431,10 @@ impl Worker {
                     let is_running = session.is_replicated || session.clickhouse.is_inserting(&token).await?;
                     head = session.clickhouse.head(&self.topic_partition).await?;
                     attempt.after_recheck(is_running, head.map(|head| head.next))
+                }
+                Next::ReadRules => {
+                    let has_other_rules = session.clickhouse.has_other_rules(&stored).await?;
+                    attempt.after_rules(has_other_rules)
                 }
                 Next::Confirmed => {
                     self.record_stored(session, batch, &stats, start.elapsed(), head);

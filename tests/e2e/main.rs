@@ -14,6 +14,7 @@ mod advertised_listeners;
 mod attacks;
 mod audit;
 mod certificates;
+mod challenges;
 mod client;
 mod client_certificates;
 #[cfg(target_os = "linux")]

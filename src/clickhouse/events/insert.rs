@@ -48,6 +48,21 @@ impl Insert {
         format!("{}:{}", self.topic_partition, self.head)
     }
 
+    /// The condition that selects its rows once they are stored, whichever consumer stored them: their arrivals prune
+    /// months and parts.
+    pub fn stored_condition(&self) -> String {
+        let arrivals = || self.rows.iter().map(|row| row.arrival_millis);
+        let end = self.rows.last().map_or(self.head, |row| row.offset + 1);
+        format!(
+            "{} AND offset >= {} AND offset < {end} AND arrival >= fromUnixTimestamp64Milli({}) \
+             AND arrival <= fromUnixTimestamp64Milli({})",
+            partition_condition(&self.topic_partition),
+            self.head,
+            arrivals().min().unwrap_or(0),
+            arrivals().max().unwrap_or(0),
+        )
+    }
+
     /// The most important statement of the system: it stores a batch once, however many consumers send it, and however
     /// often.
     ///
@@ -250,6 +265,24 @@ mod tests {
         };
         let sent = insert().sql(&Columns::new(vec![event]), Version::new(26, 7));
         assert_eq!(flat(&documented), flat(&sent));
+    }
+
+    #[test]
+    fn stored_rows_are_found_by_their_offsets_and_arrivals() {
+        let row = |offset, arrival_millis, span| Row {
+            offset: Offset::new(offset),
+            arrival_millis,
+            kind: RowKind::Gap { span },
+        };
+        let insert = Insert {
+            rows: vec![row(17, 9, 1), row(18, 5, 1), row(21, 7, 3)],
+            ..insert()
+        };
+        assert_eq!(
+            insert.stored_condition(),
+            "topic = 'captcha' AND partition = 3 AND offset >= 17 AND offset < 22 \
+             AND arrival >= fromUnixTimestamp64Milli(5) AND arrival <= fromUnixTimestamp64Milli(9)"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use klickhouse::Bytes;
 use uuid::Uuid;
 
+use super::columns::RULES;
 use super::retention::MARK_ARRIVAL_MILLIS;
 use crate::clickhouse::{Connection, Error, Row, RowKind, partition_condition, quote, unexpected};
 use crate::event::{Event, EventType, Timestamp};
@@ -163,6 +164,18 @@ impl Connection {
         self.for_each_stored(&condition, SCAN_TIMEOUT, |row| last = Some(row))
             .await?;
         Ok(last)
+    }
+
+    /// Whether a row that a condition selects was judged by other rules than ours, or by none.
+    ///
+    /// # Errors
+    /// No answer.
+    pub async fn has_other_rules(&self, condition: &str) -> Result<bool, Error> {
+        // Almost all rows have our rules, so of the other columns almost nothing is read.
+        let sql = format!(
+            "SELECT toUInt64(count()) FROM (SELECT 1 FROM events PREWHERE rules != {RULES} WHERE {condition} LIMIT 1)"
+        );
+        Ok(self.query_value::<u64>(&sql).await? > 0)
     }
 
     /// Hands over the rows that a condition selects, without marks.
