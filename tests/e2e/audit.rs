@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::client::{accept, events, served};
+use crate::client::{SITE, accept, events, served};
 use crate::world::World;
 
 /// Runs the audit; its exit code and its partitions.
@@ -23,6 +23,7 @@ pub fn damage(partition: &Value) -> Vec<(&'static str, u64)> {
         "overlaps",
         "counted_twice",
         "left_out",
+        "wrong_role",
         "differing",
         "beyond_log",
     ];
@@ -69,9 +70,9 @@ async fn each_kind_of_damage_is_found() {
         assert_eq!((code, damage(&partitions[0])), (Some(3), found.to_vec()));
     };
     alter("UPDATE repeat = 0 WHERE offset = 6").await;
-    expect(&[("counted_twice", 1)]).await;
+    expect(&[("counted_twice", 1), ("wrong_role", 1)]).await;
     alter("UPDATE repeat = 1 WHERE offset IN (1, 6)").await;
-    expect(&[("left_out", 1)]).await;
+    expect(&[("left_out", 1), ("wrong_role", 1)]).await;
     alter("UPDATE repeat = 0 WHERE offset = 1").await;
     alter("UPDATE raw = 'other' WHERE offset = 7").await;
     alter("UPDATE correlation_id = generateUUIDv4() WHERE offset = 2").await;
@@ -79,7 +80,13 @@ async fn each_kind_of_damage_is_found() {
     world
         .sql("INSERT INTO events SELECT * FROM events WHERE offset = 3")
         .await;
-    expect(&[("overlaps", 1), ("counted_twice", 1), ("differing", 2)]).await;
+    let doubled = [
+        ("overlaps", 1),
+        ("counted_twice", 1),
+        ("wrong_role", 1),
+        ("differing", 2),
+    ];
+    expect(&doubled).await;
     alter("DELETE WHERE offset = 3").await;
     expect(&[("holes", 1), ("differing", 2)]).await;
     world
@@ -109,6 +116,84 @@ async fn each_kind_of_damage_is_found() {
         line.starts_with("captcha: the audit found damage in 9 places"),
         "{line}"
     );
+}
+
+#[tokio::test]
+async fn each_wrong_role_is_found() {
+    let world = World::new("audit_roles");
+    world
+        .migrate(&["--partitions", "1", "--dedup-window-records", "6"])
+        .await;
+    world.produce(0, &[Some(b"garbage")]).await;
+    let serve = world.serve().await;
+    let of = |event_type: &str, challenge: u32, second: u32| {
+        json!({
+            "site_id": SITE,
+            "type": event_type,
+            "correlation_id": format!("00000000-0000-4000-8000-{challenge:012}"),
+            "time": format!("2024-01-01T00:00:{second:02}"),
+        })
+    };
+    let events = json!([
+        of("serve", 1, 1),
+        of("solve", 1, 3),
+        of("solve", 2, 5),
+        of("serve", 2, 4),
+        of("serve", 2, 4),
+        of("serve", 2, 6),
+        of("solve", 2, 7),
+        of("serve", 3, 8),
+        of("serve", 1, 9),
+    ]);
+    accept(&serve.address, &events).await;
+    let consume = world.consume(&[]).await;
+    world.await_log(10).await;
+    drop(consume);
+    let roles = world.sql("SELECT toString(role) FROM events ORDER BY offset").await;
+    let expected = [
+        "", "first", "answer", "open", "first", "", "again", "again", "first", "first",
+    ];
+    assert_eq!(roles.concat(), expected);
+
+    let rows = "topic, partition, offset, arrival, span, kind, reason, raw, repeat, site_id, type, correlation_id, time, \
+                role, solve_after_micros, other_month, rules";
+    world.sql("CREATE TABLE right AS events").await;
+    world
+        .sql(&format!("INSERT INTO right ({rows}) SELECT {rows} FROM events"))
+        .await;
+    for (wrong, places) in [
+        ("rules = 1 WHERE 1", 0),
+        ("role = 'again' WHERE offset = 1", 2),
+        ("role = 'open' WHERE offset = 2", 1),
+        ("solve_after_micros = 2000001 WHERE offset = 2", 1),
+        ("other_month = 197001 WHERE offset = 2", 1),
+        ("solve_after_micros = 0, other_month = 0 WHERE offset = 4", 2),
+        ("role = '' WHERE offset = 6", 1),
+        // A repeat, and a record that is not an event.
+        ("role = 'again' WHERE offset = 5", 1),
+        ("solve_after_micros = 1 WHERE offset = 0", 1),
+        // Rows of an older captcha have no roles; the answer to one of them is in no pair.
+        ("rules = 0 WHERE offset = 8", 1),
+        ("rules = 0, role = '' WHERE offset = 8", 0),
+        ("rules = 0, role = '' WHERE offset = 1", 1),
+        // By rules that this captcha does not know.
+        ("rules = 2, role = 'x' WHERE offset = 8", 0),
+    ] {
+        world.sql("TRUNCATE TABLE events").await;
+        world
+            .sql(&format!(
+                "INSERT INTO events ({rows}) SELECT {rows} FROM right SETTINGS insert_deduplicate = 0"
+            ))
+            .await;
+        let sql = format!("ALTER TABLE events UPDATE {wrong} SETTINGS mutations_sync = 2");
+        world.sql(&sql).await;
+        let (code, partitions) = audit(&world, &[]).await;
+        let found = match places {
+            0 => (Some(0), Vec::new()),
+            _ => (Some(3), vec![("wrong_role", places)]),
+        };
+        assert_eq!((code, damage(&partitions[0])), found, "{wrong}");
+    }
 }
 
 #[tokio::test]

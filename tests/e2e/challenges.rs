@@ -88,7 +88,11 @@ fn by_definition(events: &[Value], window: usize) -> Vec<Judged> {
             all.push(judged("", None));
             continue;
         }
-        let is_same = |other: &Value| ["site_id", "correlation_id"].iter().all(|name| other[name] == event[name]);
+        let is_same = |other: &Value| {
+            ["site_id", "correlation_id"]
+                .iter()
+                .all(|name| other[name] == event[name])
+        };
         let earlier = places.filter(|place| is_same(&events[*place]) && !all[*place].0.is_empty());
         let earlier: Vec<usize> = earlier.collect();
         let of_role = |role: &str| earlier.iter().copied().find(|place| all[*place].0 == role);
@@ -115,7 +119,9 @@ fn by_definition(events: &[Value], window: usize) -> Vec<Judged> {
 fn walk(events: usize) -> Vec<Value> {
     let mut state: u64 = 18;
     let mut next = |below: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (state >> 33) as usize % below
     };
     (0..events)
@@ -367,7 +373,11 @@ async fn a_batch_that_an_old_rival_stored_unseen_is_judged_as_it_is_stored() {
         .sql("ALTER TABLE events RESET SETTING parts_to_delay_insert, min_delay_to_insert_ms, max_delay_to_insert")
         .await;
     // The same consumer, which judged these serves as first ones, goes on.
-    produce(&world, &[event("solve", 2, 5), event("serve", 3, 6), event("solve", 1, 7)]).await;
+    produce(
+        &world,
+        &[event("solve", 2, 5), event("serve", 3, 6), event("solve", 1, 7)],
+    )
+    .await;
     await_rows(&world, 6).await;
     let rows = world
         .sql("SELECT toString(role), toString(rules) FROM events ORDER BY offset")

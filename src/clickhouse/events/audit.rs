@@ -1,10 +1,11 @@
-//! The audit: whether the table has each offset once, and whether each repeat is marked by the rule.
+//! The audit: whether the table has each offset once, and whether repeats and roles are those of the rules.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use chrono::NaiveDate;
 
+use super::columns::RULES;
 use super::retention::MARK_ARRIVAL;
 use crate::clickhouse::{Connection, Error, Row, partition_condition, quote};
 use crate::statistics::parse_date;
@@ -52,6 +53,9 @@ pub struct PartitionAudit {
     /// Events that are not counted although they are not repeats. Damage.
     #[klickhouse(skip)]
     pub left_out: u64,
+    /// Rows whose role or pair is not that of the rules. Damage.
+    #[klickhouse(skip)]
+    pub wrong_role: u64,
 }
 
 impl ArrivalDays {
@@ -65,12 +69,12 @@ impl ArrivalDays {
     }
 
     /// The rows of a log that the audit covers. Arrivals are not in the order of offsets, so the days become offsets
-    /// first: everything between the first and the last of them must be whole.
+    /// first: everything between the first and the last of them must be whole. `covered_from` is the first offset.
     fn rows(&self, log: &LogName) -> String {
         let topic = quote(log.as_str());
         let condition = self.condition();
         format!(
-            "(SELECT e.* FROM events AS e INNER JOIN (SELECT partition, min(offset - span + 1) AS low, \
+            "(SELECT e.*, low AS covered_from FROM events AS e INNER JOIN (SELECT partition, min(offset - span + 1) AS low, \
              max(offset) AS high FROM events WHERE topic = {topic} AND kind != 'mark'{condition} \
              GROUP BY partition) AS looked USING (partition) \
              WHERE topic = {topic} AND kind != 'mark' AND offset BETWEEN low AND high)"
@@ -84,6 +88,13 @@ struct RepeatsRow {
     partition: Partition,
     counted_twice: u64,
     left_out: u64,
+}
+
+/// A row of the query of [`Connection::audit_roles`].
+#[derive(klickhouse::Row)]
+struct RolesRow {
+    partition: Partition,
+    wrong_role: u64,
 }
 
 /// A row of the query of [`Connection::marks`].
@@ -106,14 +117,15 @@ impl Connection {
     ) -> Result<Vec<PartitionAudit>, Error> {
         self.check_row_policies().await?;
         let mut marks = self.marks(log).await?;
-        let (mut all, repeats) = loop {
+        let (mut all, repeats, roles) = loop {
             let held = self.audit_offsets(log, &marks, span).await?;
             let repeats = self.audit_repeats(log, repeat_window_records, &marks, span);
             let repeats = repeats.await?;
+            let roles = self.audit_roles(log, repeat_window_records, &marks, span).await?;
             // A month that was dropped during the queries would look like a hole.
             let before = std::mem::replace(&mut marks, self.marks(log).await?);
             if marks == before {
-                break (held, repeats);
+                break (held, repeats, roles);
             }
         };
         for held in &mut all {
@@ -121,6 +133,7 @@ impl Connection {
                 held.counted_twice = repeats.counted_twice;
                 held.left_out = repeats.left_out;
             }
+            held.wrong_role = roles.get(&held.partition).copied().unwrap_or(0);
         }
         // The last rows of a partition may have been dropped too, or all of them.
         for (partition, marked_next) in marks {
@@ -182,19 +195,62 @@ impl Connection {
     ) -> Result<HashMap<Partition, RepeatsRow>, Error> {
         let sql = format!(
             "SELECT partition, toUInt64(countIf(again AND repeat = 0)) AS counted_twice, \
-             toUInt64(countIf(NOT again AND repeat = 1 AND (first = 0 OR offset - {window} >= first))) AS left_out \
-             FROM (SELECT partition, offset, repeat, \
-             greatest(min(offset) OVER (PARTITION BY partition), {}) AS first, \
+             toUInt64(countIf(NOT again AND repeat = 1 AND {})) AS left_out \
+             FROM (SELECT partition, offset, repeat, covered_from, \
              row_number() OVER same > 1 AND offset - lagInFrame(offset) OVER same <= {window} AS again \
              FROM {} WHERE kind = 'event' \
              WINDOW same AS (PARTITION BY partition, site_id, type, correlation_id, time ORDER BY offset \
              ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)) GROUP BY partition",
-            marked_next(marks),
+            is_covered(window, marks),
             span.rows(log)
         );
         let mut all = HashMap::new();
         self.for_each_row(&sql, AUDIT_TIMEOUT, |row: RepeatsRow| {
             all.insert(row.partition, row);
+            Ok(())
+        })
+        .await?;
+        Ok(all)
+    }
+
+    /// By partition: rows that have a role or a pair although they must not, and events whose role or pair is not what
+    /// the rules give from the roles that are stored before it; the latter only where the audit covers the whole window
+    /// before them. So one wrong row is one place. It is the query of [`Challenge`](crate::rules::challenge::Challenge):
+    /// of each kind the last event matters. Rows of other rules than ours are not judged.
+    async fn audit_roles(
+        &self,
+        log: &LogName,
+        window: i64,
+        marks: &Marks,
+        span: &ArrivalDays,
+    ) -> Result<HashMap<Partition, u64>, Error> {
+        // Offsets are one more than they are, so that 0 is none.
+        let sql = format!(
+            "SELECT partition, toUInt64(countIf(is_wrong)) AS wrong_role FROM (SELECT partition, \
+             greatest(offset - {window}, 0) AS before, \
+             multiIf(type = 'serve', if(serve > before, 'again', 'first'), \
+             first.1 > before, if(answered >= first.1, 'again', 'answer'), solve > before, 'again', 'open') AS due, \
+             multiIf(due = 'answer', (micros - first.2, first.3), \
+             due = 'first' AND open.1 > before, (open.2 - micros, open.3), (toInt64(0), toUInt32(0))) AS due_pair, \
+             multiIf(NOT takes_part OR rules = 0, role != '' OR pair != (0, 0), \
+             rules = {RULES} AND {}, role != due OR pair != due_pair, 0) AS is_wrong \
+             FROM (SELECT partition, offset, type, role, rules, covered_from, kind = 'event' AND repeat = 0 AS takes_part, \
+             (solve_after_micros, other_month) AS pair, toUnixTimestamp64Micro(time) AS micros, \
+             (offset + 1, micros, toYYYYMM(arrival)) AS half, \
+             maxIf(offset + 1, takes_part AND type = 'serve') OVER earlier AS serve, \
+             maxIf(offset + 1, takes_part AND type = 'solve') OVER earlier AS solve, \
+             maxIf(offset + 1, takes_part AND (role = 'answer' OR role = 'first' AND other_month != 0)) OVER earlier \
+             AS answered, \
+             maxIf(half, takes_part AND role = 'first') OVER earlier AS first, \
+             maxIf(half, takes_part AND role = 'open') OVER earlier AS open FROM {} \
+             WINDOW earlier AS (PARTITION BY partition, site_id, correlation_id ORDER BY offset \
+             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING))) GROUP BY partition",
+            is_covered(window, marks),
+            span.rows(log)
+        );
+        let mut all = HashMap::new();
+        self.for_each_row(&sql, AUDIT_TIMEOUT, |row: RolesRow| {
+            all.insert(row.partition, row.wrong_role);
             Ok(())
         })
         .await?;
@@ -236,6 +292,12 @@ impl Connection {
 
 /// By partition, the offset below which rows were dropped on purpose: rows that are missing there are not holes.
 type Marks = BTreeMap<Partition, Offset>;
+
+/// Whether the audit covers the whole window before a row.
+fn is_covered(window: i64, marks: &Marks) -> String {
+    let first = format!("greatest(covered_from, {})", marked_next(marks));
+    format!("({first} = 0 OR offset - {window} >= {first})")
+}
 
 /// The mark of a row's partition, or 0.
 fn marked_next(marks: &Marks) -> String {

@@ -29,6 +29,7 @@ pub struct AuditedPartition {
     pub overlaps: u64,
     pub counted_twice: u64,
     pub left_out: u64,
+    pub wrong_role: u64,
     /// Records whose row was made of another record.
     pub differing: u64,
     /// Offsets in ClickHouse that Kafka's log has not reached.
@@ -64,6 +65,7 @@ impl AuditedPartition {
             overlaps: held.overlaps,
             counted_twice: held.counted_twice,
             left_out: held.left_out,
+            wrong_role: held.wrong_role,
             ..AuditedPartition::default()
         }
     }
@@ -75,6 +77,7 @@ impl AuditedPartition {
             ("overlaps", self.overlaps),
             ("counted_twice", self.counted_twice),
             ("left_out", self.left_out),
+            ("wrong_role", self.wrong_role),
             ("differing", self.differing),
             ("beyond_log", self.beyond_log),
         ];
