@@ -5,6 +5,7 @@ mod drop_months;
 mod lock;
 mod output;
 mod plan;
+mod projections;
 mod retirement;
 mod schema;
 mod shard_state;
@@ -14,6 +15,7 @@ mod topic_record;
 mod wait;
 
 use self::output::{print_line, print_shard};
+use self::plan::newest_version;
 use self::retirement::RetirementArgs;
 use self::shard_state::ShardState;
 use self::topic::TopicArgs;
@@ -36,7 +38,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "status")]
     dry_run: bool,
 
-    /// Show which migrations are applied and how the topic is made, and do nothing
+    /// Show which migrations are applied, how many rows have each projection and how the topic is made, and do nothing
     #[arg(long)]
     status: bool,
 
@@ -177,7 +179,11 @@ async fn print_status(cluster: &Cluster, kafka: &Kafka) -> anyhow::Result<()> {
     for shard in cluster.iter() {
         let state = ShardState::load(shard, kafka).await?;
         print_shard(shard);
-        print_applied(state.applied.as_deref().unwrap_or_default());
+        let applied = state.applied.as_deref().unwrap_or_default();
+        print_applied(applied);
+        if state.applied.is_some() {
+            projections::print_status(shard, newest_version(applied)).await?;
+        }
         retirement::print_status(kafka, state.record.as_ref());
     }
     topic::print_status(kafka).await;

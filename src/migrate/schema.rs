@@ -11,6 +11,7 @@ use super::plan::{Migration, newest_version, plan};
 use super::tables;
 use crate::clickhouse::lock::{Lock, Step};
 use crate::clickhouse::schema::files::{ADD_COMPATIBLE_SINCE, CREATE_MIGRATIONS, FILES};
+use crate::clickhouse::schema::projections::is_materializing;
 use crate::clickhouse::{Connection, Shard};
 
 /// Between readings of mutations, and how long one may go without progress.
@@ -89,12 +90,13 @@ pub fn rewrite_cost(table: &str, bytes: u64) -> String {
     format!("rewrites table {table}, {megabytes} MB, and needs as much free space again")
 }
 
-/// Waits until no mutation runs, whichever process started it.
+/// Waits until no mutation changes rows, whichever process started it.
 async fn await_mutations(connection: &Connection) -> anyhow::Result<()> {
     let mut last = Vec::new();
     let mut moved = Instant::now();
     loop {
-        let running = connection.running_mutations().await?;
+        let mut running = connection.running_mutations().await?;
+        running.retain(|mutation| !is_materializing(&mutation.command));
         let Some(first) = running.first() else {
             return Ok(());
         };

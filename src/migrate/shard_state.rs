@@ -6,7 +6,7 @@ use super::output::print_line;
 use super::plan::{Migration, plan};
 use super::tables::ExistingTables;
 use super::topic_record::Desired;
-use super::{schema, tables, topic_record};
+use super::{projections, schema, tables, topic_record};
 use crate::clickhouse::schema::files::FILES;
 use crate::clickhouse::schema::history::{AppliedMigration, incompatibility};
 use crate::clickhouse::{self, Shard, TopicRecord};
@@ -88,6 +88,9 @@ impl<'a> ShardState<'a> {
             print_plan(shard, database_missing, pending).await?;
         } else {
             done = schema::migrate(shard, database_missing, is_planned).await?;
+        }
+        if !dry_run || !database_missing {
+            done |= projections::materialize(shard, dry_run).await?;
         }
         // A dry run before the first migration has no table to look into.
         if !dry_run || !is_planned {

@@ -10,7 +10,7 @@ use crate::world::World;
 const OTHER_SITE: &str = "6f1c1f2e-3d0b-4c5a-9b0e-2f4b8f3f7a02";
 
 /// An event of the challenge of this number, at this second.
-fn event(event_type: &str, challenge: usize, second: usize) -> Value {
+pub fn event(event_type: &str, challenge: usize, second: usize) -> Value {
     event_of(SITE, event_type, challenge, second)
 }
 
@@ -50,7 +50,7 @@ async fn stored(world: &World) -> Vec<Judged> {
         .collect()
 }
 
-async fn produce(world: &World, events: &[Value]) {
+pub async fn produce(world: &World, events: &[Value]) {
     let bytes: Vec<Vec<u8>> = events.iter().map(|event| event.to_string().into_bytes()).collect();
     let values: Vec<_> = bytes.iter().map(|value| Some(value.as_slice())).collect();
     world.produce(0, &values).await;
@@ -116,7 +116,7 @@ fn by_definition(events: &[Value], window: usize) -> Vec<Judged> {
 
 /// A walk through few challenges of two sites, in which everything happens: pairs in both orders, events of each type
 /// twice, repeats, and what is beyond a small window.
-fn walk(events: usize) -> Vec<Value> {
+pub fn walk(events: usize) -> Vec<Value> {
     let mut state: u64 = 18;
     let mut next = |below: usize| {
         state = state
@@ -267,12 +267,12 @@ async fn rivals_on_one_partition_judge_alike() {
 }
 
 /// Makes the timestamps of records, which the test reads, their arrivals.
-async fn arrive_as_dated(world: &World) {
+pub async fn arrive_as_dated(world: &World) {
     configure_topic(&world.kafka, &world.name, "message.timestamp.type=CreateTime").await;
 }
 
 /// Stores the records from an offset on as a captcha without roles does it, with this token.
-async fn insert_as_old(world: &World, from: usize, events: &[Value]) {
+pub async fn insert_as_old(world: &World, from: usize, events: &[Value]) {
     let arrivals = world.records(0).await;
     let topic = &world.name;
     let rows = events.iter().enumerate().map(|(at, event)| {

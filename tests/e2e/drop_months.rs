@@ -28,16 +28,22 @@ async fn migrate(world: &World, words: &[&str]) {
 
 /// Writes an event for each of these months into a partition, in this order.
 async fn arrive(world: &World, partition: i32, months_ago: &[u32]) {
-    let record = |ago: &u32| Record {
+    let events = months_ago.iter().map(|ago| (*ago, served("2024-01-01T00:00:00")));
+    arrive_events(world, partition, &events.collect::<Vec<_>>()).await;
+}
+
+/// Writes events, each in the month that is this many before this one.
+async fn arrive_events(world: &World, partition: i32, events: &[(u32, Value)]) {
+    let record = |(ago, event): &(u32, Value)| Record {
         key: None,
-        value: Some(served("2024-01-01T00:00:00").to_string().into_bytes()),
+        value: Some(event.to_string().into_bytes()),
         headers: Default::default(),
         timestamp: month(*ago) + chrono::TimeDelta::seconds(1),
     };
     world
         .partition(partition)
         .await
-        .produce(months_ago.iter().map(record).collect(), Compression::NoCompression)
+        .produce(events.iter().map(record).collect(), Compression::NoCompression)
         .await
         .unwrap();
 }
@@ -304,4 +310,50 @@ async fn killed_at_any_moment_the_next_one_goes_on() {
     drop(consume);
     let line = audited(&world, 3).await;
     assert_eq!((&line["head"], &line["events"]), (&31.into(), &1.into()));
+}
+
+/// What reports need to leave out such a pair: its later row is there and its earlier one is not.
+#[tokio::test]
+async fn a_pair_whose_serve_is_dropped_names_a_month_that_is_gone() {
+    let world = World::new("months_pairs");
+    migrate(&world, &["--partitions", "1", "--retention", "3650d"]).await;
+    let pair = || {
+        let serve = served("2024-01-01T00:00:00");
+        let mut solve = serve.clone();
+        (solve["type"], solve["time"]) = ("solve".into(), "2024-01-01T00:00:07".into());
+        [serve, solve]
+    };
+    let [[first, answer], [kept, kept_answer], [serve, open]] = [pair(), pair(), pair()];
+    let events = [
+        (4, first),
+        (4, open),
+        (0, kept),
+        (0, answer),
+        (0, kept_answer),
+        (0, serve),
+    ];
+    arrive_events(&world, 0, &events).await;
+    let consume = world.consume(&[]).await;
+    world.await_counted(6).await;
+    await_complete(&world).await;
+    drop_months(&world, &named(1), &["--forget-repeats"]).await;
+    let rows = world
+        .sql("SELECT toString(role), toString(solve_after_micros), toString(other_month) FROM events WHERE kind = 'event' ORDER BY offset")
+        .await;
+    let gone = named(4).replace('-', "");
+    let now = named(0).replace('-', "");
+    let expected = [
+        ["first", "0", "0"],
+        ["answer", "7000000", &gone],
+        ["answer", "7000000", &now],
+        ["first", "7000000", &gone],
+    ];
+    assert_eq!(rows, expected);
+    let months = world
+        .sql("SELECT DISTINCT toString(toYYYYMM(arrival)) FROM events WHERE kind = 'event'")
+        .await;
+    assert_eq!(months, [[now]]);
+    // What goes on from the rows that are left, and what looks at them.
+    consume.await_ready(200, "partition 0: ok").await;
+    audited(&world, 0).await;
 }

@@ -43,6 +43,7 @@ mod migrate_wait;
 mod newer_servers;
 mod outages;
 mod process;
+mod projections;
 mod questions;
 mod quota;
 mod record_batches;

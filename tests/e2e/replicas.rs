@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::client::{accept, events, get};
 use crate::drop_months::drop_old_months;
 use crate::process::{Process, Server, eventually, shared};
+use crate::projections::{PROJECTIONS, await_status};
 use crate::world::{World, all_counted};
 
 const CLUSTER: [&str; 2] = ["--clickhouse-cluster", "main"];
@@ -350,4 +351,34 @@ async fn a_replica_that_lost_its_disk_is_made_again() {
         replicated.await_counted(sent).await;
         replicated.await_log(sent).await;
     }
+}
+
+#[tokio::test]
+async fn older_rows_get_projections_on_each_replica() {
+    let replicated = Replicated::new("replicas_projections", 1).await;
+    let world = &replicated.world;
+    let serve = world.serve().await;
+    let _consume = world.consume(&[]).await;
+    accept(&serve.address, &events(40)).await;
+    replicated.await_counted(40).await;
+    for name in PROJECTIONS {
+        let clear = format!("ALTER TABLE events CLEAR PROJECTION {name} SETTINGS mutations_sync = 2");
+        world.sql(&clear).await;
+    }
+    for index in 0..2 {
+        await_status(&replicated.replica(0, index), 0, 40).await;
+    }
+    let said = replicated.migrate(&[]).await;
+    assert!(
+        said.contains("making projection days of older rows: 40 of 40 rows lack it\n"),
+        "{said}"
+    );
+    accept(&serve.address, &events(40)).await;
+    replicated.await_counted(80).await;
+    for index in 0..2 {
+        await_status(&replicated.replica(0, index), 80, 80).await;
+    }
+    let again = replicated.migrate(&[]).await;
+    assert!(again.contains("nothing to do"), "{again}");
+    replicated.await_log(80).await;
 }

@@ -4,5 +4,6 @@ pub mod declared;
 pub mod files;
 pub mod history;
 pub mod mutations;
+pub mod projections;
 pub mod row_policies;
 pub mod tables;
