@@ -1,4 +1,4 @@
-//! The report: how many challenges each site served and solved on each day.
+//! The plain report: how many serve and solve events each site has on each day.
 
 use std::fmt::Write as _;
 

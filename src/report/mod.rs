@@ -26,7 +26,7 @@ use crate::rules::DEDUP_WINDOW_RECORDS;
 use crate::statistics::{Answer, Metric, Query, Row};
 use crate::terminal;
 
-/// Show how many challenges each site served and solved, and how fast
+/// Show how many serve and solve events each site has, by day, and how its challenges were solved
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 #[command(args_conflicts_with_subcommands = true)]
