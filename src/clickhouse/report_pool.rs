@@ -77,6 +77,7 @@ impl ReportConnection {
             true => &self.settings.with_sql_bytes(sql.len()),
             false => &self.settings,
         };
+        tracing::debug!(%sql, "counting");
         let limit = self.limit + ANSWER_TIME;
         self.connection
             .for_each_block_with(sql, settings, limit, on_block)

@@ -551,3 +551,85 @@ async fn clickhouse_a_file_and_a_count_by_the_definitions_agree() {
         }
     }
 }
+
+/// Rows of the test's own making, dated within a month: more than a projection is passed over for.
+async fn fill(world: &World, rows: u64) {
+    world
+        .sql(&format!(
+            "INSERT INTO events (topic, partition, offset, arrival, span, kind, repeat, site_id, type, correlation_id, \
+             time, role, solve_after_micros, other_month, rules) \
+             SELECT 'questions', 0, number, time, 1, 'event', 0, \
+             toUUID(concat('00000000-0000-4000-8000-', leftPad(toString(intDiv(number, 2) % 40), 12, '0'))), \
+             if(number % 2 = 0, 'serve', 'solve'), generateUUIDv4(), \
+             fromUnixTimestamp64Micro(toInt64(1704067200000000 + intDiv(number, 2) * 10000000 + (number % 2) * 7000000), 'UTC') AS time, \
+             if(number % 2 = 0, 'first', 'answer'), if(number % 2 = 0, 0, 7000000), if(number % 2 = 0, 0, 202401), 1 \
+             FROM numbers({rows}) SETTINGS max_insert_block_size = 1000000, max_partitions_per_insert_block = 1000"
+        ))
+        .await;
+}
+
+#[tokio::test]
+async fn every_kind_of_question_is_answered_from_a_projection() {
+    let world = World::new("projections");
+    world.migrate(&["--partitions", "1"]).await;
+    fill(&world, 400_000).await;
+    let mut command = world.command(&["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    command.env("CAPTCHA_LOG", "debug");
+    let mut serve = world.start_command("serve", command);
+    serve.await_addresses("serving").await;
+    let site = "site_id=00000000-0000-4000-8000-000000000007";
+    let mut asked = 0;
+    for (question, projections) in [
+        ("from=2024-01-01&to=2024-01-31".to_string(), &["days"][..]),
+        (format!("{site}&from=2024-01-01&to=2024-01-31"), &["days"]),
+        (format!("{site}&metrics=challenges,retries"), &["days"]),
+        (
+            "metrics=solve_rate,unmatched&from=2024-01-01&to=2024-01-31".to_string(),
+            &["days", "days", "days"],
+        ),
+        (
+            "by=none&interval=week&metrics=solved_of_served".to_string(),
+            &["days", "days"],
+        ),
+        (
+            "timezone=Asia/Kathmandu&from=2024-01-01&to=2024-01-31".to_string(),
+            &["quarter_hours"],
+        ),
+        (
+            "interval=hour&from=2024-01-02&to=2024-01-03".to_string(),
+            &["quarter_hours"],
+        ),
+        (
+            format!("{site}&timezone=Asia/Kathmandu&metrics=late,unmatched&from=2024-01-01&to=2024-01-31"),
+            &["quarter_hours", "solve_times", "solve_times"],
+        ),
+        (
+            format!("{site}&metrics=solve_time_p90&period=all"),
+            &["days", "solve_times"],
+        ),
+        // The rows are of the quarter hours that the range cuts alone, and found by the key of the table.
+        (
+            "from=2024-01-02T00:07:00Z&to=2024-01-30T00:00:00Z".to_string(),
+            &["quarter_hours", "events"],
+        ),
+    ] {
+        let path = format!("/v1/report?{question}");
+        let reply = get(&serve.address, &path).await;
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+        let asked_before = asked;
+        let queries = serve.logged("counting", "sql");
+        asked = queries.len();
+        let queries: Vec<_> = queries[asked_before..]
+            .iter()
+            .filter(|sql| sql.contains("served"))
+            .collect();
+        assert_eq!(queries.len(), 1, "{path}: {queries:?}");
+        let plan = world.sql(&format!("EXPLAIN {}", queries[0])).await;
+        let read = plan.concat().into_iter().filter_map(|line| {
+            let (_, read) = line.split_once("ReadFromMergeTree (")?;
+            let name = read.trim_end_matches(')');
+            Some(name.rsplit('.').next().unwrap_or(name).to_string())
+        });
+        assert_eq!(read.collect::<Vec<_>>(), projections, "{path}: {plan:#?}");
+    }
+}
