@@ -183,8 +183,10 @@ def stop(groups, signals, seconds=STOP_SECONDS):
                 process.wait_gone(child.pid, child.birth, 5)
 
 
-def start_servers(data, logs, lock, kafka_port, clickhouse_port, children, background=False):
-    """Starts both servers at the same time and waits for both; adds them to `children` as soon as they exist."""
+def start_servers(data, logs, lock, kafka_port, clickhouse_port, children, background=False, **clickhouse_options):
+    """Starts both servers at the same time and waits for both; adds them to `children` as soon as they exist.
+
+    `clickhouse_options` are those of dev/server.py."""
     disk.need(data, disk.SERVERS_BYTES, "the start of kafka and clickhouse")
     http_port = ports.kept(data / "clickhouse" / "http.port")
     kafka = launch_server("kafka", data / "kafka", logs / "kafka.log", lock, background, port=kafka_port)
@@ -197,6 +199,7 @@ def start_servers(data, logs, lock, kafka_port, clickhouse_port, children, backg
         background,
         port=clickhouse_port,
         http_port=http_port,
+        **clickhouse_options,
     )
     children.append(clickhouse)
     wait_ready(clickhouse, lambda: ready.clickhouse(http_port))

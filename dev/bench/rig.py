@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dev import ports, supervise, throwaway
-from dev.command import Failure, captcha_environment, say
+from dev.command import DEV, Failure, captcha_environment, say
 from dev.testkit import captcha, clickhouse, events
 from dev.testkit.http import HOST
 
@@ -27,13 +27,15 @@ SOLVE_MICROS = 8 * 10**6, 60 * 10**6  # from a serve to its solve: the mean, and
 STALLED_SECONDS = 60
 
 
-def options(doc, **numbers):
-    """The command line: --program, and a number for each of `numbers`."""
+def options(doc, switches=(), **numbers):
+    """The command line: --program, a number for each of `numbers`, and `switches` with their help."""
     name = f"python3 -m dev.bench.{Path(sys.argv[0]).stem}"
     parser = argparse.ArgumentParser(prog=name, description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--program", type=Path, help="a captcha that is built already (default: it is built)")
     for name, default in numbers.items():
         parser.add_argument(f"--{name}", type=int, default=default, help=f"default: {default:,}")
+    for name, explained in dict(switches).items():
+        parser.add_argument(f"--{name}", action="store_true", help=explained)
     chosen = parser.parse_args()
     for name in numbers:
         if getattr(chosen, name) < 1:
@@ -41,17 +43,18 @@ def options(doc, **numbers):
     return chosen
 
 
-def with_servers(program, bench, prepare=lambda: None):
+def with_servers(program, bench, prepare=lambda: None, clickhouse_config=""):
     """Runs bench(rig) between start and stop of the servers; the first signal ends all of it in order.
 
-    `prepare` runs before the servers do, for what is to be built."""
+    `prepare` runs before the servers do, for what is to be built. `clickhouse_config` is XML that ClickHouse's
+    configuration gets besides."""
     if not os.path.exists("/proc/self/stat"):
         raise Failure("what processes cost is read from /proc; run this on Linux")
 
     def work(signals):
         executable = captcha.prepare(program)
         prepare()
-        with started(executable, signals) as rig:
+        with started(executable, signals, clickhouse_config) as rig:
             bench(rig)
         return 0
 
@@ -59,13 +62,18 @@ def with_servers(program, bench, prepare=lambda: None):
 
 
 @contextmanager
-def started(program, signals):
+def started(program, signals, clickhouse_config=""):
     """Both servers on empty data in a folder that is locked while it is used, and removed."""
     folder, lock = throwaway.new_folder()
     rig = Rig(program, folder)
     try:
         rig.kafka_port, rig.clickhouse_port = ports.pick(2)
-        supervise.start_servers(folder, folder / "logs", lock, rig.kafka_port, rig.clickhouse_port, rig.servers)
+        config = folder / "clickhouse-config.xml"
+        text = (DEV / "clickhouse-config.xml").read_text()
+        config.write_text(text.replace("</clickhouse>", f"  {clickhouse_config}\n</clickhouse>"))
+        supervise.start_servers(
+            folder, folder / "logs", lock, rig.kafka_port, rig.clickhouse_port, rig.servers, config=config
+        )
         rig.kafka, rig.clickhouse = rig.servers
         rig.http_port = int((folder / "clickhouse" / "http.port").read_text())
         yield rig
