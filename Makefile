@@ -153,8 +153,8 @@ bench-visible: ## measure receipt to visible on a running make run PROFILE=relea
 bench-consume: ## measure draining a backlog against ClickHouse's Kafka engine; [ROUNDS=3] [EVENTS=2000000] [PROGRAM=FILE]
 	@exec python3 -m dev.bench.consume $(PROGRAM:%=--program %) $(EVENTS:%=--events %) $(ROUNDS:%=--rounds %)
 
-bench-bytes: ## measure the bytes stored for each event, by column; [EVENTS=10000000] [PROGRAM=FILE]
-	@exec python3 -m dev.bench.stored $(PROGRAM:%=--program %) $(EVENTS:%=--events %)
+bench-bytes: ## measure the bytes stored for each event, by column; [EVENTS=10000000] [FILLED=1] makes them inside ClickHouse [PROGRAM=FILE]
+	@exec python3 -m dev.bench.stored $(PROGRAM:%=--program %) $(EVENTS:%=--events %) $(if $(FILLED),--filled)
 
 bench-pairs: ## measure two executables of captcha against each other, in turns: BEFORE=FILE AFTER=FILE [PAIRS=7]
 	@exec python3 -m dev.bench.pairs $(PAIRS:%=--pairs %) "$(BEFORE)" "$(AFTER)"
