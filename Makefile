@@ -31,7 +31,7 @@ VENV = .dev/venv
 SHELL_SCRIPTS = .ci/run $(wildcard dev/*.sh k8s/*.sh tests/*/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check lint k8s-check promtool helm actionlint cluster cluster-down cluster-test image release verify-release docs-check architecture fmt bench-visible bench-consume bench-bytes bench-pairs bench-serve clean-data
+.PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check lint k8s-check promtool helm actionlint cluster cluster-down cluster-test image release verify-release docs-check architecture fmt bench-visible bench-consume bench-bytes bench-report bench-pairs bench-serve clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -155,6 +155,9 @@ bench-consume: ## measure draining a backlog against ClickHouse's Kafka engine; 
 
 bench-bytes: ## measure the bytes stored for each event, by column; [EVENTS=10000000] [FILLED=1] makes them inside ClickHouse [PROGRAM=FILE]
 	@exec python3 -m dev.bench.stored $(PROGRAM:%=--program %) $(EVENTS:%=--events %) $(if $(FILLED),--filled)
+
+bench-report: ## measure how long reports take: HTTP, command, ClickHouse, readers at once; [EVENTS=10000000], 100000000 takes half an hour and 6 GB; [SECONDS=2] [PROGRAM=FILE]
+	@exec python3 -m dev.bench.report $(PROGRAM:%=--program %) $(EVENTS:%=--events %) $(SECONDS:%=--seconds %)
 
 bench-pairs: ## measure two executables of captcha against each other, in turns: BEFORE=FILE AFTER=FILE [PAIRS=7]
 	@exec python3 -m dev.bench.pairs $(PAIRS:%=--pairs %) "$(BEFORE)" "$(AFTER)"
