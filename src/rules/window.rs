@@ -371,10 +371,10 @@ mod tests {
                 rebuilt.complete_to(Offset::new(head as i64));
                 let to = events.len().min(head + sizes.next().unwrap());
                 let [mut ours, mut theirs] = [Pending::default(), Pending::default()];
-                for at in head..to {
+                for (at, event) in (head..to).zip(&events[head..to]) {
                     let offset = Offset::new(at as i64);
-                    let judgement = kept.judge(&mut ours, offset, &events[at], MONTH);
-                    prop_assert_eq!(judgement, rebuilt.judge(&mut theirs, offset, &events[at], MONTH));
+                    let judgement = kept.judge(&mut ours, offset, event, MONTH);
+                    prop_assert_eq!(judgement, rebuilt.judge(&mut theirs, offset, event, MONTH));
                     judged.push(judgement);
                 }
                 kept.record_pending(ours);
