@@ -15,6 +15,7 @@ CLIENTS = 6
 SIZES = (1, 1, 5, 40)
 EPOCH = datetime.datetime(2002, 1, 1)
 DAYS = 40
+SOLVE_MILLISECONDS = 3 * 3_600_000  # within which every solve follows its serve, by the times of both
 
 GIVE_UP = 0.02  # of the tries that failed; such an event may be counted or not, but never twice
 SEND_AGAIN = 0.05  # of the requests carry an event that was accepted already
@@ -27,15 +28,22 @@ Receipt = namedtuple("Receipt", "at key place events")
 
 
 def event(key):
-    """The event of a key, which is 2 * correlation_id + type; site and time follow from the correlation id."""
+    """The event of a key, which is 2 * correlation_id + type; site and time follow from the key."""
     number, kind = divmod(key, 2)
     site = SITES[number % len(SITES)]
-    return events.event(site, TYPES[kind], uuid.UUID(int=number), moment(number).isoformat())
+    return events.event(site, TYPES[kind], uuid.UUID(int=number), moment(key).isoformat())
 
 
-def moment(number):
+def moment(key):
+    """The time of a serve, or of the solve up to some hours later."""
+    number, kind = divmod(key, 2)
     seconds = (number >> 16) % (DAYS * 86400)
-    return EPOCH + datetime.timedelta(seconds=seconds, microseconds=(number >> 64) % 1_000_000)
+    served = EPOCH + datetime.timedelta(seconds=seconds, microseconds=(number >> 64) % 1_000_000)
+    return served + kind * solve_time(number)
+
+
+def solve_time(number):
+    return datetime.timedelta(milliseconds=(number >> 32) % SOLVE_MILLISECONDS)
 
 
 class Load:

@@ -17,7 +17,10 @@ CATCH_UP_SECONDS = 180
 SETTLE_SECONDS = 6  # serve may go on for 5 s with an event that its client gave up
 READY_SECONDS = 60
 EXAMPLES = 5
-ROWS = "SELECT partition, offset, repeat, type, correlation_id, site_id, toUnixTimestamp64Micro(time) FROM events"
+ROWS = """SELECT partition, offset, repeat, type, correlation_id, site_id, toUnixTimestamp64Micro(time),
+ role, solve_after_micros, other_month != 0 FROM events"""
+# The roles of the serve and the solve of a challenge, and which of them is the later row, which has the solve time.
+PAIRS = {("first", "0", "answer", "1"), ("first", "1", "open", "0")}
 HEADS = (
     "SELECT partition, max(offset) + 1, sum(span), count(), uniqExact(offset), countIf(kind != 'event')"
     f" FROM events WHERE topic = '{TOPIC}' GROUP BY partition ORDER BY partition FORMAT TSV"
@@ -34,7 +37,8 @@ class Verdict:
         self.migrated = migrated
         self.wrong = []
         self.rows = 0
-        self.counted = self.repeats = self.lost = self.doubled = self.audit = "not looked"
+        self.counted = self.repeats = self.lost = self.doubled = self.mispaired = self.audit = "not looked"
+        self.pairs = 0
         self.catch_up = None
 
     def query(self, sql):
@@ -109,15 +113,15 @@ class Verdict:
 
     def check_rows(self):
         """Every row against what was sent; returns what the report must say, (date, site): [served, solved]."""
-        seen, receipts_met = set(), 0
+        seen, receipts_met = {}, 0
         counters = defaultdict(lambda: [0, 0])
         doubled, foreign = [], []
         accepted = self.clients.accepted
         for line in self.query(f"{ROWS} WHERE kind = 'event' FORMAT TSV"):
-            partition, offset, repeat, kind, correlation, site, micros = line.split("\t")
+            partition, offset, repeat, kind, correlation, site, micros, *judged = line.split("\t")
             number = uuid.UUID(correlation).int
             key = 2 * number + events.TYPES.index(kind)
-            moment = load.moment(number)
+            moment = load.moment(key)
             receipts_met += accepted.get(key) == (int(partition) << 48) + int(offset)
             since = moment - datetime.datetime(1970, 1, 1)
             expected = (events.SITES[number % len(events.SITES)], since // datetime.timedelta(microseconds=1))
@@ -127,11 +131,12 @@ class Verdict:
                 continue
             if key in seen:
                 doubled.append(line)
-            seen.add(key)
+            seen[key] = judged
             counters[moment.date().isoformat(), site][events.TYPES.index(kind)] += 1
         lost = [key for key in accepted if key not in seen]
         self.counted, self.lost, self.doubled = len(seen), len(lost), len(doubled)
         self.repeats = self.rows - self.counted
+        self.check_pairs(seen)
         receipts = [f"{accepted[key] >> 48}:{accepted[key] & (1 << 48) - 1} {load.event(key)}" for key in lost]
         self.note("accepted and not counted", receipts)
         self.note("counted twice", doubled)
@@ -139,6 +144,26 @@ class Verdict:
         if receipts_met != len(accepted):
             self.wrong.append(f"{len(accepted) - receipts_met} receipts name a place where the event does not stand")
         return counters
+
+    def check_pairs(self, seen):
+        """Each challenge has one pair, with its solve time, or one event without a role in a pair."""
+        wrong = []
+        for key, (role, micros, is_later) in seen.items():
+            number, kind = divmod(key, 2)
+            if key ^ 1 not in seen:
+                is_right = (role, micros, is_later) == (("first", "open")[kind], "0", "0")
+            elif kind == 0:
+                solve_role, solve_micros, solve_is_later = seen[key ^ 1]
+                due = load.solve_time(number) // datetime.timedelta(microseconds=1)
+                is_right = (role, is_later, solve_role, solve_is_later) in PAIRS
+                is_right &= int(micros) + int(solve_micros) == due
+                self.pairs += 1
+            else:
+                continue
+            if not is_right:
+                wrong.append(f"{uuid.UUID(int=number)}: {seen[key]} {seen.get(key ^ 1)}")
+        self.mispaired = len(wrong)
+        self.note("wrongly paired", wrong)
 
     def note(self, what, lines):
         if lines:
@@ -210,6 +235,8 @@ class Verdict:
             "ended alone": len(self.world.ended),
             "lost": self.lost,
             "doubled": self.doubled,
+            "pairs": self.pairs,
+            "wrongly paired": self.mispaired,
         }
         lines += ["", *(f"{name:<16}{value}" for name, value in facts.items())]
         return "\n".join(lines + [f"WRONG: {text}" for text in self.wrong])
