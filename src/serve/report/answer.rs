@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 
-use super::text::ROW_TEXT_BYTES;
 use crate::clickhouse::{Freshness, Report, ReportRow};
 use crate::resource_pool::Share;
 use crate::statistics;
+
+/// The longest text of a plain row: a date, a UUID, two numbers and their names; and of the end of a report.
+pub const ROW_TEXT_BYTES: usize = 160;
 
 /// Bytes of text that are hashed at once.
 const HASHED_BYTES: usize = 64 << 10;

@@ -2,13 +2,10 @@
 
 use std::sync::Arc;
 
-use super::answer::{Answer, Numbers};
+use super::answer::{Answer, Numbers, ROW_TEXT_BYTES};
 use super::format::Format;
 use crate::clickhouse::{Report, ReportRow};
 use crate::statistics::{self, Writer};
-
-/// The longest text of a row: a date, a UUID, two numbers and their names; and of the end of a report.
-pub const ROW_TEXT_BYTES: usize = 160;
 
 /// The names of the columns. Lines end as those of `captcha report --format csv`.
 const CSV_HEAD: &[u8] = b"date,site_id,served,solved\n";
