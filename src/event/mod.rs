@@ -57,7 +57,7 @@ pub struct Event {
     pub event_type: EventType,
     /// Ties a solve to its serve.
     pub correlation_id: Uuid,
-    /// By the sender's clock, which decides only the day on which a report counts the event.
+    /// By the sender's clock, which decides only when a report counts the event and how long a solve took.
     pub time: Timestamp,
 }
 

@@ -18,8 +18,8 @@ const WATERMARK_AGE_MIN: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
 pub struct RetirementArgs {
-    /// Nobody consumes the topic any more: the report's complete_through does not wait for it. What is stored of it
-    /// stays. Refused while consumers still record watermarks of it, also with --wait
+    /// Nobody consumes the topic any more: the report's complete_through does not wait for it. Its stored rows stay.
+    /// Refused while consumers still record watermarks of it, also with --wait
     #[arg(long, conflicts_with_all = ["topic_recreated", "dry_run", "status"])]
     retire_topic: bool,
 

@@ -61,7 +61,7 @@ struct FileArgs {
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
 
-    /// Of --input: the same event again within this number of lines is counted once
+    /// With --input: the same event again within this number of lines is counted once
     #[arg(
         long,
         value_name = "RECORDS",
@@ -71,7 +71,7 @@ struct FileArgs {
     )]
     dedup_window_records: i64,
 
-    /// Of --input: up to when the file is complete [default: now]
+    /// With --input: up to when the file is complete [default: now]
     #[arg(long, value_name = "INSTANT", requires = "input")]
     complete_through: Option<DateTime<Utc>>,
 }

@@ -43,11 +43,11 @@ pub struct QuestionArgs {
     #[arg(long, value_name = "BY")]
     by: Option<String>,
 
-    /// Only the 1 to 100 sites that served most, and the others in one row
+    /// Rows only for this number of sites, 1 to 100, those with most serves; the others share one row in each bucket
     #[arg(long, value_name = "SITES")]
     top: Option<String>,
 
-    /// Earliest rows first, asc, or last, desc [default: asc]
+    /// `asc`: earliest rows first; `desc`: latest first [default: asc]
     #[arg(long, value_name = "ORDER")]
     order: Option<String>,
 
