@@ -43,9 +43,9 @@ pub struct Args {
     status: bool,
 
     /// The same event sent again within the next RECORDS records of its partition is counted once. Kept in
-    /// ClickHouse and fixed from then on. Events of a challenge find each other within the same number of records. Costs `captcha
-    /// consume` up to 35 bytes of memory for each record and partition, and about 40 more for each record of a
-    /// challenge that has more than 32 [default for a new topic: 1000000]
+    /// ClickHouse and fixed from then on. Events of a challenge find each other within the same number of records.
+    /// Costs `captcha consume` up to 35 bytes of memory for each record and partition, and about 40 more for each
+    /// record of a challenge that has more than 32 [default for a new topic: 1000000]
     #[arg(
         long,
         env = "CAPTCHA_DEDUP_WINDOW_RECORDS",
