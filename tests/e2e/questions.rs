@@ -601,7 +601,8 @@ async fn every_kind_of_question_is_answered_from_a_projection() {
         ),
         (
             format!("{site}&timezone=Asia/Kathmandu&metrics=late,unmatched&from=2024-01-01&to=2024-01-31"),
-            &["quarter_hours", "solve_times", "solve_times"],
+            // No month has an open solve that was answered, so nothing is read for these.
+            &["quarter_hours", "solve_times"],
         ),
         (
             format!("{site}&metrics=solve_time_p90&period=all"),

@@ -404,7 +404,25 @@ impl Counting {
             level => self.whole_condition(level, clock, range),
         };
         condition += &site_condition(&self.site_ids);
+        if level != Level::Days {
+            condition += &self.months_condition(clock, range);
+        }
         condition + more
+    }
+
+    /// The months of arrival that have anything of the range. Sites come first in a projection, so it finds the range of
+    /// one site and not of all, and no time of an event bounds its arrival; the days, of which there are few, tell.
+    fn months_condition(&self, clock: Clock, (from, to): (Option<i64>, Option<i64>)) -> String {
+        if from.is_none() && to.is_none() {
+            return String::new();
+        }
+        let day = clock.number(DAY_SECONDS);
+        let mut condition = format!("{day} >= {}", from.map_or(0, |from| from.div_euclid(DAY_MICROS)));
+        if let Some(to) = to {
+            let _ = write!(condition, " AND {day} <= {}", to.div_euclid(DAY_MICROS));
+        }
+        condition += &site_condition(&self.site_ids);
+        format!(" AND _partition_id IN (SELECT _partition_id FROM events WHERE {condition} GROUP BY _partition_id)")
     }
 
     /// The days or quarter hours that are wholly in the range and in one bucket.
