@@ -119,7 +119,7 @@ pub struct Counting {
     pub to: Option<i64>,
     pub starts: Starts,
     pub columns: BTreeSet<Column>,
-    /// Of [`LIMITS_SECONDS`], the limit of [`Column::PairsWithin`].
+    /// The limit of [`Column::PairsWithin`], one of those for which `days` has counts.
     pub limit_seconds: i64,
     /// First serves from this quarter hour on are pending while nothing answers them.
     pub pending_from: Option<i64>,
