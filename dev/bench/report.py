@@ -199,7 +199,7 @@ def print_goals(costs, loads, sites, rig):
     goal("100 reports of one site a second", -many.rate, -100, "reports/s")
     disk = f"sum(bytes_on_disk) / sum(rows) FROM system.parts WHERE active AND database = '{DATABASE}'"
     size = float(rig.text(f"SELECT {disk} AND table = 'events'"))
-    goal("16 bytes an event, without `hourly`'s where it goes", size, 16, "bytes")
+    goal("16 bytes an event", size, 16, "bytes")
 
 
 def goal(text, found, most, unit):
