@@ -4,6 +4,6 @@
 -- the month (toYYYYMM) in which the earlier row arrived, which may have been dropped since; 0 in rows without a pair.
 ALTER TABLE events
     ADD COLUMN IF NOT EXISTS role LowCardinality(String) CODEC(ZSTD(1)),
-    ADD COLUMN IF NOT EXISTS solve_after_micros Int64 CODEC(T64('bit'), ZSTD(1)),
-    ADD COLUMN IF NOT EXISTS other_month UInt32 CODEC(T64, ZSTD(1)),
+    ADD COLUMN IF NOT EXISTS solve_after_micros Int64 CODEC(T64, ZSTD(1)),
+    ADD COLUMN IF NOT EXISTS other_month UInt32 CODEC(T64('bit'), ZSTD(1)),
     ADD COLUMN IF NOT EXISTS rules UInt8 CODEC(ZSTD(1))

@@ -16,8 +16,8 @@ use crate::{consume, migrate, report, runtime, serve, terminal};
 Settings are environment variables too, as `captcha COMMAND --help` shows; an empty one counts as absent, and a switch \
 is true or false, 1 or 0, yes or no, on or off.\n\
 CAPTCHA_LOG is error, warn, info (the default), debug or trace.\n\
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 an audit found damage, 4 a report is not as complete as required, 130 \
-and 143 stopped by SIGINT and SIGTERM."
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 an audit found damage, 4 a report is not as complete as required, 5 \
+fewer challenges were solved than required, 130 and 143 stopped by SIGINT and SIGTERM."
 )]
 struct Cli {
     #[command(subcommand)]

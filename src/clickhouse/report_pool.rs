@@ -1,4 +1,4 @@
-//! Connections for reports, which are kept for the next ones: a new one takes six round trips before its first question.
+//! Connections for reports, which are kept for the next ones: a new one takes seven round trips before its first question.
 //!
 //! What is checked of a connection when it is new, its schema and its shard, is checked again by the one that takes its
 //! place a minute later. What decides whether an answer is whole is asked for each report (`report_basis.rs`).

@@ -42,9 +42,10 @@ impl Cluster {
         let now = asked.iter().map(|asked| asked.basis.now_micros).max().unwrap_or(0);
         let resolved = query.resolve(now, through);
 
-        let starts = self::starts(query, resolved.range, &asked).await?;
+        let (starts, gaps) = self::starts(query, resolved.range, &asked).await?;
         let range = Side {
             starts,
+            gaps,
             by_site: query.by == By::Site,
             range: resolved.range,
         };
@@ -54,6 +55,7 @@ impl Cluster {
             Some(sides) => {
                 let sum = |range| Side {
                     starts: Starts::All,
+                    gaps: BTreeSet::new(),
                     by_site: false,
                     range,
                 };
@@ -73,7 +75,12 @@ impl Cluster {
         // To sort a million rows takes a tenth of a second, in which others want to be answered.
         let answer = tokio::task::spawn_blocking(move || query.answer(&resolved, rows, compared, through)).await;
         let answer = answer.map_err(|_| unexpected("the counts of a report"))?;
-        answer.map_err(|AnswerError::TooManyRows| ReportError::TooManyRows)
+        let answer = answer.map_err(|AnswerError::TooManyRows| ReportError::TooManyRows)?;
+        // Buckets without an event, and those that are not whole, take memory too.
+        match reserve_rows((answer.listed_buckets() * size_of::<i64>()).div_ceil(size_of::<super::ReportRow>())) {
+            true => Ok(answer),
+            false => Err(ReportError::OutOfMemory),
+        }
     }
 }
 
@@ -87,6 +94,8 @@ struct Asked<'a> {
 /// A range that is counted, and its buckets.
 struct Side {
     starts: Starts,
+    /// Those of the starts that are of no bucket: what is counted there was stored since the buckets were listed.
+    gaps: BTreeSet<i64>,
     by_site: bool,
     range: Range,
 }
@@ -124,6 +133,7 @@ impl Asked<'_> {
     async fn count_rows(
         &self,
         counting: &Counting,
+        gaps: &BTreeSet<i64>,
         reserve_rows: &ReserveRows<'_>,
     ) -> Result<Vec<CountRow>, ReportError> {
         let sql = counting.sql();
@@ -138,7 +148,8 @@ impl Asked<'_> {
                 let mut solve_times = 0;
                 self.connection.connection.read_rows(block, |row: CountedRow| {
                     solve_times += row.solve_times.len();
-                    rows.push(into_row(row, &counting.starts));
+                    let row = into_row(row, &counting.starts);
+                    rows.extend((!gaps.contains(&row.bucket)).then_some(row));
                     Ok(())
                 })?;
                 has_memory = solve_times == 0 || reserve_rows(solve_times.div_ceil(SOLVE_TIMES_OF_A_PLAIN_ROW));
@@ -160,26 +171,48 @@ impl Asked<'_> {
 }
 
 /// Where the buckets of a question begin.
-async fn starts(query: &Query, range: Range, asked: &[Asked<'_>]) -> Result<Starts, ReportError> {
+async fn starts(query: &Query, range: Range, asked: &[Asked<'_>]) -> Result<(Starts, BTreeSet<i64>), ReportError> {
     let is_utc = query.zone == Zone::default();
     match query.interval {
-        Interval::All => return Ok(Starts::All),
-        Interval::Day if is_utc => return Ok(Starts::Days),
+        Interval::All => return Ok((Starts::All, BTreeSet::new())),
+        Interval::Day if is_utc => return Ok((Starts::Days, BTreeSet::new())),
         _ => {}
     }
     let buckets = query.buckets();
     if let Some((from, to)) = range.from.zip(range.to)
         && let Some(starts) = buckets.between(from, to, LISTED_BUCKETS_MAX)
     {
-        return Ok(Starts::List(starts));
+        return Ok((Starts::List(starts), BTreeSet::new()));
     }
     let days = asked.iter().map(|asked| asked.days_with_events(query));
     let days = try_join_all(days).await?.concat();
     let starts = within(buckets.covering_days(&days), range, &buckets);
     match starts.len() {
-        0..=BUCKETS_MAX => Ok(Starts::List(starts)),
+        0..=BUCKETS_MAX => {
+            let (starts, gaps) = with_gaps(starts, &buckets);
+            Ok((Starts::List(starts), gaps))
+        }
         _ => Err(ReportError::TooManyRows),
     }
+}
+
+/// The starts, and those of the gaps before, between and after their buckets.
+fn with_gaps(starts: Vec<i64>, buckets: &Buckets) -> (Vec<i64>, BTreeSet<i64>) {
+    let (mut all, mut gaps) = (Vec::new(), BTreeSet::new());
+    let mut end = 0;
+    for start in starts {
+        if start > end {
+            all.push(end);
+            gaps.insert(end);
+        }
+        all.push(start);
+        end = buckets.end_of(start);
+    }
+    if !all.is_empty() {
+        all.push(end);
+        gaps.insert(end);
+    }
+    (all, gaps)
 }
 
 /// The starts of those buckets that are not wholly outside of the range.
@@ -213,9 +246,12 @@ async fn count(
             months: asked.basis.months.clone(),
             rows_max: ROWS_MAX,
         };
-        asked.count_rows(&counting, reserve_rows).await
+        asked.count_rows(&counting, &side.gaps, reserve_rows).await
     });
-    Ok(try_join_all(counted).await?.concat())
+    let mut counted = try_join_all(counted).await?.into_iter();
+    let mut rows = counted.next().unwrap_or_default();
+    rows.extend(counted.flatten());
+    Ok(rows)
 }
 
 /// The columns that are asked of ClickHouse.
@@ -286,6 +322,16 @@ mod tests {
             };
             assert_eq!(into_row(row, &starts).bucket, start, "{instant}");
         }
+    }
+
+    #[test]
+    fn what_is_between_listed_buckets_is_of_no_bucket() {
+        let buckets = Buckets::new(Interval::Day, Zone::default(), chrono::Weekday::Mon);
+        let day = 86_400_000_000;
+        let (starts, gaps) = with_gaps(buckets.covering_days(&[1, 2, 5]), &buckets);
+        assert_eq!(starts, [0, 1, 2, 3, 5, 6].map(|number| number * day));
+        assert_eq!(gaps, [0, 3, 6].map(|number| number * day).into());
+        assert_eq!(with_gaps(Vec::new(), &buckets), (Vec::new(), BTreeSet::new()));
     }
 
     #[test]

@@ -122,8 +122,11 @@ async fn print_report(args: Args) -> anyhow::Result<()> {
     };
     let unknown = cluster
         .sites_without_events(absent_sites(query.site_ids.clone(), &numbers))
-        .await?;
-    let notes = sites_without_events(&unknown);
+        .await;
+    let notes = match unknown {
+        Ok(unknown) => sites_without_events(&unknown),
+        Err(error) => vec![format!("cannot tell which sites have no events: {error}")],
+    };
     let is_long = args.question.is_open() && numbers.row_count() > LONG_ROWS;
     print_numbers(&numbers, args.format, &required, &notes, is_long)
 }

@@ -171,9 +171,12 @@ impl RecordIndex {
 
     /// The last position of a challenge before another one. A slot may have a record already that is not linked yet.
     fn last(&self, challenge: Fingerprint, before: u64) -> Option<u64> {
-        let slots = self.tables.iter().filter_map(|table| table.get(challenge, &self.ring));
-        let positions = slots.map(|slot| self.position_of(slot));
-        positions.filter(|position| *position < before).max()
+        let is_before = |slot| self.position_of(slot) < before;
+        let slots = self
+            .tables
+            .iter()
+            .filter_map(|table| table.get(challenge, &self.ring, is_before));
+        slots.map(|slot| self.position_of(slot)).max()
     }
 
     /// The position of an offset, if it is one of the last N.
@@ -236,8 +239,8 @@ impl Crowd {
         add(&mut self.challenge, base + position as i64, entry);
         if self.events.len() > self.events_max {
             self.events.retain(|_, last| position - *last <= window);
-            self.events.shrink_to(self.events.len() * 2);
-            self.events_max = (self.events.len() * 2).max(4 * CHAIN_MAX);
+            self.events_max = (self.events.len() + self.events.len() / 4).max(4 * CHAIN_MAX);
+            self.events.shrink_to(self.events_max);
         }
     }
 }
@@ -266,8 +269,9 @@ impl Table {
         self.taken = 0;
     }
 
-    fn get(&self, fingerprint: Fingerprint, ring: &[Slot]) -> Option<usize> {
-        let at = self.find(fingerprint, ring).ok()?;
+    /// The slot of a fingerprint, among those that count.
+    fn get(&self, fingerprint: Fingerprint, ring: &[Slot], counts: impl Fn(usize) -> bool) -> Option<usize> {
+        let at = self.find(fingerprint, ring, counts).ok()?;
         Some(self.slot(self.cells[at]))
     }
 
@@ -276,7 +280,7 @@ impl Table {
         if (self.taken + 1) * 4 > self.cells.len() * 3 && self.cells.len() < self.cells_max {
             self.grow(ring);
         }
-        match self.find(fingerprint, ring) {
+        match self.find(fingerprint, ring, |_| true) {
             Ok(at) if self.slot(self.cells[at]) >= slot => {}
             Ok(at) => self.cells[at] = self.cell(fingerprint, slot),
             Err(at) => {
@@ -287,7 +291,7 @@ impl Table {
     }
 
     /// The cell that points to where the ring has the fingerprint, or the free one where it would be.
-    fn find(&self, fingerprint: Fingerprint, ring: &[Slot]) -> Result<usize, usize> {
+    fn find(&self, fingerprint: Fingerprint, ring: &[Slot], counts: impl Fn(usize) -> bool) -> Result<usize, usize> {
         let mut at = self.home(fingerprint);
         let wanted = self.cell(fingerprint, 0);
         loop {
@@ -296,7 +300,8 @@ impl Table {
                 return Err(at);
             }
             let may_be = (cell ^ wanted) & !self.slot_mask == 0;
-            if may_be && ring[self.slot(cell)].challenge() == Some(fingerprint) {
+            let slot = self.slot(cell);
+            if may_be && ring[slot].challenge() == Some(fingerprint) && counts(slot) {
                 return Ok(at);
             }
             at = if at + 1 < self.cells.len() { at + 1 } else { 0 };

@@ -344,7 +344,7 @@ mod tests {
         fn judgements_are_a_function_of_the_log(
             numbers in proptest::collection::vec((0_u128..4, 0_u128..2, 0_i64..4, any::<bool>()), 1..150),
             batch_rows in proptest::collection::vec(1_usize..9, 1..40),
-            records in 1_usize..30,
+            records in 1_usize..140,
         ) {
             let events: Vec<Event> = numbers.iter().map(|(challenge, site, time, is_solve)| Event {
                 site_id: Uuid::from_u128(*site),

@@ -102,9 +102,13 @@ async fn a_server_that_rolls_costs_no_report_once_it_is_back() {
         // Gracefully, at once, and frozen: the last one answers no question on the connection that was kept.
         match round {
             0 => server.stop().await,
-            _ => server.kill(),
+            1 => server.kill(),
+            _ => server.freeze().await,
         }
         get(&serve.address, "/v1/report").await.assert_away();
+        if round == 2 {
+            server.kill();
+        }
         server.start_and_listen().await;
         eventually("tables", async || {
             let count = world.counted().await?;

@@ -242,7 +242,7 @@ async fn a_key_that_asks_for_everything_all_the_time_does_not_starve_another() {
     }
     assert!(refused.is_empty(), "{} of {SMALL_REPORTS}: {refused:#?}", refused.len());
     // One that is expected to cost much has no turn of its own, but a place: the reader who had it learns why.
-    let sites: String = (1..=3)
+    let sites: String = (1..=40)
         .map(|number| format!("&site_id={}", uuid::Uuid::from_u128(number)))
         .collect();
     eventually("a place that another one had", async || {

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use crate::statistics::{Query, Zone};
+use crate::statistics::{Interval, Query, Zone};
 
 /// What a report costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum Cost {
 /// Days of sites that cost little: ClickHouse reads some rows for each of them, half a million at most, in some 20 ms.
 const LOW_SITE_DAYS_MAX: u64 = 100_000;
 
-/// What a day of a site costs more where it is counted by quarter hours, or with solve times.
+/// What a day of a site costs more where it is counted by quarter hours, from rows, or with solve times.
 const QUARTER_HOURS: u64 = 10;
 
 /// Sites and days where the question names none: more than most have.
@@ -36,7 +36,12 @@ impl Cost {
         let days = range.from.zip(range.to).map_or(ALL_DAYS, |(from, to)| {
             (to.abs_diff(from) / DAY_MICROS + 1).min(ALL_DAYS)
         });
-        let is_by_days = query.zone == Zone::default() && !query.needs().solve_times;
+        let is_whole = |edge: Option<i64>| edge.is_none_or(|edge| edge.unsigned_abs() % DAY_MICROS == 0);
+        let is_by_days = query.zone == Zone::default()
+            && query.interval != Interval::Hour
+            && is_whole(range.from)
+            && is_whole(range.to)
+            && !query.needs().solve_times;
         let weight = if is_by_days { 1 } else { QUARTER_HOURS };
         match sites * days * weight <= LOW_SITE_DAYS_MAX {
             true => Cost::Low,
@@ -66,6 +71,8 @@ mod tests {
             ("period=28d&metrics=solve_time_p50", Cost::High),
             ("", Cost::High),
             ("from=2020-01-01&to=2024-01-01", Cost::High),
+            ("from=2024-01-01&to=2024-01-31&interval=hour", Cost::High),
+            ("from=2024-01-01T00:00:01Z&to=2024-01-31", Cost::High),
         ] {
             assert_eq!(cost(query), expected, "{query}");
         }

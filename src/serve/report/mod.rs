@@ -166,7 +166,8 @@ impl Reports {
         // Questions with the same sites are equal.
         question.site_ids.sort_unstable();
         question.site_ids.dedup();
-        let mut hung_up = std::pin::pin!(hung_up);
+        // It may have completed when the question is asked once more.
+        let mut hung_up = std::pin::pin!(hung_up.fuse());
         loop {
             let request = Request {
                 question: &question,

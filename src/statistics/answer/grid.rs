@@ -18,6 +18,11 @@ pub struct Grid {
 }
 
 impl Grid {
+    /// How many buckets it has.
+    pub fn bucket_count(&self) -> usize {
+        self.buckets.len()
+    }
+
     /// The buckets of the range, for the sites that are named or have rows; `None` if that makes more cells than
     /// `cells_max`.
     pub fn new(query: &Query, rows: &[CountRow], resolved: &Resolved, cells_max: usize) -> Option<Grid> {

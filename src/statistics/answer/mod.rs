@@ -192,7 +192,12 @@ impl Answer {
         metric.value(counts, basis)
     }
 
-    /// The part of the pairs in all rows that were solved in time; `None` if no challenge was served.
+    /// How many starts of buckets it keeps besides those of its rows.
+    pub fn listed_buckets(&self) -> usize {
+        self.partial.len() + self.grid.as_ref().map_or(0, Grid::bucket_count)
+    }
+
+    /// The part of the challenges in all rows that was solved in time; `None` if none was served.
     pub fn solve_rate(&self) -> Option<f64> {
         match self.value(Metric::SolveRate, &self.totals) {
             Value::Rate(rate) => Some(rate),

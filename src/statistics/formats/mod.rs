@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use self::row::{Texts, texts, write_cells, write_object};
+use self::row::{Texts, texts, write_cells, write_object, write_text};
 use self::summary::{resolved_query, write_comparison, write_totals};
 use super::answer::{Answer, Position, Row};
 use super::buckets::Buckets;
@@ -47,6 +47,8 @@ enum Stage {
     Head,
     FirstRow,
     Rows,
+    /// The starts of the buckets that are not whole, from this one on.
+    Partial(usize),
     Written,
 }
 
@@ -87,14 +89,17 @@ impl Writer {
             self.stage = Stage::FirstRow;
         }
         let answer = Arc::clone(&self.answer);
-        while piece.len() < bytes {
-            let Some(row) = answer.next_row(&mut self.position) else {
-                self.write_tail(&mut piece);
-                self.stage = Stage::Written;
-                break;
-            };
-            self.write_row(&mut piece, &answer, &row);
-            self.stage = Stage::Rows;
+        while piece.len() < bytes && !self.is_written() {
+            match self.stage {
+                Stage::Partial(index) => self.write_partial(&mut piece, index),
+                _ => match answer.next_row(&mut self.position) {
+                    Some(row) => {
+                        self.write_row(&mut piece, &answer, &row);
+                        self.stage = Stage::Rows;
+                    }
+                    None => self.write_totals(&mut piece),
+                },
+            }
         }
         Some(piece)
     }
@@ -135,18 +140,35 @@ impl Writer {
         &self.bucket.insert(known).1
     }
 
-    fn write_tail(&self, out: &mut Vec<u8>) {
+    /// Ends the rows.
+    fn write_totals(&mut self, out: &mut Vec<u8>) {
         if self.format != Format::Json {
+            self.stage = Stage::Written;
             return;
         }
-        let answer = &self.answer;
         out.extend_from_slice(b"],\"totals\":");
-        write_totals(out, answer, &answer.totals, Answer::value);
-        let partial = answer
-            .partial
-            .iter()
-            .map(|start| texts(answer, &self.buckets, *start).1);
-        let _ = write!(out, ",\"partial\":{}", json!(partial.collect::<Vec<_>>()));
+        write_totals(out, &self.answer, &self.answer.totals, Answer::value);
+        out.extend_from_slice(b",\"partial\":[");
+        self.stage = Stage::Partial(0);
+    }
+
+    /// Writes one start of the buckets that are not whole, or what follows the last one.
+    fn write_partial(&mut self, out: &mut Vec<u8>, index: usize) {
+        let Some(start) = self.answer.partial.get(index) else {
+            out.push(b']');
+            self.write_tail(out);
+            self.stage = Stage::Written;
+            return;
+        };
+        if index > 0 {
+            out.push(b',');
+        }
+        write_text(out, texts(&self.answer, &self.buckets, *start).1.as_deref());
+        self.stage = Stage::Partial(index + 1);
+    }
+
+    fn write_tail(&self, out: &mut Vec<u8>) {
+        let answer = &self.answer;
         if answer.query.compare.is_some() {
             out.extend_from_slice(b",\"comparison\":");
             write_comparison(out, answer);

@@ -38,7 +38,7 @@ pub fn write_object(out: &mut Vec<u8>, answer: &Answer, (date, start): &Texts, r
     out.push(b'}');
 }
 
-fn write_text(out: &mut Vec<u8>, text: Option<&str>) {
+pub(super) fn write_text(out: &mut Vec<u8>, text: Option<&str>) {
     let _ = match text {
         Some(text) => write!(out, "\"{text}\""),
         None => write!(out, "null"),
