@@ -404,7 +404,10 @@ impl Server {
         let address = self.address();
         eventually(&format!("{} to listen", self.kind), async || {
             let connected = tokio::net::TcpStream::connect(&address).await;
-            connected.map(drop).map_err(|err| err.to_string())
+            let connected = connected.map_err(|err| err.to_string())?;
+            // Where nobody listens yet, a connection may get this very port for its own end, and meet itself.
+            let is_own = connected.local_addr().ok() == connected.peer_addr().ok();
+            (!is_own).then_some(()).ok_or("connected to itself".to_string())
         })
         .await;
     }

@@ -80,7 +80,7 @@ async fn what_an_error_repeats_is_escaped() {
     assert_harmless("the error line", &refused);
     assert!(refused.contains("/nowhere/\\u001b[2J"), "{refused}");
 
-    let usage = world.run(&["report", "--from", HOSTILE]).await;
+    let usage = world.run(&["report", "--format", HOSTILE]).await;
     let stderr = String::from_utf8(usage.stderr).unwrap();
     assert_eq!(usage.status.code(), Some(2), "{stderr}");
     assert_harmless("the usage error", &stderr);
