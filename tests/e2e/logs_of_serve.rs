@@ -109,6 +109,10 @@ async fn root_is_warned_of_once_where_it_serves_or_consumes() {
     let serve = world.serve().await;
     let consume = world.consume(&[]).await;
     for process in [&serve, &consume] {
+        // It comes after the line that says that the process listens.
+        if is_root {
+            process.await_said(WARNING).await;
+        }
         let said = process.said();
         assert_eq!(warnings(&said), usize::from(is_root), "{said}");
     }
@@ -121,7 +125,13 @@ async fn root_is_warned_of_once_where_it_serves_or_consumes() {
     }
     let folder = tempfile::tempdir().unwrap();
     let executable = folder.path().join("captcha");
-    std::fs::copy(env!("CARGO_BIN_EXE_captcha"), &executable).unwrap();
+    // By a process of its own: a child that another test starts meanwhile would hold our copy open, and a file that is
+    // open for writing does not run.
+    let copied = Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_captcha"))
+        .arg(&executable)
+        .status();
+    assert!(copied.unwrap().success());
     let open_to_all = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(folder.path(), open_to_all).unwrap();
     let mut command = Command::new(&executable);
