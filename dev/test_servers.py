@@ -16,6 +16,7 @@ from dev.command import DEV, STATE, Failure, run, say, shown, start
 # usual engine can be, and of each kind of trouble that a server may have all but a few.
 TESTS = (
     "audit::",
+    "challenges::each_event",
     "consume::",
     "errors::",
     "complete_through::",
@@ -30,6 +31,7 @@ TESTS = (
     "newer_servers::",
     "outages::clickhouse_away",
     "outages::kafka_away",
+    "questions::",
     "secure_kafka::every_way_in",
     "serve::posted",
     "serve::records",
