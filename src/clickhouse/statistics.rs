@@ -137,7 +137,7 @@ impl Asked<'_> {
         reserve_rows: &ReserveRows<'_>,
     ) -> Result<Vec<CountRow>, ReportError> {
         let sql = counting.sql();
-        let (mut rows, mut has_memory) = (Vec::new(), true);
+        let (mut rows, mut read_rows, mut has_memory) = (Vec::new(), 0, true);
         let read = self
             .connection
             .for_each_block(&sql, |block| {
@@ -148,6 +148,7 @@ impl Asked<'_> {
                 let mut solve_times = 0;
                 self.connection.connection.read_rows(block, |row: CountedRow| {
                     solve_times += row.solve_times.len();
+                    read_rows += 1;
                     let row = into_row(row, &counting.starts);
                     rows.extend((!gaps.contains(&row.bucket)).then_some(row));
                     Ok(())
@@ -163,7 +164,7 @@ impl Asked<'_> {
             return Err(ReportError::OutOfMemory);
         }
         read?;
-        if rows.len() > counting.rows_max {
+        if read_rows > counting.rows_max {
             return Err(ReportError::TooManyRows);
         }
         Ok(rows)
