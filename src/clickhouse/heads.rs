@@ -1,9 +1,7 @@
 //! The heads of a topic's partitions in a shard, for readers who wait for one.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
-use super::report_pool::ReportConnection;
 use super::{Connection, Error, Shard, quote};
 use crate::topic_partition::{LogName, Offset, Partition};
 
@@ -62,11 +60,9 @@ impl Shard {
             }
             self.reports.clear();
         }
-        let connection = self.connect_to_schema().await?;
-        let heads = connection.heads(topic).await?;
-        let settings = connection.granted_settings(&self.report_limits).await?;
-        let limit = Duration::from_secs(self.report_limits.seconds);
-        self.reports.put(ReportConnection::new(connection, settings, limit));
+        let new = self.new_report_connection().await?;
+        let heads = new.connection.heads(topic).await?;
+        self.reports.put(new);
         Ok(heads)
     }
 }

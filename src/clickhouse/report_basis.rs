@@ -1,4 +1,4 @@
-//! What each report asks first, in one query: how far the table is complete, and whether this user sees all of it.
+//! The first query of each report: how far the table is complete, and whether this user sees all of it.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const VISIBLE: i32 = -3;
 const NOW: i32 = -4;
 const MONTH: i32 = -5;
 
-/// What a report relies on. It is asked before the events are counted, on the same connection.
+/// The facts that a report relies on. They are asked before the events are counted, on the same connection.
 #[derive(Debug, Clone)]
 pub(super) struct ReportBasis {
     /// Everything before this moment is in the table.
@@ -101,10 +101,22 @@ impl Shard {
                 Err(_) => self.reports.clear(),
             }
         }
+        let new = self.new_report_connection().await?;
+        let basis = new
+            .connection
+            .report_basis(self.id(), &new.settings, QUERY_TIMEOUT)
+            .await?;
+        Ok((new, basis))
+    }
+
+    /// A connection that was not kept.
+    ///
+    /// # Errors
+    /// As [`Shard::connect_to_schema`].
+    pub(super) async fn new_report_connection(&self) -> Result<ReportConnection, Error> {
         let connection = self.connect_to_schema().await?;
         let settings = connection.granted_settings(&self.report_limits).await?;
-        let basis = connection.report_basis(self.id(), &settings, QUERY_TIMEOUT).await?;
         let limit = Duration::from_secs(self.report_limits.seconds);
-        Ok((ReportConnection::new(connection, settings, limit), basis))
+        Ok(ReportConnection::new(connection, settings, limit))
     }
 }

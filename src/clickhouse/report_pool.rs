@@ -1,7 +1,8 @@
-//! Connections for reports, which are kept for the next ones: a new one takes seven round trips before its first question.
+//! Connections for reports, which are kept for the next ones: a new one takes seven round trips before its first
+//! question.
 //!
-//! What is checked of a connection when it is new, its schema and its shard, is checked again by the one that takes its
-//! place a minute later. What decides whether an answer is whole is asked for each report (`report_basis.rs`).
+//! A new connection checks the schema and the shard, and another one takes its place a minute later, which checks them
+//! again. Each report asks whether its answer will be whole (`report_basis.rs`).
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -40,7 +41,7 @@ struct Idle {
 /// A connection to a schema that fits.
 pub(super) struct ReportConnection {
     pub connection: Connection,
-    /// What this user may set of the limits of a question.
+    /// The limits of a question, as far as this user may set them.
     pub settings: GrantedSettings,
     /// The time of a question.
     limit: Duration,

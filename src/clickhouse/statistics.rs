@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use futures_util::future::try_join_all;
 use klickhouse::UnitValue;
 
-use super::counts::{Column, CountedRow, Counting, Starts};
+use super::counts::expressions::{DAY_SECONDS, RETRIES, SERVED, SOLVED, event_number};
+use super::counts::{Column, CountedRow, Counting, Starts, site_condition};
 use super::report::{ReportError, ReserveRows};
 use super::report_basis::ReportBasis;
 use super::report_pool::ReportConnection;
@@ -112,11 +113,10 @@ impl Asked<'_> {
 
     /// The days of UTC on which any event of these sites is dated.
     async fn days_with_events(&self, query: &Query) -> Result<Vec<i64>, Error> {
-        let sites = super::counts::site_condition(&query.site_ids);
         let sql = format!(
-            "SELECT intDiv(toUnixTimestamp64Second(time), 86400) AS day FROM events WHERE 1{sites} GROUP BY day \
-             HAVING countIf((repeat = 0) AND (type = 'serve')) + countIf((repeat = 0) AND (type = 'solve')) \
-             + countIf(repeat = 1) > 0"
+            "SELECT {} AS day FROM events WHERE 1{} GROUP BY day HAVING {SERVED} + {SOLVED} + {RETRIES} > 0",
+            event_number(DAY_SECONDS),
+            site_condition(&query.site_ids),
         );
         let mut days = Vec::new();
         self.connection

@@ -113,7 +113,7 @@ fn digits(bytes: &[u8]) -> Option<u32> {
     })
 }
 
-/// Why there is no such time of day. Senders know two of them from ISO 8601.
+/// The reason against a time of day. Senders know two wrong ones from ISO 8601.
 fn wrong_time_of_day(hour: u32, minute: u32, second: u32) -> &'static str {
     match (hour, minute, second) {
         (24, 0, 0) => "no hour 24; the end of a day is 00:00:00 of the next day",

@@ -59,7 +59,7 @@ struct Tallies {
     context: Context,
 }
 
-/// What all tallies share.
+/// The settings that all tallies share.
 struct Context {
     /// Only these sites; empty means all.
     site_ids: HashSet<Uuid>,

@@ -183,7 +183,7 @@ fn print_numbers(
     let place = CompletenessPlace::of(format, stdout_is_terminal);
     let page = numbers.render(format, place).context("cannot write the report")?;
     terminal::print(&page);
-    // What is required and is not met says how far the report is complete.
+    // The error of an unmet requirement says how far the report is complete.
     if place == CompletenessPlace::Stderr && met.is_ok() {
         terminal::print_note(&completeness(numbers.freshness()));
     }

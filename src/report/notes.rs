@@ -1,4 +1,4 @@
-//! What is said about a report, apart from its rows.
+//! Notes about a report, apart from its rows.
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;

@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use crate::statistics::{Metric, Query};
 use crate::terminal;
 
-/// What the report is about. docs/reports.md defines every value and number.
+/// The question. docs/reports.md defines every value and number.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub struct QuestionArgs {

@@ -1,4 +1,4 @@
-//! What a report must be for `captcha report` to succeed, and the exit codes of one that is not.
+//! The requirements of a report for `captcha report` to succeed, and the exit codes of one that fails them.
 
 use std::str::FromStr;
 

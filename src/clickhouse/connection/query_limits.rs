@@ -17,7 +17,7 @@ pub(crate) const QUERY_TIMEOUT: Duration = Duration::from_secs(6);
 /// turn it off, which only inserts need (`settings.rs`).
 const CANCEL_CHECK_MICROS: u64 = 100_000;
 
-/// What one question may take.
+/// The time and memory that one question may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueryLimits {
     pub seconds: u64,

@@ -8,7 +8,7 @@ use super::sql::Column;
 /// Solve times of one row: how many there are in each bucket, in the order of the buckets.
 pub type SolveTimeCounts = Vec<(u16, u64)>;
 
-/// What was counted in one bucket of one site.
+/// The counts of one bucket of one site.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CountedRow {
     /// An instant of the bucket, in microseconds since 1970.

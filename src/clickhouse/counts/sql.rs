@@ -94,7 +94,7 @@ impl Column {
         }
     }
 
-    /// What a part that does not count it has instead.
+    /// Its value in a part that does not count it.
     fn nothing(self) -> &'static str {
         match self {
             Column::SolveTimes => "CAST(map(), 'Map(UInt16, UInt64)')",
@@ -114,7 +114,7 @@ pub enum Starts {
     List(Vec<i64>),
 }
 
-/// What is to be counted.
+/// The counts that are asked for, and of which events.
 #[derive(Debug, Clone)]
 pub struct Counting {
     /// Only these sites; empty means all.
@@ -505,7 +505,7 @@ impl Counting {
 
     fn months(&self) -> String {
         let months: Vec<String> = self.months.iter().map(u32::to_string).collect();
-        // Without any month there are no rows; an empty list is an error.
+        // A table without months has no rows, but an empty list is an error.
         if months.is_empty() {
             "0".to_string()
         } else {

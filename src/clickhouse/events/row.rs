@@ -119,7 +119,7 @@ mod tests {
         assert!(!row(RowKind::Gap { span: 1 }).matches_record([1_000; 2], Some(b"x")));
     }
 
-    /// What is an event may change from one captcha to the next, as with times of nanoseconds. A row stays what it is.
+    /// A later captcha may take more records for events, as with times of nanoseconds. A row stays what it is.
     #[test]
     fn a_dead_letter_is_known_by_its_record_also_if_that_is_an_event_now() {
         let value = crate::event::numbered(1).to_json().replace(":00\"}", ":00.1234567Z\"}");

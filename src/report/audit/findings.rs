@@ -1,4 +1,4 @@
-//! What an audit found: of each partition, and the verdict.
+//! The findings of an audit: of each partition, and the verdict.
 
 use serde::Serialize;
 

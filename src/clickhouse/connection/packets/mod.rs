@@ -26,7 +26,7 @@ use self::reader::{PacketReader, refused};
 /// does.
 const REVISION_MIN: usize = 54_448;
 
-/// What came of a server's packets. Clones share it.
+/// The state of a server's packets. Clones share it.
 #[derive(Clone, Default)]
 pub struct Received(Arc<State>);
 
