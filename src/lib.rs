@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | commands | [`serve`], [`consume`], [`migrate`], [`report`]; [`cli`] runs them |
 //! | servers | [`kafka`], [`clickhouse`], [`http`] |
+//! | names of sites | [`site_names`] |
 //! | below | [`statistics`], [`rules`], [`event`], [`topic_partition`], [`tls`], [`telemetry`], [`runtime`] |
 //! | below these | [`resource_pool`], [`backoff`], [`address`], [`terminal`], [`tested_versions`] |
 
@@ -28,6 +29,7 @@ mod resource_pool;
 mod rules;
 mod runtime;
 mod serve;
+mod site_names;
 mod statistics;
 mod telemetry;
 mod terminal;

@@ -28,6 +28,7 @@ use super::websocket::stream::{EventStream, SMALL_RESPONSE_BYTES_MAX, Streams};
 use crate::http::trusted_proxies::Proxies;
 use crate::http::{self, Peer, Response};
 use crate::resource_pool::Pool;
+use crate::site_names::SitesFile;
 
 /// The routes of the API and what they use.
 pub struct Api {
@@ -36,6 +37,8 @@ pub struct Api {
     pub reports: Reports,
     pub streams: Arc<Streams>,
     pub documents: Documents,
+    /// The names of sites.
+    pub sites: SitesFile,
     pub metrics: Metrics,
     pub access_log: AccessLog,
     /// Bytes that clients may make this process hold.

@@ -72,6 +72,11 @@ pub struct Args {
     #[arg(long, env = "CAPTCHA_KEYS_FILE", value_name = "FILE")]
     pub keys_file: Option<PathBuf>,
 
+    /// File of the names of sites, a UUID, a blank and a name on each line, for the dashboard and pictures. Read again
+    /// when it changes
+    #[arg(long, env = "CAPTCHA_SITES_FILE", value_name = "FILE")]
+    pub sites_file: Option<PathBuf>,
+
     /// This process's part of each key's rate and burst: 1/N where N processes serve the same clients, rounded down, at
     /// least 1
     #[arg(long, env = "CAPTCHA_RATE_SHARE", value_name = "1/N", default_value = "1/1", value_parser = RateShare::parse)]

@@ -44,6 +44,7 @@ use crate::http::admin_port::Health;
 use crate::http::trusted_proxies::Proxies;
 use crate::kafka::{Kafka, Producer, ProducerStatus};
 use crate::resource_pool::Pool;
+use crate::site_names::SitesFile;
 use crate::tls::file_watch::{FileStatus, WatchedFiles};
 use crate::tls::server;
 use crate::{http, runtime};
@@ -78,6 +79,10 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         start_keys(file, args.rate_share, client_certificates, status, &stop)
     });
     let keys = keys.transpose()?;
+    let sites = args
+        .sites_file
+        .map(|file| SitesFile::watch(file, watched.add("sites"), stop.clone()));
+    let sites = sites.transpose()?.unwrap_or_default();
     let cluster = Cluster::new(args.clickhouse)?.with_report_limits(limits.report_limits());
     let kafka = Kafka::new(args.kafka)?;
     let listener = http::bind(args.listen, "--listen").await?;
@@ -149,6 +154,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         reports: Reports::new(cluster, reports_kafka, &limits, Arc::clone(&shared.memory)),
         streams,
         documents: Documents::new(),
+        sites,
         metrics,
         access_log: AccessLog::new(args.access_log_share),
         memory: Arc::clone(&shared.memory),

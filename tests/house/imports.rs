@@ -16,7 +16,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 const LAYERS: [&[&str]; 6] = [
     &["cli"],
     &["serve", "consume", "migrate", "report"],
-    &["kafka", "clickhouse", "http"],
+    &["kafka", "clickhouse", "http", "site_names"],
     &["runtime", "tls", "resource_pool"],
     &["telemetry", "statistics", "rules"],
     &[
