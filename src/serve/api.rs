@@ -12,11 +12,12 @@ use super::access_log::{AccessLog, Entry};
 use super::auth::Auth;
 use super::auth::keys::{self, Role};
 use super::client::Client;
+use super::dashboard;
 use super::docs::Documents;
 use super::ingest::Ingest;
 use super::metrics::Metrics;
 use super::problem::{PATHS, Problem, Row, catch_panic};
-use super::report::Reports;
+use super::report::{Asker, Reports};
 use super::request::deadline::Deadline;
 use super::request::framing;
 use super::request::id::{REQUEST_ID, request_id};
@@ -86,7 +87,13 @@ impl Api {
         let mut response = outcome.unwrap_or_else(|problem| {
             let row = problem.row();
             self.record_problem(&problem, &row, route, &request, &client, parsed);
-            self.refuse(row, &client)
+            match route {
+                Route::Dashboard => {
+                    let folder = dashboard::folder(request.uri().path());
+                    dashboard::problem_page(row, folder, request.headers())
+                }
+                _ => self.refuse(row, &client),
+            }
         });
         let share = || self.memory.acquire(client.holder, DISCARD_MEMORY_BYTES);
         if let Some(rest) = unread.discard_rest(share, deadline) {
@@ -136,6 +143,7 @@ impl Api {
             (Route::Stream, &Method::GET) => self.open_stream(request, client, id),
             // In a box: its future is large, and most requests are others.
             (Route::Report, &Method::GET | &Method::HEAD) => Box::pin(self.get_report(request, client)).await,
+            (Route::Dashboard, &Method::GET | &Method::HEAD) => Box::pin(self.get_dashboard(request, client)).await,
             (Route::About, &Method::GET | &Method::HEAD) => {
                 parse_none(query(request))?;
                 Ok(http::respond(
@@ -163,6 +171,21 @@ impl Api {
             .reports
             .respond(report, request.headers(), &reader, client.holder, hung_up);
         let mut response = response.await?;
+        if let Some(rate) = rate {
+            rate.write_to(response.headers_mut());
+        }
+        Ok(response)
+    }
+
+    async fn get_dashboard(&self, request: &Request<()>, client: &Client) -> Result<Response, Problem> {
+        let caller = self.auth.authenticate(Role::Read, request.headers(), &client.peer)?;
+        let allowed = caller.authorize_report(Vec::new())?;
+        let rate = caller.spend(1)?;
+        let _in_progress = self.ingest.acquire_request(client.holder)?;
+        let asker = Asker::new(&self.reports, caller.reader(client.holder), client.holder, &client.peer);
+        let path = (request.uri().path(), query(request), request.headers());
+        let authorize = |site_ids| caller.authorize_report(site_ids);
+        let mut response = dashboard::respond(&asker, self.sites.names(), &allowed, authorize, path).await?;
         if let Some(rate) = rate {
             rate.write_to(response.headers_mut());
         }

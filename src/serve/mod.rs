@@ -4,8 +4,10 @@ mod access_log;
 mod api;
 mod args;
 mod auth;
+mod chart;
 mod client;
 mod clock;
+mod dashboard;
 mod docs;
 mod ingest;
 mod limits;
@@ -16,6 +18,7 @@ pub mod request;
 mod retry_after;
 mod router;
 mod websocket;
+mod words;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -12,6 +12,8 @@ pub enum Route {
     /// Events as messages of a WebSocket.
     Stream,
     Report,
+    /// The numbers of a report as a page.
+    Dashboard,
     Document(docs::Name),
     Unknown,
 }
@@ -32,18 +34,19 @@ impl Route {
             Some("/events" | "/event") => Route::Events,
             Some("/events/stream") => Route::Stream,
             Some("/report") => Route::Report,
+            Some("/dashboard") => Route::Dashboard,
             _ => Route::Unknown,
         }
     }
 
     /// The values of the label `route`.
-    pub const NAMES: [&str; 6] = ["about", "document", "events", "other", "report", "stream"];
+    pub const NAMES: [&str; 7] = ["about", "dashboard", "document", "events", "other", "report", "stream"];
 
     /// The methods of the path, as `Allow` lists them.
     pub fn methods(self) -> &'static str {
         match self {
             Route::Events => "POST, OPTIONS",
-            Route::About | Route::Report | Route::Document(_) => "GET, HEAD, OPTIONS",
+            Route::About | Route::Report | Route::Dashboard | Route::Document(_) => "GET, HEAD, OPTIONS",
             Route::Stream => "GET, OPTIONS",
             Route::Unknown => "",
         }
@@ -56,6 +59,7 @@ impl Route {
             Route::Events => "events",
             Route::Stream => "stream",
             Route::Report => "report",
+            Route::Dashboard => "dashboard",
             Route::Document(_) => "document",
             Route::Unknown => "other",
         }
@@ -83,6 +87,9 @@ mod tests {
             ("/v1/stream", Route::Unknown),
             ("/v1/report", Route::Report),
             ("/V1/report", Route::Report),
+            ("/v1/dashboard", Route::Dashboard),
+            ("/latest/dashboard/", Route::Dashboard),
+            ("/v1/dashboard.css", document("/dashboard.css")),
             ("/latest/report", Route::Report),
             ("/v1/docs", document("/docs")),
             ("/latest/docs/", document("/docs/")),

@@ -85,6 +85,11 @@ pub struct Basis {
 }
 
 impl Metric {
+    /// Whether its values are parts of a whole.
+    pub fn is_rate(self) -> bool {
+        matches!(self, Metric::SolveRate | Metric::Share)
+    }
+
     /// The value of a row.
     pub fn value(self, counts: &Counts, basis: Basis) -> Value {
         let known = |count| match basis.has_complete_through {

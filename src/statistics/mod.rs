@@ -21,16 +21,15 @@ mod zone;
 
 pub use self::answer::{Answer, AnswerError, Compared, ROWS_MAX, Row};
 pub use self::buckets::{Buckets, Interval};
-#[cfg(test)]
 pub use self::choice::Choice;
 pub use self::counts::{CountRow, Counts};
 pub use self::formats::{Format, ROW_TEXT_BYTES_MAX, Writer, cells, total_cells};
-pub use self::metrics::{Metric, Needs};
+pub use self::metrics::{Metric, Needs, Value};
 pub use self::moment::{Moment, parse_date};
 pub use self::parameters::By;
 #[cfg(test)]
 pub use self::parameters::SolveWithin;
 pub use self::period::{Range, RangeChoice};
-pub use self::query::{PARAMETERS, Query, Resolved};
+pub use self::query::{PARAMETERS, Query, Resolved, WrongParameter};
 pub use self::solve_times::{SolveTimes, solve_time_bucket};
-pub use self::zone::Zone;
+pub use self::zone::{ZONE_NAMES, Zone};

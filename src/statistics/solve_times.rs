@@ -94,6 +94,14 @@ impl SolveTimes {
         self.counts.iter().map(|(_, count)| count).sum()
     }
 
+    /// How many are at most this long, in microseconds. A time that differs from it by less than 1 % may be on either
+    /// side, unless it is a limit of `solve_within`.
+    pub fn count_within(&self, micros: i64) -> u64 {
+        let beyond = solve_time_bucket(micros + 1);
+        let within = self.counts.iter().take_while(|(bucket, _)| *bucket < beyond);
+        within.map(|(_, count)| count).sum()
+    }
+
     /// The time in seconds that a part `q` (0 to 1, to a thousandth) of them does not exceed, wrong by less than 0.8 %;
     /// `None` if there are none.
     pub fn quantile(&self, q: f64) -> Option<f64> {

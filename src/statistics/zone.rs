@@ -1,6 +1,7 @@
 //! A time zone of the IANA database: its offsets, and the instants at which local times are reached.
 
 use std::str::FromStr as _;
+use std::sync::LazyLock;
 
 use chrono::{DateTime, FixedOffset, NaiveDate, Offset as _, SecondsFormat, TimeZone as _};
 use chrono_tz::{TZ_VARIANTS, Tz};
@@ -10,6 +11,24 @@ use super::instant::{self, DAY_MICROS, SECOND_MICROS, midnight_micros};
 /// A time zone. After the last change of its offset that the database knows (2099), the last offset holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Zone(Tz);
+
+/// The zones that people choose from, in order: UTC, and those named by an area and a city.
+pub static ZONE_NAMES: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+    const AREAS: [&str; 9] = [
+        "Africa",
+        "America",
+        "Antarctica",
+        "Asia",
+        "Atlantic",
+        "Australia",
+        "Europe",
+        "Indian",
+        "Pacific",
+    ];
+    let has_city = |name: &&str| name.split_once('/').is_some_and(|(area, _)| AREAS.contains(&area));
+    let cities = TZ_VARIANTS.iter().map(|zone| zone.name()).filter(has_city);
+    ["UTC"].into_iter().chain(cities).collect()
+});
 
 impl Default for Zone {
     /// UTC.

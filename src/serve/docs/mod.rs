@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::{Source::Page, Source::SwaggerUi, Source::Text};
 use crate::http::{Body, Response, accept};
+use crate::serve::dashboard;
 
 /// Nothing from elsewhere, nothing inline, no frames. Swagger UI's style sheet has its icons as `data:` images.
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
@@ -38,12 +39,13 @@ const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// All documents: the path below the version, the type, and where the content comes from.
-static ENTRIES: [(&str, &str, Source); 9] = [
+static ENTRIES: [(&str, &str, Source); 10] = [
     ("/openapi.yaml", "application/yaml", Text(openapi::YAML)),
     ("/openapi.json", "application/json", Text(openapi::JSON)),
     ("/schema", "application/schema+json", Text(openapi::EVENT_SCHEMA)),
     ("/docs", HTML, Page("docs/", "")),
     ("/docs/", HTML, Page("", "../")),
+    ("/dashboard.css", CSS, Text(dashboard::STYLE)),
     ("/docs/page.js", SCRIPT, Text(include_str!("page.js"))),
     ("/docs/page.css", CSS, Text(include_str!("page.css"))),
     ("/docs/swagger-ui-bundle.js", SCRIPT, SwaggerUi("swagger-ui-bundle.js")),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use self::response::catch_panic;
-pub use self::table::{Reason, Row};
+pub use self::table::{Errors, Reason, Row};
 use super::auth::keys::{Denied, RateLimited};
 use super::report::queue::Refusal;
 use super::report::receipt::Receipt;
@@ -17,10 +17,11 @@ use crate::event::{FieldError, Rejection};
 use crate::topic_partition::Offset;
 
 /// The paths of the API, as the response to an unknown path lists them.
-pub const PATHS: [&str; 8] = [
+pub const PATHS: [&str; 9] = [
     "POST /v1/events",
     "GET /v1/events/stream (WebSocket)",
     "GET /v1/report",
+    "GET /v1/dashboard",
     "GET /v1/",
     "GET /v1/docs",
     "GET /v1/openapi.yaml",

@@ -38,10 +38,10 @@ use super::limits::{Limits, REPORT_WAIT_SECONDS_MAX};
 use super::problem::{ParameterError, Problem};
 use super::request::query::ReportQuery;
 use crate::clickhouse::{self, Cluster, Filter, ReportError, ReportRow};
-use crate::http::{Body, Response, accept};
+use crate::http::{Body, Peer, Response, accept};
 use crate::kafka::Kafka;
 use crate::resource_pool::{Holder, Pool, Share};
-use crate::statistics::Query;
+use crate::statistics::{self, Query};
 use crate::telemetry::log_once::Change;
 
 /// Memory of a row of a report until it is sent.
@@ -222,6 +222,48 @@ impl Reports {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
         headers.extend(coding.map(|coding| (CONTENT_ENCODING, HeaderValue::from_static(coding))));
         Ok(response)
+    }
+}
+
+/// Asks the questions of one request.
+pub struct Asker<'a> {
+    reports: &'a Reports,
+    reader: Reader,
+    holder: Holder,
+    peer: &'a Peer,
+    deadline: Instant,
+}
+
+impl<'a> Asker<'a> {
+    pub fn new(reports: &'a Reports, reader: Reader, holder: Holder, peer: &'a Peer) -> Asker<'a> {
+        Asker {
+            reports,
+            reader,
+            holder,
+            peer,
+            deadline: Instant::now() + REPORT_TIMEOUT,
+        }
+    }
+
+    /// The answer to a question, unless the client hangs up before. All questions have the time of one report together.
+    ///
+    /// # Errors
+    /// [`Problem::ReportRefused`] and [`Problem::Report`].
+    pub async fn ask(&self, question: Query) -> Result<Arc<statistics::Answer>, Problem> {
+        let question = Query {
+            is_extended: true,
+            ..question
+        };
+        let hung_up = self.peer.hung_up();
+        let answer = self
+            .reports
+            .answer(question, &self.reader, self.holder, self.deadline, hung_up)
+            .await?;
+        match &answer.numbers {
+            Numbers::Statistics(answer) => Ok(Arc::clone(answer)),
+            // Only a question that is not extended has a plain answer.
+            Numbers::Plain(_) => Err(Problem::Bug),
+        }
     }
 }
 

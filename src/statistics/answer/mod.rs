@@ -221,7 +221,7 @@ impl Answer {
     }
 
     /// Whether neither `from` nor `to` cuts a bucket, and it ends before `complete_through`.
-    fn is_whole(&self, bucket: i64, buckets: &Buckets) -> bool {
+    pub fn is_whole(&self, bucket: i64, buckets: &Buckets) -> bool {
         let range = self.resolved.range;
         let end = match self.query.interval {
             Interval::All => range.to.unwrap_or(i64::MAX),

@@ -1,0 +1,205 @@
+//! Challenges over time: buckets without gaps, and the axis that fits them.
+
+use super::HEIGHT;
+use crate::statistics::{Answer, Interval, Metric, Value};
+
+/// Buckets of a chart: a month of hours. More cannot be told apart.
+pub const BUCKETS_MAX: usize = 750;
+
+/// Ticks of the axis above 0.
+const TICKS: u64 = 4;
+
+/// Challenges over time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trend {
+    pub buckets: Vec<Bucket>,
+    /// The numbers at which the axis has a line, from the lowest on; the last one is its end.
+    pub ticks: Vec<u64>,
+}
+
+/// An hour, day, week or month.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bucket {
+    /// Microseconds since 1970.
+    pub start: i64,
+    pub end: i64,
+    pub challenges: u64,
+    /// In time.
+    pub solved: u64,
+    pub pending: u64,
+    /// `None` as long as it is not known how far the report is complete.
+    pub unsolved: Option<u64>,
+    /// The range cuts it, or it has not ended.
+    pub is_unfinished: bool,
+}
+
+impl Bucket {
+    /// The part of the challenges that was solved in time; `None` without challenges.
+    pub fn rate(&self) -> Option<f64> {
+        (self.challenges > 0).then(|| self.solved as f64 / self.challenges as f64)
+    }
+}
+
+impl Trend {
+    /// The trend of an answer about all sites in one. Buckets without events are added. Where even the range has too
+    /// many buckets, as when one event is dated a century ahead, it has only those with events.
+    pub fn of(answer: &Answer) -> Trend {
+        let buckets = answer.query.buckets();
+        let bucket = |start: i64| Bucket {
+            start,
+            end: buckets.end_of(start),
+            challenges: 0,
+            solved: 0,
+            pending: 0,
+            unsolved: answer.complete_through_micros.map(|_| 0),
+            is_unfinished: !answer.is_whole(start, &buckets),
+        };
+        let mut counted: Vec<Bucket> = answer
+            .rows()
+            .map(|row| Bucket {
+                challenges: row.counts.challenges,
+                solved: row.counts.pairs_within,
+                pending: row.counts.pending,
+                unsolved: match answer.value(Metric::Unsolved, row.counts) {
+                    Value::Count(count) => Some(count),
+                    _ => None,
+                },
+                ..bucket(row.bucket)
+            })
+            .collect();
+        counted.sort_unstable_by_key(|bucket| bucket.start);
+        if answer.query.interval == Interval::All {
+            return Trend::of_buckets(counted);
+        }
+        let range = answer.resolved.range;
+        let from = range.from.or(counted.first().map(|first| first.start));
+        let to = range.to.or(counted.last().map(|last| last.end));
+        let starts = from
+            .zip(to)
+            .and_then(|(from, to)| buckets.between(from, to, BUCKETS_MAX));
+        let Some(starts) = starts else {
+            let surplus = counted.len().saturating_sub(BUCKETS_MAX);
+            return Trend::of_buckets(counted.split_off(surplus));
+        };
+        let mut counted = counted.into_iter().peekable();
+        let filled = starts.into_iter().map(|start| {
+            let found = counted.next_if(|counted| counted.start == start);
+            found.unwrap_or_else(|| bucket(start))
+        });
+        Trend::of_buckets(filled.collect())
+    }
+
+    pub fn of_buckets(buckets: Vec<Bucket>) -> Trend {
+        let most = buckets.iter().map(|bucket| bucket.challenges).max().unwrap_or(0);
+        Trend {
+            buckets,
+            ticks: ticks(most),
+        }
+    }
+
+    /// The largest number of the axis.
+    pub fn axis_end(&self) -> u64 {
+        self.ticks.last().copied().unwrap_or(1)
+    }
+
+    /// The height of a number, from above.
+    pub fn y(&self, number: u64) -> f64 {
+        let height = f64::from(HEIGHT);
+        height - number as f64 / self.axis_end() as f64 * height
+    }
+
+    /// The indices of the buckets that have a name below the axis, at most this many.
+    pub fn labels(&self, labels_max: usize) -> impl Iterator<Item = usize> {
+        let step = self.buckets.len().div_ceil(labels_max).max(1);
+        (0..self.buckets.len()).step_by(step)
+    }
+
+    /// Whether any bucket may still change.
+    pub fn may_change(&self) -> bool {
+        self.buckets
+            .iter()
+            .any(|bucket| bucket.is_unfinished || bucket.pending > 0)
+    }
+}
+
+/// Round numbers up to one that is not below `most`.
+fn ticks(most: u64) -> Vec<u64> {
+    let step = (1..)
+        .flat_map(|power| {
+            let ten = 10_u64.saturating_pow(power - 1);
+            [1, 2, 5].map(|digit| ten.saturating_mul(digit))
+        })
+        .find(|step| step.saturating_mul(TICKS) >= most || *step == u64::MAX)
+        .unwrap_or(u64::MAX);
+    let count = most.div_ceil(step).clamp(1, TICKS);
+    (1..=count).map(|number| step.saturating_mul(number)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statistics::{CountRow, Counts, Query};
+
+    #[test]
+    fn an_axis_ends_with_a_round_number_above_all_bars() {
+        for (most, expected) in [
+            (0, vec![1]),
+            (1, vec![1]),
+            (3, vec![1, 2, 3]),
+            (7, vec![2, 4, 6, 8]),
+            (100, vec![50, 100]),
+            (101, vec![50, 100, 150]),
+            (19_999, vec![5_000, 10_000, 15_000, 20_000]),
+        ] {
+            assert_eq!(ticks(most), expected, "{most}");
+        }
+        assert!(*ticks(u64::MAX).last().unwrap() >= u64::MAX / 2);
+    }
+
+    const DAY: i64 = 86_400_000_000;
+
+    fn answer(query: &str, days: &[i64], through: Option<i64>) -> Answer {
+        let query = Query::parse(form_urlencoded::parse(query.as_bytes())).unwrap();
+        let resolved = query.resolve(4 * DAY + 1, through);
+        let rows = days.iter().map(|day| CountRow {
+            bucket: day * DAY,
+            site_id: None,
+            counts: Counts {
+                served: 10,
+                challenges: 10,
+                pairs_within: 7,
+                pending: 1,
+                ..Counts::default()
+            },
+        });
+        query.answer(&resolved, rows.collect(), None, through).unwrap()
+    }
+
+    const ASKED: &str = "by=none&metrics=challenges,solved_of_served,unsolved,pending";
+
+    #[test]
+    fn days_without_events_are_in_it() {
+        let trend = Trend::of(&answer(
+            &format!("{ASKED}&period=7d&order=desc"),
+            &[-1, 2],
+            Some(2 * DAY + 5),
+        ));
+        let challenges: Vec<_> = trend.buckets.iter().map(|bucket| bucket.challenges).collect();
+        assert_eq!(challenges, [0, 10, 0, 0, 10, 0, 0]);
+        let unfinished: Vec<_> = trend.buckets.iter().map(|bucket| bucket.is_unfinished).collect();
+        assert_eq!(unfinished, [false, false, false, false, true, true, true]);
+        assert_eq!(trend.buckets[1].unsolved, Some(2));
+        assert_eq!(trend.buckets[1].rate(), Some(0.7));
+        assert!(trend.may_change());
+        assert_eq!(trend.labels(4).collect::<Vec<_>>(), [0, 2, 4, 6]);
+    }
+
+    #[test]
+    fn an_open_range_goes_from_the_first_to_the_last_event() {
+        let trend = Trend::of(&answer(&format!("{ASKED}&period=all"), &[3, 5], None));
+        assert_eq!(trend.buckets.len(), 3);
+        assert_eq!(trend.buckets[0].unsolved, None);
+        let far = Trend::of(&answer(&format!("{ASKED}&period=all"), &[3, 50_000], None));
+        assert_eq!(far.buckets.len(), 2);
+    }
+}

@@ -1,0 +1,173 @@
+//! `GET /v1/dashboard`: the numbers of a report as a page, without scripts.
+
+mod controls;
+mod distribution;
+mod footer;
+mod page;
+mod problem_page;
+mod site_table;
+mod sites;
+mod tiles;
+mod trend;
+mod view;
+
+use std::io::Write as _;
+
+use chrono::{NaiveDate, Utc};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures_util::future::join;
+use hyper::StatusCode;
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, LOCATION,
+    REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+};
+use uuid::Uuid;
+
+use self::page::{NewestDay, Page};
+use self::sites::{Found, ReaderSites};
+use self::view::View;
+use super::problem::Problem;
+use super::report::Asker;
+use crate::http::{self, Response, accept};
+use crate::statistics::Answer;
+
+pub use self::problem_page::problem_page;
+
+/// The style sheet, which is a document of its own.
+pub const STYLE: &str = include_str!("page.css");
+
+/// No script at all, and nothing from elsewhere; the icon is a `data:` image.
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; \
+    frame-ancestors 'none'";
+
+const COMMON: [(HeaderName, &str); 5] = [
+    (CACHE_CONTROL, "private, no-cache"),
+    (CONTENT_SECURITY_POLICY, POLICY),
+    (REFERRER_POLICY, "no-referrer"),
+    (VARY, "accept-encoding, authorization"),
+    (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+];
+
+/// Asks for the page again after some seconds, if the reader chose that.
+const REFRESH: HeaderName = HeaderName::from_static("refresh");
+
+/// The page for a query. `allowed` are the sites of the reader, empty for all.
+///
+/// # Errors
+/// [`Problem::Query`]; the problems of a report.
+pub async fn respond(
+    asker: &Asker<'_>,
+    names: std::sync::Arc<crate::site_names::SiteNames>,
+    allowed: &[Uuid],
+    authorize: impl Fn(Vec<Uuid>) -> Result<Vec<Uuid>, Problem>,
+    (path, query, headers): (&str, &str, &HeaderMap),
+) -> Result<Response, Problem> {
+    let view = View::parse(query).map_err(Problem::Query)?;
+    let sites = ReaderSites::new(names, allowed);
+    let mut found = None;
+    if let Some(search) = &view.search {
+        match sites.find(search, std::iter::empty()) {
+            Found::One(site_id) => {
+                let site_id = site_id.to_string();
+                return Ok(redirect(&view.address(&[("site_id", Some(&site_id))])));
+            }
+            Found::Some(several) => found = Some(several),
+        }
+    } else if view.is_long {
+        return Ok(redirect(&view.address(&[])));
+    }
+    let site_ids = authorize(view.site_ids())?;
+    let now_micros = Utc::now().timestamp_micros();
+    let (interval, is_coarser) = view.interval(now_micros);
+    let (trend, by_site) = join(
+        asker.ask(view.trend_query(site_ids.clone(), interval)),
+        asker.ask(view.sites_query(site_ids.clone())),
+    )
+    .await;
+    let trend = trend?;
+    if let (Some(several), Some(search), Ok(by_site)) = (&mut found, &view.search, &by_site) {
+        match sites.find(search, by_site.rows().filter_map(|row| row.site_id)) {
+            Found::One(site_id) => *several = vec![site_id],
+            Found::Some(more) => *several = more,
+        }
+    }
+    let is_empty = trend.totals.served == 0 && trend.totals.solved == 0 && trend.totals.challenges == 0;
+    let newest = match is_empty {
+        false => None,
+        true => Some(newest_day(&*asker.ask(view.days_query(site_ids)).await?)),
+    };
+    let page = Page {
+        view: &view,
+        sites: &sites,
+        trend: &trend,
+        by_site: match &by_site {
+            Ok(answer) => Ok(answer),
+            Err(problem) => Err(problem.row().detail),
+        },
+        newest,
+        is_coarser,
+        found,
+        folder: folder(path),
+        now_micros,
+    };
+    let mut response = html_response(StatusCode::OK, page.render().into_string(), headers);
+    if let Some(seconds) = view.refresh_seconds {
+        response
+            .headers_mut()
+            .insert(REFRESH, HeaderValue::from_static(seconds));
+    }
+    Ok(response)
+}
+
+/// From the address of the page to the folder of the API: with a slash at its end, the page is a folder itself.
+pub fn folder(path: &str) -> &'static str {
+    if path.ends_with('/') { "../" } else { "" }
+}
+
+/// The first day of an answer that begins with the newest.
+fn newest_day(answer: &Answer) -> NewestDay {
+    let zone = answer.query.zone;
+    let mut days = answer.rows().filter(|row| row.counts.served + row.counts.solved > 0);
+    let day: Option<NaiveDate> = days.next().map(|row| zone.date(row.bucket));
+    day.map_or(NewestDay::None, NewestDay::Day)
+}
+
+/// To the same page with another query.
+fn redirect(query: &str) -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    add_common(response.headers_mut());
+    // A query is encoded, so it is always fit for a header.
+    response
+        .headers_mut()
+        .extend(HeaderValue::try_from(query).ok().map(|query| (LOCATION, query)));
+    response
+}
+
+/// A page, compressed if the client likes that.
+fn html_response(status: StatusCode, page: String, request: &HeaderMap) -> Response {
+    let compress = accept::coding_weight(request, &["gzip", "x-gzip"]).is_some();
+    let body = match compress {
+        false => page.into_bytes(),
+        true => {
+            let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+            // Writing to memory cannot fail.
+            let _ = gzip.write_all(page.as_bytes());
+            gzip.finish().unwrap_or_default()
+        }
+    };
+    let mut response = http::respond(status, "text/html; charset=utf-8", body);
+    let headers = response.headers_mut();
+    add_common(headers);
+    if compress {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    response
+}
+
+fn add_common(headers: &mut HeaderMap) {
+    for (name, value) in COMMON {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}

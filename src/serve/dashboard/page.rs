@@ -1,0 +1,219 @@
+//! The page: its head, and its parts from the top to the bottom. Pure.
+
+use chrono::NaiveDate;
+use maud::{DOCTYPE, Markup, html};
+use uuid::Uuid;
+
+use super::sites::ReaderSites;
+use super::view::View;
+use super::{controls, distribution, footer, site_table, tiles, trend};
+use crate::serve::chart::Trend;
+use crate::serve::words;
+use crate::statistics::{Answer, Interval, Zone};
+
+/// What a page shows.
+pub struct Page<'a> {
+    pub view: &'a View,
+    pub sites: &'a ReaderSites,
+    /// The numbers over time.
+    pub trend: &'a Answer,
+    /// The numbers of each site, or why they are missing.
+    pub by_site: Result<&'a Answer, String>,
+    /// Of a range without events.
+    pub newest: Option<NewestDay>,
+    /// Whether the interval is longer than the one that was asked for.
+    pub is_coarser: bool,
+    /// The sites that the search may mean.
+    pub found: Option<Vec<Uuid>>,
+    /// From the address of the page to the folder of the API.
+    pub folder: &'static str,
+    /// By the clock of this process.
+    pub now_micros: i64,
+}
+
+/// The newest day with events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NewestDay {
+    /// No event was ever stored, of the sites that were asked for.
+    None,
+    Day(NaiveDate),
+}
+
+impl Page<'_> {
+    pub fn zone(&self) -> Zone {
+        self.trend.query.zone
+    }
+
+    pub fn interval(&self) -> Interval {
+        self.trend.query.interval
+    }
+
+    /// The one site that is asked for.
+    pub fn only_site(&self) -> Option<Uuid> {
+        match self.view.site_ids()[..] {
+            [site_id] => Some(site_id),
+            _ => None,
+        }
+    }
+
+    /// How far all numbers of the page are complete.
+    pub fn complete_through_micros(&self) -> Option<i64> {
+        let by_site = self.by_site.as_ref().ok().map(|answer| answer.complete_through_micros);
+        let trend = self.trend.complete_through_micros;
+        // `None` is less than any moment.
+        by_site.map_or(trend, |by_site| by_site.min(trend))
+    }
+
+    fn title(&self) -> String {
+        match self.view.site_ids()[..] {
+            [] => "All sites".to_string(),
+            [site_id] => self.sites.title(site_id),
+            ref many => format!("{} sites", many.len()),
+        }
+    }
+
+    pub fn render(&self) -> Markup {
+        let title = self.title();
+        let trend = Trend::of(self.trend);
+        let range = words::range(self.zone(), self.trend.resolved.range);
+        document(
+            self.folder,
+            &title,
+            html! {
+                (controls::render(self, &title))
+                main {
+                    (notices(self))
+                    @if let Some(newest) = self.newest {
+                        (nothing(self, newest, &range))
+                    } @else {
+                        (tiles::render(self, &range))
+                        (trend::render(self, &trend))
+                        div.columns {
+                            (distribution::render(self))
+                            @if self.only_site().is_none() {
+                                (site_table::render(self))
+                            }
+                        }
+                    }
+                }
+                (footer::render(self))
+            },
+        )
+    }
+}
+
+/// A whole document.
+pub fn document(folder: &str, title: &str, body: Markup) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                title { (title) " · captcha" }
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta name="robots" content="noindex";
+                link rel="icon" href=(ICON);
+                link rel="stylesheet" href=(format!("{folder}dashboard.css"));
+            }
+            body { (body) }
+        }
+    }
+}
+
+/// The mark of the documentation, too.
+const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect \
+    width='16' height='16' rx='3' fill='%23275dad'/%3E%3Cpath d='M4 8.5l3 3 5-6.5' fill='none' stroke='%23fff' \
+    stroke-width='2'/%3E%3C/svg%3E";
+
+/// What the reader should know before the numbers.
+fn notices(page: &Page<'_>) -> Markup {
+    html! {
+        @if let Some(found) = &page.found {
+            div.notice role="status" {
+                @if found.is_empty() {
+                    p { "No site has this name. Give a part of a name, or a whole UUID." }
+                } @else {
+                    p { "Several sites fit. Which one?" }
+                    ul.found {
+                        @for site_id in found {
+                            @let id = site_id.to_string();
+                            li {
+                                a href=(page.view.address(&[("site_id", Some(&id))])) {
+                                    bdi { (page.sites.title(*site_id)) }
+                                }
+                                @if page.sites.name(*site_id).is_some() { " " code { (id) } }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        @if page.is_coarser {
+            div.notice role="status" {
+                p { "The range has too many buckets of the interval that was asked for, so the chart has longer ones." }
+            }
+        }
+    }
+}
+
+/// In place of the numbers where nothing was counted.
+fn nothing(page: &Page<'_>, newest: NewestDay, range: &str) -> Markup {
+    let of = match page.view.site_ids()[..] {
+        [] => "",
+        [_] => " of this site",
+        _ => " of these sites",
+    };
+    html! {
+        section.nothing {
+            @match newest {
+                NewestDay::Day(day) => {
+                    @let next = day.succ_opt().unwrap_or(day).to_string();
+                    @let day_text = day.to_string();
+                    @let there = [
+                        ("from", Some(day_text.as_str())), ("to", Some(next.as_str())), ("period", None), ("interval", None),
+                    ];
+                    h2 { "No events" (of) " in this range" }
+                    p { "Nothing was served or solved: " (range) "." }
+                    p {
+                        "The newest day with events" (of) " is "
+                        a href=(page.view.address(&there)) { (words::date(day)) }
+                        ", and "
+                        a href=(page.view.address(&[
+                            ("period", Some("all")), ("from", None), ("to", None), ("interval", None),
+                        ])) { "all time" }
+                        " has the rest."
+                    }
+                }
+                NewestDay::None => {
+                    h2 { "No events" (of) " yet" }
+                    p {
+                        "Send the first one: a " code { "serve" } " when a challenge is shown, and a " code { "solve" }
+                        " with the same " code { "correlation_id" } " when it is solved. Within a second they are here."
+                    }
+                    pre tabindex="0" { code { (example(page)) } }
+                    p {
+                        a href=(format!("{}docs", page.folder)) { "The API" }
+                        " has all ways to send events"
+                        @if !page.view.site_ids().is_empty() {
+                            ", and " a href=(page.view.address(&[("site_id", None)])) { "all sites" }
+                            " shows whether others have some"
+                        }
+                        "."
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A command that sends an event of now.
+fn example(page: &Page<'_>) -> String {
+    const SITE: Uuid = Uuid::from_u128(0x6f1c_1f2e_3d0b_4c5a_9b0e_2f4b_8f3f_7a01);
+    let site_id = page.only_site().unwrap_or(SITE);
+    format!(
+        "curl -sS http://127.0.0.1:8000/v1/events -H 'Content-Type: application/json' \\\n  -d '{{\"site_id\": \
+         \"{site_id}\", \"type\": \"serve\",\n       \"correlation_id\": \"'$(cat /proc/sys/kernel/random/uuid)'\", \
+         \"time\": \"'$(date -u +%FT%TZ)'\"}}'"
+    )
+}

@@ -1,0 +1,47 @@
+//! A problem as a page, for people who look at one in a browser.
+
+use hyper::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+use maud::html;
+
+use super::html_response;
+use super::page::document;
+use crate::http::Response;
+use crate::serve::problem::{Errors, Row};
+
+/// The page of a problem.
+pub fn problem_page(mut row: Row, folder: &str, request: &HeaderMap) -> Response {
+    let title = capitalize(row.title);
+    let page = document(
+        folder,
+        &title,
+        html! {
+            header { p.brand { a href="?" { "captcha" } } h1 { (title) } }
+            main {
+                section.nothing {
+                    p { (row.status.as_u16()) ": " (row.detail) "." }
+                    @if let Some(Errors::Parameters(errors)) = &row.errors {
+                        ul {
+                            @for error in errors {
+                                li { code { (error.parameter) } ": " (error.detail) }
+                            }
+                        }
+                    }
+                    p { a href="?" { "The dashboard without parameters" } }
+                }
+            }
+        },
+    );
+    let mut response = html_response(row.status, page.into_string(), request);
+    let headers = response.headers_mut();
+    headers.extend(std::mem::take(&mut row.headers));
+    if let Some(seconds) = row.retry_after {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+fn capitalize(text: &str) -> String {
+    let mut characters = text.chars();
+    let first = characters.next().map(|first| first.to_uppercase().to_string());
+    first.unwrap_or_default() + characters.as_str()
+}

@@ -1,0 +1,116 @@
+//! The four numbers at the top, each with its change. Pure.
+
+use maud::{Markup, html};
+
+use super::page::Page;
+use crate::serve::words;
+use crate::statistics::{Answer, Choice as _, Metric, Value};
+
+/// Whether more of it is good news.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum News {
+    Good,
+    Bad,
+    Neither,
+}
+
+pub fn render(page: &Page<'_>, range: &str) -> Markup {
+    let by_site = page.by_site.as_ref().ok().copied();
+    let pending = page.trend.value(Metric::Pending, &page.trend.totals);
+    html! {
+        section.tiles aria-label="Totals" {
+            h2.range { (range) (compared_with(page)) }
+            dl {
+                (tile(Some(page.trend), "Challenges", Metric::Challenges, News::Neither, html! { "shown to visitors" }))
+                (tile(Some(page.trend), "Solve rate", Metric::SolveRate, News::Good, html! {
+                    (solved(page.trend)) " solved within " (within(page))
+                }))
+                (tile(by_site, "Median time to solve", Metric::SolveTimeP50, News::Bad, html! {
+                    "half of the solvers are faster"
+                }))
+                (tile(Some(page.trend), "Unsolved", Metric::Unsolved, News::Neither, html! {
+                    @match pending {
+                        Value::Count(0) => "given up, failed or bots",
+                        Value::Count(count) => {
+                            data value=(count) { (words::count(count)) } " more are pending: they may still be solved"
+                        }
+                        _ => "known once all partitions were read",
+                    }
+                }))
+            }
+        }
+    }
+}
+
+fn solved(answer: &Answer) -> Markup {
+    data(answer.value(Metric::SolvedOfServed, &answer.totals))
+}
+
+/// A number for people, with the number itself for programs.
+pub fn data(value: Value) -> Markup {
+    let text = words::value(value);
+    html! {
+        @match value {
+            Value::Count(number) => data value=(number) { (text) },
+            Value::Rate(part) => data value=(part) { (text) },
+            Value::Seconds(seconds) => data value=(seconds) { (text) },
+            Value::Null => (text),
+        }
+    }
+}
+
+fn within<'a>(page: &Page<'a>) -> &'a str {
+    page.view.value("solve_within")
+}
+
+/// The range that the totals are compared with.
+fn compared_with(page: &Page<'_>) -> Markup {
+    let comparison = page.trend.resolved.comparison;
+    html! {
+        @if let Some(comparison) = comparison {
+            span.compared { " compared with " (words::range(page.zone(), comparison.previous)) }
+        }
+    }
+}
+
+fn tile(answer: Option<&Answer>, name: &str, metric: Metric, more_is: News, note: Markup) -> Markup {
+    let value = answer.map_or(Value::Null, |answer| answer.value(metric, &answer.totals));
+    html! {
+        div.tile data-metric=(metric.name()) {
+            dt { (name) }
+            dd.number { (data(value)) }
+            dd.change { (answer.map(|answer| change(answer, metric, more_is)).unwrap_or_default()) }
+            dd.note { (note) }
+        }
+    }
+}
+
+/// The change against the compared range, in words and with an arrow. Its colour only repeats what it says.
+fn change(answer: &Answer, metric: Metric, more_is: News) -> Markup {
+    let Some((current, previous)) = &answer.compared else {
+        return html! {};
+    };
+    let before = answer.compared_value(metric, previous);
+    let Some(change) = answer.compared_value(metric, current).change_from(before) else {
+        return html! {
+            @match before {
+                Value::Null | Value::Count(0) => span { "nothing to compare with" },
+                _ => span { "before: " (words::value(before)) },
+            }
+        };
+    };
+    let text = words::change(metric, change);
+    let (arrow, class) = match (change, more_is) {
+        _ if text == "unchanged" => ("", "same"),
+        (..0.0, News::Good) => ("▼ ", "bad"),
+        (..0.0, News::Bad) => ("▼ ", "good"),
+        (..0.0, News::Neither) => ("▼ ", "same"),
+        (_, News::Good) => ("▲ ", "good"),
+        (_, News::Bad) => ("▲ ", "bad"),
+        (_, News::Neither) => ("▲ ", "same"),
+    };
+    html! {
+        span class=(class) { span aria-hidden="true" { (arrow) } (text) }
+        " from " (words::value(before))
+    }
+}

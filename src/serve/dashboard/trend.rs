@@ -1,0 +1,250 @@
+//! The chart of challenges over time, and its table. Pure.
+
+use maud::{Markup, html};
+
+use super::page::Page;
+use super::tiles::data;
+use crate::serve::chart::{self, Bucket, Trend};
+use crate::serve::words;
+use crate::statistics::{Interval, Value};
+
+/// Columns that say what they have when they are pointed at; more are too narrow for that, and too many bytes.
+const TIPS_MAX: usize = 100;
+
+/// Names below the axis on a wide screen; a narrow one shows every second.
+const LABELS_MAX: usize = 8;
+
+/// Rows of the table. The rest is in the CSV.
+const ROWS_MAX: usize = 200;
+
+/// Pixels of the chart, and of its labels.
+const PLOT_HEIGHT: u32 = 240;
+const LABELS_HEIGHT: u32 = 24;
+
+/// What a tip takes, in pixels.
+const TIP_WIDTH: i32 = 176;
+const TIP_HEIGHT: u32 = 78;
+
+pub fn render(page: &Page<'_>, trend: &Trend) -> Markup {
+    let by = interval_word(page.interval());
+    html! {
+        section.trend {
+            h2 { "Challenges and solve rate by " (by) }
+            figure {
+                (legend(trend))
+                (plot(page, trend, by))
+            }
+            details {
+                summary { "These numbers as a table" }
+                (table(page, trend, by))
+            }
+        }
+    }
+}
+
+pub fn interval_word(interval: Interval) -> &'static str {
+    match interval {
+        Interval::Hour => "hour",
+        Interval::Day => "day",
+        Interval::Week => "week",
+        Interval::Month => "month",
+        Interval::All => "range",
+    }
+}
+
+fn legend(trend: &Trend) -> Markup {
+    let swatch = |class: &str, name: &str| {
+        html! {
+            li {
+                svg.swatch width="14" height="12" viewBox="0 0 14 12" aria-hidden="true" focusable="false" {
+                    @match class {
+                        "rate" => path.rate d="M0 6h14" {},
+                        "rate open" => path class=(class) d="M0 6h14" {},
+                        _ => path class=(class) d="M1 0h12v12h-12z" {},
+                    }
+                }
+                (name)
+            }
+        }
+    };
+    html! {
+        ul.legend {
+            (swatch("solved", "solved"))
+            (swatch("unsolved", "unsolved"))
+            @if trend.buckets.iter().any(|bucket| bucket.pending > 0) {
+                (swatch("pending", "pending"))
+            }
+            (swatch("rate", "solve rate"))
+            @if trend.may_change() {
+                li.aside { "Pale bars and dotted lines are not finished." }
+            }
+        }
+    }
+}
+
+fn plot(page: &Page<'_>, trend: &Trend, by: &str) -> Markup {
+    let (width, height) = (chart::WIDTH, chart::HEIGHT);
+    let view_box = format!("0 0 {width} {height}");
+    let y = |number: u64| format!("{:.1}", trend.y(number) / f64::from(height) * f64::from(PLOT_HEIGHT));
+    html! {
+        div.plot {
+            svg.axis width="44" height=(PLOT_HEIGHT) aria-hidden="true" focusable="false" {
+                @for tick in &trend.ticks {
+                    text x="36" y=(y(*tick)) dy="4" text-anchor="end" { (words::short_count(*tick)) }
+                }
+                text x="36" y=(PLOT_HEIGHT) dy="0" text-anchor="end" { "0" }
+            }
+            svg.drawing role="img" aria-labelledby="trend-title trend-text" width="100%" height=(PLOT_HEIGHT)
+                viewBox=(view_box) preserveAspectRatio="none" focusable="false" {
+                title id="trend-title" { "Challenges and solve rate by " (by) }
+                desc id="trend-text" { (summary(page, trend)) }
+                (chart::drawing(trend))
+            }
+            @if trend.buckets.len() <= TIPS_MAX {
+                svg.tips aria-hidden="true" focusable="false" width="100%" height=(PLOT_HEIGHT) {
+                    @for (index, bucket) in trend.buckets.iter().enumerate() {
+                        (tip(page, bucket, index, trend.buckets.len()))
+                    }
+                }
+            }
+            svg.axis width="44" height=(PLOT_HEIGHT) aria-hidden="true" focusable="false" {
+                @for (percent, y) in [("100%", 4), ("50%", PLOT_HEIGHT / 2 + 4), ("0%", PLOT_HEIGHT)] {
+                    text x="6" y=(y) { (percent) }
+                }
+            }
+            svg.labels width="100%" height=(LABELS_HEIGHT) aria-hidden="true" focusable="false" {
+                (labels(page, trend))
+            }
+        }
+    }
+}
+
+fn labels(page: &Page<'_>, trend: &Trend) -> Markup {
+    let count = trend.buckets.len().max(1) as f64;
+    let mut before = None;
+    html! {
+        @for (number, index) in trend.labels(LABELS_MAX).enumerate() {
+            @let start = trend.buckets[index].start;
+            @let x = format!("{:.2}%", (index as f64 + 0.5) / count * 100.0);
+            text x=(x) y="17" text-anchor="middle" class=[(number % 2 == 1).then_some("second")] {
+                (words::tick(page.zone(), page.interval(), start, before.replace(start)))
+            }
+        }
+    }
+}
+
+/// What the chart shows, for those who do not see it.
+fn summary(page: &Page<'_>, trend: &Trend) -> String {
+    let name = |bucket: &Bucket| words::bucket(page.zone(), page.interval(), bucket.start, bucket.end);
+    let most = trend.buckets.iter().max_by_key(|bucket| bucket.challenges);
+    let Some(most) = most.filter(|most| most.challenges > 0) else {
+        return "No challenges.".to_string();
+    };
+    let total: u64 = trend.buckets.iter().map(|bucket| bucket.challenges).sum();
+    format!(
+        "{} challenges in {} {}s; most of them, {}, on {}. The table below has every number.",
+        words::count(total),
+        trend.buckets.len(),
+        interval_word(page.interval()),
+        words::count(most.challenges),
+        name(most)
+    )
+}
+
+/// A column of the chart: pointing at it shows its numbers, a click shows it alone. The table has the same for others.
+fn tip(page: &Page<'_>, bucket: &Bucket, index: usize, count: usize) -> Markup {
+    let percent = |part: f64| format!("{:.2}%", part * 100.0);
+    let is_right = index * 2 >= count;
+    let edge = (index as f64 + if is_right { 0.0 } else { 1.0 }) / count as f64;
+    let x = if is_right { -TIP_WIDTH - 4 } else { 4 };
+    let column = html! {
+        rect.hit x=(percent(index as f64 / count as f64)) width=(percent(1.0 / count as f64)) height="100%" {}
+        svg.tip x=(percent(edge)) y="8" overflow="visible" {
+            rect x=(x) width=(TIP_WIDTH) height=(TIP_HEIGHT) rx="4" {}
+            text x=(x + 10) {
+                tspan.name x=(x + 10) dy="19" { (words::bucket(page.zone(), page.interval(), bucket.start, bucket.end)) }
+                tspan x=(x + 10) dy="18" { (words::count(bucket.challenges)) " challenges" }
+                tspan x=(x + 10) dy="16" {
+                    (bucket.rate().map_or_else(|| words::NOTHING.to_string(), words::rate)) " solved"
+                }
+                tspan x=(x + 10) dy="16" {
+                    @if bucket.pending > 0 { (words::count(bucket.pending)) " pending" }
+                    @else if bucket.is_unfinished { "not finished" }
+                }
+            }
+        }
+    };
+    html! {
+        @match inside(page, bucket) {
+            Some(address) => a href=(address) tabindex="-1" { (column) },
+            None => g { (column) },
+        }
+    }
+}
+
+/// The address that shows a bucket alone, in shorter ones.
+fn inside(page: &Page<'_>, bucket: &Bucket) -> Option<String> {
+    let zone = page.zone();
+    let days = (zone.date(bucket.start).to_string(), zone.date(bucket.end).to_string());
+    let interval = match page.interval() {
+        Interval::Hour | Interval::All => return None,
+        Interval::Day => "hour",
+        Interval::Week | Interval::Month => "day",
+    };
+    let changes = [
+        ("period", None),
+        ("from", Some(days.0.as_str())),
+        ("to", Some(days.1.as_str())),
+        ("interval", Some(interval)),
+    ];
+    Some(page.view.address(&changes))
+}
+
+fn table(page: &Page<'_>, trend: &Trend, by: &str) -> Markup {
+    let shown = trend.buckets.iter().rev().take(ROWS_MAX);
+    html! {
+        div.scroll tabindex="0" role="region" aria-label=(format!("Numbers by {by}")) {
+            table {
+                caption.hidden { "Challenges and solve rate by " (by) ", the newest first" }
+                thead {
+                    tr {
+                        th scope="col" { (by) }
+                        @for name in ["challenges", "solved", "unsolved", "pending", "solve rate"] {
+                            th.number scope="col" { (name) }
+                        }
+                    }
+                }
+                tbody {
+                    @for bucket in shown {
+                        (row(page, bucket))
+                    }
+                }
+            }
+        }
+        @if trend.buckets.len() > ROWS_MAX {
+            p.aside { "The newest " (ROWS_MAX) " of " (trend.buckets.len()) " rows. The CSV below has all." }
+        }
+    }
+}
+
+fn row(page: &Page<'_>, bucket: &Bucket) -> Markup {
+    let name = words::bucket(page.zone(), page.interval(), bucket.start, bucket.end);
+    let is_known = bucket.unsolved.is_some();
+    let number = |number: u64| html! { td.number { (data(Value::Count(number))) } };
+    html! {
+        tr data-start=(page.zone().text(bucket.start)) {
+            th scope="row" {
+                @match inside(page, bucket) {
+                    Some(address) => a href=(address) { (name) },
+                    None => (name),
+                }
+                @if bucket.is_unfinished { span.badge { "not finished" } }
+            }
+            (number(bucket.challenges))
+            (number(bucket.solved))
+            td.number { (bucket.unsolved.map(|count| data(Value::Count(count))).unwrap_or_else(|| data(Value::Null))) }
+            td.number { (data(if is_known { Value::Count(bucket.pending) } else { Value::Null })) }
+            td.number { (bucket.rate().map_or_else(|| data(Value::Null), |rate| data(Value::Rate(rate)))) }
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! Numbers, times and ranges as people read them on pages and pictures. Pure.
+
+use chrono::{DateTime, Datelike as _, NaiveDate, NaiveDateTime};
+
+use crate::statistics::{Interval, Metric, Range, Value, Zone};
+
+/// Shown where nothing can be said.
+pub const NOTHING: &str = "–";
+
+const SECOND_MICROS: i64 = 1_000_000;
+
+/// `1,234,567`.
+pub fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1.2k`, `34M`: at most four characters for a number below a trillion, for the ticks of an axis.
+pub fn short_count(number: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [
+        (1_000_000_000_000, "T"),
+        (1_000_000_000, "G"),
+        (1_000_000, "M"),
+        (1_000, "k"),
+    ];
+    let Some((unit, name)) = UNITS.into_iter().find(|(unit, _)| number >= *unit) else {
+        return number.to_string();
+    };
+    let tenths = number / (unit / 10);
+    match (tenths / 10, tenths % 10) {
+        (whole, 0) => format!("{whole}{name}"),
+        (whole, _) if whole >= 100 => format!("{whole}{name}"),
+        (whole, tenth) => format!("{whole}.{tenth}{name}"),
+    }
+}
+
+/// `93.4 %`. Neither all nor nothing is shown unless it is all or nothing.
+pub fn rate(rate: f64) -> String {
+    let percent = rate * 100.0;
+    let rounded = (percent * 10.0).round() / 10.0;
+    let shown = if percent > 0.0 && rounded == 0.0 {
+        return "under 0.1 %".to_string();
+    } else if percent < 100.0 && rounded == 100.0 {
+        99.9
+    } else {
+        rounded
+    };
+    match shown.fract() == 0.0 && (shown == 0.0 || shown == 100.0) {
+        true => format!("{shown:.0} %"),
+        false => format!("{shown:.1} %"),
+    }
+}
+
+/// `320 ms`, `4.2 s`, `1 min 5 s`, `2 h 3 min`.
+pub fn seconds(seconds: f64) -> String {
+    let whole = |seconds: f64| seconds.round() as u64;
+    match seconds {
+        0.0 => "0 s".to_string(),
+        _ if seconds < 0.9995 => format!("{} ms", whole(seconds * 1000.0).max(1)),
+        _ if seconds < 9.95 => format!("{seconds:.1} s"),
+        _ if seconds < 59.5 => format!("{} s", whole(seconds)),
+        _ if whole(seconds) < 3600 => two_units(whole(seconds), 60, "min", "s"),
+        _ => two_units(whole(seconds / 60.0), 60, "h", "min"),
+    }
+}
+
+fn two_units(number: u64, unit: u64, large: &str, small: &str) -> String {
+    match (number / unit, number % unit) {
+        (whole, 0) => format!("{whole} {large}"),
+        (whole, rest) => format!("{whole} {large} {rest} {small}"),
+    }
+}
+
+pub fn value(value: Value) -> String {
+    match value {
+        Value::Count(number) => count(number),
+        Value::Rate(part) => rate(part),
+        Value::Seconds(time) => seconds(time),
+        Value::Null => NOTHING.to_string(),
+    }
+}
+
+/// A change: `+12.3 %` of counts and times, `−1.2 points` of rates.
+pub fn change(metric: Metric, change: f64) -> String {
+    let magnitude = change.abs();
+    let number = match magnitude {
+        _ if magnitude < 0.05 => return "unchanged".to_string(),
+        _ if magnitude < 99.95 => format!("{magnitude:.1}"),
+        _ => count(magnitude.round() as u64),
+    };
+    let sign = if change < 0.0 { "−" } else { "+" };
+    let unit = if metric.is_rate() { "points" } else { "%" };
+    format!("{sign}{number} {unit}")
+}
+
+/// The name of a metric for people.
+pub fn metric(metric: Metric) -> &'static str {
+    match metric {
+        Metric::Served => "served",
+        Metric::Solved => "solved",
+        Metric::Challenges => "challenges",
+        Metric::SolvedOfServed => "solved in time",
+        Metric::Late => "solved late",
+        Metric::Pending => "pending",
+        Metric::Unsolved => "unsolved",
+        Metric::SolveRate => "solve rate",
+        Metric::SolveTimeP50 => "median time to solve",
+        Metric::SolveTimeP90 => "90 % solve within",
+        Metric::SolveTimeP99 => "99 % solve within",
+        Metric::SolvedBeforeServed => "solved before served",
+        Metric::SolvedAgain => "solved again",
+        Metric::Unmatched => "unmatched",
+        Metric::Retries => "retries",
+        Metric::Share => "share",
+    }
+}
+
+/// What a clock on the wall shows.
+fn local(zone: Zone, micros: i64) -> NaiveDateTime {
+    let local = DateTime::from_timestamp_micros(zone.local_micros(micros));
+    local.unwrap_or_default().naive_utc()
+}
+
+/// `30 Nov 2026`.
+pub fn date(date: NaiveDate) -> String {
+    date.format("%-d %b %Y").to_string()
+}
+
+/// `30 Nov 2026, 13:04:22`.
+pub fn moment(zone: Zone, micros: i64) -> String {
+    local(zone, micros).format("%-d %b %Y, %H:%M:%S").to_string()
+}
+
+/// The name of a bucket, long enough to stand alone.
+pub fn bucket(zone: Zone, interval: Interval, start: i64, end: i64) -> String {
+    let begin = local(zone, start);
+    match interval {
+        Interval::Hour => {
+            let end = local(zone, end);
+            format!(
+                "{}, {}–{}",
+                begin.format("%a %-d %b"),
+                begin.format("%H:%M"),
+                end.format("%H:%M")
+            )
+        }
+        Interval::Day => begin.format("%a %-d %b %Y").to_string(),
+        Interval::Week => dates(begin.date(), local(zone, end - SECOND_MICROS).date()),
+        Interval::Month => begin.format("%B %Y").to_string(),
+        Interval::All => "everything".to_string(),
+    }
+}
+
+/// The name of a bucket below an axis, where `before` is the start of the label before it.
+pub fn tick(zone: Zone, interval: Interval, start: i64, before: Option<i64>) -> String {
+    let begin = local(zone, start);
+    let before = before.map(|before| local(zone, before).date());
+    match interval {
+        Interval::Hour if before != Some(begin.date()) => begin.format("%-d %b %H:%M").to_string(),
+        Interval::Hour => begin.format("%H:%M").to_string(),
+        Interval::Day | Interval::Week => match before.is_none_or(|before| before.year() != begin.year()) {
+            true => begin.format("%-d %b %Y").to_string(),
+            false => begin.format("%-d %b").to_string(),
+        },
+        Interval::Month => begin.format("%b %Y").to_string(),
+        Interval::All => String::new(),
+    }
+}
+
+/// `3–9 Nov 2026`; the last day is in it.
+pub fn dates(first: NaiveDate, last: NaiveDate) -> String {
+    match () {
+        () if first == last => date(first),
+        () if (first.year(), first.month()) == (last.year(), last.month()) => {
+            format!("{}–{}", first.day(), date(last))
+        }
+        () if first.year() == last.year() => format!("{} – {}", first.format("%-d %b"), date(last)),
+        () => format!("{} – {}", date(first), date(last)),
+    }
+}
+
+/// A range in the days of its zone, with the time of day where it does not end with a day.
+pub fn range(zone: Zone, range: Range) -> String {
+    let is_midnight = |micros: i64| zone.day_start(zone.date(micros)) == micros;
+    match (range.from, range.to) {
+        (None, None) => "all time".to_string(),
+        (Some(from), None) => format!("since {}", edge(zone, from, is_midnight(from))),
+        (None, Some(to)) => match is_midnight(to) {
+            true => format!("until {}", date(zone.date(to - 1))),
+            false => format!("until {}", edge(zone, to, false)),
+        },
+        (Some(from), Some(to)) if is_midnight(from) && is_midnight(to) && from < to => {
+            dates(zone.date(from), zone.date(to - 1))
+        }
+        (Some(from), Some(to)) => {
+            let (begin, end) = (edge(zone, from, false), edge(zone, to, false));
+            match zone.date(from) == zone.date(to) {
+                true => format!("{begin}–{}", local(zone, to).format("%H:%M")),
+                false => format!("{begin} – {end}"),
+            }
+        }
+    }
+}
+
+fn edge(zone: Zone, micros: i64, is_day: bool) -> String {
+    match is_day {
+        true => date(zone.date(micros)),
+        false => local(zone, micros).format("%-d %b %Y %H:%M").to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn micros(text: &str) -> i64 {
+        DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros()
+    }
+
+    #[test]
+    fn counts_have_separators() {
+        for (number, text, short) in [
+            (0, "0", "0"),
+            (999, "999", "999"),
+            (1_000, "1,000", "1k"),
+            (1_250, "1,250", "1.2k"),
+            (999_999, "999,999", "999k"),
+            (12_345_678, "12,345,678", "12.3M"),
+            (u64::MAX, "18,446,744,073,709,551,615", "18446744T"),
+        ] {
+            assert_eq!((count(number).as_str(), short_count(number).as_str()), (text, short));
+        }
+    }
+
+    #[test]
+    fn a_rate_is_all_or_nothing_only_if_it_is() {
+        for (part, text) in [
+            (0.0, "0 %"),
+            (0.000_01, "under 0.1 %"),
+            (0.004, "0.4 %"),
+            (0.5, "50.0 %"),
+            (0.934_49, "93.4 %"),
+            (0.999_99, "99.9 %"),
+            (1.0, "100 %"),
+        ] {
+            assert_eq!(rate(part), text);
+        }
+    }
+
+    #[test]
+    fn times_have_the_unit_that_fits() {
+        for (time, text) in [
+            (0.0, "0 s"),
+            (0.000_01, "1 ms"),
+            (0.32, "320 ms"),
+            (0.9996, "1.0 s"),
+            (4.21, "4.2 s"),
+            (9.96, "10 s"),
+            (59.6, "1 min"),
+            (65.0, "1 min 5 s"),
+            (3_599.7, "1 h"),
+            (7_380.0, "2 h 3 min"),
+            (200_000.0, "55 h 33 min"),
+        ] {
+            assert_eq!(seconds(time), text, "{time}");
+        }
+    }
+
+    #[test]
+    fn a_change_has_its_sign_and_its_unit() {
+        for (metric, by, text) in [
+            (Metric::Challenges, 12.34, "+12.3 %"),
+            (Metric::Challenges, -99.96, "−100 %"),
+            (Metric::SolveTimeP50, 1_234.5, "+1,235 %"),
+            (Metric::SolveRate, -1.25, "−1.2 points"),
+            (Metric::SolveRate, 0.04, "unchanged"),
+        ] {
+            assert_eq!(change(metric, by), text);
+        }
+    }
+
+    #[test]
+    fn a_range_is_told_in_days_of_its_zone() {
+        let berlin = Zone::parse("Europe/Berlin").unwrap();
+        for (from, to, text) in [
+            (
+                Some("2026-11-01T00:00:00+01:00"),
+                Some("2026-12-01T00:00:00+01:00"),
+                "1–30 Nov 2026",
+            ),
+            (
+                Some("2026-10-30T00:00:00+01:00"),
+                Some("2026-12-01T00:00:00+01:00"),
+                "30 Oct – 30 Nov 2026",
+            ),
+            (
+                Some("2025-12-31T00:00:00+01:00"),
+                Some("2026-01-02T00:00:00+01:00"),
+                "31 Dec 2025 – 1 Jan 2026",
+            ),
+            (
+                Some("2026-11-01T00:00:00+01:00"),
+                Some("2026-11-02T00:00:00+01:00"),
+                "1 Nov 2026",
+            ),
+            (
+                Some("2026-11-01T06:00:00+01:00"),
+                Some("2026-11-01T09:00:00+01:00"),
+                "1 Nov 2026 06:00–09:00",
+            ),
+            (
+                Some("2026-11-01T00:00:00+01:00"),
+                Some("2026-11-02T09:00:00+01:00"),
+                "1 Nov 2026 00:00 – 2 Nov 2026 09:00",
+            ),
+            (Some("2026-11-01T00:00:00+01:00"), None, "since 1 Nov 2026"),
+            (None, Some("2026-11-02T00:00:00+01:00"), "until 1 Nov 2026"),
+            (None, None, "all time"),
+        ] {
+            let shown = range(
+                berlin,
+                Range {
+                    from: from.map(micros),
+                    to: to.map(micros),
+                },
+            );
+            assert_eq!(shown, text);
+        }
+    }
+
+    #[test]
+    fn a_bucket_has_a_name_and_a_tick() {
+        let utc = Zone::default();
+        let start = micros("2026-11-30T13:00:00Z");
+        let hour = 3_600 * SECOND_MICROS;
+        assert_eq!(
+            bucket(utc, Interval::Hour, start, start + hour),
+            "Mon 30 Nov, 13:00–14:00"
+        );
+        assert_eq!(bucket(utc, Interval::Day, start, start), "Mon 30 Nov 2026");
+        assert_eq!(
+            bucket(utc, Interval::Week, start, start + 7 * 24 * hour),
+            "30 Nov – 7 Dec 2026"
+        );
+        assert_eq!(bucket(utc, Interval::Month, start, start), "November 2026");
+        assert_eq!(tick(utc, Interval::Hour, start, None), "30 Nov 13:00");
+        assert_eq!(tick(utc, Interval::Hour, start, Some(start - hour)), "13:00");
+        assert_eq!(tick(utc, Interval::Day, start, None), "30 Nov 2026");
+        assert_eq!(tick(utc, Interval::Day, start, Some(start - 48 * hour)), "30 Nov");
+        assert_eq!(tick(utc, Interval::Month, start, None), "Nov 2026");
+    }
+}
