@@ -74,7 +74,9 @@ fn parse_line(line: &str) -> Result<(Uuid, &str), String> {
     if name.chars().count() > NAME_CHARS_MAX {
         return Err(format!("a name of more than {NAME_CHARS_MAX} characters"));
     }
-    if name.chars().any(char::is_control) {
+    // XML has none of these, and no control characters.
+    let is_no_character = |c: char| matches!(c, '\u{fffe}' | '\u{ffff}');
+    if name.chars().any(|c| c.is_control() || is_no_character(c)) {
         return Err("a control character in the name".to_string());
     }
     Ok((site_id, name))

@@ -1,10 +1,15 @@
 //! Responses whose body is there already.
 
+use std::io::Write as _;
+
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use hyper::StatusCode;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::Serialize;
 
+use super::accept;
 use super::body::Body;
 
 /// A response of this server.
@@ -16,6 +21,26 @@ pub fn respond(status: StatusCode, content_type: &'static str, body: impl Into<B
     *response.status_mut() = status;
     let content_type = HeaderValue::from_static(content_type);
     response.headers_mut().insert(CONTENT_TYPE, content_type);
+    response
+}
+
+/// A response with a whole body, compressed by gzip if the client likes that.
+pub fn compressed(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+    request: &HeaderMap,
+) -> Response {
+    let body = body.into();
+    if accept::coding_weight(request, &["gzip", "x-gzip"]).is_none() {
+        return respond(status, content_type, body);
+    }
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    // Writing to memory cannot fail.
+    let _ = gzip.write_all(&body);
+    let mut response = respond(status, content_type, gzip.finish().unwrap_or_default());
+    let gzip = HeaderValue::from_static("gzip");
+    response.headers_mut().insert(CONTENT_ENCODING, gzip);
     response
 }
 

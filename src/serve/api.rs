@@ -16,7 +16,9 @@ use super::dashboard;
 use super::docs::Documents;
 use super::ingest::Ingest;
 use super::metrics::Metrics;
+use super::picture::{self, PictureQuery};
 use super::problem::{PATHS, Problem, Row, catch_panic};
+use super::reader_sites::ReaderSites;
 use super::report::{Asker, Reports};
 use super::request::deadline::Deadline;
 use super::request::framing;
@@ -144,6 +146,7 @@ impl Api {
             // In a box: its future is large, and most requests are others.
             (Route::Report, &Method::GET | &Method::HEAD) => Box::pin(self.get_report(request, client)).await,
             (Route::Dashboard, &Method::GET | &Method::HEAD) => Box::pin(self.get_dashboard(request, client)).await,
+            (Route::Picture, &Method::GET | &Method::HEAD) => Box::pin(self.get_picture(request, client)).await,
             (Route::About, &Method::GET | &Method::HEAD) => {
                 parse_none(query(request))?;
                 Ok(http::respond(
@@ -183,9 +186,26 @@ impl Api {
         let rate = caller.spend(1)?;
         let _in_progress = self.ingest.acquire_request(client.holder)?;
         let asker = Asker::new(&self.reports, caller.reader(client.holder), client.holder, &client.peer);
+        let sites = ReaderSites::new(self.sites.names(), &allowed);
         let path = (request.uri().path(), query(request), request.headers());
         let authorize = |site_ids| caller.authorize_report(site_ids);
-        let mut response = dashboard::respond(&asker, self.sites.names(), &allowed, authorize, path).await?;
+        let mut response = dashboard::respond(&asker, &sites, authorize, path).await?;
+        if let Some(rate) = rate {
+            rate.write_to(response.headers_mut());
+        }
+        Ok(response)
+    }
+
+    async fn get_picture(&self, request: &Request<()>, client: &Client) -> Result<Response, Problem> {
+        let caller = self.auth.authenticate(Role::Read, request.headers(), &client.peer)?;
+        let picture = PictureQuery::parse(query(request)).map_err(Problem::Query)?;
+        let sites = ReaderSites::new(self.sites.names(), &caller.authorize_report(Vec::new())?);
+        let site_ids = caller.authorize_report(picture.question.site_ids.clone())?;
+        let rate = caller.spend(1)?;
+        let _in_progress = self.ingest.acquire_request(client.holder)?;
+        let asker = Asker::new(&self.reports, caller.reader(client.holder), client.holder, &client.peer);
+        let response = picture::respond(&asker, &sites, picture, site_ids, request.headers(), true).await;
+        let mut response = response?;
         if let Some(rate) = rate {
             rate.write_to(response.headers_mut());
         }

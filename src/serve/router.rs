@@ -14,6 +14,8 @@ pub enum Route {
     Report,
     /// The numbers of a report as a page.
     Dashboard,
+    /// A report as a picture.
+    Picture,
     Document(docs::Name),
     Unknown,
 }
@@ -35,18 +37,30 @@ impl Route {
             Some("/events/stream") => Route::Stream,
             Some("/report") => Route::Report,
             Some("/dashboard") => Route::Dashboard,
+            Some("/report.svg") => Route::Picture,
             _ => Route::Unknown,
         }
     }
 
     /// The values of the label `route`.
-    pub const NAMES: [&str; 7] = ["about", "dashboard", "document", "events", "other", "report", "stream"];
+    pub const NAMES: [&str; 8] = [
+        "about",
+        "dashboard",
+        "document",
+        "events",
+        "other",
+        "picture",
+        "report",
+        "stream",
+    ];
 
     /// The methods of the path, as `Allow` lists them.
     pub fn methods(self) -> &'static str {
         match self {
             Route::Events => "POST, OPTIONS",
-            Route::About | Route::Report | Route::Dashboard | Route::Document(_) => "GET, HEAD, OPTIONS",
+            Route::About | Route::Report | Route::Dashboard | Route::Picture | Route::Document(_) => {
+                "GET, HEAD, OPTIONS"
+            }
             Route::Stream => "GET, OPTIONS",
             Route::Unknown => "",
         }
@@ -60,6 +74,7 @@ impl Route {
             Route::Stream => "stream",
             Route::Report => "report",
             Route::Dashboard => "dashboard",
+            Route::Picture => "picture",
             Route::Document(_) => "document",
             Route::Unknown => "other",
         }
@@ -89,6 +104,7 @@ mod tests {
             ("/V1/report", Route::Report),
             ("/v1/dashboard", Route::Dashboard),
             ("/latest/dashboard/", Route::Dashboard),
+            ("/v1/report.svg", Route::Picture),
             ("/v1/dashboard.css", document("/dashboard.css")),
             ("/latest/report", Route::Report),
             ("/v1/docs", document("/docs")),

@@ -209,6 +209,25 @@ pub fn range(zone: Zone, range: Range) -> String {
     }
 }
 
+/// The range that another one is compared with. Days that are cut on both sides are named as days.
+pub fn comparison(zone: Zone, current: Range, previous: Range) -> String {
+    let is_midnight = |micros: i64| zone.day_start(zone.date(micros)) == micros;
+    let (Some(from), Some(to)) = (previous.from, previous.to) else {
+        return range(zone, previous);
+    };
+    match current.to {
+        Some(end) if is_midnight(from) && !is_midnight(end) && from < to => {
+            let (first, last) = (zone.date(from), zone.date(to - 1));
+            format!(
+                "{}, both up to {}",
+                dates(first, last),
+                local(zone, end).format("%H:%M")
+            )
+        }
+        _ => range(zone, previous),
+    }
+}
+
 fn edge(zone: Zone, micros: i64, is_day: bool) -> String {
     match is_day {
         true => date(zone.date(micros)),
@@ -333,6 +352,24 @@ mod tests {
             );
             assert_eq!(shown, text);
         }
+    }
+
+    #[test]
+    fn a_comparison_of_days_that_are_cut_is_one_of_days() {
+        let utc = Zone::default();
+        let range = |from, to| Range {
+            from: Some(micros(from)),
+            to: Some(micros(to)),
+        };
+        let current = range("2026-11-03T00:00:00Z", "2026-11-30T13:30:00Z");
+        let previous = range("2026-10-06T00:00:00Z", "2026-11-02T13:30:00Z");
+        assert_eq!(
+            comparison(utc, current, previous),
+            "6 Oct – 2 Nov 2026, both up to 13:30"
+        );
+        let whole = range("2026-11-03T00:00:00Z", "2026-12-01T00:00:00Z");
+        let before = range("2026-10-06T00:00:00Z", "2026-11-03T00:00:00Z");
+        assert_eq!(comparison(utc, whole, before), "6 Oct – 2 Nov 2026");
     }
 
     #[test]

@@ -1,113 +1,127 @@
 //! The chart of challenges over time, and small bars, as SVG. Pure.
 //!
-//! Colours are classes, so that a page and a picture have themes of their own. A path has its own coordinates, which
-//! are stretched to the size of the chart: the same drawing fits a telephone and a wide screen.
+//! Colours are classes, so that a page and a picture have themes of their own. Lines keep their width when a drawing is
+//! stretched: the same one fits a telephone and a wide screen.
 
+mod interval;
 mod trend;
 
 use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
+pub use self::interval::fitting_interval;
 pub use self::trend::{BUCKETS_MAX, Bucket, Trend};
 
-/// Coordinates of a drawing: wide enough that 750 bars begin at whole ones, nearly.
-pub const WIDTH: u32 = 3000;
-pub const HEIGHT: u32 = 1000;
-
-/// The part of a bucket that its bar takes.
+/// The part of a bucket that its bar takes; less of a wide one.
 const BAR_SHARE: f64 = 0.78;
+const WIDE_BAR_SHARE: f64 = 0.5;
 
-/// The bars and the line of a trend, in coordinates of [`WIDTH`] and [`HEIGHT`].
-pub fn drawing(trend: &Trend) -> Markup {
-    let (whole, unfinished): (Vec<_>, Vec<_>) = columns(trend).partition(|column| !column.bucket.is_unfinished);
-    let line = line(trend);
-    html! {
-        path.grid d=(grid(trend)) vector-effect="non-scaling-stroke" {}
-        g { (bars(trend, &whole)) }
-        g.unfinished { (bars(trend, &unfinished)) }
-        path.rate.halo d=(line.0) vector-effect="non-scaling-stroke" {}
-        path.rate d=(line.0) vector-effect="non-scaling-stroke" {}
-        path.rate.open d=(line.1) vector-effect="non-scaling-stroke" {}
+/// Fewer buckets than these are wide.
+const NARROW_FROM: usize = 12;
+
+/// The bars and the line of a trend, in coordinates of this width and height.
+pub fn drawing(trend: &Trend, width: u32, height: u32) -> Markup {
+    Drawing {
+        trend,
+        width: f64::from(width),
+        height: f64::from(height),
     }
+    .render()
 }
 
-/// A bucket and its place.
-struct Column<'a> {
-    left: f64,
+struct Drawing<'a> {
+    trend: &'a Trend,
     width: f64,
-    bucket: &'a Bucket,
+    height: f64,
 }
 
-fn columns(trend: &Trend) -> impl Iterator<Item = Column<'_>> {
-    let step = f64::from(WIDTH) / trend.buckets.len().max(1) as f64;
-    trend.buckets.iter().enumerate().map(move |(index, bucket)| Column {
-        left: (index as f64 + (1.0 - BAR_SHARE) / 2.0) * step,
-        width: step * BAR_SHARE,
-        bucket,
-    })
-}
-
-fn bars(trend: &Trend, columns: &[Column<'_>]) -> Markup {
-    let path = |part: fn(&Bucket) -> (u64, u64)| {
-        let mut path = String::new();
-        for column in columns {
-            let (from, to) = part(column.bucket);
-            if to > from {
-                let (low, high) = (trend.y(from), trend.y(to));
-                // Writing to memory cannot fail.
-                let _ = write!(
-                    path,
-                    "M{:.1} {low:.1}h{:.1}V{high:.1}h-{:.1}z",
-                    column.left, column.width, column.width
-                );
-            }
+impl Drawing<'_> {
+    fn render(&self) -> Markup {
+        let (whole, open) = self.line();
+        html! {
+            path.grid d=(self.grid()) vector-effect="non-scaling-stroke" {}
+            g { (self.bars(false)) }
+            g.unfinished { (self.bars(true)) }
+            path.rate.halo d=(whole) vector-effect="non-scaling-stroke" {}
+            path.rate d=(whole) vector-effect="non-scaling-stroke" {}
+            path.rate.open d=(open) vector-effect="non-scaling-stroke" {}
         }
-        path
-    };
-    html! {
-        path.solved d=(path(|bucket| (0, bucket.solved))) {}
-        path.unsolved d=(path(|bucket| (bucket.solved, bucket.challenges.saturating_sub(bucket.pending)))) {}
-        path.pending d=(path(|bucket| (bucket.challenges.saturating_sub(bucket.pending), bucket.challenges))) {}
     }
-}
 
-/// Lines at the ticks of the axis.
-fn grid(trend: &Trend) -> String {
-    let mut path = String::new();
-    for tick in &trend.ticks {
-        let _ = write!(path, "M0 {:.1}H{WIDTH}", trend.y(*tick));
+    /// The width of a bucket.
+    fn step(&self) -> f64 {
+        self.width / self.trend.buckets.len().max(1) as f64
     }
-    path
-}
 
-/// The solve rate: between buckets that are whole, and the rest, which may still change. A bucket without challenges
-/// leaves a gap.
-fn line(trend: &Trend) -> (String, String) {
-    let step = f64::from(WIDTH) / trend.buckets.len().max(1) as f64;
-    let point = |index: usize| {
-        let rate = trend.buckets[index].rate()?;
-        Some(((index as f64 + 0.5) * step, f64::from(HEIGHT) * (1.0 - rate)))
-    };
-    let (mut whole, mut open) = (String::new(), String::new());
-    for (index, bucket) in trend.buckets.iter().enumerate() {
-        let Some((x, y)) = point(index) else {
-            continue;
+    /// The height of a part of the axis, from above.
+    fn y(&self, part: f64) -> f64 {
+        self.height * (1.0 - part)
+    }
+
+    /// The bars of the buckets that are finished, or of the others.
+    fn bars(&self, are_unfinished: bool) -> Markup {
+        let share = match self.trend.buckets.len() {
+            ..NARROW_FROM => WIDE_BAR_SHARE,
+            _ => BAR_SHARE,
         };
-        let may_change = bucket.is_unfinished || bucket.pending > 0;
-        let path = if may_change { &mut open } else { &mut whole };
-        match index.checked_sub(1).and_then(point) {
-            Some((x_before, y_before)) => {
-                let _ = write!(path, "M{x_before:.1} {y_before:.1}L{x:.1} {y:.1}");
+        let (step, width) = (self.step(), self.step() * share);
+        let path = |part: fn(&Bucket) -> (u64, u64)| {
+            let mut path = String::new();
+            for (index, bucket) in self.trend.buckets.iter().enumerate() {
+                let (from, to) = part(bucket);
+                if to > from && bucket.is_unfinished == are_unfinished {
+                    let left = index as f64 * step + (step - width) / 2.0;
+                    let (low, high) = (self.y(self.trend.part(from)), self.y(self.trend.part(to)));
+                    // Writing to memory cannot fail.
+                    let _ = write!(path, "M{left:.1} {low:.1}h{width:.1}V{high:.1}h-{width:.1}z");
+                }
             }
-            // A dot, because a line needs two points.
-            None if index + 1 == trend.buckets.len() || point(index + 1).is_none() => {
-                let _ = write!(path, "M{:.1} {y:.1}h{:.1}", x - step / 4.0, step / 2.0);
-            }
-            None => {}
+            path
+        };
+        html! {
+            path.solved d=(path(|bucket| (0, bucket.solved))) {}
+            path.unsolved d=(path(|bucket| (bucket.solved, bucket.challenges.saturating_sub(bucket.pending)))) {}
+            path.pending d=(path(|bucket| (bucket.challenges.saturating_sub(bucket.pending), bucket.challenges)))
+                vector-effect="non-scaling-stroke" {}
         }
     }
-    (whole, open)
+
+    /// Lines at 0 and at the ticks of the axis.
+    fn grid(&self) -> String {
+        let ticks = self.trend.ticks.iter().copied();
+        let line = |tick| format!("M0 {:.1}H{}", self.y(self.trend.part(tick)), self.width);
+        [0].into_iter().chain(ticks).map(line).collect()
+    }
+
+    /// The solve rate: between buckets that are whole, and the rest, which may still change. A bucket without
+    /// challenges leaves a gap.
+    fn line(&self) -> (String, String) {
+        let (buckets, step) = (&self.trend.buckets, self.step());
+        let point = |index: usize| {
+            let rate = buckets.get(index)?.rate()?;
+            Some(((index as f64 + 0.5) * step, self.y(rate)))
+        };
+        let (mut whole, mut open) = (String::new(), String::new());
+        for (index, bucket) in buckets.iter().enumerate() {
+            let Some((x, y)) = point(index) else {
+                continue;
+            };
+            let may_change = bucket.is_unfinished || bucket.pending > 0;
+            let path = if may_change { &mut open } else { &mut whole };
+            match index.checked_sub(1).and_then(point) {
+                Some((x_before, y_before)) => {
+                    let _ = write!(path, "M{x_before:.1} {y_before:.1}L{x:.1} {y:.1}");
+                }
+                // A dash, because a line needs two points.
+                None if point(index + 1).is_none() => {
+                    let _ = write!(path, "M{:.1} {y:.1}h{:.1}", x - step / 4.0, step / 2.0);
+                }
+                None => {}
+            }
+        }
+        (whole, open)
+    }
 }
 
 /// A horizontal bar that takes a part, 0 to 1, of its place.
@@ -145,12 +159,12 @@ mod tests {
 
     #[test]
     fn bars_are_stacked_from_the_bottom() {
-        let drawn = drawing(&trend(&[(100, 60, 10)])).into_string();
+        let drawn = drawing(&trend(&[(100, 60, 10)]), 3000, 1000).into_string();
         // The axis ends at 100: 60 solved, 30 unsolved, 10 pending.
         for path in [
-            r#"class="solved" d="M330.0 1000.0h2340.0V400.0h-2340.0z""#,
-            r#"class="unsolved" d="M330.0 400.0h2340.0V100.0h-2340.0z""#,
-            r#"class="pending" d="M330.0 100.0h2340.0V0.0h-2340.0z""#,
+            r#"class="solved" d="M750.0 1000.0h1500.0V400.0h-1500.0z""#,
+            r#"class="unsolved" d="M750.0 400.0h1500.0V100.0h-1500.0z""#,
+            r#"class="pending" d="M750.0 100.0h1500.0V0.0h-1500.0z""#,
         ] {
             assert!(drawn.contains(path), "{path}: {drawn}");
         }
@@ -158,7 +172,13 @@ mod tests {
 
     #[test]
     fn the_line_has_gaps_where_nothing_was_served() {
-        let (whole, open) = line(&trend(&[(10, 5, 0), (10, 10, 0), (0, 0, 0), (4, 1, 1)]));
+        let trend = trend(&[(10, 5, 0), (10, 10, 0), (0, 0, 0), (4, 1, 1)]);
+        let drawing = Drawing {
+            trend: &trend,
+            width: 3000.0,
+            height: 1000.0,
+        };
+        let (whole, open) = drawing.line();
         assert_eq!(whole, "M375.0 500.0L1125.0 0.0");
         // Alone, and a challenge of it is pending.
         assert_eq!(open, "M2437.5 750.0h375.0");

@@ -1,6 +1,5 @@
 //! Challenges over time: buckets without gaps, and the axis that fits them.
 
-use super::HEIGHT;
 use crate::statistics::{Answer, Interval, Metric, Value};
 
 /// Buckets of a chart: a month of hours. More cannot be told apart.
@@ -98,14 +97,13 @@ impl Trend {
     }
 
     /// The largest number of the axis.
-    pub fn axis_end(&self) -> u64 {
+    fn axis_end(&self) -> u64 {
         self.ticks.last().copied().unwrap_or(1)
     }
 
-    /// The height of a number, from above.
-    pub fn y(&self, number: u64) -> f64 {
-        let height = f64::from(HEIGHT);
-        height - number as f64 / self.axis_end() as f64 * height
+    /// The part of the axis that a number takes.
+    pub fn part(&self, number: u64) -> f64 {
+        number as f64 / self.axis_end() as f64
     }
 
     /// The indices of the buckets that have a name below the axis, at most this many.

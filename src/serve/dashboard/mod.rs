@@ -6,30 +6,25 @@ mod footer;
 mod page;
 mod problem_page;
 mod site_table;
-mod sites;
 mod tiles;
 mod trend;
 mod view;
 
-use std::io::Write as _;
-
 use chrono::{NaiveDate, Utc};
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use futures_util::future::join;
 use hyper::StatusCode;
 use hyper::header::{
-    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, LOCATION,
-    REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY, VARY,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use uuid::Uuid;
 
 use self::page::{NewestDay, Page};
-use self::sites::{Found, ReaderSites};
 use self::view::View;
 use super::problem::Problem;
+use super::reader_sites::{Found, ReaderSites};
 use super::report::Asker;
-use crate::http::{self, Response, accept};
+use crate::http::{self, Response};
 use crate::statistics::Answer;
 
 pub use self::problem_page::problem_page;
@@ -52,19 +47,17 @@ const COMMON: [(HeaderName, &str); 5] = [
 /// Asks for the page again after some seconds, if the reader chose that.
 const REFRESH: HeaderName = HeaderName::from_static("refresh");
 
-/// The page for a query. `allowed` are the sites of the reader, empty for all.
+/// The page for a query. `authorize` narrows sites to those of the reader.
 ///
 /// # Errors
 /// [`Problem::Query`]; the problems of a report.
 pub async fn respond(
     asker: &Asker<'_>,
-    names: std::sync::Arc<crate::site_names::SiteNames>,
-    allowed: &[Uuid],
+    sites: &ReaderSites,
     authorize: impl Fn(Vec<Uuid>) -> Result<Vec<Uuid>, Problem>,
     (path, query, headers): (&str, &str, &HeaderMap),
 ) -> Result<Response, Problem> {
     let view = View::parse(query).map_err(Problem::Query)?;
-    let sites = ReaderSites::new(names, allowed);
     let mut found = None;
     if let Some(search) = &view.search {
         match sites.find(search, std::iter::empty()) {
@@ -99,7 +92,7 @@ pub async fn respond(
     };
     let page = Page {
         view: &view,
-        sites: &sites,
+        sites,
         trend: &trend,
         by_site: match &by_site {
             Ok(answer) => Ok(answer),
@@ -145,24 +138,9 @@ fn redirect(query: &str) -> Response {
     response
 }
 
-/// A page, compressed if the client likes that.
 fn html_response(status: StatusCode, page: String, request: &HeaderMap) -> Response {
-    let compress = accept::coding_weight(request, &["gzip", "x-gzip"]).is_some();
-    let body = match compress {
-        false => page.into_bytes(),
-        true => {
-            let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-            // Writing to memory cannot fail.
-            let _ = gzip.write_all(page.as_bytes());
-            gzip.finish().unwrap_or_default()
-        }
-    };
-    let mut response = http::respond(status, "text/html; charset=utf-8", body);
-    let headers = response.headers_mut();
-    add_common(headers);
-    if compress {
-        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    }
+    let mut response = http::compressed(status, "text/html; charset=utf-8", page, request);
+    add_common(response.headers_mut());
     response
 }
 

@@ -4,10 +4,10 @@ use chrono::NaiveDate;
 use maud::{DOCTYPE, Markup, html};
 use uuid::Uuid;
 
-use super::sites::ReaderSites;
 use super::view::View;
 use super::{controls, distribution, footer, site_table, tiles, trend};
 use crate::serve::chart::Trend;
+use crate::serve::reader_sites::ReaderSites;
 use crate::serve::words;
 use crate::statistics::{Answer, Interval, Zone};
 
@@ -64,16 +64,8 @@ impl Page<'_> {
         by_site.map_or(trend, |by_site| by_site.min(trend))
     }
 
-    fn title(&self) -> String {
-        match self.view.site_ids()[..] {
-            [] => "All sites".to_string(),
-            [site_id] => self.sites.title(site_id),
-            ref many => format!("{} sites", many.len()),
-        }
-    }
-
     pub fn render(&self) -> Markup {
-        let title = self.title();
+        let title = self.sites.title_of(&self.view.site_ids());
         let trend = Trend::of(self.trend);
         let range = words::range(self.zone(), self.trend.resolved.range);
         document(

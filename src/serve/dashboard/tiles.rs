@@ -65,10 +65,9 @@ fn within<'a>(page: &Page<'a>) -> &'a str {
 
 /// The range that the totals are compared with.
 fn compared_with(page: &Page<'_>) -> Markup {
-    let comparison = page.trend.resolved.comparison;
     html! {
-        @if let Some(comparison) = comparison {
-            span.compared { " compared with " (words::range(page.zone(), comparison.previous)) }
+        @if let Some(comparison) = page.trend.resolved.comparison {
+            span.compared { ", compared with " (words::comparison(page.zone(), comparison.current, comparison.previous)) }
         }
     }
 }

@@ -19,6 +19,9 @@ const ROWS_MAX: usize = 200;
 
 /// Pixels of the chart, and of its labels.
 const PLOT_HEIGHT: u32 = 240;
+
+/// Coordinates of the drawing, which is stretched: fine enough for 750 bars.
+const DRAWING_WIDTH: u32 = 3000;
 const LABELS_HEIGHT: u32 = 24;
 
 /// What a tip takes, in pixels.
@@ -83,9 +86,8 @@ fn legend(trend: &Trend) -> Markup {
 }
 
 fn plot(page: &Page<'_>, trend: &Trend, by: &str) -> Markup {
-    let (width, height) = (chart::WIDTH, chart::HEIGHT);
-    let view_box = format!("0 0 {width} {height}");
-    let y = |number: u64| format!("{:.1}", trend.y(number) / f64::from(height) * f64::from(PLOT_HEIGHT));
+    let view_box = format!("0 0 {DRAWING_WIDTH} {PLOT_HEIGHT}");
+    let y = |number: u64| format!("{:.1}", (1.0 - trend.part(number)) * f64::from(PLOT_HEIGHT));
     html! {
         div.plot {
             svg.axis width="44" height=(PLOT_HEIGHT) aria-hidden="true" focusable="false" {
@@ -98,7 +100,7 @@ fn plot(page: &Page<'_>, trend: &Trend, by: &str) -> Markup {
                 viewBox=(view_box) preserveAspectRatio="none" focusable="false" {
                 title id="trend-title" { "Challenges and solve rate by " (by) }
                 desc id="trend-text" { (summary(page, trend)) }
-                (chart::drawing(trend))
+                (chart::drawing(trend, DRAWING_WIDTH, PLOT_HEIGHT))
             }
             @if trend.buckets.len() <= TIPS_MAX {
                 svg.tips aria-hidden="true" focusable="false" width="100%" height=(PLOT_HEIGHT) {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use form_urlencoded::Serializer;
 use uuid::Uuid;
 
-use crate::serve::chart::BUCKETS_MAX;
+use crate::serve::chart::fitting_interval;
 use crate::serve::problem::ParameterError;
 use crate::statistics::{Interval, Query};
 
@@ -267,44 +267,9 @@ impl View {
 
     /// The interval of the chart, and whether a shorter one was asked for that has too many buckets.
     pub fn interval(&self, now_micros: i64) -> (Interval, bool) {
-        const DAY_MICROS: i64 = 86_400_000_000;
         let query = self.query("by=none").unwrap_or_default();
-        let range = query.resolve(now_micros, None).range;
-        let Some((from, to)) = range.from.zip(range.to) else {
-            return match self.value("interval") {
-                "" => (Interval::Month, false),
-                _ => (query.interval, false),
-            };
-        };
-        let fitting = match (to - from) / DAY_MICROS {
-            ..=2 => Interval::Hour,
-            3..=92 => Interval::Day,
-            93..=366 => Interval::Week,
-            _ => Interval::Month,
-        };
-        let asked = match self.value("interval") {
-            "" => fitting,
-            _ => query.interval,
-        };
-        let mut buckets = Query {
-            interval: asked,
-            ..query.clone()
-        }
-        .buckets();
-        if buckets.between(from, to, BUCKETS_MAX).is_some() {
-            return (asked, false);
-        }
-        for interval in [Interval::Day, Interval::Week] {
-            buckets = Query {
-                interval,
-                ..query.clone()
-            }
-            .buckets();
-            if buckets.between(from, to, BUCKETS_MAX).is_some() {
-                return (interval, true);
-            }
-        }
-        (Interval::Month, true)
+        let asked = (!self.value("interval").is_empty()).then_some(query.interval);
+        fitting_interval(&query, asked, now_micros)
     }
 
     /// The shortest address of this view with some parameters changed: a query that begins with `?`. `None` removes

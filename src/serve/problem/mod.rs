@@ -17,10 +17,11 @@ use crate::event::{FieldError, Rejection};
 use crate::topic_partition::Offset;
 
 /// The paths of the API, as the response to an unknown path lists them.
-pub const PATHS: [&str; 9] = [
+pub const PATHS: [&str; 10] = [
     "POST /v1/events",
     "GET /v1/events/stream (WebSocket)",
     "GET /v1/report",
+    "GET /v1/report.svg",
     "GET /v1/dashboard",
     "GET /v1/",
     "GET /v1/docs",

@@ -43,6 +43,15 @@ impl ReaderSites {
         self.name(site_id).map_or_else(|| site_id.to_string(), str::to_string)
     }
 
+    /// What a report of these sites is about.
+    pub fn title_of(&self, site_ids: &[Uuid]) -> String {
+        match site_ids {
+            [] => "All sites".to_string(),
+            [site_id] => self.title(*site_id),
+            many => format!("{} sites", many.len()),
+        }
+    }
+
     /// All sites with a name, by name.
     pub fn named(&self) -> Vec<(&str, Uuid)> {
         let named = self.names.iter().filter(|(site_id, _)| self.is_allowed(*site_id));

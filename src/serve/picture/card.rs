@@ -1,0 +1,164 @@
+//! A report as a picture: its title, a few numbers, and the chart. Pure.
+
+use maud::{Markup, html};
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
+use super::palette;
+use super::query::PictureQuery;
+use crate::serve::chart::{self, Trend};
+use crate::serve::words;
+use crate::statistics::Answer;
+
+const WIDTH: u32 = 720;
+const HEIGHT: u32 = 330;
+
+/// The edge of what is shown.
+const MARGIN: u32 = 24;
+
+/// The chart, between its two axes.
+const PLOT: (u32, u32, u32, u32) = (64, 126, 592, 140);
+
+/// Columns of text that a title has room for.
+const TITLE_COLUMNS_MAX: usize = 62;
+
+const LABELS_MAX: usize = 7;
+
+pub fn render(picture: &PictureQuery, answer: &Answer, title: &str) -> Markup {
+    let trend = Trend::of(answer);
+    let zone = answer.query.zone;
+    let range = words::range(zone, answer.resolved.range);
+    let below = format!("{range} · {}", zone.name());
+    let title = cut(title, TITLE_COLUMNS_MAX);
+    html! {
+        svg xmlns="http://www.w3.org/2000/svg" width=(WIDTH) height=(HEIGHT) viewBox=(format!("0 0 {WIDTH} {HEIGHT}"))
+            role="img" aria-labelledby="title text" {
+            title id="title" { (title) ": challenges and solve rate, " (below) }
+            desc id="text" { (description(picture, answer)) }
+            style { (palette::style(picture.theme)) }
+            rect.page x="0.5" y="0.5" width=(WIDTH - 1) height=(HEIGHT - 1) rx="10" {}
+            text x=(MARGIN) y="36" font-size="17" font-weight="600" { (title) }
+            text.soft x=(MARGIN) y="56" font-size="12" { (below) }
+            (numbers(picture, answer))
+            @if answer.totals.served == 0 && answer.totals.challenges == 0 {
+                text.soft x=(WIDTH / 2) y="200" font-size="14" text-anchor="middle" { "No events in this range" }
+            } @else {
+                (plot(&trend, answer))
+            }
+            (legend(answer))
+        }
+    }
+}
+
+/// What the picture shows, in words.
+fn description(picture: &PictureQuery, answer: &Answer) -> String {
+    let numbers = picture.metrics.iter().map(|metric| {
+        let value = words::value(answer.value(*metric, &answer.totals));
+        format!("{}: {value}", words::metric(*metric))
+    });
+    let numbers: Vec<_> = numbers.collect();
+    format!("{}. {}.", numbers.join(", "), completeness(answer))
+}
+
+fn completeness(answer: &Answer) -> String {
+    match answer.complete_through_micros {
+        Some(through) => {
+            let zone = answer.query.zone;
+            format!("Complete through {} {}", words::moment(zone, through), zone.name())
+        }
+        None => "Not known to be complete".to_string(),
+    }
+}
+
+fn numbers(picture: &PictureQuery, answer: &Answer) -> Markup {
+    let place = (WIDTH - 2 * MARGIN) / picture.metrics.len().max(3) as u32;
+    html! {
+        @for (index, metric) in (0..).zip(&picture.metrics) {
+            @let x = MARGIN + index * place;
+            text x=(x) y="88" font-size="21" font-weight="600" { (words::value(answer.value(*metric, &answer.totals))) }
+            text.soft x=(x) y="106" font-size="12" {
+                (words::metric(*metric))
+                @if let Some(change) = change(answer, *metric) { ", " (change) }
+            }
+        }
+    }
+}
+
+/// The change against the compared range.
+fn change(answer: &Answer, metric: crate::statistics::Metric) -> Option<String> {
+    let (current, previous) = answer.compared.as_ref()?;
+    let before = answer.compared_value(metric, previous);
+    let change = answer.compared_value(metric, current).change_from(before)?;
+    Some(words::change(metric, change))
+}
+
+fn plot(trend: &Trend, answer: &Answer) -> Markup {
+    let (left, top, width, height) = PLOT;
+    let (zone, interval) = (answer.query.zone, answer.query.interval);
+    let y = |part: f64| format!("{:.1}", f64::from(top) + f64::from(height) * (1.0 - part) + 4.0);
+    let count = trend.buckets.len().max(1) as f64;
+    let x = |index: usize| {
+        format!(
+            "{:.1}",
+            f64::from(left) + f64::from(width) * (index as f64 + 0.5) / count
+        )
+    };
+    let mut before = None;
+    html! {
+        svg x=(left) y=(top) width=(width) height=(height) overflow="visible" { (chart::drawing(trend, width, height)) }
+        g.soft font-size="11" {
+            text.soft x=(left - 8) y=(y(0.0)) text-anchor="end" { "0" }
+            @for tick in &trend.ticks {
+                text.soft x=(left - 8) y=(y(trend.part(*tick))) text-anchor="end" { (words::short_count(*tick)) }
+            }
+            @for (part, text) in [(0.0, "0%"), (0.5, "50%"), (1.0, "100%")] {
+                text.soft x=(left + width + 8) y=(y(part)) { (text) }
+            }
+            @for index in trend.labels(LABELS_MAX) {
+                @let start = trend.buckets[index].start;
+                text.soft x=(x(index)) y=(top + height + 18) text-anchor="middle" {
+                    (words::tick(zone, interval, start, before.replace(start)))
+                }
+            }
+        }
+    }
+}
+
+fn legend(answer: &Answer) -> Markup {
+    let y = HEIGHT - 18;
+    html! {
+        g font-size="11" {
+            rect.solved x=(MARGIN) y=(y - 9) width="10" height="10" {}
+            text.soft x=(MARGIN + 15) y=(y) { "solved" }
+            rect.unsolved x=(MARGIN + 64) y=(y - 9) width="10" height="10" {}
+            text.soft x=(MARGIN + 79) y=(y) { "unsolved" }
+            path.rate d=(format!("M{} {}h14", MARGIN + 142, y - 4)) {}
+            text.soft x=(MARGIN + 161) y=(y) { "solve rate" }
+            text.soft x=(WIDTH - MARGIN) y=(y) text-anchor="end" { (completeness(answer)) }
+        }
+    }
+}
+
+/// A text of at most this many columns.
+fn cut(text: &str, columns: usize) -> String {
+    if text.width() <= columns {
+        return text.to_string();
+    }
+    let mut width = 0;
+    let kept = text.chars().take_while(|character| {
+        width += character.width().unwrap_or_default();
+        width < columns
+    });
+    kept.collect::<String>() + "…"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_title_is_cut_where_it_does_not_fit() {
+        assert_eq!(cut("Shop", 4), "Shop");
+        assert_eq!(cut("Shops", 4), "Sho…");
+        assert_eq!(cut("日本語", 5), "日本…");
+    }
+}
