@@ -20,7 +20,6 @@ use hyper::header::{
 use uuid::Uuid;
 
 use self::page::{NewestDay, Page};
-use self::view::View;
 use super::problem::Problem;
 use super::reader_sites::{Found, ReaderSites};
 use super::report::Asker;
@@ -28,6 +27,7 @@ use crate::http::{self, Response};
 use crate::statistics::Answer;
 
 pub use self::problem_page::problem_page;
+pub use self::view::View;
 
 /// The style sheet, which is a document of its own.
 pub const STYLE: &str = include_str!("page.css");

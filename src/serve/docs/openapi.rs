@@ -13,6 +13,8 @@ pub const EVENT_SCHEMA: &str = include_str!("event.schema.json");
 mod tests {
     use super::*;
     use crate::event::{parse_body, parse_record};
+    use crate::serve::dashboard::View;
+    use crate::serve::picture::PictureQuery;
     use crate::statistics::{Choice as _, Metric, PARAMETERS, Query};
     use serde_json::Value;
 
@@ -49,18 +51,17 @@ mod tests {
     #[test]
     fn the_parameters_of_the_report_are_those_that_are_read() {
         let openapi = openapi();
-        let listed = openapi["paths"]["/v1/report"]["get"]["parameters"].as_array().unwrap();
-        let documented: Vec<&str> = listed
-            .iter()
-            .map(|listed| listed["$ref"].as_str().unwrap().trim_start_matches('#'))
-            .map(|path| openapi.pointer(path).unwrap()["name"].as_str().unwrap())
-            .collect();
-        assert_eq!(documented, [&PARAMETERS[..], &["format", "wait"]].concat());
+        let names = |path: &str| -> Vec<&str> {
+            let listed = parameters(&openapi, path).into_iter();
+            listed.map(|parameter| parameter["name"].as_str().unwrap()).collect()
+        };
+        assert_eq!(names("/v1/report"), [&PARAMETERS[..], &["format", "wait"]].concat());
+        assert_eq!(names("/v1/report.svg"), [&PARAMETERS[..], &["theme", "badge"]].concat());
         let detail = |pair: &str| {
             let parsed = Query::parse(form_urlencoded::parse(pair.as_bytes()));
             parsed.err().map(|wrong| wrong[0].detail.clone()).unwrap_or_default()
         };
-        for parameter in openapi["components"]["parameters"].as_object().unwrap().values() {
+        for parameter in parameters(&openapi, "/v1/report") {
             let name = parameter["name"].as_str().unwrap();
             if !PARAMETERS.contains(&name) {
                 continue;
@@ -70,6 +71,49 @@ mod tests {
             if let Some(expected) = detail(&format!("{name}=-")).strip_prefix("not one of ") {
                 assert_eq!(values.join(", "), expected, "{name}");
             }
+        }
+    }
+
+    /// The parameters of a path.
+    fn parameters<'a>(openapi: &'a Value, path: &str) -> Vec<&'a Value> {
+        let listed = openapi["paths"][path]["get"]["parameters"].as_array().unwrap();
+        let pointers = listed
+            .iter()
+            .map(|listed| listed["$ref"].as_str().unwrap().trim_start_matches('#'));
+        pointers.map(|pointer| openapi.pointer(pointer).unwrap()).collect()
+    }
+
+    /// All values that a parameter of a path may have.
+    fn pairs(openapi: &Value, path: &str) -> Vec<String> {
+        let of = |parameter: &Value| {
+            let name = parameter["name"].as_str().unwrap().to_string();
+            let values = parameter["schema"]["enum"].as_array().cloned().unwrap_or_default();
+            let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_string);
+            values
+                .into_iter()
+                .map(move |value| format!("{name}={}", text(value)))
+                .collect::<Vec<_>>()
+        };
+        parameters(openapi, path).into_iter().flat_map(of).collect()
+    }
+
+    #[test]
+    fn the_page_and_the_picture_take_the_values_that_are_documented() {
+        let openapi = openapi();
+        let page = pairs(&openapi, "/v1/dashboard");
+        let picture = pairs(&openapi, "/v1/report.svg");
+        assert!(
+            page.len() > 40 && picture.len() > 50,
+            "{} {}",
+            page.len(),
+            picture.len()
+        );
+        for pair in page {
+            assert!(View::parse(&pair).is_ok(), "{pair}");
+        }
+        for pair in picture {
+            let period = if pair.starts_with("period=") { "" } else { "&period=7d" };
+            assert!(PictureQuery::parse(&format!("{pair}{period}")).is_ok(), "{pair}");
         }
     }
 
