@@ -3,10 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use hyper::header::{AUTHORIZATION, HeaderValue};
+use hyper::header::HeaderValue;
 use hyper::{Method, Request, StatusCode, Version};
 
-use super::auth::keys;
+use super::auth;
 use super::client::Client;
 
 /// Characters of a path that a line shows.
@@ -51,10 +51,8 @@ pub fn parse_share(text: &str) -> Result<f64, &'static str> {
 }
 
 impl Entry {
-    /// A line with all that is known before the response. Queries are left out: they name sites.
+    /// A line with all that is known before the response. Queries are left out: they name sites, and sign links.
     pub fn new(request: &Request<()>, id: &HeaderValue, client: &Client) -> Entry {
-        let key = request.headers().get(AUTHORIZATION);
-        let key = key.and_then(keys::claimed_id).map(str::to_string);
         let names = client.peer.certificate.as_ref();
         let name = names.and_then(|certificate| certificate.names().first());
         Entry {
@@ -62,7 +60,7 @@ impl Entry {
             path: request.uri().path().chars().take(PATH_CHARS_MAX).collect(),
             version: request.version(),
             request_id: id.clone(),
-            key,
+            key: auth::claimed_id(request),
             certificate: name.map(ToString::to_string),
             client: client.address,
             peer: client.peer.address,

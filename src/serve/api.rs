@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, AUTHORIZATION, EXPECT, HeaderMap, HeaderValue, ORIGIN};
+use hyper::header::{ALLOW, EXPECT, HeaderMap, HeaderValue, ORIGIN};
 use hyper::{Method, Request, StatusCode};
 use serde::Serialize;
 
 use super::access_log::{AccessLog, Entry};
-use super::auth::Auth;
-use super::auth::keys::{self, Role};
+use super::auth::keys::Role;
+use super::auth::{self, Auth};
 use super::client::Client;
 use super::dashboard;
 use super::docs::Documents;
@@ -106,6 +106,9 @@ impl Api {
             entry.log(response.status(), started.elapsed());
         }
         self.auth.decorate(origin.as_ref(), response.headers_mut());
+        if route == Route::Report {
+            self.auth.isolate(response.headers_mut());
+        }
         response.headers_mut().insert(REQUEST_ID, id);
         response
     }
@@ -164,7 +167,7 @@ impl Api {
     }
 
     async fn get_report(&self, request: &Request<()>, client: &Client) -> Result<Response, Problem> {
-        let caller = self.auth.authenticate(Role::Read, request.headers(), &client.peer)?;
+        let caller = self.auth.authenticate_reader(request.headers(), &client.peer)?;
         let mut report = parse_report(query(request)).map_err(Problem::Query)?;
         report.question.site_ids = caller.authorize_report(report.question.site_ids)?;
         let rate = caller.spend(1)?;
@@ -247,10 +250,9 @@ impl Api {
         if route == Route::Report {
             self.metrics.reject_report(problem);
         }
-        let key = request.headers().get(AUTHORIZATION);
-        let key = key.and_then(keys::claimed_id);
-        let certificate = client.peer.certificate.as_deref();
-        self.auth.record_rejection(problem, key, certificate, client.address);
+        let (key, certificate) = (auth::claimed_id(request), client.peer.certificate.as_deref());
+        self.auth
+            .record_rejection(problem, key.as_deref(), certificate, client.address);
     }
 
     /// The response to a request that is refused; without the list of errors where there is no memory for it.

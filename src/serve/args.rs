@@ -9,6 +9,7 @@ use super::access_log;
 use super::auth::cors::Cors;
 use super::auth::hosts::Hosts;
 use super::auth::keys::{self, RateShare};
+use super::auth::links;
 use super::limits::Limits;
 use crate::http::{self, trusted_proxies};
 use crate::{clickhouse, kafka};
@@ -72,6 +73,11 @@ pub struct Args {
     #[arg(long, env = "CAPTCHA_KEYS_FILE", value_name = "FILE")]
     pub keys_file: Option<PathBuf>,
 
+    /// File of the secrets that sign links to pictures, one a line, which `captcha serve new-link` needs too; without it
+    /// every link is refused. Read again when it changes
+    #[arg(long, env = "CAPTCHA_LINK_SECRET_FILE", value_name = "FILE", requires = "keys_file")]
+    pub link_secret_file: Option<PathBuf>,
+
     /// File of the names of sites, a UUID, a blank and a name on each line, for the dashboard and pictures. Read again
     /// when it changes
     #[arg(long, env = "CAPTCHA_SITES_FILE", value_name = "FILE")]
@@ -133,9 +139,10 @@ pub struct Args {
     pub clickhouse: clickhouse::Args,
 }
 
-/// Commands about API keys, which serve nothing.
+/// Commands about API keys and links, which serve nothing.
 #[derive(Debug, clap::Subcommand)]
 pub enum Command {
     NewKey(keys::new_key::Args),
     Keys(keys::list::Args),
+    NewLink(links::new_link::Args),
 }

@@ -34,6 +34,7 @@ use self::api::Api;
 pub use self::args::Args;
 use self::args::Command;
 use self::auth::keys::{Key, KeyMetrics, Keyring, RateShare};
+use self::auth::links::LinkSecrets;
 use self::auth::{Auth, KeyRejections};
 use self::clock::Clock;
 use self::docs::Documents;
@@ -63,6 +64,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
     match args.command {
         Some(Command::NewKey(args)) => return auth::keys::new_key::run(&args),
         Some(Command::Keys(args)) => return auth::keys::list::run(&args),
+        Some(Command::NewLink(args)) => return auth::links::new_link::run(&args),
         None => {}
     }
     let limits = args.limits;
@@ -84,6 +86,10 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         start_keys(file, args.rate_share, client_certificates, status, &stop)
     });
     let keys = keys.transpose()?;
+    let links = args
+        .link_secret_file
+        .map(|file| LinkSecrets::watch(file, watched.add("link_secrets"), stop.clone()));
+    let links = links.transpose()?;
     let sites = args
         .sites_file
         .map(|file| SitesFile::watch(file, watched.add("sites"), stop.clone()));
@@ -136,7 +142,14 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         proxies: Arc::new(Proxies::new(args.trusted_proxies, args.client_address_from)),
     };
     let requests = Pool::new(limits.requests_max as usize);
-    let auth = Auth::new(keys, client_certificates, args.cors_origins, args.host, rejections);
+    let auth = Auth::new(
+        keys,
+        client_certificates,
+        links,
+        args.cors_origins,
+        args.host,
+        rejections,
+    );
     let auth = Arc::new(auth);
     let ingest = Arc::new(Ingest {
         auth: Arc::clone(&auth),

@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 use super::keys::Denied;
+use super::links::LinkRefusal;
 use crate::http::ClientCertificate;
 use crate::serve::problem::Problem;
 use crate::telemetry::log_once::LogCount;
@@ -34,10 +35,15 @@ enum Reason {
     Role,
     /// The key is for other sites.
     Site,
+    /// The link is not one that was signed.
+    Link,
+    LinkExpired,
+    /// A page of another site, with the password or certificate of its visitor's browser.
+    CrossSite,
 }
 
 impl Reason {
-    const ALL: [Reason; 8] = [
+    const ALL: [Reason; 11] = [
         Reason::Missing,
         Reason::Malformed,
         Reason::Unknown,
@@ -46,6 +52,9 @@ impl Reason {
         Reason::Certificate,
         Reason::Role,
         Reason::Site,
+        Reason::Link,
+        Reason::LinkExpired,
+        Reason::CrossSite,
     ];
 
     /// The value of the label `reason`, and the field of the log.
@@ -59,21 +68,34 @@ impl Reason {
             Reason::Certificate => "certificate",
             Reason::Role => "role",
             Reason::Site => "site",
+            Reason::Link => "link",
+            Reason::LinkExpired => "link_expired",
+            Reason::CrossSite => "cross_site",
         }
     }
 
     /// The reason of a problem; `None` if it is not about keys.
     fn from_problem(problem: &Problem) -> Option<Reason> {
         match problem {
-            Problem::Denied(Denied::Missing | Denied::MissingBoth) => Some(Reason::Missing),
-            Problem::Denied(Denied::Malformed) => Some(Reason::Malformed),
-            Problem::Denied(Denied::Unknown) => Some(Reason::Unknown),
-            Problem::Denied(Denied::WrongSecret) => Some(Reason::WrongSecret),
-            Problem::Denied(Denied::Expired(_)) => Some(Reason::Expired),
-            Problem::Denied(Denied::CertificateUnknown | Denied::CertificateInvalid) => Some(Reason::Certificate),
+            Problem::Denied(denied) | Problem::SignIn(denied) => Some(Reason::from_denied(*denied)),
+            Problem::LinkRefused(LinkRefusal::Key(denied)) => Some(Reason::from_denied(*denied)),
+            Problem::LinkRefused(LinkRefusal::NotTaken | LinkRefusal::Invalid) => Some(Reason::Link),
+            Problem::LinkRefused(LinkRefusal::Expired(_)) => Some(Reason::LinkExpired),
+            Problem::CrossSite => Some(Reason::CrossSite),
             Problem::WrongRole(_) => Some(Reason::Role),
             Problem::ForeignEvents(_) | Problem::ForeignSites(_) => Some(Reason::Site),
             _ => None,
+        }
+    }
+
+    fn from_denied(denied: Denied) -> Reason {
+        match denied {
+            Denied::Missing | Denied::MissingBoth => Reason::Missing,
+            Denied::Malformed => Reason::Malformed,
+            Denied::Unknown => Reason::Unknown,
+            Denied::WrongSecret => Reason::WrongSecret,
+            Denied::Expired(_) => Reason::Expired,
+            Denied::CertificateUnknown | Denied::CertificateInvalid => Reason::Certificate,
         }
     }
 }

@@ -10,6 +10,7 @@ use serde::Serialize;
 pub use self::response::catch_panic;
 pub use self::table::{Errors, Reason, Row};
 use super::auth::keys::{Denied, RateLimited};
+use super::auth::links::LinkRefusal;
 use super::report::queue::Refusal;
 use super::report::receipt::Receipt;
 use crate::clickhouse::ReportError;
@@ -35,8 +36,14 @@ pub const PATHS: [&str; 10] = [
 pub enum Problem {
     /// 401: no key, or an unknown one.
     Denied(Denied),
+    /// 401: the same, and a browser asks its user for a key.
+    SignIn(Denied),
     /// 403: the key has the other role, which is named here.
     WrongRole(&'static str),
+    /// 403: a signed link.
+    LinkRefused(LinkRefusal),
+    /// 403: a page of another site, with the password or certificate that its visitor's browser adds.
+    CrossSite,
     /// 403: a WebSocket of a page that may not call: its origin, and the host that was asked for.
     ForeignPage {
         /// The header `Origin`.

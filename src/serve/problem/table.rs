@@ -62,6 +62,11 @@ impl Reason {
     }
 }
 
+/// The challenge of RFC 7617, besides that of [`Denied::challenge`].
+///
+/// [`Denied::challenge`]: crate::serve::auth::keys::Denied::challenge
+const BASIC_CHALLENGE: &str = "Basic realm=\"captcha\", charset=\"UTF-8\"";
+
 /// What is wrong with fields of events or parameters of a query.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
@@ -123,7 +128,7 @@ fn upgrade_required(detail: impl Into<String>) -> Row {
 
 impl Row {
     fn header(mut self, name: HeaderName, value: &'static str) -> Row {
-        self.headers.insert(name, HeaderValue::from_static(value));
+        self.headers.append(name, HeaderValue::from_static(value));
         self
     }
 
@@ -145,6 +150,22 @@ impl Problem {
         match self {
             Problem::Denied(denied) => row(S::UNAUTHORIZED, "unauthorized", Reason::Denied, denied.to_string())
                 .header(WWW_AUTHENTICATE, denied.challenge()),
+            Problem::SignIn(denied) => row(
+                S::UNAUTHORIZED,
+                "unauthorized",
+                Reason::Denied,
+                format!("{denied}; a browser asks for any user name, and for a read key as its password"),
+            )
+            .header(WWW_AUTHENTICATE, denied.challenge())
+            .header(WWW_AUTHENTICATE, BASIC_CHALLENGE),
+            Problem::LinkRefused(refusal) => row(S::FORBIDDEN, "link refused", None, refusal.to_string()),
+            Problem::CrossSite => row(
+                S::FORBIDDEN,
+                "forbidden origin",
+                None,
+                "a page of another site asked for this with the password or certificate of its visitor's browser; open \
+                 it by itself, or send a key as authorization: Bearer captcha_ID_SECRET",
+            ),
             Problem::WrongRole(role) => row(
                 S::FORBIDDEN,
                 "forbidden",

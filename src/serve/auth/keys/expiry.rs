@@ -8,8 +8,8 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
 const FORMAT: &str = "%Y-%m-%dT%H:%M:%SZ";
 const DATE_FORMAT: &str = "%Y-%m-%d";
 
-/// The first moment at which a key is refused, in whole seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The first moment at which a key or a link is refused, in whole seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Expiry(DateTime<Utc>);
 
 impl Expiry {

@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::api_key::Hash;
-use super::bearer::bearer;
-use super::{Denied, Entry, Key, RateShare, Role, parse};
+use super::authorization::{Schemes, sent_key};
+use super::{Denied, Entry, Key, KeyText, RateShare, Role, parse};
 use crate::http::CertificateName;
 use crate::tls::file_watch::{self, FileChange, FileStatus, ReadResult};
 use crate::tls::read_file;
@@ -82,12 +82,13 @@ impl Keyring {
         .await;
     }
 
-    /// The key of a request, from `Authorization: Bearer KEY`.
+    /// The key of a request, from its `Authorization`.
     ///
     /// # Errors
     /// [`Denied`]. An unknown ID and a wrong secret take the same time.
-    pub fn identify(&self, headers: &HeaderMap) -> Result<Arc<Key>, Denied> {
-        let text = bearer(headers)?;
+    pub fn identify(&self, headers: &HeaderMap, schemes: Schemes) -> Result<Arc<Key>, Denied> {
+        let text = sent_key(headers, schemes)?;
+        let text = KeyText::parse(&text).ok_or(Denied::Malformed)?;
         let key = self.keys.borrow().by_id.get(text.id()).cloned();
         let hash = key.as_ref().and_then(|key| key.entry.credential.hash());
         let is_same = hash.unwrap_or(&Hash::NONE).is_same(&text.hash());
@@ -110,6 +111,17 @@ impl Keyring {
         let found: Vec<_> = found.flatten().collect();
         let of_role = found.iter().find(|key| key.role() == role);
         let key = Arc::clone(of_role.or(found.first()).ok_or(Denied::CertificateUnknown)?);
+        key.use_at(Utc::now())?;
+        Ok(key)
+    }
+
+    /// The key of an ID, for a link that was signed with the name of it.
+    ///
+    /// # Errors
+    /// [`Denied`]: it was withdrawn, or has expired.
+    pub fn find(&self, id: &str) -> Result<Arc<Key>, Denied> {
+        let key = self.keys.borrow().by_id.get(id).cloned();
+        let key = key.ok_or(Denied::Unknown)?;
         key.use_at(Utc::now())?;
         Ok(key)
     }
@@ -188,8 +200,8 @@ fn read(path: &Path) -> ReadResult<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::auth::keys::Expiry;
     use crate::serve::auth::keys::api_key::generate;
-    use crate::serve::auth::keys::{Expiry, KeyText};
     use hyper::header::{AUTHORIZATION, HeaderValue};
 
     fn line(key: &str, rest: &str) -> String {
@@ -235,10 +247,10 @@ mod tests {
         let (keyring, _folder) = keyring(&line(&one, ""));
         let id = KeyText::parse(&one).unwrap().id();
         for spelling in ["Bearer ", "bearer ", "BEARER  "] {
-            let found = keyring.identify(&headers(&[&format!("{spelling}{one}")]));
+            let found = keyring.identify(&headers(&[&format!("{spelling}{one}")]), Schemes::Bearer);
             assert_eq!(found.ok().unwrap().id(), id);
         }
-        let denied = |headers: &HeaderMap| keyring.identify(headers).err();
+        let denied = |headers: &HeaderMap| keyring.identify(headers, Schemes::Bearer).err();
         assert_eq!(denied(&bearing(&other)), Some(Denied::Unknown));
         let flipped = if one.ends_with('0') { "1" } else { "0" };
         let nearly = format!("{}{flipped}", &one[..one.len() - 1]);
@@ -251,14 +263,14 @@ mod tests {
     fn a_key_expires_for_new_requests_and_for_open_streams() {
         let key = generate().unwrap();
         let (before, _folder) = keyring(&line(&key, "expires=2200-01-01"));
-        let key_before = before.identify(&bearing(&key)).ok().unwrap();
+        let key_before = before.identify(&bearing(&key), Schemes::Bearer).ok().unwrap();
         let (after, _folder) = keyring(&line(&key, "expires=2020-01-01"));
         let expired = Denied::Expired(Expiry::parse("2020-01-01").unwrap());
-        assert_eq!(after.identify(&bearing(&key)).err(), Some(expired));
+        assert_eq!(after.identify(&bearing(&key), Schemes::Bearer).err(), Some(expired));
         assert_eq!(after.renew(&key_before).err(), Some(expired));
         // A client without the key does not learn that.
         let other = format!("{}{}", &key[..key.len() - 64], "0".repeat(64));
-        let denied = after.identify(&bearing(&other)).err();
+        let denied = after.identify(&bearing(&other), Schemes::Bearer).err();
         assert_eq!(denied, Some(Denied::WrongSecret));
     }
 
@@ -286,7 +298,7 @@ mod tests {
     async fn the_file_is_read_again_and_a_broken_one_changes_nothing() {
         let (one, other) = (generate().unwrap(), generate().unwrap());
         let (keyring, folder) = keyring(&line(&one, "rate=1 burst=5"));
-        let first = keyring.identify(&bearing(&one)).ok().unwrap();
+        let first = keyring.identify(&bearing(&one), Schemes::Bearer).ok().unwrap();
         first.spend(5).unwrap();
         let stop = CancellationToken::new();
         let watched = Arc::clone(&keyring);
@@ -309,8 +321,8 @@ mod tests {
         write(line(&one, "rate=1 burst=5") + &line(&other, ""));
         looked().await;
         assert_eq!(keyring.all().len(), 2);
-        assert!(keyring.identify(&bearing(&other)).is_ok());
-        let again = keyring.identify(&bearing(&one)).ok().unwrap();
+        assert!(keyring.identify(&bearing(&other), Schemes::Bearer).is_ok());
+        let again = keyring.identify(&bearing(&one), Schemes::Bearer).ok().unwrap();
         assert!(!Arc::ptr_eq(&first, &again));
         assert!(again.spend(5).is_err(), "the bucket was filled");
 
@@ -323,7 +335,10 @@ mod tests {
         write(line(&other, ""));
         looked().await;
         assert!(status.is_loaded());
-        assert_eq!(keyring.identify(&bearing(&one)).err(), Some(Denied::Unknown));
+        assert_eq!(
+            keyring.identify(&bearing(&one), Schemes::Bearer).err(),
+            Some(Denied::Unknown)
+        );
         assert!(keyring.renew(&first).is_err());
 
         write(String::new());
@@ -340,7 +355,7 @@ mod tests {
         let other = format!("captcha_{id}_{}", "0".repeat(64));
         let (before, _folder) = keyring(&line(&one, ""));
         let (after, _folder) = keyring(&line(&other, ""));
-        let key = before.identify(&bearing(&one)).ok().unwrap();
+        let key = before.identify(&bearing(&one), Schemes::Bearer).ok().unwrap();
         assert!(before.renew(&key).is_ok());
         assert!(after.renew(&key).is_err());
     }

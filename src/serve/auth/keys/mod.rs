@@ -1,7 +1,7 @@
 //! API keys: their file, their roles, sites and rates, and the commands about them.
 
 mod api_key;
-mod bearer;
+pub mod authorization;
 mod bucket;
 mod credential;
 mod denied;
@@ -20,8 +20,8 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use chrono::{DateTime, Utc};
 
-pub use self::api_key::KeyText;
-pub use self::bearer::claimed_id;
+pub use self::api_key::{KeyText, contains_key, is_id};
+pub use self::authorization::Schemes;
 use self::bucket::Bucket;
 pub use self::credential::Credential;
 pub use self::denied::Denied;
