@@ -36,6 +36,7 @@ mod fractions;
 mod host_header;
 mod kafka_logs;
 mod keys;
+mod links;
 mod logs_of_serve;
 mod metrics;
 mod migrate;
