@@ -106,7 +106,7 @@ impl Api {
             entry.log(response.status(), started.elapsed());
         }
         self.auth.decorate(origin.as_ref(), response.headers_mut());
-        if route == Route::Report {
+        if matches!(route, Route::Report | Route::Dashboard) {
             self.auth.isolate(response.headers_mut());
         }
         response.headers_mut().insert(REQUEST_ID, id);
@@ -184,7 +184,9 @@ impl Api {
     }
 
     async fn get_dashboard(&self, request: &Request<()>, client: &Client) -> Result<Response, Problem> {
-        let caller = self.auth.authenticate(Role::Read, request.headers(), &client.peer)?;
+        let headers = request.headers();
+        let caller = self.auth.authenticate_reader(headers, &client.peer);
+        let caller = caller.map_err(|problem| self.auth.offer_basic(problem, headers))?;
         let allowed = caller.authorize_report(Vec::new())?;
         let rate = caller.spend(1)?;
         let _in_progress = self.ingest.acquire_request(client.holder)?;

@@ -65,6 +65,25 @@ async fn a_browser_reads_with_a_key_as_its_password_and_sends_nothing() {
         assert_eq!(challenges(&reply).len(), usize::from(status == 401));
     }
 
+    // In the address bar, a browser asks its user.
+    let asked = read(&serve, "/v1/dashboard", &[]).await;
+    assert_eq!(asked.status, 401);
+    let basic_challenge = "Basic realm=\"captcha\", charset=\"UTF-8\"";
+    assert_eq!(challenges(&asked), ["Bearer realm=\"captcha\"", basic_challenge]);
+    assert_eq!(asked.header("cross-origin-resource-policy"), "same-origin");
+    for (authorization, status) in [
+        (as_password(&reads), 200),
+        (as_password(&wrong), 401),
+        (reads.clone(), 200),
+    ] {
+        let reply = read(&serve, "/v1/dashboard", &[("authorization", &authorization)]).await;
+        assert_eq!(reply.status, status, "{}", reply.text());
+        assert_eq!(challenges(&reply).contains(&basic_challenge), status == 401);
+    }
+    let foreign = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "no-cors")];
+    let image = read(&serve, "/v1/dashboard", &foreign).await;
+    assert_eq!((image.status.as_u16(), challenges(&image).len()), (401, 1));
+
     // What a browser adds by itself sends no events.
     let authorization = as_password(&writes);
     let headers = [("content-type", "application/json"), ("authorization", &authorization)];
