@@ -28,7 +28,8 @@ const PICTURE_PARAMETERS: [&str; 2] = ["theme", "badge"];
 /// address sees the picture until it expires.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example: captcha serve new-link --link-secret-file links.txt --key 7889bbabd86e --expires 90d 'period=30d'",
+    after_help = "Example:\n  captcha serve new-link --link-secret-file links.txt --key 7889bbabd86e \\\n    \
+        --expires 90d 'period=30d'",
     after_long_help = "Examples:\n  \
         head -c 32 /dev/urandom | base64 > links.txt\n  \
         captcha serve new-link --link-secret-file links.txt --key 7889bbabd86e \\\n    \
