@@ -202,14 +202,17 @@ impl Api {
     }
 
     async fn get_picture(&self, request: &Request<()>, client: &Client) -> Result<Response, Problem> {
-        let caller = self.auth.authenticate(Role::Read, request.headers(), &client.peer)?;
-        let picture = PictureQuery::parse(query(request)).map_err(Problem::Query)?;
+        let headers = request.headers();
+        let reader = self.auth.authenticate_picture(headers, query(request), &client.peer);
+        let reader = reader.map_err(|problem| self.auth.offer_basic(problem, headers))?;
+        let (caller, is_public) = (reader.caller, reader.is_public);
+        let picture = PictureQuery::parse(&reader.query).map_err(Problem::Query)?;
         let sites = ReaderSites::new(self.sites.names(), &caller.authorize_report(Vec::new())?);
         let site_ids = caller.authorize_report(picture.question.site_ids.clone())?;
         let rate = caller.spend(1)?;
         let _in_progress = self.ingest.acquire_request(client.holder)?;
         let asker = Asker::new(&self.reports, caller.reader(client.holder), client.holder, &client.peer);
-        let response = picture::respond(&asker, &sites, picture, site_ids, request.headers(), true).await;
+        let response = picture::respond(&asker, &sites, picture, site_ids, headers, is_public).await;
         let mut response = response?;
         if let Some(rate) = rate {
             rate.write_to(response.headers_mut());

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, TimeDelta, Utc};
 use hyper::Uri;
+use uuid::Uuid;
 
 use super::link::{self, Link};
 use super::read_secrets;
 use crate::serve::auth::keys::{Entry, Expiry, Keyring, Role, State, is_id};
-use crate::statistics::Query;
+use crate::serve::picture::PictureQuery;
 use crate::terminal::{print, print_note};
 
 /// Days that a link is valid at most: a year. It cannot be withdrawn alone, only with its key or with its secret.
@@ -17,9 +18,6 @@ const LINK_DAYS_MAX: u16 = 365;
 
 /// Where pictures of reports are.
 const PICTURE_PATH: &str = "/v1/report.svg";
-
-/// Parameters of a picture that its report does not have.
-const PICTURE_PARAMETERS: [&str; 2] = ["theme", "badge"];
 
 /// Make the address of a picture of a report that opens without a key, for a README, a wiki or a chat
 ///
@@ -71,7 +69,7 @@ pub struct Args {
 #[derive(Debug, Clone)]
 struct Picture {
     parameters: Vec<(String, String)>,
-    question: Query,
+    site_ids: Vec<Uuid>,
 }
 
 /// Signs a link and prints its address.
@@ -109,7 +107,7 @@ fn check_key(args: &Args, entries: &[Entry]) -> anyhow::Result<Option<String>> {
     {
         bail!("the key {id} expired at {expiry} (UTC); name another one");
     }
-    let site_ids = &args.query.question.site_ids;
+    let site_ids = &args.query.site_ids;
     if let Some(site_id) = site_ids.iter().find(|site_id| !entry.sites.contains(site_id)) {
         bail!("{site_id} is not a site of the key {id}; name another site or another key");
     }
@@ -127,15 +125,17 @@ impl Picture {
         {
             return Err(format!("{name}: the link adds it; leave it out"));
         }
-        let of_report = parameters
-            .iter()
-            .filter(|(name, _)| !PICTURE_PARAMETERS.contains(&name.as_str()));
-        let of_report = of_report.map(|(name, value)| (name.into(), value.into()));
-        let question = Query::parse(of_report).map_err(|wrong| {
-            let wrong: Vec<_> = wrong.iter().map(ToString::to_string).collect();
+        let picture = PictureQuery::parse(query).map_err(|wrong| {
+            let wrong: Vec<_> = wrong
+                .iter()
+                .map(|wrong| format!("{}: {}", wrong.parameter, wrong.detail))
+                .collect();
             wrong.join("; ")
         })?;
-        Ok(Picture { parameters, question })
+        Ok(Picture {
+            parameters,
+            site_ids: picture.question.site_ids,
+        })
     }
 }
 
