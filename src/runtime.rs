@@ -64,14 +64,24 @@ impl Stopped {
     }
 }
 
-/// Runs work that may end at any moment, and ends it at once on SIGTERM or SIGINT. Without that the first process of a
-/// container, which has no default action for signals, would not end.
+/// Waits for SIGTERM or SIGINT, for work that ends by itself then.
+///
+/// # Errors
+/// The signals cannot be listened to.
+pub async fn stopped() -> anyhow::Result<Stopped> {
+    let (mut terminate, mut interrupt) = signals()?;
+    Ok(Stopped(first_signal(&mut terminate, &mut interrupt).await))
+}
+
+/// Runs work that may end at any moment, and ends it at once on SIGTERM or SIGINT, unless it does so by itself. Without
+/// that the first process of a container, which has no default action for signals, would not end.
 ///
 /// # Errors
 /// Those of the work, or [`Stopped`].
 pub async fn run_unless_stopped(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = signals()?;
     tokio::select! {
+        biased;
         done = work => done,
         name = first_signal(&mut terminate, &mut interrupt) => Err(Stopped(name).into()),
     }
