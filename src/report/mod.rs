@@ -6,9 +6,14 @@ mod file_counts;
 mod input;
 mod notes;
 mod page;
+mod progress;
 mod question;
 mod requirements;
+mod site_args;
 mod table;
+mod view;
+mod view_args;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -19,12 +24,18 @@ use uuid::Uuid;
 use self::input::Input;
 use self::notes::{completeness, sites_without_events};
 use self::page::{CompletenessPlace, Format, Numbers};
+use self::progress::with_progress;
 use self::question::{QuestionArgs, with_metric};
-use self::requirements::{Required, Requirements, Unmet};
+use self::requirements::{Requirements, Unmet};
+use self::site_args::SitesArgs;
+use self::view::{Look, write_page};
+use self::view_args::ViewArgs;
+use self::watch::Refresh;
 use crate::clickhouse::{self, Cluster, Filter, Freshness, Report, ReportRow};
 use crate::rules::DEDUP_WINDOW_RECORDS;
-use crate::statistics::{Answer, Metric, Query, Row};
-use crate::terminal;
+use crate::site_names::SiteNames;
+use crate::statistics::{Answer, By, Metric, Query, Row};
+use crate::terminal::{self, Size, StyledText};
 
 /// Show how many serve and solve events each site has, by day, and how its challenges were solved
 #[derive(Debug, clap::Args)]
@@ -44,6 +55,12 @@ pub struct Args {
     /// `csv` has a header
     #[arg(long, env = "CAPTCHA_FORMAT", value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     format: Format,
+
+    #[command(flatten)]
+    sites: SitesArgs,
+
+    #[command(flatten)]
+    view: ViewArgs,
 
     #[command(flatten)]
     requirements: Requirements,
@@ -106,19 +123,76 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn print_report(args: Args) -> anyhow::Result<()> {
-    let query = args.question.query();
-    let query = match args.requirements.needs_solve_rate() {
-        true => with_metric(query, Metric::SolveRate),
-        false => query,
-    };
-    if let Some(path) = &args.file.input {
-        return print_file(&args, path, &query);
+    let names = args.sites.read()?;
+    let mut query = args.question.query(&names);
+    let is_for_people = args.view.is_for_people(args.format);
+    args.view.check(args.format);
+    let has_default_metrics = is_for_people && query.metrics.is_none();
+    if has_default_metrics {
+        query = METRICS_FOR_PEOPLE.into_iter().fold(query, with_metric);
     }
-    let cluster = Cluster::new(args.clickhouse)?;
-    let required = args.requirements.resolve(&cluster).await?;
-    let numbers = match Filter::of(&query) {
+    if args.requirements.needs_solve_rate() {
+        query = with_metric(query, Metric::SolveRate);
+    }
+    let asked = Asked {
+        query,
+        is_for_people,
+        has_default_metrics,
+        names,
+    };
+    match (&args.file.input, args.view.watch()) {
+        (Some(path), _) => print_file(&args, path, asked).await,
+        (None, Some(pause)) => {
+            let cluster = Cluster::new(args.clickhouse)?;
+            let ask = async || ask(&cluster, &asked).await;
+            let draw = |found: &Found, refresh: &Refresh, size| {
+                asked.draw(&args.question, &args.view, found, refresh, size, pause)
+            };
+            watch::watch(pause, ask, draw).await
+        }
+        (None, None) => {
+            let cluster = Cluster::new(args.clickhouse)?;
+            let required = args.requirements.resolve(&cluster).await?;
+            let found = with_progress("asking ClickHouse", ask(&cluster, &asked)).await?;
+            let met = required.check(found.numbers.freshness(), found.numbers.solve_rate());
+            match &found.numbers {
+                Numbers::Answer(answer) if is_for_people => {
+                    asked.print_page(&args.question, &args.view, answer, &found, Some(Utc::now()));
+                }
+                numbers => print_numbers(numbers, args.format, met.is_ok(), &found.notes)?,
+            }
+            Ok(met?)
+        }
+    }
+}
+
+/// What people see if they do not ask for metrics: more would hide these.
+const METRICS_FOR_PEOPLE: [Metric; 3] = [Metric::Challenges, Metric::SolveRate, Metric::Unsolved];
+
+/// Rows of a report on a terminal after which a shorter one is suggested.
+const LONG_ROWS: usize = 60;
+
+/// A question, and who reads its answer.
+struct Asked {
+    query: Query,
+    /// Whether the answer is a page, and not rows for a program.
+    is_for_people: bool,
+    has_default_metrics: bool,
+    names: SiteNames,
+}
+
+/// An answer with what is to be said about it.
+struct Found {
+    numbers: Numbers,
+    notes: Vec<String>,
+    tip: Option<String>,
+}
+
+async fn ask(cluster: &Cluster, asked: &Asked) -> anyhow::Result<Found> {
+    let query = &asked.query;
+    let numbers = match Filter::of(query) {
         Some(filter) => Numbers::Plain(cluster.report(&filter, &|_| true).await?),
-        None => Numbers::Answer(cluster.answer(&query, &|_| true).await?.into()),
+        None => Numbers::Answer(cluster.answer(query, &|_| true).await?.into()),
     };
     let unknown = cluster
         .sites_without_events(absent_sites(query.site_ids.clone(), &numbers))
@@ -127,31 +201,151 @@ async fn print_report(args: Args) -> anyhow::Result<()> {
         Ok(unknown) => sites_without_events(&unknown),
         Err(error) => vec![format!("cannot tell which sites have no events: {error}")],
     };
-    let is_long = args.question.is_open() && numbers.row_count() > LONG_ROWS;
-    print_numbers(&numbers, args.format, &required, &notes, is_long)
+    let tip = match asked.is_for_people && numbers.row_count() == 0 && notes.is_empty() {
+        true => Some(newest_day(cluster, query).await?),
+        false => None,
+    };
+    Ok(Found { numbers, notes, tip })
 }
 
-/// Rows of a report on a terminal after which a shorter one is suggested.
-const LONG_ROWS: usize = 60;
+/// What to ask for if nothing was found.
+async fn newest_day(cluster: &Cluster, query: &Query) -> anyhow::Result<String> {
+    let days = Query {
+        site_ids: query.site_ids.clone(),
+        zone: query.zone,
+        by: By::None,
+        is_extended: true,
+        ..Query::default()
+    };
+    let answer = cluster.answer(&days, &|_| true).await?;
+    Ok(match answer.rows().last() {
+        Some(row) => {
+            let day = days.buckets().date(row.bucket);
+            format!("the newest day with events is {day}: see `captcha report --from {day}`")
+        }
+        None => "no events yet: `captcha serve` accepts them at POST /v1/events".to_string(),
+    })
+}
+
+impl Asked {
+    fn look<'a>(&'a self, question: &'a QuestionArgs, view: &ViewArgs, found: &'a Found, size: Size) -> Look<'a> {
+        let is_long = question.is_open() && found.numbers.row_count() > LONG_ROWS;
+        let long = is_long.then_some("this is everything since the first event; `--period 30d` shows the last 30 days");
+        Look {
+            width: size.columns.into(),
+            lines_max: None,
+            signs: view.signs(),
+            has_styles: view.has_styles(),
+            names: &self.names,
+            period: question.period(),
+            spare: self.has_default_metrics.then_some(Metric::Challenges),
+            now: None,
+            notes: &found.notes,
+            tip: found.tip.as_deref().or(long),
+        }
+    }
+
+    fn print_page(
+        &self,
+        question: &QuestionArgs,
+        view: &ViewArgs,
+        answer: &Answer,
+        found: &Found,
+        now: Option<DateTime<Utc>>,
+    ) {
+        let size = terminal::stdout_size().unwrap_or(view_args::SIZE);
+        let look = self.look(question, view, found, size);
+        write_page(answer, &Look { now, ..look }, terminal::print_styled);
+    }
+
+    /// The page of a watched report, which fits the window.
+    fn draw(
+        &self,
+        question: &QuestionArgs,
+        view: &ViewArgs,
+        found: &Found,
+        refresh: &Refresh,
+        size: Size,
+        pause: std::time::Duration,
+    ) -> StyledText {
+        let Numbers::Answer(answer) = &found.numbers else {
+            return StyledText::default();
+        };
+        let clock = |micros| {
+            let text = view::wall_clock(micros, self.query.zone);
+            text.split_once(' ')
+                .map(|(_, time)| time.to_string())
+                .unwrap_or_default()
+        };
+        let mut notes = found.notes.clone();
+        let state = match refresh {
+            Refresh::Done { at_micros } => {
+                format!(
+                    "refreshed at {}, every {} s; Ctrl-C ends it",
+                    clock(*at_micros),
+                    pause.as_secs()
+                )
+            }
+            Refresh::Failing {
+                at_micros,
+                since_micros,
+                reason,
+            } => {
+                let (at, since) = (clock(*at_micros), clock(*since_micros));
+                notes.push(format!("cannot refresh since {since}: {reason}"));
+                format!(
+                    "the numbers are of {at}; tried every {} s; Ctrl-C ends it",
+                    pause.as_secs()
+                )
+            }
+        };
+        let mut page = StyledText::new(view.has_styles());
+        let look = Look {
+            lines_max: Some(usize::from(size.lines).saturating_sub(1)),
+            now: Some(Utc::now()),
+            notes: &notes,
+            tip: Some(found.tip.as_deref().unwrap_or(&state)),
+            ..self.look(question, view, found, size)
+        };
+        write_page(answer, &look, |text| {
+            page.append(text);
+            true
+        });
+        page
+    }
+}
 
 /// Counts the events of a file.
-fn print_file(args: &Args, path: &Path, query: &Query) -> anyhow::Result<()> {
+async fn print_file(args: &Args, path: &Path, asked: Asked) -> anyhow::Result<()> {
     let now = Utc::now();
     let through = args.file.complete_through.unwrap_or(now);
     let mut input = Input::open(path)?;
-    let answer = file_counts::answer(
-        &mut input,
-        query,
-        args.file.dedup_window_records,
-        now.timestamp_micros(),
-        through.timestamp_micros(),
-    )?;
+    let (query, window_records) = (asked.query.clone(), args.file.dedup_window_records);
+    let counting = tokio::task::spawn_blocking(move || {
+        let (now, through) = (now.timestamp_micros(), through.timestamp_micros());
+        let answer = file_counts::answer(&mut input, &query, window_records, now, through);
+        answer.map(|answer| (answer, input))
+    });
+    let counted = with_progress(&format!("reading {}", path.display()), counting).await;
+    let (answer, input) = counted.context("cannot count the events of the file")??;
     let required = args.requirements.resolve_at(now)?;
-    let numbers = match Filter::of(query) {
+    let numbers = match Filter::of(&asked.query) {
         Some(_) => Numbers::Plain(plain_report(&answer)),
         None => Numbers::Answer(answer.into()),
     };
-    print_numbers(&numbers, args.format, &required, &input.notes(), false)?;
+    let met = required.check(numbers.freshness(), numbers.solve_rate());
+    let found = Found {
+        numbers,
+        notes: input.notes(),
+        tip: None,
+    };
+    match &found.numbers {
+        Numbers::Answer(answer) if asked.is_for_people => {
+            asked.print_page(&args.question, &args.view, answer, &found, None);
+        }
+        numbers => print_numbers(numbers, args.format, met.is_ok(), &found.notes)?,
+    }
+    met?;
     Ok(input.check()?)
 }
 
@@ -171,20 +365,13 @@ fn plain_report(answer: &Answer) -> Report {
     }
 }
 
-fn print_numbers(
-    numbers: &Numbers,
-    format: Format,
-    required: &Required,
-    notes: &[String],
-    is_long: bool,
-) -> anyhow::Result<()> {
-    let met = required.check(numbers.freshness(), numbers.solve_rate());
-    let stdout_is_terminal = terminal::stdout_is_terminal();
-    let place = CompletenessPlace::of(format, stdout_is_terminal);
-    let page = numbers.render(format, place).context("cannot write the report")?;
+/// Prints rows for a program on stdout, and what there is to say about them on stderr.
+fn print_numbers(numbers: &Numbers, format: Format, is_met: bool, notes: &[String]) -> anyhow::Result<()> {
+    let place = CompletenessPlace::of(format);
+    let page = numbers.render(format).context("cannot write the report")?;
     terminal::print(&page);
     // The error of an unmet requirement says how far the report is complete.
-    if place == CompletenessPlace::Stderr && met.is_ok() {
+    if place == CompletenessPlace::Stderr && is_met {
         terminal::print_note(&completeness(numbers.freshness()));
     }
     for line in notes {
@@ -193,10 +380,7 @@ fn print_numbers(
     if numbers.row_count() == 0 && notes.is_empty() && format == Format::Table {
         terminal::print_progress("no events match");
     }
-    if is_long && stdout_is_terminal && format == Format::Table {
-        terminal::print_progress("this is everything since the first event; `--period 30d` shows the last 30 days");
-    }
-    Ok(met?)
+    Ok(())
 }
 
 /// The sites that were asked for and have no row, each once.

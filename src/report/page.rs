@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::notes::completeness;
 use super::table::table;
 use crate::clickhouse::{Freshness, Report};
 use crate::statistics::{Answer, By, Format as TextFormat, Interval, Writer, cells, total_cells};
@@ -29,11 +28,9 @@ pub enum Numbers {
     Answer(Arc<Answer>),
 }
 
-/// Where a report says how far it is complete.
+/// Where rows for a program say how far they are complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CompletenessPlace {
-    /// On stdout, below the rows.
-    BelowRows,
     /// In the JSON object.
     Member,
     /// Apart from the rows, which another program reads.
@@ -41,10 +38,9 @@ pub enum CompletenessPlace {
 }
 
 impl CompletenessPlace {
-    pub fn of(format: Format, stdout_is_terminal: bool) -> CompletenessPlace {
+    pub fn of(format: Format) -> CompletenessPlace {
         match format {
             Format::Json => CompletenessPlace::Member,
-            Format::Table if stdout_is_terminal => CompletenessPlace::BelowRows,
             Format::Table | Format::Csv | Format::Ndjson => CompletenessPlace::Stderr,
         }
     }
@@ -91,11 +87,11 @@ impl Numbers {
     ///
     /// # Errors
     /// A row cannot be written.
-    pub fn render(&self, format: Format, place: CompletenessPlace) -> anyhow::Result<String> {
+    pub fn render(&self, format: Format) -> anyhow::Result<String> {
         match self {
-            Numbers::Plain(report) => render(report, format, place),
+            Numbers::Plain(report) => render(report, format),
             Numbers::Answer(answer) => match format {
-                Format::Table => Ok(render_table(answer, place)),
+                Format::Table => Ok(render_table(answer)),
                 Format::Json => written(answer, TextFormat::Json),
                 Format::Ndjson => written(answer, TextFormat::NdJson),
                 Format::Csv => written(answer, TextFormat::Csv),
@@ -113,7 +109,7 @@ fn written(answer: &Arc<Answer>, format: TextFormat) -> anyhow::Result<String> {
 }
 
 /// The rows, and their totals below them. Only hours and a single row need an instant besides the date.
-fn render_table(answer: &Answer, place: CompletenessPlace) -> String {
+fn render_table(answer: &Answer) -> String {
     let has_start = matches!(answer.query.interval, Interval::Hour | Interval::All);
     let shown = |cells: Vec<String>| -> Vec<String> {
         let kept = cells
@@ -127,19 +123,10 @@ fn render_table(answer: &Answer, place: CompletenessPlace) -> String {
     let total = (answer.row_count() > 1).then(|| total_cells(answer));
     let rows = answer.rows().map(|row| cells(answer, &row)).chain(total).map(shown);
     let texts = 1 + usize::from(has_start) + usize::from(answer.query.by == By::Site);
-    let table = table(&header, rows, texts..header.len());
-    match place {
-        CompletenessPlace::BelowRows => {
-            format!(
-                "{table}\n{}\n",
-                completeness(Freshness::of_micros(answer.complete_through_micros))
-            )
-        }
-        CompletenessPlace::Member | CompletenessPlace::Stderr => table + "\n",
-    }
+    table(&header, rows, texts..header.len()) + "\n"
 }
 
-fn render(report: &Report, format: Format, place: CompletenessPlace) -> anyhow::Result<String> {
+fn render(report: &Report, format: Format) -> anyhow::Result<String> {
     Ok(match format {
         Format::Json => serde_json::to_string(report)? + "\n",
         Format::Ndjson => {
@@ -163,11 +150,7 @@ fn render(report: &Report, format: Format, place: CompletenessPlace) -> anyhow::
                     row.solved.to_string(),
                 ]
             });
-            let table = table(&COLUMNS, rows, 2..4);
-            match place {
-                CompletenessPlace::BelowRows => format!("{table}\n{}\n", completeness(report.freshness)),
-                CompletenessPlace::Member | CompletenessPlace::Stderr => table + "\n",
-            }
+            table(&COLUMNS, rows, 2..4) + "\n"
         }
     })
 }
@@ -179,19 +162,14 @@ mod tests {
     use super::*;
     use crate::clickhouse::ReportRow;
 
-    /// As on a terminal.
     fn render(rows: Vec<ReportRow>, format: Format) -> String {
-        render_for(rows, format, true)
-    }
-
-    fn render_for(rows: Vec<ReportRow>, format: Format, stdout_is_terminal: bool) -> String {
         let report = Report {
             rows,
             freshness: Freshness {
                 complete_through: chrono::DateTime::from_timestamp_millis(978_307_200_000),
             },
         };
-        super::render(&report, format, CompletenessPlace::of(format, stdout_is_terminal)).unwrap()
+        super::render(&report, format).unwrap()
     }
 
     fn two() -> Vec<ReportRow> {
@@ -233,18 +211,9 @@ mod tests {
     fn the_table_lines_up_and_has_no_trailing_spaces() {
         let page = render(two(), Format::Table);
         let lines: Vec<_> = page.lines().collect();
-        assert_eq!(lines.len(), 4, "{page}");
-        assert_eq!(lines[3], "complete through 2001-01-01 00:00:00.000 UTC");
+        assert_eq!(lines.len(), 3, "{page}");
         assert!(lines[1].ends_with("   1       0"), "{page}");
         assert!(lines[2].ends_with("12345     678"), "{page}");
         assert!(lines.iter().all(|line| *line == line.trim_end()), "{page}");
-    }
-
-    #[test]
-    fn stdout_has_rows_alone_where_a_program_reads_it() {
-        let page = render_for(two(), Format::Table, false);
-        assert_eq!(page.lines().count(), 3, "{page}");
-        assert_eq!(CompletenessPlace::of(Format::Csv, true), CompletenessPlace::Stderr);
-        assert_eq!(CompletenessPlace::of(Format::Json, false), CompletenessPlace::Member);
     }
 }

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use clap::error::ErrorKind;
 
+use super::site_args::site_id;
+use crate::site_names::SiteNames;
 use crate::statistics::{Metric, Query};
 use crate::terminal;
 
@@ -11,8 +13,8 @@ use crate::terminal;
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub struct QuestionArgs {
-    /// Only this site; may be given several times [default: all sites]
-    #[arg(long, value_name = "UUID")]
+    /// Only this site, by UUID or by its name in --sites-file; may be given several times [default: all sites]
+    #[arg(long, value_name = "SITE")]
     site_id: Vec<String>,
 
     /// First day, such as 2001-01-31, or an instant with its offset
@@ -70,17 +72,23 @@ pub struct QuestionArgs {
 
 impl QuestionArgs {
     /// The question. Ends the process if a flag is wrong, as clap does.
-    pub fn query(&self) -> Query {
-        Query::parse(self.pairs()).unwrap_or_else(|wrong| {
+    pub fn query(&self, names: &SiteNames) -> Query {
+        let pairs = self.pairs().map(|(name, value)| match name {
+            "site_id" => site_id(value, names).map(|site_id| (Cow::Borrowed(name), Cow::Owned(site_id))),
+            _ => Ok((Cow::Borrowed(name), Cow::Borrowed(value))),
+        });
+        let pairs: Vec<_> = pairs.collect::<Result<_, _>>().unwrap_or_else(|detail| {
+            exit_with_wrong_flags(&format!("--site-id: {detail}\n"));
+        });
+        Query::parse(pairs.into_iter()).unwrap_or_else(|wrong| {
             let line = |(name, detail): (&str, &str)| format!("--{}: {detail}\n", name.replace('_', "-"));
             let lines = wrong.iter().map(|wrong| line((&wrong.name, &wrong.detail)));
-            let reason = lines.collect::<String>();
-            terminal::exit_with_clap_error(&clap::Error::raw(ErrorKind::ValueValidation, reason))
+            exit_with_wrong_flags(&lines.collect::<String>());
         })
     }
 
     /// Names and values, as in the address of the API.
-    fn pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    fn pairs(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let sites = self.site_id.iter().map(|site_id| ("site_id", site_id));
         let others = [
             ("from", &self.from),
@@ -101,13 +109,23 @@ impl QuestionArgs {
             .into_iter()
             .filter_map(|(name, value)| value.as_ref().map(|value| (name, value)));
         let all = sites.chain(others);
-        all.map(|(name, value)| (Cow::Borrowed(name), Cow::Borrowed(value.as_str())))
+        all.map(|(name, value)| (name, value.as_str()))
+    }
+
+    /// The period as it was asked for.
+    pub fn period(&self) -> Option<&str> {
+        self.period.as_deref()
     }
 
     /// Whether it asks for everything that there ever was.
     pub fn is_open(&self) -> bool {
         self.from.is_none() && self.to.is_none() && self.period.is_none()
     }
+}
+
+/// Ends the process, as clap does after wrong flags.
+pub fn exit_with_wrong_flags(reason: &str) -> ! {
+    terminal::exit_with_clap_error(&clap::Error::raw(ErrorKind::ValueValidation, reason))
 }
 
 /// The same question with the metric among its columns.
