@@ -47,6 +47,8 @@ pub mod parsers {
     pub use crate::kafka::protocol::metadata::MetadataResponse;
     pub use crate::kafka::protocol::produce::ProduceResponse;
     pub use crate::kafka::protocol::record_reader::{ReadLimits, Record, VALUE_BYTES_MAX};
+    pub use crate::serve::request::content_type::{BodyFormat, MediaType, Source};
     pub use crate::serve::request::decompress::{ContentCoding, DecompressError, decompress};
+    pub use crate::serve::request::mistake::Mistake;
     pub use crate::topic_partition::Offset;
 }

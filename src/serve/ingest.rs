@@ -89,7 +89,7 @@ impl Ingest {
     ) -> Result<Accepted, Problem> {
         let _in_progress = self.acquire_request(holder)?;
         let caller = self.auth.renew(opened_by)?;
-        let body = self.bodies.parse(message?, BodyFormat::JSON).await?;
+        let body = self.bodies.parse(message?, BodyFormat::MESSAGE).await?;
         *parsed = Some(body.events.len());
         caller.authorize(&body.events, body.is_array)?;
         let (accepted, _) = self.produce(body, &caller, dry_run, can_respond).await?;

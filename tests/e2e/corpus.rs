@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use captcha_corpus::script::Case;
 use captcha_corpus::{bodies, encodings, script};
 
+use crate::client::request;
 use crate::world::World;
 
 /// Plays cases against a server of their own, and reads the topic after all: what must be stored is there once, and
@@ -87,4 +88,27 @@ async fn members_have_the_spellings_of_the_contract() {
 #[tokio::test]
 async fn content_types_and_encodings_are_known_or_refused() {
     play("encodings", encodings::cases()).await;
+}
+
+#[tokio::test]
+async fn common_mistakes_are_named_with_what_to_send() {
+    let world = World::new("mistakes");
+    world.migrate(&[]).await;
+    let serve = world.serve().await;
+    let mut wrong = Vec::new();
+    for mistaken in bodies::mistakes() {
+        let headers = [("content-type", mistaken.content_type)];
+        let reply = request(&serve.address, "POST", "/v1/events", &headers, mistaken.body).await;
+        let reply = reply.unwrap();
+        let text = reply.text();
+        let is_refused = [400, 422].contains(&reply.status.as_u16());
+        let detail = reply.json()["detail"].as_str().unwrap_or_default().to_string();
+        if !is_refused || !detail.contains(mistaken.words) {
+            wrong.push(format!("{}\n    {} {text}", mistaken.line, reply.status));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for partition in 0..4 {
+        assert!(world.records(partition).await.is_empty());
+    }
 }

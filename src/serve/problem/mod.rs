@@ -81,8 +81,8 @@ pub enum Problem {
     MediaType(String),
     /// 415: the body has an encoding that is not supported.
     Encoding(String),
-    /// 400, 413 or 422: the body holds no events, or too many.
-    Body(Rejection),
+    /// 400, 413 or 422: the body holds no events, or too many; and what it probably is and what to send.
+    Body(Rejection, Option<&'static str>),
     /// 422: parameters of the query, each with what is wrong.
     Query(Vec<ParameterError>),
     /// 429: over the key's rate; or 413, if it can never be within.
@@ -123,7 +123,7 @@ impl Problem {
     /// How many events of a request are not accepted because of this problem, of which `parsed` were read, if any.
     pub fn rejected_events(&self, parsed: Option<usize>) -> u64 {
         let events = match self {
-            Problem::Body(Rejection::Invalid { events, .. }) => *events,
+            Problem::Body(Rejection::Invalid { events, .. }, _) => *events,
             _ => parsed.unwrap_or(1),
         };
         // A request whose events nobody could count is one.
@@ -139,7 +139,7 @@ mod tests {
     fn a_body_counts_as_its_events_where_they_are_known() {
         let invalid = |events| {
             let errors = Vec::new();
-            Problem::Body(Rejection::Invalid { events, errors })
+            Problem::Body(Rejection::Invalid { events, errors }, None)
         };
         let counted = |problem: Problem, parsed| {
             let reason = problem.row().reason.map(Reason::name);
@@ -147,9 +147,9 @@ mod tests {
         };
         assert_eq!(counted(invalid(7), None), (Some("malformed"), 7));
         assert_eq!(counted(invalid(0), None), (Some("malformed"), 1));
-        let not_json = Problem::Body(Rejection::NotJson(String::new()));
+        let not_json = Problem::Body(Rejection::NotJson(String::new()), None);
         assert_eq!(counted(not_json, None), (Some("malformed"), 1));
-        let many = Problem::Body(Rejection::TooMany(10));
+        let many = Problem::Body(Rejection::TooMany(10), None);
         assert_eq!(counted(many, None), (Some("too_large"), 1));
         assert_eq!(counted(Problem::Unconfirmed, Some(9)), (Some("kafka"), 9));
         assert_eq!(counted(Problem::NotFound, None).0, None);

@@ -105,6 +105,22 @@ mod tests {
     }
 
     #[test]
+    fn advice_follows_what_is_wrong() {
+        let not_json = Rejection::NotJson("EOF".to_string());
+        let empty = Rejection::Invalid {
+            events: 0,
+            errors: Vec::new(),
+        };
+        for (rejection, detail) in [
+            (not_json, "the body is not JSON: EOF; send JSON"),
+            (empty, "nothing was accepted: 0 errors; send JSON"),
+        ] {
+            let row = Problem::Body(rejection, Some("send JSON")).row();
+            assert_eq!(row.detail, detail);
+        }
+    }
+
+    #[test]
     fn field_errors_are_listed() {
         let fields = vec![FieldError {
             pointer: "/3/site_id".to_string(),
@@ -114,7 +130,7 @@ mod tests {
             events: 4,
             errors: fields,
         };
-        let (_, text) = Problem::Body(invalid).row().into_text();
+        let (_, text) = Problem::Body(invalid, None).row().into_text();
         assert_eq!(
             text.trim_end(),
             r#"{"type":"about:blank","title":"invalid event","status":422,"detail":"nothing was accepted: one error","errors":[{"pointer":"/3/site_id","detail":"missing"}]}"#

@@ -114,6 +114,13 @@ fn row(status: StatusCode, title: &'static str, reason: impl Into<Option<Reason>
     }
 }
 
+fn with_advice(detail: String, advice: Option<&str>) -> String {
+    match advice {
+        Some(advice) => format!("{detail}; {advice}"),
+        None => detail,
+    }
+}
+
 fn overloaded(reason: impl Into<Option<Reason>>, cause: &str) -> Row {
     let detail = format!("{cause}; nothing was done, try again");
     row(StatusCode::SERVICE_UNAVAILABLE, "overloaded", reason, detail).retry_after(retry_after::overload())
@@ -294,16 +301,16 @@ impl Problem {
                 detail,
             )
             .header(ACCEPT_ENCODING, "gzip, zstd"),
-            Problem::Body(Rejection::NotJson(reason)) => {
-                let detail = format!("the body is not JSON: {reason}");
+            Problem::Body(Rejection::NotJson(reason), advice) => {
+                let detail = with_advice(format!("the body is not JSON: {reason}"), *advice);
                 row(S::BAD_REQUEST, "malformed JSON", Reason::Malformed, detail)
             }
-            Problem::Body(Rejection::Invalid { errors, .. }) => {
+            Problem::Body(Rejection::Invalid { errors, .. }, advice) => {
                 let errors = Errors::Fields(errors.clone());
-                let detail = format!("nothing was accepted: {}", errors.describe());
+                let detail = with_advice(format!("nothing was accepted: {}", errors.describe()), *advice);
                 row(S::UNPROCESSABLE_ENTITY, "invalid event", Reason::Malformed, detail).errors(errors)
             }
-            Problem::Body(Rejection::TooMany(limit)) => row(
+            Problem::Body(Rejection::TooMany(limit), _) => row(
                 S::PAYLOAD_TOO_LARGE,
                 "too many events",
                 Reason::TooLarge,

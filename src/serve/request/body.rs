@@ -12,9 +12,10 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::content_type::BodyFormat;
+use super::content_type::{BodyFormat, Source};
 use super::deadline::{Deadline, Deadlines};
 use super::decompress::{ContentCoding, DecompressError, decompress};
+use super::mistake::Mistake;
 use super::unread_body::UnreadBody;
 use crate::event::Event;
 use crate::kafka::ProducerRecord;
@@ -183,7 +184,10 @@ pub struct ParsedBody {
 
 impl ParsedBody {
     fn parse(body: Body, format: BodyFormat, events_max: usize) -> Result<ParsedBody, Problem> {
-        let events = format.parse(&body.bytes, events_max).map_err(Problem::Body)?;
+        let events = format.parse(&body.bytes, events_max).map_err(|rejection| {
+            let mistake = Mistake::of(&body.bytes, format, &rejection);
+            Problem::Body(rejection, mistake.map(|mistake| mistake.advice(format.source)))
+        })?;
         let record = |event: &Event| ProducerRecord {
             key: event.key(),
             value: event.to_json(),
@@ -237,7 +241,10 @@ fn decompressed(mut body: Body, coding: ContentCoding, bytes_max: usize) -> Resu
     let acquire = |bytes| body.share.grow(bytes);
     let bytes = decompress(&body.bytes, coding, bytes_max, acquire).map_err(|err| match err {
         DecompressError::TooLarge => Problem::InflatedTooLarge(bytes_max),
-        DecompressError::Broken(reason) => Problem::EncodingBroken(reason),
+        DecompressError::Broken(reason) => match Mistake::of_compressed(&body.bytes) {
+            Some(mistake) => Problem::EncodingBroken(format!("{reason}; {}", mistake.advice(Source::Request))),
+            None => Problem::EncodingBroken(reason),
+        },
         DecompressError::NoMemory => Problem::MemoryFull,
     })?;
     Ok(Body::new(bytes, body.share))

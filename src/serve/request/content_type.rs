@@ -15,18 +15,28 @@ pub enum MediaType {
     NdJson,
 }
 
+/// What a body came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Request,
+    /// Of a WebSocket.
+    Message,
+}
+
 /// The format of a body, as its head names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyFormat {
     pub media_type: MediaType,
     pub coding: ContentCoding,
+    pub source: Source,
 }
 
 impl BodyFormat {
     /// The format of messages, which have no head.
-    pub const JSON: BodyFormat = BodyFormat {
+    pub const MESSAGE: BodyFormat = BodyFormat {
         media_type: MediaType::Json,
         coding: ContentCoding::Identity,
+        source: Source::Message,
     };
 
     /// Reads the content type and the content encoding.
@@ -37,6 +47,7 @@ impl BodyFormat {
         Ok(BodyFormat {
             media_type: media_type(headers)?,
             coding: content_coding(headers)?,
+            source: Source::Request,
         })
     }
 
@@ -62,7 +73,7 @@ fn media_type(headers: &HeaderMap) -> Result<MediaType, Problem> {
     let refuse = |detail: String| Err(Problem::MediaType(detail));
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let Some(given) = types.next() else {
-        return refuse(format!("no content-type; {EXPECTED}"));
+        return refuse(format!("no content-type; {EXPECTED}{}", advice("")));
     };
     if types.next().is_some() {
         return refuse(format!("more than one content-type; {EXPECTED}"));
@@ -83,7 +94,35 @@ fn media_type(headers: &HeaderMap) -> Result<MediaType, Problem> {
     } else if is("application/x-ndjson") || is("application/ndjson") || is("application/jsonl") {
         Ok(MediaType::NdJson)
     } else {
-        refuse(format!("content-type {essence}; {EXPECTED}"))
+        refuse(format!(
+            "content-type {essence}; {EXPECTED}{}",
+            advice(&essence.to_ascii_lowercase())
+        ))
+    }
+}
+
+/// What a client that sends this content type, in lower case, probably did, and what to do.
+fn advice(content_type: &str) -> &'static str {
+    match content_type {
+        "" => {
+            ": add the header content-type: application/json for an event or an array, or content-type: \
+             application/x-ndjson for an event on each line"
+        }
+        "application/x-www-form-urlencoded" => {
+            ": curl's -d sends this type unless it is given another; for an event or an array add -H 'content-type: \
+             application/json', for an event on each line -H 'content-type: application/x-ndjson' and --data-binary in \
+             place of -d"
+        }
+        "multipart/form-data" => {
+            ": curl's -F sends a form; send a file with --data-binary @FILE and one of these types"
+        }
+        "text/plain" => {
+            ": clients send this type for a text unless they are given another, fetch() of web pages among them"
+        }
+        "application/gzip" | "application/x-gzip" | "application/zstd" => {
+            ", of what is compressed; name the compression in content-encoding: gzip or zstd"
+        }
+        _ => "",
     }
 }
 
@@ -155,6 +194,31 @@ mod tests {
             let mut pairs = vec![json];
             pairs.extend(encodings.iter().map(|encoding| ("content-encoding", *encoding)));
             assert_eq!(format_of(&pairs).unwrap().coding, coding, "{encodings:?}");
+        }
+    }
+
+    #[test]
+    fn a_type_that_clients_send_by_themselves_is_explained() {
+        for (pairs, words) in [
+            (
+                &[][..],
+                "no content-type; expected application/json or application/x-ndjson: add the header",
+            ),
+            (
+                &[("content-type", "application/x-www-form-urlencoded")],
+                "-H 'content-type: application/json'",
+            ),
+            (
+                &[("content-type", "Multipart/Form-Data; boundary=x")],
+                "--data-binary @FILE",
+            ),
+            (&[("content-type", "text/plain;charset=UTF-8")], "fetch()"),
+            (&[("content-type", "application/gzip")], "content-encoding"),
+        ] {
+            let Err(Problem::MediaType(detail)) = format_of(pairs) else {
+                panic!("{pairs:?}");
+            };
+            assert!(detail.contains(words), "{detail}");
         }
     }
 

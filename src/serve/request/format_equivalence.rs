@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use uuid::Uuid;
 
-use super::content_type::{BodyFormat, MediaType};
+use super::content_type::{BodyFormat, MediaType, Source};
 use super::decompress::{ContentCoding, decompress};
 use crate::event::{Event, EventType, Rejection, Timestamp, numbered};
 
@@ -224,7 +224,12 @@ fn judged(all: &[Written], ending: &str, cut: Index) -> Vec<Result<Vec<Event>, R
             let sent = encode(body.as_bytes(), coding, cut);
             let decompressed = decompress(&sent, coding, body.len(), |_| true).unwrap();
             assert_eq!(decompressed, body.as_bytes());
-            BodyFormat { media_type, coding }.parse(&decompressed, EVENTS_MAX)
+            let format = BodyFormat {
+                media_type,
+                coding,
+                source: Source::Request,
+            };
+            format.parse(&decompressed, EVENTS_MAX)
         })
         .collect()
 }

@@ -8,5 +8,6 @@ pub mod decompress;
 pub mod format_equivalence;
 pub mod framing;
 pub mod id;
+pub mod mistake;
 pub mod query;
 pub mod unread_body;

@@ -1,6 +1,6 @@
 //! The files of which a line is a body, or a member of one.
 
-use crate::script::{Case, body_case, read};
+use crate::script::{Case, body_case, bytes, read};
 
 fn lines(file: &str) -> impl Iterator<Item = &'static str> {
     let lines = read(file).lines();
@@ -46,4 +46,37 @@ fn member_case(line: &str) -> Case {
     };
     let name = format!("members.txt: {line}");
     body_case(&name, "application/json", &body, &verdict)
+}
+
+/// A body with a common mistake, and words of what the sender must read.
+#[derive(Debug)]
+pub struct MistakenBody {
+    /// The line of the file.
+    pub line: &'static str,
+    pub content_type: &'static str,
+    pub words: &'static str,
+    pub body: Vec<u8>,
+}
+
+/// The bodies of the file whose lines are `FORMAT | WORDS | BODY`.
+pub fn mistakes() -> Vec<MistakenBody> {
+    lines("mistakes.txt").map(mistaken_body).collect()
+}
+
+fn mistaken_body(line: &'static str) -> MistakenBody {
+    let parts: Vec<_> = line.splitn(3, " | ").collect();
+    let [format, words, body] = parts[..] else {
+        panic!("mistakes.txt: {line}");
+    };
+    let content_type = match format {
+        "json" => "application/json",
+        "lines" => "application/x-ndjson",
+        _ => panic!("mistakes.txt: {line}"),
+    };
+    MistakenBody {
+        line,
+        content_type,
+        words,
+        body: bytes(body),
+    }
 }

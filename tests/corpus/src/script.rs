@@ -86,6 +86,7 @@ pub fn read(file: &str) -> &'static str {
         "json.txt" => include_str!("../cases/json.txt"),
         "lines.txt" => include_str!("../cases/lines.txt"),
         "members.txt" => include_str!("../cases/members.txt"),
+        "mistakes.txt" => include_str!("../cases/mistakes.txt"),
         _ => panic!("{file} is not in the corpus"),
     }
 }
@@ -106,6 +107,13 @@ impl Case {
             stored,
         }
     }
+}
+
+/// The bytes of one line of the corpus, as a client sends it.
+pub fn bytes(line: &str) -> Vec<u8> {
+    let mut script = Script::default();
+    script.line(&format!("{line}<>"));
+    script.bytes
 }
 
 /// One JSON body as a whole request.

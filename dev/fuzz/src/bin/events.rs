@@ -4,7 +4,8 @@
 #![no_main]
 
 use captcha::parsers::{
-    ContentCoding, DecompressError, Event, Rejection, decompress, parse_body, parse_lines, parse_record,
+    BodyFormat, ContentCoding, DecompressError, Event, MediaType, Mistake, Rejection, Source, decompress, parse_body,
+    parse_lines, parse_record,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -38,12 +39,31 @@ fuzz_target!(|bytes: &[u8]| {
 fn all_ways_to_read(bytes: &[u8]) {
     let document = parse_body(bytes, EVENTS_MAX);
     let lines = parse_lines(bytes, EVENTS_MAX);
-    for read in [&document, &lines] {
+    for (media_type, read) in [(MediaType::Json, &document), (MediaType::NdJson, &lines)] {
         check(read);
+        if let Err(rejection) = read {
+            advise(bytes, media_type, rejection);
+        }
     }
     one_record(bytes, &document);
     if !bytes.contains(&b'\n') {
         one_line(bytes, &document, &lines);
+    }
+}
+
+/// What is refused may be looked at again, whatever it says it is.
+fn advise(bytes: &[u8], media_type: MediaType, rejection: &Rejection) {
+    for coding in [ContentCoding::Identity, ContentCoding::Gzip] {
+        for source in [Source::Request, Source::Message] {
+            let format = BodyFormat {
+                media_type,
+                coding,
+                source,
+            };
+            if let Some(mistake) = Mistake::of(bytes, format, rejection) {
+                assert!(!mistake.advice(source).is_empty());
+            }
+        }
     }
 }
 
