@@ -58,12 +58,13 @@ pub struct Args {
     pub(super) clickhouse_password_file: Option<PathBuf>,
 
     /// Connect with TLS; the port is another then, often 9440
-    #[arg(long, env = "CAPTCHA_CLICKHOUSE_TLS")]
+    #[arg(long, help_heading = "ClickHouse TLS", env = "CAPTCHA_CLICKHOUSE_TLS")]
     pub(super) clickhouse_tls: bool,
 
     /// Authorities that may sign the server's certificate, PEM [default: the system's]
     #[arg(
         long,
+        help_heading = "ClickHouse TLS",
         env = "CAPTCHA_CLICKHOUSE_CA_FILE",
         value_name = "FILE",
         requires = "clickhouse_tls"
@@ -73,6 +74,7 @@ pub struct Args {
     /// Our own certificate chain for a server that asks for one, PEM
     #[arg(
         long,
+        help_heading = "ClickHouse TLS",
         env = "CAPTCHA_CLICKHOUSE_CLIENT_CERTIFICATE_FILE",
         value_name = "FILE",
         requires_all = ["clickhouse_tls", "clickhouse_client_key_file"]
@@ -82,6 +84,7 @@ pub struct Args {
     /// Its private key, PEM; read again for each connection, as the certificates are
     #[arg(
         long,
+        help_heading = "ClickHouse TLS",
         env = "CAPTCHA_CLICKHOUSE_CLIENT_KEY_FILE",
         value_name = "FILE",
         requires = "clickhouse_client_certificate_file"

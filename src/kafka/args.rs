@@ -81,16 +81,23 @@ impl fmt::Display for TopicName {
 #[group(skip)]
 pub struct SecurityArgs {
     /// Connect with TLS
-    #[arg(long, env = "CAPTCHA_KAFKA_TLS")]
+    #[arg(long, help_heading = "Kafka TLS", env = "CAPTCHA_KAFKA_TLS")]
     pub(super) kafka_tls: bool,
 
     /// Certificate authorities that may sign the certificates of brokers, PEM [default: those of the system]
-    #[arg(long, env = "CAPTCHA_KAFKA_CA_FILE", value_name = "FILE", requires = "kafka_tls")]
+    #[arg(
+        long,
+        help_heading = "Kafka TLS",
+        env = "CAPTCHA_KAFKA_CA_FILE",
+        value_name = "FILE",
+        requires = "kafka_tls"
+    )]
     pub(super) kafka_ca_file: Option<PathBuf>,
 
     /// Client certificate chain, for brokers that ask for one, PEM
     #[arg(
         long,
+        help_heading = "Kafka TLS",
         env = "CAPTCHA_KAFKA_CLIENT_CERTIFICATE_FILE",
         value_name = "FILE",
         requires_all = ["kafka_tls", "kafka_client_key_file"]
@@ -100,6 +107,7 @@ pub struct SecurityArgs {
     /// Private key of the client certificate, PEM; read for each connection, as the certificates are
     #[arg(
         long,
+        help_heading = "Kafka TLS",
         env = "CAPTCHA_KAFKA_CLIENT_KEY_FILE",
         value_name = "FILE",
         requires = "kafka_client_certificate_file"
@@ -109,6 +117,7 @@ pub struct SecurityArgs {
     /// Mechanism of a login with SASL; `plain` sends the password itself and needs TLS
     #[arg(
         long,
+        help_heading = "Kafka login",
         env = "CAPTCHA_KAFKA_SASL_MECHANISM",
         value_name = "MECHANISM",
         requires = "kafka_user"
@@ -118,6 +127,7 @@ pub struct SecurityArgs {
     /// User of a login with SASL
     #[arg(
         long,
+        help_heading = "Kafka login",
         env = "CAPTCHA_KAFKA_USER",
         value_name = "NAME",
         requires = "kafka_sasl_mechanism",
@@ -128,6 +138,7 @@ pub struct SecurityArgs {
     /// Password; safer in a file
     #[arg(
         long,
+        help_heading = "Kafka login",
         env = "CAPTCHA_KAFKA_PASSWORD",
         value_name = "PASSWORD",
         hide_env_values = true,
@@ -139,6 +150,7 @@ pub struct SecurityArgs {
     /// File with the password, read for each connection; a final line break is not part of it
     #[arg(
         long,
+        help_heading = "Kafka login",
         env = "CAPTCHA_KAFKA_PASSWORD_FILE",
         value_name = "FILE",
         requires = "kafka_user"

@@ -13,9 +13,9 @@ use crate::clickhouse::{self, Cluster, Connection, DroppedRange, Month, Shard, S
 /// How far the clock that dates arrivals, Kafka's or that of `captcha serve`, may be from ClickHouse's.
 const CLOCK_DIFFERENCE_MAX: Duration = Duration::from_secs(3_600);
 
-/// Drop what arrived before a month, whole months of the table at once; reports no longer count it
+/// Drop what arrived before a month, for good
 ///
-/// Delete from the table in no other way: this command first writes how far each partition is, so that consumers
+/// Reports no longer count it. Whole months of the table are dropped at once. Delete from the table in no other way: this command first writes how far each partition is, so that consumers
 /// continue there and the audit knows what is missing on purpose. Consumers may run meanwhile. If the command is
 /// killed, run it again.
 #[derive(Debug, clap::Args)]

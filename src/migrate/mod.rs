@@ -26,7 +26,7 @@ use crate::clickhouse::schema::history::AppliedMigration;
 use crate::clickhouse::{self, Cluster, EmptyReplica, Identifier, Shard};
 use crate::kafka::{self, Kafka};
 
-/// Make the ClickHouse schema and the Kafka topic what this captcha needs
+/// Make or update the ClickHouse schema and the Kafka topic
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 #[command(args_conflicts_with_subcommands = true)]

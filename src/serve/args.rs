@@ -14,7 +14,7 @@ use super::limits::Limits;
 use crate::http::{self, trusted_proxies};
 use crate::{clickhouse, kafka};
 
-/// Accept captcha events over HTTP and answer with statistics
+/// Accept captcha events over HTTP, answer with statistics
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -43,6 +43,7 @@ pub struct Args {
     /// Certificate chain in PEM, the server's own first; makes the API speak TLS. Read again when it changes
     #[arg(
         long,
+        help_heading = "TLS",
         env = "CAPTCHA_TLS_CERTIFICATE_FILE",
         value_name = "FILE",
         requires = "tls_key_file"
@@ -52,6 +53,7 @@ pub struct Args {
     /// Private key of the certificate in PEM. Read again when it changes
     #[arg(
         long,
+        help_heading = "TLS",
         env = "CAPTCHA_TLS_KEY_FILE",
         value_name = "FILE",
         requires = "tls_certificate_file"
@@ -62,6 +64,7 @@ pub struct Args {
     /// connect; with it, a line of that file may name one. Read again when it changes
     #[arg(
         long,
+        help_heading = "TLS",
         env = "CAPTCHA_TLS_CLIENT_CA_FILE",
         value_name = "FILE",
         requires = "tls_certificate_file"
@@ -70,7 +73,7 @@ pub struct Args {
 
     /// File of API keys, which `captcha serve new-key` makes; without it every client may send and read. Read again
     /// when it changes
-    #[arg(long, env = "CAPTCHA_KEYS_FILE", value_name = "FILE")]
+    #[arg(long, help_heading = "Access", env = "CAPTCHA_KEYS_FILE", value_name = "FILE")]
     pub keys_file: Option<PathBuf>,
 
     /// File of the secrets that sign links to pictures, one a line, which `captcha serve new-link` needs too; without it
@@ -85,16 +88,16 @@ pub struct Args {
 
     /// This process's part of each key's rate and burst: 1/N where N processes serve the same clients, rounded down, at
     /// least 1
-    #[arg(long, env = "CAPTCHA_RATE_SHARE", value_name = "1/N", default_value = "1/1", value_parser = RateShare::parse)]
+    #[arg(long, help_heading = "Access", env = "CAPTCHA_RATE_SHARE", value_name = "1/N", default_value = "1/1", value_parser = RateShare::parse)]
     pub rate_share: RateShare,
 
     /// Origins whose web pages may call the API, with commas between them, or * for all
-    #[arg(long, env = "CAPTCHA_CORS_ORIGINS", value_name = "ORIGINS", value_parser = Cors::parse)]
+    #[arg(long, help_heading = "Access", env = "CAPTCHA_CORS_ORIGINS", value_name = "ORIGINS", value_parser = Cors::parse)]
     pub cors_origins: Option<Cors>,
 
     /// Names and addresses of this server, with commas between them, each with a port if only that port is allowed; a
     /// request for another host is refused with 421 [default: any host]
-    #[arg(long, env = "CAPTCHA_HOST", value_name = "HOSTS", value_parser = Hosts::parse)]
+    #[arg(long, help_heading = "Access", env = "CAPTCHA_HOST", value_name = "HOSTS", value_parser = Hosts::parse)]
     pub host: Option<Hosts>,
 
     /// Share of requests that are logged, from 0 (none) to 1 (all)
@@ -111,6 +114,7 @@ pub struct Args {
     /// such as 10.0.0.0/8
     #[arg(
         long,
+        help_heading = "Proxies",
         env = "CAPTCHA_TRUSTED_PROXIES",
         value_name = "NETWORKS",
         value_delimiter = ',',
@@ -122,6 +126,7 @@ pub struct Args {
     /// there: only what the proxy writes itself is safe
     #[arg(
         long,
+        help_heading = "Proxies",
         env = "CAPTCHA_CLIENT_ADDRESS_FROM",
         value_name = "WHERE",
         default_value = "x-forwarded-for",

@@ -13,6 +13,7 @@ pub const REPORT_WAIT_SECONDS_MAX: u32 = 8;
 /// Limits of requests and connections.
 #[derive(Debug, Clone, clap::Args)]
 #[group(skip)]
+#[command(next_help_heading = "Limits")]
 pub struct Limits {
     /// Largest request body in bytes as it is sent, up to 64 MiB; the default fits the 10,000 events that one request
     /// may have

@@ -17,6 +17,7 @@ mod parameters;
 mod period;
 mod query;
 mod solve_times;
+mod words;
 mod zone;
 
 pub use self::answer::{Answer, AnswerError, Compared, ROWS_MAX, Row};
@@ -32,4 +33,5 @@ pub use self::parameters::SolveWithin;
 pub use self::period::{Range, RangeChoice};
 pub use self::query::{PARAMETERS, Query, Resolved, WrongParameter};
 pub use self::solve_times::{SolveTimes, solve_time_bucket};
+pub use self::words::words;
 pub use self::zone::{ZONE_NAMES, Zone};

@@ -63,6 +63,7 @@ mod secure_kafka;
 mod serve;
 mod settings;
 mod shards;
+mod shell;
 mod terminal_escapes;
 mod two_consumers;
 mod variables;

@@ -19,7 +19,9 @@ const COMPARED_AT_ONCE: usize = 200_000;
 /// Fetches in a row that may bring nothing before Kafka's end.
 const EMPTY_FETCHES_MAX: u32 = 20;
 
-/// Compare the records that Kafka still has with the rows in ClickHouse; exit code 3 if anything is wrong
+/// Compare what Kafka still has with the rows in ClickHouse
+///
+/// The exit code is 3 if anything is wrong.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub struct Args {

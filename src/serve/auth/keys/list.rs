@@ -8,9 +8,9 @@ use comfy_table::{Table, presets};
 use super::{Entry, Keyring, Sites, State};
 use crate::terminal::print;
 
-/// List the keys of a key file: what each may do and until when, never its hash
+/// List the keys of a key file, with what each may do
 ///
-/// Neither Kafka nor ClickHouse is needed. The file is checked as `captcha serve` checks it.
+/// Hashes are not shown. Neither Kafka nor ClickHouse is needed. The file is checked as `captcha serve` checks it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// File of API keys

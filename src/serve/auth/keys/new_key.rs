@@ -14,19 +14,13 @@ use crate::terminal::{escape, stderr_is_terminal, write_stderr};
 /// Characters of a note: the line stays short enough to read.
 const NOTE_CHARS_MAX: usize = 200;
 
-/// Make a new API key: its line for the key file on stdout, the key itself on the terminal
+/// Make a new API key and its line for the key file
 ///
-/// The line holds the key's SHA-256 and no secret. The key is shown once, on stderr if that is a terminal, and kept
-/// nowhere; with --key-out it goes into a new file instead. It is never written to stdout, so nothing but the line is
-/// appended to the key file, and never to a log.
+/// The line is written to stdout. It holds the key's SHA-256 and no secret. The key itself is shown once, on stderr if
+/// that is a terminal, and kept nowhere; with --key-out it goes into a new file instead. It is never written to stdout,
+/// so nothing but the line is appended to the key file, and never to a log. Neither Kafka nor ClickHouse is needed;
+/// docs/keys.md says more.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example: captcha serve new-key --role write --sites '*' --rate 100 >> keys.txt",
-    after_long_help = "Examples:\n  \
-        captcha serve new-key --role write --sites '*' --rate 100 --burst 10000 >> keys.txt\n  \
-        captcha serve new-key --role read --sites 6f1c1f2e-3d0b-4c5a-9b0e-2f4b8f3f7a01 --note 'the shop' --key-out shop.key >> keys.txt\n\n\
-        Neither Kafka nor ClickHouse is needed. docs/keys.md says more."
-)]
 pub struct Args {
     /// What the key is for; a key has one role
     #[arg(long, value_enum, value_name = "ROLE")]

@@ -1,9 +1,17 @@
-//! The command line: the four commands, how flags and their environment variables are read, and exit codes.
+//! The command line: the four commands, how flags and their environment variables are read, help, and exit codes.
 
+mod completions;
+mod examples;
+mod help;
+mod man;
+mod tips;
+
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::builder::{Resettable, Styles};
 use clap::{Arg, ArgAction, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::telemetry::logging;
 use crate::{consume, migrate, report, runtime, serve, terminal};
@@ -11,17 +19,23 @@ use crate::{consume, migrate, report, runtime, serve, terminal};
 /// Captcha events in over HTTP, through Kafka, into ClickHouse exactly once, and exact statistics out.
 #[derive(Parser)]
 #[command(
+    name = "captcha",
     version,
-    after_help = "\
-Settings are environment variables too, as `captcha COMMAND --help` shows; an empty one counts as absent, and a switch \
-is true or false, 1 or 0, yes or no, on or off.\n\
-CAPTCHA_LOG is error, warn, info (the default), debug or trace.\n\
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 an audit found damage, 4 a report is not as complete as required, 5 \
-fewer challenges were solved than required, 130 and 143 stopped by SIGINT and SIGTERM."
+    arg_required_else_help = true,
+    args_conflicts_with_subcommands = true,
+    override_usage = "captcha <COMMAND>\n       captcha --completions <SHELL>\n       captcha --man"
 )]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
+
+    /// Print completions: bash, elvish, fish, powershell or zsh
+    #[arg(long, value_name = "SHELL", hide_possible_values = true, conflicts_with = "man")]
+    completions: Option<Shell>,
+
+    /// Print the manual page, for `man -l -`
+    #[arg(long)]
+    man: bool,
 }
 
 #[derive(Subcommand)]
@@ -29,13 +43,20 @@ enum Command {
     Serve(serve::Args),
     Consume(consume::Args),
     Migrate(migrate::Args),
+    #[command(about = "Show the serves and solves of each site, by day")]
     Report(report::Args),
 }
 
 /// Parses the command line and runs its command. A failure is one line on stderr.
 pub fn run() -> ExitCode {
-    let cli = parse();
-    let outcome = logging::init().map(|()| run_command(cli.command));
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let cli = parse(&words).unwrap_or_else(|err| terminal::exit_with_clap_error(&err));
+    let outcome = match (cli.command, cli.completions) {
+        (Some(command), _) => logging::init().map(|()| run_command(command)),
+        (None, Some(shell)) => Ok(print_page(&completions::script(shell, Cli::command()))),
+        // clap has refused a line without any of them.
+        (None, None) => Ok(man::pages(Cli::command()).and_then(|pages| print_page(&pages))),
+    };
     let (code, failure) = match outcome.map(|outcome| outcome.and_then(|()| terminal::check_stdout())) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(err)) => (exit_code(&err), err),
@@ -46,12 +67,24 @@ pub fn run() -> ExitCode {
     ExitCode::from(code)
 }
 
-fn parse() -> Cli {
+/// Parses the words of a command line, of which the first is the program.
+fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
+    let command = help::with_examples(prepare(Cli::command()));
+    let command = match help::is_short_asked(words) {
+        true => help::shorten(command),
+        false => command,
+    };
     // Without colours: they would look like escapes in the arguments.
-    let mut command = prepare(Cli::command()).styles(Styles::plain());
-    let matches = command.try_get_matches_from_mut(std::env::args_os());
+    let mut command = command.styles(Styles::plain());
+    let matches = command.try_get_matches_from_mut(words);
     let parsed = matches.and_then(|matches| Cli::from_arg_matches(&matches));
-    parsed.unwrap_or_else(|err| terminal::exit_with_clap_error(&err.format(&mut command)))
+    parsed.map_err(|err| tips::add(err, &command, words).format(&mut command))
+}
+
+/// Prints what has nothing to escape.
+fn print_page(page: &str) -> anyhow::Result<()> {
+    terminal::print(page);
+    Ok(())
 }
 
 fn exit_code(err: &anyhow::Error) -> u8 {
