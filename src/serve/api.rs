@@ -192,9 +192,8 @@ impl Api {
         let _in_progress = self.ingest.acquire_request(client.holder)?;
         let asker = Asker::new(&self.reports, caller.reader(client.holder), client.holder, &client.peer);
         let sites = ReaderSites::new(self.sites.names(), &allowed);
-        let path = (request.uri().path(), query(request), request.headers());
         let authorize = |site_ids| caller.authorize_report(site_ids);
-        let mut response = dashboard::respond(&asker, &sites, authorize, path).await?;
+        let mut response = dashboard::respond(&asker, &sites, authorize, request).await?;
         if let Some(rate) = rate {
             rate.write_to(response.headers_mut());
         }

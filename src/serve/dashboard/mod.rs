@@ -12,17 +12,18 @@ mod view;
 
 use chrono::{NaiveDate, Utc};
 use futures_util::future::join;
-use hyper::StatusCode;
 use hyper::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY, VARY,
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
+use hyper::{Request, StatusCode};
 use uuid::Uuid;
 
 use self::page::{NewestDay, Page};
 use super::problem::Problem;
 use super::reader_sites::{Found, ReaderSites};
 use super::report::Asker;
+use super::request::query::query;
 use crate::http::{self, Response};
 use crate::statistics::Answer;
 
@@ -55,9 +56,10 @@ pub async fn respond(
     asker: &Asker<'_>,
     sites: &ReaderSites,
     authorize: impl Fn(Vec<Uuid>) -> Result<Vec<Uuid>, Problem>,
-    (path, query, headers): (&str, &str, &HeaderMap),
+    request: &Request<()>,
 ) -> Result<Response, Problem> {
-    let view = View::parse(query).map_err(Problem::Query)?;
+    let (path, headers) = (request.uri().path(), request.headers());
+    let view = View::parse(query(request)).map_err(Problem::Query)?;
     let mut found = None;
     if let Some(search) = &view.search {
         match sites.find(search, std::iter::empty()) {
@@ -103,6 +105,8 @@ pub async fn respond(
         found,
         folder: folder(path),
         now_micros,
+        host: page::shown_host(host(request)),
+        example_id: Uuid::from_u128(fastrand::u128(..)),
     };
     let mut response = html_response(StatusCode::OK, page.render().into_string(), headers);
     if let Some(seconds) = view.refresh_seconds {
@@ -111,6 +115,12 @@ pub async fn respond(
             .insert(REFRESH, HeaderValue::from_static(seconds));
     }
     Ok(response)
+}
+
+/// The host of a request, in HTTP/2 by its address.
+fn host(request: &Request<()>) -> Option<&str> {
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    authority.or_else(|| request.headers().get(HOST)?.to_str().ok())
 }
 
 /// From the address of the page to the folder of the API: with a slash at its end, the page is a folder itself.

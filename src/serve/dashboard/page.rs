@@ -29,6 +29,10 @@ pub struct Page<'a> {
     pub folder: &'static str,
     /// By the clock of this process.
     pub now_micros: i64,
+    /// The host that the page was asked of.
+    pub host: &'a str,
+    /// Of the challenge of the example.
+    pub example_id: Uuid,
 }
 
 /// The newest day with events.
@@ -180,7 +184,7 @@ fn nothing(page: &Page<'_>, newest: NewestDay, range: &str) -> Markup {
                 NewestDay::None => {
                     h2 { "No events" (of) " yet" }
                     p {
-                        "Send the first one: a " code { "serve" } " when a challenge is shown, and a " code { "solve" }
+                        "Send the first ones: a " code { "serve" } " when a challenge is shown, and a " code { "solve" }
                         " with the same " code { "correlation_id" } " when it is solved. Within a second they are here."
                     }
                     pre tabindex="0" { code { (example(page)) } }
@@ -199,13 +203,23 @@ fn nothing(page: &Page<'_>, newest: NewestDay, range: &str) -> Markup {
     }
 }
 
-/// A command that sends an event of now.
+/// A command that sends a challenge of a minute ago, and its solve: it can be pasted into a shell as it is.
 fn example(page: &Page<'_>) -> String {
     const SITE: Uuid = Uuid::from_u128(0x6f1c_1f2e_3d0b_4c5a_9b0e_2f4b_8f3f_7a01);
-    let site_id = page.only_site().unwrap_or(SITE);
-    format!(
-        "curl -sS http://127.0.0.1:8000/v1/events -H 'Content-Type: application/json' \\\n  -d '{{\"site_id\": \
-         \"{site_id}\", \"type\": \"serve\",\n       \"correlation_id\": \"'$(cat /proc/sys/kernel/random/uuid)'\", \
-         \"time\": \"'$(date -u +%FT%TZ)'\"}}'"
-    )
+    const SECOND_MICROS: i64 = 1_000_000;
+    let event = |kind: &str, seconds_ago: i64| {
+        let time = Zone::default().text(page.now_micros / SECOND_MICROS * SECOND_MICROS - seconds_ago * SECOND_MICROS);
+        let (site_id, id) = (page.only_site().unwrap_or(SITE), page.example_id);
+        format!(r#"{{"site_id": "{site_id}", "type": "{kind}", "correlation_id": "{id}", "time": "{time}"}}"#)
+    };
+    let (serve, solve) = (event("serve", 60), event("solve", 55));
+    let host = page.host;
+    format!("curl -sS http://{host}/v1/events -H 'Content-Type: application/json' -d '[\n  {serve},\n  {solve}\n]'")
+}
+
+/// A name or an address with a port, which is safe in a shell; any other host is one that nobody has.
+pub fn shown_host(host: Option<&str>) -> &str {
+    let is_safe = |c: char| c.is_ascii_alphanumeric() || ".:-[]".contains(c);
+    let is_host = |host: &&str| !host.is_empty() && host.chars().all(is_safe);
+    host.filter(is_host).unwrap_or("127.0.0.1:8000")
 }
