@@ -14,6 +14,7 @@ mod table;
 mod view;
 mod view_args;
 mod watch;
+mod webhook;
 
 use std::path::{Path, PathBuf};
 
@@ -28,9 +29,11 @@ use self::progress::with_progress;
 use self::question::{QuestionArgs, with_metric};
 use self::requirements::{Requirements, Unmet};
 use self::site_args::SitesArgs;
+use self::view::signs::UTF8;
 use self::view::{Look, write_page};
 use self::view_args::ViewArgs;
 use self::watch::Refresh;
+use self::webhook::Webhook;
 use crate::clickhouse::{self, Cluster, Filter, Freshness, Report, ReportRow};
 use crate::rules::DEDUP_WINDOW_RECORDS;
 use crate::site_names::SiteNames;
@@ -64,6 +67,9 @@ pub struct Args {
 
     #[command(flatten)]
     requirements: Requirements,
+
+    #[command(flatten)]
+    webhook: webhook::Args,
 
     #[command(flatten)]
     clickhouse: clickhouse::Args,
@@ -125,8 +131,11 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
 async fn print_report(args: Args) -> anyhow::Result<()> {
     let names = args.sites.read()?;
     let mut query = args.question.query(&names);
-    let is_for_people = args.view.is_for_people(args.format);
     args.view.check(args.format);
+    let webhook = args.webhook.open()?;
+    // A chat is for people, wherever the command runs.
+    let is_posted_to_people = webhook.is_some() && args.format == Format::Table;
+    let is_for_people = args.view.is_for_people(args.format) || is_posted_to_people;
     let has_default_metrics = is_for_people && query.metrics.is_none();
     if has_default_metrics {
         query = METRICS_FOR_PEOPLE.into_iter().fold(query, with_metric);
@@ -141,9 +150,9 @@ async fn print_report(args: Args) -> anyhow::Result<()> {
         names,
     };
     match (&args.file.input, args.view.watch()) {
-        (Some(path), _) => print_file(&args, path, asked).await,
+        (Some(path), _) => print_file(&args, path, asked, webhook).await,
         (None, Some(pause)) => {
-            let cluster = Cluster::new(args.clickhouse)?;
+            let cluster = Cluster::new(args.clickhouse.clone())?;
             let ask = async || ask(&cluster, &asked).await;
             let draw = |found: &Found, refresh: &Refresh, size| {
                 asked.draw(&args.question, &args.view, found, refresh, size, pause)
@@ -151,17 +160,12 @@ async fn print_report(args: Args) -> anyhow::Result<()> {
             watch::watch(pause, ask, draw).await
         }
         (None, None) => {
-            let cluster = Cluster::new(args.clickhouse)?;
+            let cluster = Cluster::new(args.clickhouse.clone())?;
             let required = args.requirements.resolve(&cluster).await?;
             let found = with_progress("asking ClickHouse", ask(&cluster, &asked)).await?;
             let met = required.check(found.numbers.freshness(), found.numbers.solve_rate());
-            match &found.numbers {
-                Numbers::Answer(answer) if is_for_people => {
-                    asked.print_page(&args.question, &args.view, answer, &found, Some(Utc::now()));
-                }
-                numbers => print_numbers(numbers, args.format, met.is_ok(), &found.notes)?,
-            }
-            Ok(met?)
+            asked.print(&args, &found, met.is_ok(), Some(Utc::now()))?;
+            asked.post(webhook, &args, &found, met.map_err(Into::into)).await
         }
     }
 }
@@ -245,17 +249,53 @@ impl Asked {
         }
     }
 
-    fn print_page(
+    /// Prints an answer: a page for people, or rows for a program.
+    fn print(&self, args: &Args, found: &Found, is_met: bool, now: Option<DateTime<Utc>>) -> anyhow::Result<()> {
+        match &found.numbers {
+            Numbers::Answer(answer) if self.is_for_people => {
+                let size = terminal::stdout_size().unwrap_or(view_args::SIZE);
+                let look = self.look(&args.question, &args.view, found, size);
+                write_page(answer, &Look { now, ..look }, terminal::print_styled);
+                Ok(())
+            }
+            numbers => print_numbers(numbers, args.format, is_met, &found.notes),
+        }
+    }
+
+    /// Posts what was printed, if there is a receiver.
+    ///
+    /// # Errors
+    /// The receiver did not accept it; or `done`.
+    async fn post(
         &self,
-        question: &QuestionArgs,
-        view: &ViewArgs,
-        answer: &Answer,
+        webhook: Option<Webhook>,
+        args: &Args,
         found: &Found,
-        now: Option<DateTime<Utc>>,
-    ) {
-        let size = terminal::stdout_size().unwrap_or(view_args::SIZE);
-        let look = self.look(question, view, found, size);
-        write_page(answer, &Look { now, ..look }, terminal::print_styled);
+        done: anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let Some(webhook) = webhook else {
+            return done;
+        };
+        let report = match &found.numbers {
+            Numbers::Answer(answer) if self.is_for_people => {
+                let look = self.look(&args.question, &args.view, found, webhook::SIZE);
+                let look = Look {
+                    signs: &UTF8,
+                    has_styles: false,
+                    ..look
+                };
+                let mut page = StyledText::new(false);
+                write_page(answer, &look, |text| {
+                    page.append(text);
+                    true
+                });
+                page.as_str().to_string()
+            }
+            numbers => {
+                numbers.render(args.format).context("cannot write the report")?
+            }
+        };
+        webhook.post(args.format, report, done).await
     }
 
     /// The page of a watched report, which fits the window.
@@ -316,7 +356,7 @@ impl Asked {
 }
 
 /// Counts the events of a file.
-async fn print_file(args: &Args, path: &Path, asked: Asked) -> anyhow::Result<()> {
+async fn print_file(args: &Args, path: &Path, asked: Asked, webhook: Option<Webhook>) -> anyhow::Result<()> {
     let now = Utc::now();
     let through = args.file.complete_through.unwrap_or(now);
     let mut input = Input::open(path)?;
@@ -339,14 +379,9 @@ async fn print_file(args: &Args, path: &Path, asked: Asked) -> anyhow::Result<()
         notes: input.notes(),
         tip: None,
     };
-    match &found.numbers {
-        Numbers::Answer(answer) if asked.is_for_people => {
-            asked.print_page(&args.question, &args.view, answer, &found, None);
-        }
-        numbers => print_numbers(numbers, args.format, met.is_ok(), &found.notes)?,
-    }
-    met?;
-    Ok(input.check()?)
+    asked.print(args, &found, met.is_ok(), None)?;
+    let done = met.map_err(Into::into).and_then(|()| Ok(input.check()?));
+    asked.post(webhook, args, &found, done).await
 }
 
 /// The report of a question about days and sites alone.

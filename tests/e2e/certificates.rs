@@ -98,7 +98,7 @@ impl Certified {
         std::fs::copy(&self.key, &other.key).unwrap();
     }
 
-    fn config(&self) -> Arc<ServerConfig> {
+    pub fn config(&self) -> Arc<ServerConfig> {
         let chain = CertificateDer::pem_file_iter(&self.certificate).unwrap();
         let chain = chain.map(Result::unwrap).collect();
         let key = PrivateKeyDer::from_pem_file(&self.key).unwrap();

@@ -68,5 +68,6 @@ mod terminal_escapes;
 mod two_consumers;
 mod variables;
 mod watched_files;
+mod webhook;
 mod websocket;
 mod world;
