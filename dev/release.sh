@@ -15,6 +15,12 @@ mkdir -p "$out"
 for file in "captcha-$version-$(uname -m)" "captcha-$version.oci.tar" "captcha-$version.cdx.json"; do
     cp "target/image/$file" "$out/"
 done
+# What packages install: the manual, and completions of shells.
+program=$out/captcha-$version-$(uname -m)
+"$program" --man >"$out/captcha-$version.1"
+for shell in bash zsh fish; do
+    "$program" --completions "$shell" >"$out/captcha-$version.$shell"
+done
 dev/chart.sh "$out/captcha-chart-$version.tgz"
 dev/sign.sh "$out" "captcha $version of commit $revision" "$key"
 echo "release: $out"
