@@ -126,16 +126,34 @@ async fn a_refused_message_says_why_and_the_stream_goes_on() {
     let mut half = events(3);
     half[1]["time"] = json!("2024-01-01");
     half[2]["site_id"] = json!(null);
-    for (text, status, pointers) in [
-        (half.to_string(), 422, &["/1/time", "/2/site_id"][..]),
-        ("[]".to_string(), 422, &[""]),
-        (String::new(), 400, &[]),
-        ("{".to_string(), 400, &[]),
-        (json!(vec![1; 10_001]).to_string(), 413, &[]),
+    // The advice is that for a message, so it is for no client's flags or headers.
+    let without_advice = |mut problem: Value| {
+        let detail = problem["detail"].as_str().unwrap_or_default();
+        problem["detail"] = json!(detail.split("; it ").next());
+        problem
+    };
+    for (text, status, pointers, advice) in [
+        (half.to_string(), 422, &["/1/time", "/2/site_id"][..], ""),
+        ("[]".to_string(), 422, &[""], ""),
+        (
+            String::new(),
+            400,
+            &[],
+            "it is empty: send an event or an array of events",
+        ),
+        ("{".to_string(), 400, &[], "it breaks off: a part of it is missing"),
+        (
+            "{}\n{}".to_string(),
+            400,
+            &[],
+            "send each in a message of its own, or all as one array",
+        ),
+        (json!(vec![1; 10_001]).to_string(), 413, &[], ""),
     ] {
         stream.send(&text).await;
         let problem = stream.answer().await;
         assert_eq!(problem["status"], status, "{problem}");
+        assert!(problem["detail"].as_str().unwrap().ends_with(advice), "{problem}");
         let posted = request(
             &serve.address,
             "POST",
@@ -143,7 +161,8 @@ async fn a_refused_message_says_why_and_the_stream_goes_on() {
             &[("content-type", "application/json")],
             text,
         );
-        assert_eq!(problem, posted.await.unwrap().json());
+        let posted = posted.await.unwrap().json();
+        assert_eq!(without_advice(problem.clone()), without_advice(posted));
         let errors = problem["errors"].as_array().cloned().unwrap_or_default();
         let named: Vec<_> = errors.iter().map(|error| error["pointer"].clone()).collect();
         assert_eq!(named, pointers);
@@ -152,8 +171,8 @@ async fn a_refused_message_says_why_and_the_stream_goes_on() {
     }
     let refused = "captcha_stream_messages_total{status=\"422\"}";
     assert_eq!(serve.metric(refused).await, 2.0);
-    // Of each three events, and four times a body that counts as one.
-    for (reason, events) in [("malformed", 12.0), ("too_large", 2.0)] {
+    // Of each three events, and five times a body that counts as one.
+    for (reason, events) in [("malformed", 14.0), ("too_large", 2.0)] {
         let refused = format!("captcha_events_rejected_total{{reason=\"{reason}\"}}");
         assert_eq!(serve.metric(&refused).await, events, "{reason}");
     }
@@ -163,8 +182,8 @@ async fn a_refused_message_says_why_and_the_stream_goes_on() {
     dry.send(events(2)).await;
     let answer = dry.answer().await;
     assert_eq!((&answer["status"], &answer["valid"]), (&json!("valid"), &json!(2)));
-    world.await_counted(5).await;
-    world.await_log(5).await;
+    world.await_counted(6).await;
+    world.await_log(6).await;
 }
 
 #[tokio::test]

@@ -279,13 +279,15 @@ fn first_error(text: &str) -> Option<JsonError> {
 fn of_document(text: &str, error: &JsonError) -> Option<Mistake> {
     let rest = text.get(error.at..)?;
     let before = error.before(text);
+    if error.is_eof && text.starts_with(['{', '[']) {
+        return Some(Mistake::CutOff);
+    }
     if before.is_empty() {
         return of_beginning(text);
     }
     let next = rest.chars().next()?;
     let is_whole = || first_error(before).is_none();
     match next {
-        _ if error.is_eof => Some(Mistake::CutOff),
         '{' | '[' if before.ends_with(['}', ']']) && is_whole() => {
             let has_break = text.get(before.len()..error.at)?.contains('\n');
             Some(match has_break {
