@@ -225,7 +225,7 @@ async fn newest_day(cluster: &Cluster, query: &Query) -> anyhow::Result<String> 
     Ok(match answer.rows().last() {
         Some(row) => {
             let day = days.buckets().date(row.bucket);
-            format!("the newest day with events is {day}: see `captcha report --from {day}`")
+            format!("the newest day with events is {day}: ask with `--from {day}`")
         }
         None => "no events yet: `captcha serve` accepts them at POST /v1/events".to_string(),
     })
@@ -366,7 +366,7 @@ async fn print_file(args: &Args, path: &Path, asked: Asked, webhook: Option<Webh
         let answer = file_counts::answer(&mut input, &query, window_records, now, through);
         answer.map(|answer| (answer, input))
     });
-    let counted = with_progress(&format!("reading {}", path.display()), counting).await;
+    let counted = with_progress("reading events", counting).await;
     let (answer, input) = counted.context("cannot count the events of the file")??;
     let required = args.requirements.resolve_at(now)?;
     let numbers = match Filter::of(&asked.query) {

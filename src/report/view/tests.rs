@@ -332,3 +332,23 @@ fn hours_that_come_twice_differ_in_their_offset() {
         ["2024-10-27 00:00", "2024-10-27 01:00"]
     );
 }
+
+#[test]
+fn the_page_for_people_shows_a_page() {
+    let (_, section) = include_str!("../../../docs/reports.md")
+        .split_once("## In a terminal")
+        .unwrap();
+    let (_, shown) = section
+        .split("```")
+        .nth(1)
+        .unwrap()
+        .split_once("sites-file sites\n")
+        .unwrap();
+    let names = NAMES.replace("\u{65e5}\u{672c}\u{8a9e}", "Blog");
+    let page = Shown {
+        question: &QUESTION.replace("&timezone=Europe/Berlin", ""),
+        names: &names,
+        ..Shown::default()
+    };
+    assert_eq!(page.page(), shown);
+}
