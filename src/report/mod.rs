@@ -54,7 +54,7 @@ pub struct Args {
     #[command(flatten)]
     file: FileArgs,
 
-    /// `table` is for people, `json` what GET /v1/report answers, `ndjson` a row a line,
+    /// `table` is for people, and plain in a pipe; `json` what GET /v1/report answers, `ndjson` a row a line,
     /// `csv` has a header
     #[arg(long, env = "CAPTCHA_FORMAT", value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
     format: Format,
@@ -233,8 +233,12 @@ async fn newest_day(cluster: &Cluster, query: &Query) -> anyhow::Result<String> 
 
 impl Asked {
     fn look<'a>(&'a self, question: &'a QuestionArgs, view: &ViewArgs, found: &'a Found, size: Size) -> Look<'a> {
-        let is_long = question.is_open() && found.numbers.row_count() > LONG_ROWS;
-        let long = is_long.then_some("this is everything since the first event; `--period 30d` shows the last 30 days");
+        let is_long = found.numbers.row_count() > LONG_ROWS;
+        let shorter = match (question.is_open(), self.query.by, self.query.top) {
+            (true, ..) => Some("this is everything since the first event; `--period 30d` shows the last 30 days"),
+            (false, By::Site, None) => Some("`--by none` shows all sites together, `--top 5` those with most serves"),
+            (false, ..) => None,
+        };
         Look {
             width: size.columns.into(),
             lines_max: None,
@@ -245,7 +249,7 @@ impl Asked {
             spare: self.has_default_metrics.then_some(Metric::Challenges),
             now: None,
             notes: &found.notes,
-            tip: found.tip.as_deref().or(long),
+            tip: found.tip.as_deref().or(shorter.filter(|_| is_long)),
         }
     }
 

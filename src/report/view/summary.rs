@@ -27,10 +27,10 @@ pub fn lines(answer: &Answer, look: &Look<'_>) -> Vec<(Style, String)> {
     lines
 }
 
-/// Adds lines that fit the page; they break between words.
+/// Adds lines that fit the page; they break between words. An error among them may repeat a key, which is redacted.
 pub fn push_lines(text: &mut StyledText, lines: &[(Style, String)], width: usize) {
     for (style, line) in lines {
-        for part in wrap(&escape::line(line), width) {
+        for part in wrap(&escape::log_line(line), width) {
             text.push(*style, &part);
             text.end_line();
         }

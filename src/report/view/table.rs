@@ -64,7 +64,7 @@ struct Page<'a> {
     answer: &'a Answer,
     look: &'a Look<'a>,
     layout: Layout,
-    rows: Totals,
+    rows: RowSummary,
     /// The only site of all rows, which is above the table.
     only_site: Option<Uuid>,
     site_labels: HashMap<Option<Uuid>, String>,
@@ -75,7 +75,7 @@ struct Page<'a> {
 
 /// What all rows together say about the table.
 #[derive(Default)]
-struct Totals {
+struct RowSummary {
     site_ids: BTreeSet<Option<Uuid>>,
     /// Sites by their serves in all rows, those with most first, and the others last.
     ranks: HashMap<Option<Uuid>, usize>,
@@ -106,7 +106,7 @@ struct BucketNames {
 
 impl<'a> Page<'a> {
     fn new(answer: &'a Answer, look: &'a Look<'a>) -> Page<'a> {
-        let rows = Totals::new(answer, look);
+        let rows = RowSummary::new(answer, look);
         let by_site = answer.query.by == By::Site;
         let only_site = match (rows.site_ids.first(), rows.site_ids.len(), by_site) {
             (Some(Some(site_id)), 1, true) => Some(*site_id),
@@ -217,7 +217,13 @@ impl<'a> Page<'a> {
         let hides_first = self.rows.first_bucket < self.rows.last_bucket;
         let hidden_line = |text: &mut StyledText| {
             if hidden > 0 {
-                let line = format!("{} {} more rows", self.look.signs.cut, numbers::grouped(hidden as u64));
+                let which = if self.rows.first_bucket == self.rows.last_bucket {
+                    "more"
+                } else {
+                    "earlier"
+                };
+                let count = numbers::grouped(hidden as u64);
+                let line = format!("{} {count} {which} rows", self.look.signs.cut);
                 text.push(Style::Faint, &cut(&line, self.look.width, self.look.signs));
                 text.end_line();
             }
@@ -456,43 +462,43 @@ fn push_cells(text: &mut StyledText, columns: &[Column], cells: impl Iterator<It
     }
 }
 
-impl Totals {
-    fn new(answer: &Answer, look: &Look<'_>) -> Totals {
+impl RowSummary {
+    fn new(answer: &Answer, look: &Look<'_>) -> RowSummary {
         let mut served: HashMap<Option<Uuid>, u64> = HashMap::new();
-        let mut totals = Totals {
+        let mut summary = RowSummary {
             widths: vec![0; answer.columns.len()],
-            ..Totals::default()
+            ..RowSummary::default()
         };
         let mut is_short = true;
         for row in answer.rows() {
-            if totals.last_bucket != Some(row.bucket) {
-                totals.first_bucket.get_or_insert(row.bucket);
-                totals.last_bucket = Some(row.bucket);
+            if summary.last_bucket != Some(row.bucket) {
+                summary.first_bucket.get_or_insert(row.bucket);
+                summary.last_bucket = Some(row.bucket);
             }
             *served.entry(row.site_id).or_default() += row.counts.served;
-            totals.challenges_max = totals.challenges_max.max(row.counts.challenges);
-            for (width, metric) in totals.widths.iter_mut().zip(&answer.columns) {
+            summary.challenges_max = summary.challenges_max.max(row.counts.challenges);
+            for (width, metric) in summary.widths.iter_mut().zip(&answer.columns) {
                 *width = (*width).max(numbers::width(answer.value(*metric, row.counts), look.signs));
             }
             if is_short {
-                *totals.served.entry(row.bucket).or_default() += row.counts.served;
-                is_short = totals.served.len() <= SPARKLINE_MAX;
+                *summary.served.entry(row.bucket).or_default() += row.counts.served;
+                is_short = summary.served.len() <= SPARKLINE_MAX;
             }
         }
         if !is_short {
-            totals.served.clear();
+            summary.served.clear();
         }
-        totals.site_ids = served.keys().copied().collect();
+        summary.site_ids = served.keys().copied().collect();
         let mut sites: Vec<_> = served.into_iter().collect();
         sites.sort_unstable_by_key(|(site_id, served)| (site_id.is_none(), std::cmp::Reverse(*served), *site_id));
         let ranked = sites.into_iter().enumerate();
-        totals.ranks = ranked.map(|(rank, (site_id, _))| (site_id, rank)).collect();
-        totals
+        summary.ranks = ranked.map(|(rank, (site_id, _))| (site_id, rank)).collect();
+        summary
     }
 }
 
 impl BucketNames {
-    fn new(answer: &Answer, look: &Look<'_>, rows: &Totals) -> BucketNames {
+    fn new(answer: &Answer, look: &Look<'_>, rows: &RowSummary) -> BucketNames {
         let zone = answer.query.zone;
         let offset = |bucket: Option<i64>| bucket.map(|bucket| zone.offset_micros(bucket));
         let interval = answer.query.interval;

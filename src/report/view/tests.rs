@@ -239,7 +239,7 @@ fn a_window_with_few_lines_has_the_newest_rows_and_the_totals() {
     assert_eq!(lines(count), whole);
     let cut = lines(count - 1);
     assert_eq!(cut.lines().count(), count - 1);
-    assert_eq!(cut.lines().nth(1), Some("\u{2026} 2 more rows"));
+    assert_eq!(cut.lines().nth(1), Some("\u{2026} 2 earlier rows"));
     assert!(cut.contains("2024-05-07") && cut.contains("total"), "{cut}");
     let newest_first = format!("{QUESTION}&order=desc");
     let newest_first = Shown {
@@ -250,7 +250,7 @@ fn a_window_with_few_lines_has_the_newest_rows_and_the_totals() {
     let page = newest_first.page();
     let rows: Vec<_> = page.lines().skip(1).take(5).collect();
     assert!(
-        rows[0].starts_with("2024-05-07") && rows[4] == "\u{2026} 2 more rows",
+        rows[0].starts_with("2024-05-07") && rows[4] == "\u{2026} 2 earlier rows",
         "{page}"
     );
 }
