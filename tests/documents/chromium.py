@@ -38,6 +38,9 @@ LAUNCHER = (
 )
 DESCRIPTORS_FROM = 10
 
+# The code of a key, and the text that it makes.
+KEYS = {"Tab": (9, ""), "Enter": (13, "\r"), " ": (32, " "), "Escape": (27, "")}
+
 
 def find():
     for name in PROGRAMS:
@@ -86,8 +89,11 @@ class Chromium:
     def open(self):
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        self.pages[session] = Page(self, session)
-        return self.pages[session]
+        page = self.pages[session] = Page(self, session)
+        for domain in ("Network", "Log", "Runtime", "Page", "Audits"):
+            page.call(f"{domain}.enable")
+        page.call("Emulation.setFocusEmulationEnabled", enabled=True)
+        return page
 
     def call(self, method, session=None, **parameters):
         """The answer to a command; events that come before it go to their pages."""
@@ -95,7 +101,9 @@ class Chromium:
         message = {"id": number, "method": method, "params": parameters}
         if session:
             message["sessionId"] = session
-        os.write(self.writer, json.dumps(message).encode() + b"\0")
+        left = json.dumps(message).encode() + b"\0"
+        while left:
+            left = left[os.write(self.writer, left) :]
         end = time.monotonic() + ANSWER_SECONDS
         while True:
             answer = self.receive(end)
@@ -131,22 +139,38 @@ class Page:
         self.browser, self.session = browser, session
         self.addresses = []
         self.wrong = []
+        self.loads = 0
 
     def call(self, method, **parameters):
         return self.browser.call(method, self.session, **parameters)
 
-    def go(self, address, scheme):
+    def go(self, address, scheme="light"):
         """Opens an address in a light or dark theme."""
-        for domain in ("Network", "Log", "Runtime", "Page", "Audits"):
-            self.call(f"{domain}.enable")
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.emulate(scheme)
+        before = self.loads
         failed = self.call("Page.navigate", url=address).get("errorText")
         if failed:
             raise Failure(f"chromium cannot open {address}: {failed}")
+        self.wait_load(before, address)
+
+    def emulate(self, scheme="light", media="", forced_colors=False):
+        """The theme that the reader's system has, and the kind of device."""
+        features = {"prefers-color-scheme": scheme, "forced-colors": "active" if forced_colors else "none"}
+        listed = [{"name": name, "value": value} for name, value in features.items()]
+        self.call("Emulation.setEmulatedMedia", media=media, features=listed)
+
+    def wait_load(self, before, what):
+        """Waits until a page was loaded after `before` others."""
+        end = time.monotonic() + ANSWER_SECONDS
+        while self.loads == before:
+            if self.browser.receive(end) is None and time.monotonic() > end:
+                raise Failure(f"{what}: no page was loaded in {ANSWER_SECONDS} s")
 
     def hear(self, method, event):
         if method == "Network.requestWillBeSent":
             self.addresses.append(event["request"]["url"])
+        elif method == "Page.loadEventFired":
+            self.loads += 1
         elif method == "Network.responseReceived" and event["response"]["status"] >= 400:
             self.wrong.append(f"{event['response']['url']} was answered {event['response']['status']}")
         elif method == "Network.loadingFailed":
@@ -176,9 +200,67 @@ class Page:
                 raise Failure(f"{what}: expected {wanted!r}, found {found!r} after {ANSWER_SECONDS} s")
             self.browser.receive(time.monotonic() + POLL_SECONDS)
 
-    def screenshot(self, file, width, height):
+    def click(self, element, what):
+        """Clicks in the middle of an element, a JavaScript expression, if nothing covers it there."""
+        place = self.evaluate(
+            f"""(() => {{
+                const element = {element};
+                if (!element) return null;
+                element.scrollIntoView({{block: "center", inline: "center"}});
+                const box = element.getClientRects()[0];
+                if (!box) return null;
+                const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
+                const there = document.elementFromPoint(x, y);
+                const hit = there && (element.contains(there) || there.contains(element));
+                return [x, y, hit ? null : String(there && there.outerHTML.slice(0, 120))];
+            }})()"""
+        )
+        if place is None:
+            raise Failure(f"{what}: not on the page, or not visible: {element}")
+        x, y, covered_by = place
+        if covered_by:
+            raise Failure(f"{what}: covered by {covered_by}")
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def follow(self, element, what):
+        """Clicks on what opens another page, and waits for that."""
+        before = self.loads
+        self.click(element, what)
+        self.wait_load(before, what)
+
+    def press(self, key, shift=False):
+        code, text = KEYS[key]
+        common = {"key": key, "code": key, "windowsVirtualKeyCode": code, "modifiers": 8 if shift else 0}
+        self.call("Input.dispatchKeyEvent", type="keyDown", **common, **({"text": text} if text else {}))
+        self.call("Input.dispatchKeyEvent", type="keyUp", **common)
+
+    def type(self, text):
+        """Types a text in place of what the focused field has."""
+        self.evaluate("document.activeElement.select()")
+        self.call("Input.insertText", text=text)
+
+    def resize(self, width, height):
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+
+    def html(self):
+        """The document as it is now; also with scripts off."""
+        root = self.call("DOM.getDocument")["root"]["nodeId"]
+        return self.call("DOM.getOuterHTML", nodeId=root)["outerHTML"]
+
+    def pdf(self):
+        return base64.b64decode(self.call("Page.printToPDF", printBackground=True)["data"])
+
+    def screenshot(self, file, width, height):
+        self.resize(width, height)
         file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+
+    def whole_screenshot(self, file):
+        """All of the page, at the width that it has."""
+        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
+        clip = {"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1}
+        picture = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip=clip)
+        file.write_bytes(base64.b64decode(picture["data"]))
 
 
 def high_pipe():
