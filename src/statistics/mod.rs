@@ -24,7 +24,7 @@ pub use self::answer::{Answer, AnswerError, Compared, ROWS_MAX, Row};
 pub use self::buckets::{Buckets, Interval};
 pub use self::choice::Choice;
 pub use self::counts::{CountRow, Counts};
-pub use self::formats::{Format, ROW_TEXT_BYTES_MAX, Writer, cells, total_cells};
+pub use self::formats::{Format, ROW_TEXT_BYTES_MAX, Writer, cells, total_cells, value_text};
 pub use self::metrics::{Metric, Needs, Value};
 pub use self::moment::{Moment, parse_date};
 pub use self::parameters::By;

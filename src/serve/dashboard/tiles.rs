@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::page::Page;
 use crate::serve::words;
-use crate::statistics::{Answer, Choice as _, Metric, Value};
+use crate::statistics::{Answer, Choice as _, Metric, Value, value_text};
 
 /// Whether more of it is good news.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,15 +46,13 @@ fn solved(answer: &Answer) -> Markup {
     data(answer.value(Metric::SolvedOfServed, &answer.totals))
 }
 
-/// A number for people, with the number itself for programs.
+/// A number for people, with that of a report for programs.
 pub fn data(value: Value) -> Markup {
     let text = words::value(value);
     html! {
         @match value {
-            Value::Count(number) => data value=(number) { (text) },
-            Value::Rate(part) => data value=(part) { (text) },
-            Value::Seconds(seconds) => data value=(seconds) { (text) },
             Value::Null => (text),
+            _ => data value=(value_text(value)) { (text) },
         }
     }
 }

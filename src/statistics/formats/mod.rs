@@ -14,7 +14,7 @@ use super::answer::{Answer, Position, Row};
 use super::buckets::Buckets;
 use super::instant::millis_text;
 
-pub use self::row::{cells, total_cells};
+pub use self::row::{cells, total_cells, value_text};
 
 /// The longest text of a row: 16 metrics with their names, a UUID, a date and an instant.
 pub const ROW_TEXT_BYTES_MAX: usize = 1024;

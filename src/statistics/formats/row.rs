@@ -78,16 +78,20 @@ pub fn cells(answer: &Answer, row: &Row<'_>) -> Vec<String> {
 /// The texts of the totals under the header of the answer, for a table.
 pub fn total_cells(answer: &Answer) -> Vec<String> {
     let site_id = (answer.query.by == By::Site).then(String::new);
-    let values = answer.columns.iter().map(|metric| {
-        let mut text = Vec::new();
-        write_value(&mut text, answer.value(*metric, &answer.totals), "");
-        String::from_utf8_lossy(&text).into_owned()
-    });
+    let totals = answer.columns.iter().map(|metric| answer.value(*metric, &answer.totals));
+    let values = totals.map(value_text);
     ["total".to_string(), String::new()]
         .into_iter()
         .chain(site_id)
         .chain(values)
         .collect()
+}
+
+/// A value as all formats write it; nothing for null.
+pub fn value_text(value: Value) -> String {
+    let mut text = Vec::new();
+    write_value(&mut text, value, "");
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 pub fn write_value(out: &mut Vec<u8>, value: Value, null: &str) {
