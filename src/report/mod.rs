@@ -295,9 +295,7 @@ impl Asked {
                 });
                 page.as_str().to_string()
             }
-            numbers => {
-                numbers.render(args.format).context("cannot write the report")?
-            }
+            numbers => numbers.render(args.format).context("cannot write the report")?,
         };
         webhook.post(args.format, report, done).await
     }

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::page::Page;
+use super::content::Page;
 use super::trend::interval_word;
 use super::view::REFRESH_SECONDS;
 use crate::serve::words;

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::page::Page;
+use super::content::Page;
 use super::trend::interval_word;
 use crate::serve::words;
 

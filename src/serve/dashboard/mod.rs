@@ -1,5 +1,6 @@
 //! `GET /v1/dashboard`: the numbers of a report as a page, without scripts.
 
+mod content;
 mod controls;
 mod distribution;
 mod footer;
@@ -19,7 +20,7 @@ use hyper::header::{
 use hyper::{Request, StatusCode};
 use uuid::Uuid;
 
-use self::page::{NewestDay, Page};
+use self::content::{NewestDay, Page};
 use super::problem::Problem;
 use super::reader_sites::{Found, ReaderSites};
 use super::report::Asker;
@@ -108,7 +109,7 @@ pub async fn respond(
         host: page::shown_host(host(request)),
         example_id: Uuid::from_u128(fastrand::u128(..)),
     };
-    let mut response = html_response(StatusCode::OK, page.render().into_string(), headers);
+    let mut response = html_response(StatusCode::OK, page::render(&page).into_string(), headers);
     if let Some(seconds) = view.refresh_seconds {
         response
             .headers_mut()

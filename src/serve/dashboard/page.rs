@@ -1,101 +1,41 @@
 //! The page: its head, and its parts from the top to the bottom. Pure.
 
-use chrono::NaiveDate;
 use maud::{DOCTYPE, Markup, html};
 use uuid::Uuid;
 
-use super::view::View;
+use super::content::{NewestDay, Page};
 use super::{controls, distribution, footer, site_table, tiles, trend};
 use crate::serve::chart::Trend;
-use crate::serve::reader_sites::ReaderSites;
 use crate::serve::words;
-use crate::statistics::{Answer, Interval, Zone};
+use crate::statistics::Zone;
 
-/// What a page shows.
-pub struct Page<'a> {
-    pub view: &'a View,
-    pub sites: &'a ReaderSites,
-    /// The numbers over time.
-    pub trend: &'a Answer,
-    /// The numbers of each site, or why they are missing.
-    pub by_site: Result<&'a Answer, String>,
-    /// Of a range without events.
-    pub newest: Option<NewestDay>,
-    /// Whether the interval is longer than the one that was asked for.
-    pub is_coarser: bool,
-    /// The sites that the search may mean.
-    pub found: Option<Vec<Uuid>>,
-    /// From the address of the page to the folder of the API.
-    pub folder: &'static str,
-    /// By the clock of this process.
-    pub now_micros: i64,
-    /// The host that the page was asked of.
-    pub host: &'a str,
-    /// Of the challenge of the example.
-    pub example_id: Uuid,
-}
-
-/// The newest day with events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NewestDay {
-    /// No event was ever stored, of the sites that were asked for.
-    None,
-    Day(NaiveDate),
-}
-
-impl Page<'_> {
-    pub fn zone(&self) -> Zone {
-        self.trend.query.zone
-    }
-
-    pub fn interval(&self) -> Interval {
-        self.trend.query.interval
-    }
-
-    /// The one site that is asked for.
-    pub fn only_site(&self) -> Option<Uuid> {
-        match self.view.site_ids()[..] {
-            [site_id] => Some(site_id),
-            _ => None,
-        }
-    }
-
-    /// How far all numbers of the page are complete.
-    pub fn complete_through_micros(&self) -> Option<i64> {
-        let by_site = self.by_site.as_ref().ok().map(|answer| answer.complete_through_micros);
-        let trend = self.trend.complete_through_micros;
-        // `None` is less than any moment.
-        by_site.map_or(trend, |by_site| by_site.min(trend))
-    }
-
-    pub fn render(&self) -> Markup {
-        let title = self.sites.title_of(&self.view.site_ids());
-        let trend = Trend::of(self.trend);
-        let range = words::range(self.zone(), self.trend.resolved.range);
-        document(
-            self.folder,
-            &title,
-            html! {
-                (controls::render(self, &title))
-                main {
-                    (notices(self))
-                    @if let Some(newest) = self.newest {
-                        (nothing(self, newest, &range))
-                    } @else {
-                        (tiles::render(self, &range))
-                        (trend::render(self, &trend))
-                        div.columns {
-                            (distribution::render(self))
-                            @if self.only_site().is_none() {
-                                (site_table::render(self))
-                            }
+pub fn render(page: &Page<'_>) -> Markup {
+    let title = page.sites.title_of(&page.view.site_ids());
+    let trend = Trend::of(page.trend);
+    let range = words::range(page.zone(), page.trend.resolved.range);
+    document(
+        page.folder,
+        &title,
+        html! {
+            (controls::render(page, &title))
+            main {
+                (notices(page))
+                @if let Some(newest) = page.newest {
+                    (nothing(page, newest, &range))
+                } @else {
+                    (tiles::render(page, &range))
+                    (trend::render(page, &trend))
+                    div.columns {
+                        (distribution::render(page))
+                        @if page.only_site().is_none() {
+                            (site_table::render(page))
                         }
                     }
                 }
-                (footer::render(self))
-            },
-        )
-    }
+            }
+            (footer::render(page))
+        },
+    )
 }
 
 /// A whole document.

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use maud::{Markup, html};
 use uuid::Uuid;
 
-use super::page::Page;
+use super::content::Page;
 use super::tiles::data;
 use super::view::SiteColumn;
 use crate::serve::chart;

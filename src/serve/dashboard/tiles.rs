@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::page::Page;
+use super::content::Page;
 use crate::serve::words;
 use crate::statistics::{Answer, Choice as _, Metric, Value, value_text};
 

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::page::Page;
+use super::content::Page;
 use super::tiles::data;
 use crate::serve::chart::{self, Bucket, Trend};
 use crate::serve::words;

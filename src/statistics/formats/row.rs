@@ -78,7 +78,10 @@ pub fn cells(answer: &Answer, row: &Row<'_>) -> Vec<String> {
 /// The texts of the totals under the header of the answer, for a table.
 pub fn total_cells(answer: &Answer) -> Vec<String> {
     let site_id = (answer.query.by == By::Site).then(String::new);
-    let totals = answer.columns.iter().map(|metric| answer.value(*metric, &answer.totals));
+    let totals = answer
+        .columns
+        .iter()
+        .map(|metric| answer.value(*metric, &answer.totals));
     let values = totals.map(value_text);
     ["total".to_string(), String::new()]
         .into_iter()
