@@ -58,6 +58,26 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         ],
     ),
     (
+        "serve new-link",
+        &[
+            example(
+                "A picture of the last 30 days, for 90 days",
+                &[
+                    "captcha serve new-link --link-secret-file links.txt \\",
+                    "    --key 7889bbabd86e --expires 90d 'period=30d'",
+                ],
+            ),
+            example(
+                "A badge with the solve rate, as a whole address",
+                &[
+                    "captcha serve new-link --link-secret-file links.txt \\",
+                    "    --key 7889bbabd86e --expires 30d \\",
+                    "    --base-url https://captcha.example 'period=7d&badge=solve_rate'",
+                ],
+            ),
+        ],
+    ),
+    (
         "serve keys",
         &[example(
             "The keys of a file, with what each may do",
@@ -108,6 +128,10 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         "report",
         &[
             example("The last seven days", &["captcha report --period 7d"]),
+            example(
+                "Today by hour, again every five seconds",
+                &["captcha report --period today --interval hour --by none --watch"],
+            ),
             example(
                 "Yesterday by hour in Berlin, all sites together",
                 &[

@@ -8,7 +8,7 @@ use clap::builder::Resettable;
 use super::examples::{Example, examples};
 
 /// Flags that a command shows in `-h`, by their ids, each with what it is in a few words. The others are in `--help`.
-const OFTEN: [(&str, &[(&str, &str)]); 9] = [
+const OFTEN: [(&str, &[(&str, &str)]); 10] = [
     (
         "serve",
         &[
@@ -38,6 +38,16 @@ const OFTEN: [(&str, &[(&str, &str)]); 9] = [
             ("expires", "2027-01-31 or 2027-01-31T18:00:00Z"),
             ("note", "A comment, such as whose key it is"),
             ("key_out", "A new file for the key"),
+        ],
+    ),
+    (
+        "serve new-link",
+        &[
+            ("link_secret_file", "File of the secrets of links"),
+            ("key", "ID of the read key that it acts for"),
+            ("expires", "2027-01-31, or 90d"),
+            ("base_url", "How readers reach `captcha serve`"),
+            ("query", "Parameters of the picture, such as 'period=30d'"),
         ],
     ),
     ("serve keys", &[("keys_file", "File of API keys")]),
@@ -92,6 +102,8 @@ const OFTEN: [(&str, &[(&str, &str)]); 9] = [
             ("metrics", "solve_rate, solve_time_p50, ..."),
             ("compare", "previous_period, previous_week, ..."),
             ("format", "table, json, ndjson or csv"),
+            ("watch", "Show the table again and again"),
+            ("sites_file", "Names of sites"),
             ("clickhouse_addr", "ClickHouse"),
             ("clickhouse_user", "User"),
             ("clickhouse_password_file", "File that holds the password"),
@@ -223,6 +235,7 @@ fn shorten_one(command: Command, names: &[&str], often: &[(&str, &'static str)])
             let default = arg
                 .get_default_values()
                 .iter()
+                .filter(|value| !value.is_empty())
                 .map(|value| format!(" [{}]", value.display()));
             let help = format!("{help}{}", default.collect::<String>());
             let takes_value = arg.get_action().takes_values();
@@ -302,8 +315,14 @@ mod tests {
             let (_, command) = commands.iter().find(|(other, _)| other == words).expect(words);
             let help = command.clone().render_help().to_string();
             for (id, short) in often {
-                let flag = format!("--{}", id.replace('_', "-"));
-                let is_line = |line: &str| line.split(' ').any(|word| word == flag) && line.contains(short);
+                let arg = command.get_arguments().find(|arg| arg.get_id() == id).expect(id);
+                let flag = match arg.is_positional() {
+                    true => format!("[{}]", id.to_uppercase()),
+                    false => format!("--{}", id.replace('_', "-")),
+                };
+                // The value may follow after `[=`.
+                let line_has = |word: &str| word == flag || word.starts_with(&format!("{flag}["));
+                let is_line = |line: &str| line.split(' ').any(line_has) && line.contains(short);
                 assert!(help.lines().any(is_line), "{words} {flag}:\n{help}");
             }
         }

@@ -43,7 +43,6 @@ enum Command {
     Serve(serve::Args),
     Consume(consume::Args),
     Migrate(migrate::Args),
-    #[command(about = "Show the serves and solves of each site, by day")]
     Report(report::Args),
 }
 

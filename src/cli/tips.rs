@@ -22,6 +22,12 @@ const TIPS: &[(&str, &[&str], &str)] = &[
     ("", &["keys", "list-keys"], "`captcha serve keys`"),
     (
         "",
+        &["new-link", "link", "embed", "badge", "picture"],
+        "`captcha serve new-link`",
+    ),
+    ("", &["watch"], "`captcha report --watch`"),
+    (
+        "",
         &["drop-months", "drop", "retention"],
         "`captcha migrate drop-months`",
     ),
@@ -135,7 +141,7 @@ const TIPS: &[(&str, &[&str], &str)] = &[
     (
         "report",
         &["--site", "--sites", "--site-ids", "-s"],
-        "--site-id UUID, once for each site",
+        "--site-id SITE, once for each site",
     ),
     (
         "report",
@@ -161,6 +167,13 @@ const TIPS: &[(&str, &[&str], &str)] = &[
         &["--file", "--stdin"],
         "--input FILE, or `--input -` for stdin",
     ),
+    (
+        "report",
+        &["--follow", "-f", "-w", "--live", "--refresh"],
+        "--watch, or --watch=SECONDS",
+    ),
+    ("report", &["--no-color", "--no-colour", "--colour"], "--color never"),
+    ("report", &["--names", "--site-names"], "--sites-file FILE"),
     (
         "report",
         &["--previous", "--vs", "--against"],
@@ -371,7 +384,9 @@ mod tests {
             ("captcha report --last=7d", "tip: --period 24h, 7d"),
             ("captcha report --days 7", "tip: --period 24h, 7d"),
             ("captcha report -n 5", "tip: --top"),
-            ("captcha report --site x", "tip: --site-id UUID"),
+            ("captcha report --site x", "tip: --site-id SITE"),
+            ("captcha report --follow", "tip: --watch"),
+            ("captcha new-link", "tip: `captcha serve new-link`"),
             ("captcha report --by none --json", "tip: --format json"),
             ("captcha report audit --json", "tip: --format json"),
             ("captcha report dead-letters -n 5", "tip: --limit COUNT"),
@@ -435,7 +450,10 @@ mod tests {
     fn tips_name_what_there_is() {
         let root = Cli::command();
         for (of, _, tip) in TIPS {
-            for word in tip.split([' ', '`', ',', ';']).filter(|word| word.starts_with("--")) {
+            for word in tip
+                .split([' ', '`', ',', ';', '='])
+                .filter(|word| word.starts_with("--"))
+            {
                 let long = word.trim_start_matches("--");
                 let has = |command: &Command| command.get_arguments().any(|arg| arg.get_long() == Some(long));
                 let below = root.get_subcommands().flat_map(Command::get_subcommands);

@@ -40,7 +40,9 @@ use crate::site_names::SiteNames;
 use crate::statistics::{Answer, By, Metric, Query, Row};
 use crate::terminal::{self, Size, StyledText};
 
-/// Show how many serve and solve events each site has, by day, and how its challenges were solved
+/// Show the serves and solves of each site, by day
+///
+/// Also how many challenges were solved and how fast, by hour, week or month, in any time zone, and in comparison.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -56,7 +58,14 @@ pub struct Args {
 
     /// `table` is for people, and plain in a pipe; `json` what GET /v1/report answers, `ndjson` a row a line,
     /// `csv` has a header
-    #[arg(long, env = "CAPTCHA_FORMAT", value_enum, value_name = "FORMAT", default_value_t = Format::Table)]
+    #[arg(
+        long,
+        help_heading = "Output",
+        env = "CAPTCHA_FORMAT",
+        value_enum,
+        value_name = "FORMAT",
+        default_value_t = Format::Table
+    )]
     format: Format,
 
     #[command(flatten)]
@@ -78,6 +87,7 @@ pub struct Args {
 /// A report without servers.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
+#[command(next_help_heading = "Events of a file")]
 struct FileArgs {
     /// Count the events of a file in place of ClickHouse's, one JSON object on each line; `-` is stdin. The file is one
     /// partition of a log

@@ -12,6 +12,7 @@ use crate::terminal;
 /// The question. docs/reports.md defines every value and number.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
+#[command(next_help_heading = "Question")]
 pub struct QuestionArgs {
     /// Only this site, by UUID or by its name in --sites-file; may be given several times [default: all sites]
     #[arg(long, value_name = "SITE")]

@@ -12,6 +12,7 @@ use crate::event::Timestamp;
 /// What the report is required to be.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
+#[command(next_help_heading = "Requirements")]
 pub struct Requirements {
     /// Print the report, and exit with code 4 unless it counts every event that was confirmed before INSTANT:
     /// 2001-01-31T00:00:00Z, or now-5m, five minutes ago by ClickHouse's clock

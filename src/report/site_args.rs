@@ -12,6 +12,7 @@ const NAMES_LISTED_MAX: usize = 5;
 /// The file of the names of sites.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
+#[command(next_help_heading = "Output")]
 pub struct SitesArgs {
     /// Names of sites, a line each: UUID NAME. The table of a terminal shows them, and --site-id takes them
     #[arg(long, env = "CAPTCHA_SITES_FILE", value_name = "FILE")]

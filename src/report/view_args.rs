@@ -17,6 +17,7 @@ const WATCH_SECONDS: &str = "5";
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]
+#[command(next_help_heading = "Output")]
 pub struct ViewArgs {
     /// When to colour a table for people; `always` also writes that table into a pipe. NO_COLOR, CLICOLOR and
     /// CLICOLOR_FORCE decide about `auto`

@@ -78,7 +78,13 @@ pub struct Args {
 
     /// File of the secrets that sign links to pictures, one a line, which `captcha serve new-link` needs too; without it
     /// every link is refused. Read again when it changes
-    #[arg(long, env = "CAPTCHA_LINK_SECRET_FILE", value_name = "FILE", requires = "keys_file")]
+    #[arg(
+        long,
+        help_heading = "Access",
+        env = "CAPTCHA_LINK_SECRET_FILE",
+        value_name = "FILE",
+        requires = "keys_file"
+    )]
     pub link_secret_file: Option<PathBuf>,
 
     /// File of the names of sites, a UUID, a blank and a name on each line, for the dashboard and pictures. Read again

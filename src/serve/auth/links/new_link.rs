@@ -19,24 +19,17 @@ const LINK_DAYS_MAX: u16 = 365;
 /// Where pictures of reports are.
 const PICTURE_PATH: &str = "/v1/report.svg";
 
-/// Make the address of a picture of a report that opens without a key, for a README, a wiki or a chat
+/// Make a link to a picture of a report, to embed it
 ///
-/// The link is signed with the first secret of --link-secret-file, which `captcha serve` reads too, and has the rights
-/// and the rate of the key that it names, as the key file has it when the picture is opened. Everybody who has the
-/// address sees the picture until it expires.
+/// It is an address for a README, a wiki or a chat, which opens without a key. The link is signed with the first secret
+/// of --link-secret-file, which `captcha serve` reads too, and has the rights and the rate of the key that it names, as
+/// the key file has it when the picture is opened. Everybody who has the address sees the picture until it expires.
+/// `head -c 32 /dev/urandom | base64 > links.txt` makes a file of secrets. Neither Kafka nor ClickHouse is needed.
+/// Without --keys-file `captcha serve` shows pictures to everybody, and needs no links. docs/keys.md says more.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  captcha serve new-link --link-secret-file links.txt --key 7889bbabd86e \\\n    \
-        --expires 90d 'period=30d'",
-    after_long_help = "Examples:\n  \
-        head -c 32 /dev/urandom | base64 > links.txt\n  \
-        captcha serve new-link --link-secret-file links.txt --key 7889bbabd86e \\\n    \
-        --expires 90d 'period=30d'\n  \
-        captcha serve new-link --link-secret-file links.txt --key 7889bbabd86e \\\n    \
-        --expires 2027-01-31 --base-url https://captcha.example \\\n    \
-        'period=7d&badge=solve_rate'\n\n\
-        Neither Kafka nor ClickHouse is needed. Without --keys-file `captcha serve` shows\n\
-        pictures to everybody, and needs no links. docs/keys.md says more."
+    override_usage = "captcha serve new-link [OPTIONS] --link-secret-file <FILE> --key <ID>\n                               \
+                      --expires <TIME> [QUERY]"
 )]
 pub struct Args {
     /// File of the secrets of links; its first line signs
