@@ -40,8 +40,8 @@ fn write_bodies(folder: &str) -> std::io::Result<()> {
     for file in ["chunks.http", "heads.http", "lengths.http", "targets.http"] {
         cases.extend(script::cases(file));
     }
-    for (number, case) in cases.iter().enumerate() {
-        let body = body(case);
+    let mistaken = bodies::mistakes().into_iter().map(|mistaken| mistaken.body);
+    for (number, body) in cases.iter().map(body).chain(mistaken).enumerate() {
         if body.len() <= BYTES_MAX {
             std::fs::write(format!("{folder}/seed-{number:04}"), body)?;
         }
