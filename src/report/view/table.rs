@@ -371,7 +371,18 @@ impl<'a> Page<'a> {
             .filter(|sides| sides.current != answer.resolved.range);
         if let Some(to) = sides.and_then(|sides| sides.current.to) {
             let label = format!("to {}", time_of_day(to, answer.query.zone));
-            sums.push(plain(&label, Style::Plain, current, Answer::compared_value));
+            let until = plain(&label, Style::Plain, current, Answer::compared_value);
+            // Nothing came after it, most of the time.
+            let is_said = |total: &Sum| {
+                total
+                    .values
+                    .iter()
+                    .zip(&until.values)
+                    .all(|(one, other)| one.0 == other.0)
+            };
+            if !sums.iter().any(is_said) {
+                sums.push(until);
+            }
         }
         sums.push(plain("before", Style::Plain, previous, Answer::compared_value));
         let change = |metric: &Metric| {
