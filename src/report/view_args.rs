@@ -32,7 +32,7 @@ pub struct ViewArgs {
         require_equals = true,
         default_missing_value = WATCH_SECONDS,
         value_parser = clap::value_parser!(u64).range(1..=86_400),
-        conflicts_with_all = ["input", "require_complete_through", "require_solve_rate"]
+        conflicts_with_all = ["input", "require_complete_through", "require_solve_rate", "webhook_url_file"]
     )]
     watch: Option<u64>,
 }

@@ -94,7 +94,11 @@ pub fn range_text(range: Range, zone: Zone) -> String {
         (Some(first), None) => format!("from {first} on"),
         (None, Some(last)) => format!("up to {last}"),
         (Some(first), Some(last)) if first == last => first,
-        (Some(first), Some(last)) => format!("{first} to {last}"),
+        (Some(first), Some(last)) => match last.split_once(' ') {
+            Some((date, time)) if first == date => format!("{first} until {time}"),
+            Some((date, time)) if first.starts_with(date) => format!("{first} to {time}"),
+            _ => format!("{first} to {last}"),
+        },
     }
 }
 
@@ -199,6 +203,9 @@ mod tests {
         assert_eq!(text(day, ""), "from 2024-10-27 on");
         assert_eq!(text("", day), "up to 2024-10-26");
         assert_eq!(text("", ""), "all time");
+        assert_eq!(text(day, "2024-10-27T12:00:00+01:00"), "2024-10-27 until 12:00");
+        let hours = ("2024-10-28T06:00:00+01:00", "2024-10-28T07:30:00+01:00");
+        assert_eq!(text(hours.0, hours.1), "2024-10-28 06:00 to 07:30");
         let instant = "2024-10-28T06:00:00.5+01:00";
         assert_eq!(text(day, "2024-10-28T06:30:00+01:00"), "2024-10-27 to 2024-10-28 06:30");
         assert_eq!(
