@@ -128,11 +128,8 @@ impl Drawing<'_> {
 pub fn bar(part: f64, class: &str) -> Markup {
     let percent = format!("{:.1}%", part.clamp(0.0, 1.0) * 100.0);
     html! {
-        svg.bar width="100%" height="5" aria-hidden="true" focusable="false" {
-            rect.track width="100%" height="5" rx="2" {}
-            @if part > 0.0 {
-                rect class=(class) width=(percent) height="5" rx="2" {}
-            }
+        svg.bar aria-hidden="true" {
+            @if part > 0.0 { rect class=(class) width=(percent) height="5" {} }
         }
     }
 }

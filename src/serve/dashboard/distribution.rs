@@ -6,7 +6,7 @@ use super::content::Page;
 use super::tiles::data;
 use crate::serve::chart;
 use crate::serve::words;
-use crate::statistics::{Answer, Metric, SolveTimes, Value};
+use crate::statistics::{Answer, Metric, SolveTimes};
 
 /// Where the rows end, in seconds: finer where most people are.
 const EDGES_SECONDS: [(i64, &str); 13] = [
@@ -66,9 +66,9 @@ fn rows(answer: &Answer) -> Markup {
                 @for (name, count) in &rows {
                     tr {
                         th scope="row" { (name) }
-                        td.chart { (chart::bar(*count as f64 / most, "time")) }
-                        td.number { (words::rate(*count as f64 / all)) }
-                        td.number { (data(Value::Count(*count))) }
+                        td { (chart::bar(*count as f64 / most, "time")) }
+                        td { (words::rate(*count as f64 / all)) }
+                        td { (words::count(*count)) }
                     }
                 }
             }

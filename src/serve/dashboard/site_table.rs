@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use uuid::Uuid;
 
 use super::content::Page;
-use super::tiles::data;
+use super::tiles::cell;
 use super::view::SiteColumn;
 use crate::serve::chart;
 use crate::statistics::{Answer, Counts, Metric, Value};
@@ -134,13 +134,13 @@ fn row(page: &Page<'_>, answer: &Answer, site: &Site<'_>, most: f64) -> Markup {
                     },
                 }
             }
-            td.number {
-                (data(value(Metric::Challenges)))
+            td {
+                (cell(value(Metric::Challenges)))
                 @if site.site_id.is_some() { (chart::bar(site.counts.challenges as f64 / most, "challenges")) }
             }
-            td.number { (data(value(Metric::SolveRate))) (chart::bar(rate, "solved")) }
-            td.number { (data(value(Metric::SolveTimeP50))) }
-            td.number { (data(value(Metric::Unsolved))) }
+            td { (cell(value(Metric::SolveRate))) (chart::bar(rate, "solved")) }
+            td { (cell(value(Metric::SolveTimeP50))) }
+            td { (cell(value(Metric::Unsolved))) }
         }
     }
 }

@@ -57,6 +57,14 @@ pub fn data(value: Value) -> Markup {
     }
 }
 
+/// The same in a table, whose counts are exact as they are shown: they are much of the page.
+pub fn cell(value: Value) -> Markup {
+    match value {
+        Value::Count(count) => html! { (words::count(count)) },
+        _ => data(value),
+    }
+}
+
 fn within<'a>(page: &Page<'a>) -> &'a str {
     page.view.value("solve_within")
 }

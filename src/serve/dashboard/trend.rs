@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 
 use super::content::Page;
-use super::tiles::data;
+use super::tiles::cell;
 use crate::serve::chart::{self, Bucket, Trend};
 use crate::serve::words;
 use crate::statistics::{Interval, Value};
@@ -23,10 +23,6 @@ const PLOT_HEIGHT: u32 = 240;
 /// Coordinates of the drawing, which is stretched: fine enough for 750 bars.
 const DRAWING_WIDTH: u32 = 3000;
 const LABELS_HEIGHT: u32 = 24;
-
-/// What a tip takes, in pixels.
-const TIP_WIDTH: i32 = 176;
-const TIP_HEIGHT: u32 = 78;
 
 pub fn render(page: &Page<'_>, trend: &Trend) -> Markup {
     let by = interval_word(page.interval());
@@ -59,7 +55,7 @@ fn legend(trend: &Trend) -> Markup {
     let swatch = |class: &str, name: &str| {
         html! {
             li {
-                svg.swatch width="14" height="12" viewBox="0 0 14 12" aria-hidden="true" focusable="false" {
+                svg.swatch width="14" height="12" viewBox="0 0 14 12" aria-hidden="true" {
                     @match class {
                         "rate" => path.rate d="M0 6h14" {},
                         "rate open" => path class=(class) d="M0 6h14" {},
@@ -90,31 +86,31 @@ fn plot(page: &Page<'_>, trend: &Trend, by: &str) -> Markup {
     let y = |number: u64| format!("{:.1}", (1.0 - trend.part(number)) * f64::from(PLOT_HEIGHT));
     html! {
         div.plot {
-            svg.axis width="44" height=(PLOT_HEIGHT) aria-hidden="true" focusable="false" {
+            svg.axis width="44" height=(PLOT_HEIGHT) aria-hidden="true" {
                 @for tick in &trend.ticks {
                     text x="36" y=(y(*tick)) dy="4" text-anchor="end" { (words::short_count(*tick)) }
                 }
                 text x="36" y=(PLOT_HEIGHT) dy="0" text-anchor="end" { "0" }
             }
             svg.drawing role="img" aria-labelledby="trend-title trend-text" width="100%" height=(PLOT_HEIGHT)
-                viewBox=(view_box) preserveAspectRatio="none" focusable="false" {
+                viewBox=(view_box) preserveAspectRatio="none" {
                 title id="trend-title" { "Challenges and solve rate by " (by) }
                 desc id="trend-text" { (summary(page, trend)) }
                 (chart::drawing(trend, DRAWING_WIDTH, PLOT_HEIGHT))
             }
             @if trend.buckets.len() <= TIPS_MAX {
-                svg.tips aria-hidden="true" focusable="false" width="100%" height=(PLOT_HEIGHT) {
+                div.tips aria-hidden="true" {
                     @for (index, bucket) in trend.buckets.iter().enumerate() {
-                        (tip(page, bucket, index, trend.buckets.len()))
+                        (tip(page, bucket, index == trend.buckets.len() / 2))
                     }
                 }
             }
-            svg.axis width="44" height=(PLOT_HEIGHT) aria-hidden="true" focusable="false" {
+            svg.axis width="44" height=(PLOT_HEIGHT) aria-hidden="true" {
                 @for (percent, y) in [("100%", 4), ("50%", PLOT_HEIGHT / 2 + 4), ("0%", PLOT_HEIGHT)] {
                     text x="6" y=(y) { (percent) }
                 }
             }
-            svg.labels width="100%" height=(LABELS_HEIGHT) aria-hidden="true" focusable="false" {
+            svg.labels width="100%" height=(LABELS_HEIGHT) aria-hidden="true" {
                 (labels(page, trend))
             }
         }
@@ -154,32 +150,22 @@ fn summary(page: &Page<'_>, trend: &Trend) -> String {
 }
 
 /// A column of the chart: pointing at it shows its numbers, a click shows it alone. The table has the same for others.
-fn tip(page: &Page<'_>, bucket: &Bucket, index: usize, count: usize) -> Markup {
-    let percent = |part: f64| format!("{:.2}%", part * 100.0);
-    let is_right = index * 2 >= count;
-    let edge = (index as f64 + if is_right { 0.0 } else { 1.0 }) / count as f64;
-    let x = if is_right { -TIP_WIDTH - 4 } else { 4 };
-    let column = html! {
-        rect.hit x=(percent(index as f64 / count as f64)) width=(percent(1.0 / count as f64)) height="100%" {}
-        svg.tip x=(percent(edge)) y="8" overflow="visible" {
-            rect x=(x) width=(TIP_WIDTH) height=(TIP_HEIGHT) rx="4" {}
-            text x=(x + 10) {
-                tspan.name x=(x + 10) dy="19" { (words::bucket(page.zone(), page.interval(), bucket.start, bucket.end)) }
-                tspan x=(x + 10) dy="18" { (words::count(bucket.challenges)) " challenges" }
-                tspan x=(x + 10) dy="16" {
-                    (bucket.rate().map_or_else(|| words::NOTHING.to_string(), words::rate)) " solved"
-                }
-                tspan x=(x + 10) dy="16" {
-                    @if bucket.pending > 0 { (words::count(bucket.pending)) " pending" }
-                    @else if bucket.is_unfinished { "not finished" }
-                }
-            }
+fn tip(page: &Page<'_>, bucket: &Bucket, is_middle: bool) -> Markup {
+    let text = html! {
+        span {
+            b { (words::bucket(page.zone(), page.interval(), bucket.start, bucket.end)) }
+            (words::count(bucket.challenges)) " challenges"
+            br;
+            (bucket.rate().map_or_else(|| words::NOTHING.to_string(), words::rate)) " solved"
+            @if bucket.pending > 0 { br; (words::count(bucket.pending)) " pending" }
+            @else if bucket.is_unfinished { br; "not finished" }
         }
     };
+    let class = is_middle.then_some("middle");
     html! {
         @match inside(page, bucket) {
-            Some(address) => a href=(address) tabindex="-1" { (column) },
-            None => g { (column) },
+            Some(address) => a class=[class] href=(address) tabindex="-1" { (text) },
+            None => i class=[class] { (text) },
         }
     }
 }
@@ -188,16 +174,15 @@ fn tip(page: &Page<'_>, bucket: &Bucket, index: usize, count: usize) -> Markup {
 fn inside(page: &Page<'_>, bucket: &Bucket) -> Option<String> {
     let zone = page.zone();
     let days = (zone.date(bucket.start).to_string(), zone.date(bucket.end).to_string());
-    let interval = match page.interval() {
-        Interval::Hour | Interval::All => return None,
-        Interval::Day => "hour",
-        Interval::Week | Interval::Month => "day",
-    };
+    if matches!(page.interval(), Interval::Hour | Interval::All) {
+        return None;
+    }
+    // The interval that fits a bucket is shorter than that of the chart.
     let changes = [
         ("period", None),
         ("from", Some(days.0.as_str())),
         ("to", Some(days.1.as_str())),
-        ("interval", Some(interval)),
+        ("interval", None),
     ];
     Some(page.view.address(&changes))
 }
@@ -232,7 +217,7 @@ fn table(page: &Page<'_>, trend: &Trend, by: &str) -> Markup {
 fn row(page: &Page<'_>, bucket: &Bucket) -> Markup {
     let name = words::bucket(page.zone(), page.interval(), bucket.start, bucket.end);
     let is_known = bucket.unsolved.is_some();
-    let number = |number: u64| html! { td.number { (data(Value::Count(number))) } };
+    let number = |number: u64| html! { td { (cell(Value::Count(number))) } };
     html! {
         tr data-start=(page.zone().text(bucket.start)) {
             th scope="row" {
@@ -244,9 +229,9 @@ fn row(page: &Page<'_>, bucket: &Bucket) -> Markup {
             }
             (number(bucket.challenges))
             (number(bucket.solved))
-            td.number { (bucket.unsolved.map(|count| data(Value::Count(count))).unwrap_or_else(|| data(Value::Null))) }
-            td.number { (data(if is_known { Value::Count(bucket.pending) } else { Value::Null })) }
-            td.number { (bucket.rate().map_or_else(|| data(Value::Null), |rate| data(Value::Rate(rate)))) }
+            td { (bucket.unsolved.map(|count| cell(Value::Count(count))).unwrap_or_else(|| cell(Value::Null))) }
+            td { (cell(if is_known { Value::Count(bucket.pending) } else { Value::Null })) }
+            td { (bucket.rate().map_or_else(|| cell(Value::Null), |rate| cell(Value::Rate(rate)))) }
         }
     }
 }
