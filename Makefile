@@ -135,9 +135,10 @@ release: image ## put the executable, the image, the list of what is in it and t
 verify-release: ## verify a release: DIR=FOLDER PUBLIC_KEY=FILE, or the key itself
 	@dev/verify.sh "$(DIR)" "$(PUBLIC_KEY)"
 
-docs-check: ## look at the docs page in Chromium; [SCREENSHOTS=FOLDER]
+docs-check: ## look at the docs page and the dashboard in Chromium; [SCREENSHOTS=FOLDER]
 	cargo build --locked
-	@exec python3 -m tests.documents.page $(SCREENSHOTS:%=--screenshots %)
+	python3 -m tests.documents.page $(SCREENSHOTS:%=--screenshots %)
+	@exec python3 dev/stack.py with -- python3 -m tests.documents.dashboard $(SCREENSHOTS:%=--screenshots %/dashboard)
 
 architecture: ## draw the rooms of src/ into docs/architecture.md
 	UPDATE_ARCHITECTURE=1 cargo test --locked --test house the_picture_of_the_rooms

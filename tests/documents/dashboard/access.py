@@ -8,11 +8,13 @@ import tarfile
 from dev import process
 from dev.command import STATE, Failure, step
 from dev.fetch import TOOLS
-from tests.documents.dashboard.controls import expect_query
 from tests.documents.dashboard import data
+from tests.documents.dashboard.controls import expect_query
 
 AXE = "4.14.1"
-AXE_SHA512 = "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="  # of the package
+AXE_SHA512 = (
+    "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ=="  # of the package
+)
 AXE_FILE = TOOLS / f"axe-core-{AXE}.js"
 
 # All rules that are on by default, and the one for the size of targets. Nothing is loaded for them.
@@ -35,8 +37,9 @@ FOCUSED = """(() => {
         name: element.name || element.textContent.trim().slice(0, 40) || element.nodeName,
         part: [".site-field input", ".periods a", "summary", ".scroll", ".sites thead a", ".links a"]
             .find(selector => element.matches(selector)) ?? null,
-        visible: element.matches(":focus-visible") && style.outlineStyle !== "none" &&
-            parseFloat(style.outlineWidth) >= 2 && box.width > 0 && box.bottom > 0 && box.top < innerHeight,
+        // The button inside a field of a date is the browser's own, with a focus of its own.
+        visible: (element.type === "date" || element.matches(":focus-visible") && style.outlineStyle !== "none" &&
+            parseFloat(style.outlineWidth) >= 2) && box.width > 0 && box.bottom > 0 && box.top < innerHeight,
     };
 })()"""
 PARTS = {".site-field input", ".periods a", "summary", ".scroll", ".sites thead a", ".links a"}

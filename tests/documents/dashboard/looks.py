@@ -76,6 +76,8 @@ LAYOUT = """(() => {
     return [...new Set(wrong)].slice(0, 5);
 })()"""
 
+OPEN_ALL = "document.querySelectorAll('details').forEach(details => details.open = true)"
+
 COLOURS = """(() => {
     const style = (selector, name) => {
         const found = document.querySelector(selector);
@@ -104,7 +106,7 @@ def layout(dashboard, queries):
             for width in WIDTHS:
                 page.resize(width, HEIGHT)
                 view = dashboard.open(query, status=status)
-                for state, script in (("closed", "0"), ("open", "document.querySelectorAll('details').forEach(d => d.open = true)")):
+                for state, script in (("closed", "0"), ("open", OPEN_ALL)):
                     page.evaluate(script)
                     wrong = page.evaluate(LAYOUT % {"smallest": TEXT_PIXELS_MIN})
                     if wrong:
@@ -207,7 +209,7 @@ def elsewhere(dashboard):
         view = dashboard.open("period=7d", end=end)
         if not page.evaluate("getComputedStyle(document.querySelector('.periods ul')).listStyleType === 'none'"):
             raise Failure(f"{view.address}: it has no style")
-        script = "[...document.querySelectorAll('a[href]')].map(node => new URL(node.getAttribute('href') ?? '', location).href)"
+        script = "[...document.querySelectorAll('a')].map(node => new URL(node.getAttribute('href'), location).href)"
         root = dashboard.address().removesuffix("dashboard")
         wrong = {link for link in page.evaluate(script) if not link.startswith(root)}
         if wrong:
@@ -237,7 +239,11 @@ def screenshots(dashboard, folder, empty_query, error_query):
     page.whole_screenshot(folder / "print.png")
     (folder / "print.pdf").write_bytes(page.pdf())
     page.emulate()
-    for name, query, status in (("empty", empty_query, 200), ("error", error_query, 422), ("one-site", f"site_id={data.SHOP}", 200)):
+    for name, query, status in (
+        ("empty", empty_query, 200),
+        ("error", error_query, 422),
+        ("one-site", f"site_id={data.SHOP}", 200),
+    ):
         dashboard.open(query, status=status)
         page.whole_screenshot(folder / f"{name}.png")
     page.call("Emulation.clearDeviceMetricsOverride")

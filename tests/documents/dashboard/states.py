@@ -21,7 +21,7 @@ def no_events(dashboard):
     expect(view, "tiles where nothing was counted", view.tiles, {})
     command = dashboard.page.evaluate("document.querySelector('.nothing pre').textContent")
     site_id = re.search(r'"site_id": "([0-9a-f-]{36})"', command)
-    if "127.0.0.1:8000" not in command and f":{dashboard.port}" not in command or not site_id:
+    if ("127.0.0.1:8000" not in command and f":{dashboard.port}" not in command) or not site_id:
         raise Failure(f"{view.address}: the command names neither an address nor a site: {command}")
     command = command.replace("127.0.0.1:8000", f"127.0.0.1:{dashboard.port}")
     done = subprocess.run(["sh", "-c", command], check=False, capture_output=True, text=True, timeout=SHELL_SECONDS)

@@ -13,16 +13,17 @@ OWN = ("site", "sort", "refresh", "compare", "interval", "period")
 TREND = ("challenges", "solved_of_served", "unsolved", "pending", "solve_rate")
 COLUMNS = ("challenges", "solve_rate", "solve_time_p50", "unsolved")
 SITES_METRICS = ("challenges", "solved_of_served", "solve_rate", "solve_time_p50", "unsolved", "pending", "late")
-NOTHING = "–"
+NOTHING = "\N{EN DASH}"
 TRIES = 3  # numbers change where a quarter hour ends between two questions
 
-# Numbers are those of <data>; where there is none, the text.
+# Numbers are those of <data>, and counts as they are shown; where there are none, the text.
 SCRIPT = """(() => {
     const all = (selector, from = document) => [...from.querySelectorAll(selector)];
     const text = node => node ? node.textContent.trim().replace(/\\s+/g, " ") : null;
     const number = node => {
         const found = node && node.querySelector("data");
-        return found ? Number(found.value) : text(node);
+        const shown = text(node);
+        return found ? Number(found.value) : /^[0-9,]+$/.test(shown) ? Number(shown.replaceAll(",", "")) : shown;
     };
     const cells = row => all("td", row).filter(cell => !cell.matches(".chart")).map(number);
     return {
@@ -132,15 +133,15 @@ class Dashboard:
 
 def question(view):
     """The parameters of a page's address that a report has too."""
-    return [pair for pair in view.query if pair[0] not in OWN]
+    return [(name, value) for name, value in view.query if value and name not in OWN]
 
 
 def differences(dashboard, view):
-    given = dict(view.query)
+    given = {name: value for name, value in view.query if value}
     has_days = "from" in given or "to" in given
     period = {} if has_days else {"period": given.get("period", DEFAULTS["period"])}
     common = [*question(view), *period.items()]
-    is_open = period.get("period") == "all" or has_days and not ("from" in given and "to" in given)
+    is_open = period.get("period") == "all" or (has_days and not ("from" in given and "to" in given))
     compare = given.get("compare", "none" if is_open else "previous_period")
     if compare != "none":
         common.append(("compare", compare))
@@ -228,7 +229,7 @@ def change(metric, comparison):
     if size < 0.05:
         return f"unchanged from {before}"
     number = f"{size:.1f}" if size < 99.95 else f"{round(size):,}"
-    arrow, sign = ("▼", "−") if changed < 0 else ("▲", "+")
+    arrow, sign = ("▼", "\N{MINUS SIGN}") if changed < 0 else ("▲", "+")
     return f"{arrow} {sign}{number} {'points' if metric == 'solve_rate' else '%'} from {before}"
 
 
@@ -240,5 +241,7 @@ def shown(metric, value):
         text = f"{value * 100:.1f}"
         return f"{text.removesuffix('.0') if value in (0, 1) else text} %"
     if metric == "solve_time_p50":
-        return f"{value:.1f} s" if value >= 0.9995 else f"{round(value * 1000)} ms"
+        if value < 0.9995:
+            return f"{round(value * 1000)} ms"
+        return f"{value:.1f} s" if value < 9.95 else f"{round(value)} s"
     return f"{value:,}"
