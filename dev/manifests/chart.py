@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from dev.command import ROOT, Failure
-from dev.manifests.documents import name, where
+from dev.manifests.documents import job, name, where, workloads
 from dev.manifests.render import K8S, first_line
 
 CHART = K8S / "chart"
@@ -29,6 +29,7 @@ NOT_IN_CHART = {"overlays/local": "plain servers for a first look, without an op
 # And of each component, after the base.
 PUBLIC = {"cert-manager.io/cluster-issuer": "public"}
 VALUES_OF = {
+    "daily-report": {"report": {"enabled": True}},
     "certs": {"certs": {"enabled": True}},
     "kafka": {"kafka": {"strimzi": {"enabled": True}}},
     "clickhouse": {"clickhouse": {"altinity": {"enabled": True}}},
@@ -101,6 +102,7 @@ OWN_SECRETS = {
     "captcha-kafka": {"serve", "consume", "migrate"},
     "clickhouse-ca": {"ca.crt"},
     "clickhouse-client": CLIENT,
+    "chat": {"url"},
 }
 PRIORITY = {"priorityClassName": "important"}
 OPERATORS = {
@@ -111,12 +113,15 @@ OPERATORS = {
         "altinity": {"enabled": True, "replicas": 2, "storageClass": "fast", "pod": PRIORITY},
     },
 }
+REPORT = {"report": {"enabled": True, "timeZone": "Europe/Berlin", "secret": "chat"}}
 OPEN = {"keys": {"enabled": False}, "networkPolicy": {"enabled": False}, "monitoring": {"enabled": True}}
 # The rules that do not hold with them.
 DENIED = ("everything is denied unless it is allowed",)
 POLICIES = (*DENIED, "pods may ask for names", "pods may reach the servers of the config", "http port is open")
 VARIANTS = [
     ("own servers", [OWN_SERVERS], DENIED),
+    ("own servers and a daily report", [OWN_SERVERS, REPORT], DENIED),
+    ("prod-ha and a daily report", ["values-prod.yaml", "values-prod-ha.yaml", REPORT], ()),
     ("operators with other names", [OPERATORS], ()),
     ("without policies and keys", [OPEN], POLICIES),
     ("prod-ha without policies and keys", ["values-prod.yaml", "values-prod-ha.yaml", OPEN], POLICIES),
@@ -139,6 +144,8 @@ REFUSED = [
     ("kafka.strimzi.enabled=true,consume.replicas=13", "kafka.strimzi.topic.partitions is 12"),
     ("autoscaling.enabled=true,autoscaling.minReplicas=13", "more than autoscaling.maxReplicas"),
     ("ingress.enabled=true", "needs ingress.host"),
+    ("report.schedule=daily", "at '/report/schedule'"),
+    ("report.timeZone=Europe Berlin", "at '/report/timeZone'"),
     ("gateway.enabled=true", "needs gateway.host"),
     ("gateway.enabled=true,gateway.host=captcha.example.com", "needs gateway.className"),
     ("certs.issuer.name=company", "at '/certs/issuer'"),
@@ -201,7 +208,7 @@ def comparable(docs):
     """The documents by kind and name, without what may differ."""
     found = {}
     for doc in copy.deepcopy(docs):
-        template = doc["spec"].get("template", {}) if doc["kind"] in ("Deployment", "StatefulSet", "Job") else {}
+        template = job(doc)["template"] if workloads([doc]) else {}
         for metadata in (doc["metadata"], template.get("metadata", {})):
             drop(metadata, "labels", CHART_LABELS)
             drop(metadata, "annotations", CHART_ANNOTATIONS)

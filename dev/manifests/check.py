@@ -9,7 +9,7 @@ import kubernetes_validate
 from dev.command import ROOT, Failure
 from dev.manifests import chart, crds, executable, monitoring, rules, scanners, selftest
 from dev.manifests.documents import World
-from dev.manifests.render import applied_first, first_line, render, targets
+from dev.manifests.render import applied_first, first_line, render, render_base_with, targets
 
 KUBERNETES = ("1.32", "1.37")  # the oldest that the manifests are meant for, and a new one
 SELF_TESTED = ROOT / "k8s" / "overlays" / "prod-ha"  # it has everything that operators make
@@ -76,6 +76,7 @@ class Checker:
 
     def self_test(self):
         worlds = [self.world(render(folder)) for folder in (SELF_TESTED, WITH_SERVERS)]
+        worlds.append(self.world(render_base_with(["daily-report"])))
         lines, damages = selftest.run(*worlds, self.schemas, self.custom is not None)
         more_lines, more_damages = selftest.run_monitoring(self.watched, self.promtool)
         lines, damages = lines + more_lines, damages + more_damages

@@ -64,6 +64,13 @@ def may_reach(docs, labels, port):
     return any(str(p["port"]) == str(port) for rule in rules for p in rule.get("ports", []))
 
 
+def servers_of(workload):
+    """The settings with the addresses of the servers that a workload talks to. A report asks ClickHouse alone."""
+    if is_server(workload):
+        return ()
+    return ADDRESSES[1:] if workload["kind"] == "CronJob" else ADDRESSES
+
+
 def network(w):
     denials = [
         d
@@ -82,7 +89,7 @@ def network(w):
     for d in workloads(w.docs):
         labels = pod_labels(d)
         yield Fact(may_reach(w.docs, labels, 53), "pods may ask for names", where(d))
-        for key in ADDRESSES if not is_server(d) else ():
+        for key in servers_of(d):
             for _, port in host_ports(shared.get(key, "")):
                 yield Fact(
                     may_reach(w.docs, labels, port),
@@ -90,6 +97,10 @@ def network(w):
                     where(d),
                     f"{key} {port}",
                 )
+        if any(a.startswith("--webhook-url-file") for c in pod(d)["containers"] for a in c.get("args", [])):
+            yield Fact(may_reach(w.docs, labels, 443), "pods may reach their webhook", where(d))
+        elif not is_server(d):
+            yield Fact(not may_reach(w.docs, labels, 443), "other pods reach no webhook", where(d))
         for p in [p for c in pod(d)["containers"] for p in c.get("ports", []) if p["name"] == "admin"]:
             rules = [r for x in policies(w.docs, labels, "Ingress") for r in x["spec"].get("ingress", [])]
             to_admin = [
@@ -141,7 +152,7 @@ def kafka(w):
             yield Fact(right == ("topic", wanted), "rights are for the topic alone", where(d), right)
     for d, _, c, at in containers(w.docs):
         user = env(c).get("CAPTCHA_KAFKA_USER", {}).get("value")
-        if clusters:
+        if clusters and ADDRESSES[0] in servers_of(d):
             yield Fact(user in users, "process has a user of Kafka", at, user)
             own = f"captcha-{d['metadata']['labels'].get(COMPONENT)}"
             yield Fact(user in (own, f"{own}-2"), "process has a user of its own", at, user)

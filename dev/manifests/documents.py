@@ -39,15 +39,20 @@ def where(doc):
 
 
 def workloads(docs):
-    return kind(docs, "Deployment", "StatefulSet", "Job")
+    return kind(docs, "Deployment", "StatefulSet", "Job", "CronJob")
+
+
+def job(doc):
+    """The spec of the jobs that a CronJob makes, or of any other workload itself."""
+    return doc["spec"].get("jobTemplate", doc)["spec"]
 
 
 def pod(doc):
-    return doc["spec"]["template"]["spec"]
+    return job(doc)["template"]["spec"]
 
 
 def pod_labels(doc):
-    return doc["spec"]["template"]["metadata"].get("labels", {})
+    return job(doc)["template"]["metadata"].get("labels", {})
 
 
 def image_name(container):

@@ -8,7 +8,7 @@ from dev.command import ROOT, Failure, captcha_environment
 from dev.manifests.render import first_line
 from dev.testkit import captcha
 
-SUBCOMMANDS = ("serve", "consume", "migrate")
+SUBCOMMANDS = ("serve", "consume", "migrate", "report")
 SECONDS = 30
 
 

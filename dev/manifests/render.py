@@ -13,6 +13,7 @@ from dev.command import ROOT, Failure
 K8S = ROOT / "k8s"
 # Components in the order in which they are named, with those that they need.
 COMPONENTS = {
+    "daily-report": [],
     "certs": [],
     "kafka": [],
     "clickhouse": ["certs"],

@@ -15,6 +15,7 @@ from dev.manifests.documents import (
     hit,
     image_name,
     is_server,
+    job,
     kind,
     name,
     one_component,
@@ -30,6 +31,7 @@ from dev.manifests.documents import (
 OUT_OF_BAND = {
     "captcha-clickhouse": {"serve", "serve_2", "consume", "consume_2", "migrate", "report"},
     "captcha-keys": {"keys.txt"},
+    "captcha-webhook": {"url"},
 }
 RESTRICTED_VOLUMES = {
     "configMap",
@@ -101,8 +103,9 @@ def references(w):
         for e in c.get("envFrom", []):
             config = e.get("configMapRef", {}).get("name")
             yield Fact(config in configs, "environment comes from a config map that exists", at, config)
+            known, _ = w.known.get((c.get("args") or [""])[0], (set(), set()))
             for key, value in data.get(config, {}).items():
-                if key.endswith("_FILE"):
+                if key.endswith("_FILE") and key in known:
                     yield Fact(value in files, "file of the config is in a mounted secret", at, value)
         for key, e in env(c).items():
             field = e.get("valueFrom", {}).get("fieldRef")
@@ -166,7 +169,7 @@ def probes(w):
         ports = {p["name"]: p["containerPort"] for p in c.get("ports", [])}
         for probe, path in (("startupProbe", "/livez"), ("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
             get = c.get(probe, {}).get("httpGet")
-            if d["kind"] == "Job":
+            if d["kind"] in ("Job", "CronJob"):
                 continue
             yield Fact(get is not None, "container has startup, liveness and readiness probes", at, probe)
             if get:
@@ -236,24 +239,56 @@ def resources(w):
         bounds = ("backoffLimit", "ttlSecondsAfterFinished")
         yield Fact(all(b in d["spec"] for b in bounds), "job has bounds", where(d), ", ".join(bounds))
         yield from patience(d)
+    for d in kind(w.docs, "CronJob"):
+        yield from scheduled(d)
 
 
-def patience(job):
+def scheduled(cron):
+    """What a job of every day needs: an end, a failure that is seen, and one message a day."""
+    spec, made = cron["spec"], job(cron)
+    yield Fact(spec.get("concurrencyPolicy") == "Forbid", "two scheduled jobs never run at once", where(cron))
+    bounds = ("startingDeadlineSeconds", "successfulJobsHistoryLimit", "failedJobsHistoryLimit")
+    yield Fact(all(b in spec for b in bounds), "schedule has bounds", where(cron), ", ".join(bounds))
+    ends = all(b in made for b in ("backoffLimit", "activeDeadlineSeconds"))
+    yield Fact(ends and "ttlSecondsAfterFinished" not in made, "scheduled job ends and is kept", where(cron))
+    yield Fact(pod(cron).get("restartPolicy") == "Never", "a failed try keeps its log", where(cron))
+    yield from failures(cron)
+    args = {a.partition("=")[0]: a.partition("=")[2] for a in pod(cron)["containers"][0].get("args", [])}
+    zone = spec.get("timeZone")
+    yield Fact(args.get("--timezone") == zone, "yesterday has the zone of the schedule", where(cron), zone)
+    yield Fact("--require-complete-through" in args, "report of a schedule is complete or fails", where(cron))
+    mounted = {
+        f"{m['mountPath']}/{i['path']}"
+        for m in pod(cron)["containers"][0].get("volumeMounts", [])
+        for v in pod(cron).get("volumes", [])
+        if v["name"] == m["name"]
+        for i in v.get("secret", {}).get("items", [])
+    }
+    url = args.get("--webhook-url-file")
+    yield Fact(url in mounted, "address of the webhook is in a mounted secret", where(cron), url)
+
+
+def patience(doc):
     """What an install needs of a job that waits for operators."""
-    waits = [int(env(c).get("CAPTCHA_WAIT", {}).get("value", 0)) for c in pod(job)["containers"]]
-    deadline = job["spec"].get("activeDeadlineSeconds")
-    yield Fact(min(waits) > SLOW_OPERATOR, "one try of the job outlasts a slow operator", where(job), waits)
+    waits = [int(env(c).get("CAPTCHA_WAIT", {}).get("value", 0)) for c in pod(doc)["containers"]]
+    deadline = doc["spec"].get("activeDeadlineSeconds")
+    yield Fact(min(waits) > SLOW_OPERATOR, "one try of the job outlasts a slow operator", where(doc), waits)
     yield Fact(
-        deadline is None or deadline > max(waits), "no deadline ends the job while it waits", where(job), deadline
+        deadline is None or deadline > max(waits), "no deadline ends the job while it waits", where(doc), deadline
     )
-    yield Fact(pod(job).get("restartPolicy") == "Never", "a failed try keeps its log", where(job))
-    rules = job["spec"].get("podFailurePolicy", {}).get("rules", [])
+    yield Fact(pod(doc).get("restartPolicy") == "Never", "a failed try keeps its log", where(doc))
+    yield from failures(doc)
+
+
+def failures(doc):
+    """Which failures of a pod count for its job."""
+    rules = job(doc).get("podFailurePolicy", {}).get("rules", [])
     ignored = [c for r in rules if r["action"] == "Ignore" for c in r.get("onPodConditions", [])]
     yield Fact(
-        {"type": "DisruptionTarget", "status": "True"} in ignored, "an eviction is no failure of the job", where(job)
+        {"type": "DisruptionTarget", "status": "True"} in ignored, "an eviction is no failure of the job", where(doc)
     )
     ends = [v for r in rules if r["action"] == "FailJob" for v in r.get("onExitCodes", {}).get("values", [])]
-    yield Fact(ends == [WRONG_USAGE], "wrong usage ends the job at once", where(job), ends)
+    yield Fact(ends == [WRONG_USAGE], "wrong usage ends the job at once", where(doc), ends)
 
 
 def shares(w):

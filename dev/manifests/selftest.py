@@ -294,6 +294,38 @@ SERVER_DAMAGES = [
     ("process has a user in users.xml", SERVE, C + "env 2 value", "default"),
 ]
 
+# The same for the base with a daily report.
+REPORT = "CronJob/captcha-report"
+J = "spec jobTemplate spec "
+RC = J + "template spec containers 0 "
+REPORT_DAMAGES = [
+    ("two scheduled jobs never run at once", REPORT, "spec concurrencyPolicy", "Allow"),
+    ("schedule has bounds", REPORT, "spec startingDeadlineSeconds", DELETE),
+    ("scheduled job ends and is kept", REPORT, J + "activeDeadlineSeconds", DELETE),
+    ("scheduled job ends and is kept", REPORT, J + "ttlSecondsAfterFinished", 600),
+    ("a failed try keeps its log", REPORT, J + "template spec restartPolicy", "OnFailure"),
+    ("an eviction is no failure of the job", REPORT, J + "podFailurePolicy", DELETE),
+    ("wrong usage ends the job at once", REPORT, J + "podFailurePolicy rules 1 onExitCodes values", [2, 4]),
+    ("yesterday has the zone of the schedule", REPORT, "spec timeZone", "Europe/Berlin"),
+    ("report of a schedule is complete or fails", REPORT, RC + "args 6", "--order=asc"),
+    ("address of the webhook is in a mounted secret", REPORT, RC + "args 7", "--webhook-url-file=/other/url"),
+    ("flag is known to the subcommand", REPORT, RC + "args 1", "--since=yesterday"),
+    ("variable is known to the subcommand", REPORT, RC + "env 0 name", "CAPTCHA_KEYS_FILE"),
+    ("secret has the key", REPORT, J + "template spec volumes 1 secret items 0 key", "address"),
+    ("runs as non-root", REPORT, J + "template spec securityContext runAsNonRoot", DELETE),
+    ("memory has a limit", REPORT, RC + "resources limits", {}),
+    ("image tag is Cargo.toml's version", REPORT, RC + "image", "captcha"),
+    ("version label is Cargo.toml's version", REPORT, "metadata labels app.kubernetes.io/version", "0.0.1"),
+    ("pods may reach their webhook", "NetworkPolicy/captcha-report", "spec egress 0 ports 0 port", 80),
+    ("other pods reach no webhook", "NetworkPolicy/captcha-report", "spec podSelector", {}),
+    (
+        "pods may reach the servers of the config",
+        "NetworkPolicy/captcha-to-clickhouse",
+        "spec podSelector matchExpressions 1 values",
+        ["serve", "consume", "migrate"],
+    ),
+]
+
 # The same for the schemas: (what is wrong, document, path, value).
 SCHEMA_DAMAGES = [
     ("a kind that does not exist", SERVE, "kind", "Deploymnt"),
@@ -435,23 +467,23 @@ def run_chart(kustomized, charted, helm):
     return lines, len(CHART_DAMAGES) + 2 + len(harmless)
 
 
-def run(world, servers, schema_problems, with_custom):
+def run(world, servers, report, schema_problems, with_custom):
     """All lines that say which damage went unnoticed or which rule no damage has tripped; and the number of damages.
 
-    `servers` is the world whose servers are plain workloads."""
+    `servers` is the world whose servers are plain workloads, `report` the one with a daily report."""
     lines, tripped = [], set()
-    for damages, whole in ((DAMAGES, world), (SERVER_DAMAGES, servers)):
+    for damages, whole in ((DAMAGES, world), (SERVER_DAMAGES, servers), (REPORT_DAMAGES, report)):
         for rule, *damage in damages:
             groups = rules.facts(whole._replace(docs=damaged(whole.docs, *damage))).values()
             noticed = {f.rule for group in groups for f in group if not f.ok}
             tripped |= noticed & {rule}
             if rule not in noticed:
                 lines.append(f"damage went unnoticed: {damage[0]}: {damage[1]}: wanted '{rule}'")
-    facts = [entry for whole in (world, servers) for entry in rules.facts(whole).items()]
+    facts = [entry for whole in (world, servers, report) for entry in rules.facts(whole).items()]
     for group, found in facts:
         lines += [f"no damage for the rule '{rule}' ({group})" for rule in sorted({f.rule for f in found} - tripped)]
     schema_damages = SCHEMA_DAMAGES + (CUSTOM_DAMAGES if with_custom else [])
     for what, *damage in schema_damages:
         if not schema_problems(damaged(world.docs, *damage)):
             lines.append(f"damage went unnoticed by the schemas: {what}: {damage[0]}: {damage[1]}")
-    return lines, len(DAMAGES) + len(SERVER_DAMAGES) + len(schema_damages)
+    return lines, len(DAMAGES) + len(SERVER_DAMAGES) + len(REPORT_DAMAGES) + len(schema_damages)

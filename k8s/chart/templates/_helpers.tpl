@@ -286,6 +286,10 @@ CAPTCHA_CLICKHOUSE_CLIENT_KEY_FILE: /run/secrets/clickhouse-client/tls.key
 {{- if and (eq $process "serve") $.Values.keys.enabled }}
 {{ include "captcha.secretVolume" (list "keys" $.Values.keys.secret "keys.txt" "keys.txt") }}
 {{- end }}
+{{- if eq $process "report" }}
+{{ include "captcha.secretVolume" (list "webhook" $.Values.report.secret "url" "url") }}
+{{- $kafka = dict }}
+{{- end }}
 {{- with $kafka.caSecret }}
 {{ include "captcha.secretVolume" (list "kafka-ca" . "ca.crt" "ca.crt") }}
 {{- end }}
