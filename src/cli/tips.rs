@@ -173,6 +173,11 @@ const TIPS: &[(&str, &[&str], &str)] = &[
         "--watch, or --watch=SECONDS",
     ),
     ("report", &["--no-color", "--no-colour", "--colour"], "--color never"),
+    (
+        "report",
+        &["--webhook", "--webhook-url", "--slack", "--post"],
+        "--webhook-url-file FILE, which holds the address",
+    ),
     ("report", &["--names", "--site-names"], "--sites-file FILE"),
     (
         "report",

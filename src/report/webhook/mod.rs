@@ -21,6 +21,7 @@ pub const SIZE: Size = Size { columns: 72, lines: 24 };
 /// A receiver of the report. Flags alone: a variable that somebody forgot would post what a person only looks at.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
+#[command(next_help_heading = "Webhook")]
 pub struct Args {
     /// File of one https address that the report is posted to as well, such as a chat's webhook: --format table as a
     /// message in JSON, other formats as they are. The address is a secret and never shown
