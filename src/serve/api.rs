@@ -251,7 +251,7 @@ impl Api {
         if sends_events {
             self.metrics.reject_events(row.reason, problem.rejected_events(parsed));
         }
-        if route == Route::Report {
+        if matches!(route, Route::Report | Route::Dashboard | Route::Picture) {
             self.metrics.reject_report(problem);
         }
         let (key, certificate) = (auth::claimed_id(request), client.peer.certificate.as_deref());
