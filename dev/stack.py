@@ -147,6 +147,7 @@ def greeting(options, program):
 captcha is up: {address}
 
   post an event:   curl -sS {address}/v1/events{write} -H 'Content-Type: application/json' -d '{EVENT}'
+  look at it:      {address}/v1/dashboard
   read the report: curl -sS {address}/v1/report{read}
                    {setting}{command} report
 {keys}  logs:            {shown(background.LOGS)}/ serve.log, consume.log, kafka.log, clickhouse.log
