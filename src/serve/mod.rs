@@ -9,6 +9,8 @@ mod client;
 mod clock;
 mod dashboard;
 mod docs;
+#[cfg(test)]
+mod escaping;
 mod ingest;
 mod limits;
 mod metrics;

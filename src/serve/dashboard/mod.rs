@@ -160,3 +160,28 @@ fn add_common(headers: &mut HeaderMap) {
         headers.insert(name, HeaderValue::from_static(value));
     }
 }
+
+/// The page of these answers, for tests.
+#[cfg(test)]
+pub fn render_for_test(
+    view: &View,
+    sites: &ReaderSites,
+    trend: &Answer,
+    by_site: &Answer,
+    host: Option<&str>,
+) -> String {
+    let pages = [None, Some(NewestDay::None)].map(|newest| Page {
+        view,
+        sites,
+        trend,
+        by_site: Ok(by_site),
+        newest,
+        is_coarser: true,
+        found: Some(vec![Uuid::from_u128(1), Uuid::from_u128(2)]),
+        folder: "",
+        now_micros: 0,
+        host: page::shown_host(host),
+        example_id: Uuid::nil(),
+    });
+    pages.iter().map(|page| page::render(page).into_string()).collect()
+}

@@ -93,3 +93,9 @@ pub async fn respond(
     response.headers_mut().extend(tag.map(|tag| (ETAG, tag)));
     Ok(response)
 }
+
+/// The picture of an answer, for tests.
+#[cfg(test)]
+pub fn render_for_test(picture: &PictureQuery, answer: &crate::statistics::Answer, title: &str) -> String {
+    card::render(picture, answer, title).into_string()
+}
