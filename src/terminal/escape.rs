@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use unicode_width::UnicodeWidthChar as _;
+
 use super::redact::redact;
 
 /// Blank letters: the fillers of Hangul, which count as printable.
@@ -35,6 +37,12 @@ pub fn is_hidden(c: char) -> bool {
         ' '..='~' => false,
         _ => c.escape_debug().len() > 1 || BLANK.contains(&c),
     }
+}
+
+/// The columns of a terminal that escaped text takes. Terminals place each character by itself; they draw none of the
+/// ligatures by which a whole text may be narrower.
+pub fn display_width(text: &str) -> usize {
+    text.chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 
 fn escape(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
@@ -129,6 +137,13 @@ mod tests {
         assert_eq!(line("a\n\r\t\u{1b}[2J"), "a\\n\\r\\t\\u001b[2J");
         assert_eq!(page("a\nb\u{7f}\r\n"), "a\nb\\u007f\\r\n");
         assert_eq!(line("\u{e0041}"), "\\udb40\\udc41");
+    }
+
+    #[test]
+    fn each_character_has_its_own_columns() {
+        // Lam and alef, which a book would draw as one.
+        assert_eq!(display_width("\u{644}\u{627}"), 2);
+        assert_eq!(display_width("\u{65e5}a\u{e9}e\u{301}"), 5);
     }
 
     proptest! {

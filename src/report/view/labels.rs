@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+use unicode_width::UnicodeWidthChar as _;
 use uuid::Uuid;
 
 use super::signs::Signs;
 use crate::site_names::SiteNames;
-use crate::terminal::escape;
+use crate::terminal::escape::{self, display_width};
 
 /// Characters of a UUID at which it may be cut: before its dashes. Git's short names of commits are as long as the
 /// first.
@@ -57,7 +57,7 @@ impl Labels {
     }
 
     fn widths(&self, uuid_width: usize) -> usize {
-        let width = |name: &Option<String>| name.as_ref().map_or(uuid_width, |name| name.width());
+        let width = |name: &Option<String>| name.as_ref().map_or(uuid_width, |name| display_width(name));
         let others = self.has_others.then_some(OTHERS.len());
         self.names.values().map(width).chain(others).max().unwrap_or(0)
     }
@@ -65,7 +65,7 @@ impl Labels {
     fn short_uuid_width(&self) -> usize {
         match self.uuid_chars {
             UUID_CHARS => UUID_CHARS,
-            chars => chars + self.signs.cut.width(),
+            chars => chars + display_width(self.signs.cut),
         }
     }
 
@@ -106,8 +106,8 @@ impl Labels {
 
     fn name_and_uuid(&self, name: &str, site_id: Uuid, width: usize) -> String {
         let uuid = self.uuid(site_id, self.short_uuid_width());
-        match width.checked_sub(uuid.width() + 1) {
-            Some(left) if left > self.signs.cut.width() => format!("{} {uuid}", cut(name, left, self.signs)),
+        match width.checked_sub(display_width(&uuid) + 1) {
+            Some(left) if left > display_width(self.signs.cut) => format!("{} {uuid}", cut(name, left, self.signs)),
             _ => uuid,
         }
     }
@@ -127,10 +127,10 @@ fn distinct_chars(sorted: &[Uuid]) -> usize {
 
 /// A text of at most this many columns.
 pub fn cut(text: &str, width: usize, signs: &Signs) -> String {
-    if text.width() <= width {
+    if display_width(text) <= width {
         return text.to_string();
     }
-    let left = width.saturating_sub(signs.cut.width());
+    let left = width.saturating_sub(display_width(signs.cut));
     let mut kept = String::new();
     let mut columns = 0;
     for c in text.chars() {
@@ -214,7 +214,7 @@ mod tests {
             (1, "\u{2026}"),
         ] {
             assert_eq!(cut(wide, width, &UTF8), expected);
-            assert!(cut(wide, width, &UTF8).width() <= width);
+            assert!(display_width(&cut(wide, width, &UTF8)) <= width);
         }
         assert_eq!(cut("a long name", 7, &ASCII), "a lo...");
         assert_eq!(cut("a long name", 8, &UTF8), "a long\u{2026}");

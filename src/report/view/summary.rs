@@ -1,7 +1,6 @@
 //! The lines below a table: its range, how far it is complete, and what its marks mean.
 
 use chrono::DateTime;
-use unicode_width::UnicodeWidthStr as _;
 
 use super::columns::header;
 use super::look::Look;
@@ -9,7 +8,8 @@ use super::numbers::duration;
 use crate::clickhouse::Freshness;
 use crate::report::notes::completeness;
 use crate::statistics::{Answer, By, Interval, Metric, Range, Zone};
-use crate::terminal::{Style, StyledText, escape};
+use crate::terminal::escape::{self, display_width};
+use crate::terminal::{Style, StyledText};
 
 /// After which a report that is complete through a moment counts as late, in seconds: consumers store each second, and
 /// restarts take a minute.
@@ -174,7 +174,7 @@ fn wrap(line: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in line.split(' ') {
         match lines.last_mut() {
-            Some(last) if last.width() + 1 + word.width() <= width => {
+            Some(last) if display_width(last) + 1 + display_width(word) <= width => {
                 last.push(' ');
                 last.push_str(word);
             }

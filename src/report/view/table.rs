@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use chrono::NaiveDate;
-use unicode_width::UnicodeWidthStr as _;
 use uuid::Uuid;
 
 use super::bars::{Bar, sparkline};
@@ -13,6 +12,7 @@ use super::look::Look;
 use super::numbers;
 use super::summary::{PARTIAL, left_out_line, lines, push_lines, time_of_day};
 use crate::statistics::{Answer, Buckets, By, Counts, Interval, Metric, Row, Value};
+use crate::terminal::escape::{self, display_width};
 use crate::terminal::{Style, StyledText};
 
 /// Bytes that are written at once.
@@ -148,7 +148,7 @@ impl<'a> Page<'a> {
             Interval::All => Some(label_width.unwrap_or(0).max(NOW.len())),
             _ => Some(self.bucket_names.width().max(label_width.unwrap_or(0))),
         };
-        let widths_of_sums = |index: usize| sums.iter().map(move |sum| sum.values[index].0.width()).max();
+        let widths_of_sums = |index: usize| sums.iter().map(move |sum| display_width(&sum.values[index].0)).max();
         let metrics = self.answer.columns.iter().enumerate().map(|(index, metric)| {
             let width = self.rows.widths[index].max(header(*metric).len());
             (*metric, width.max(widths_of_sums(index).unwrap_or(0)))
@@ -178,8 +178,9 @@ impl<'a> Page<'a> {
         if let Some(site_id) = self.only_site {
             match self.look.names.get(site_id) {
                 Some(name) => {
+                    let name = &*escape::line(name);
                     text.push(Style::Strong, &cut(name, self.look.width, self.look.signs));
-                    if name.width() + GAP + site_id.to_string().len() <= self.look.width {
+                    if display_width(name) + GAP + site_id.to_string().len() <= self.look.width {
                         text.pad(GAP);
                         text.push(Style::Faint, &site_id.to_string());
                     }
@@ -458,7 +459,7 @@ fn change_style(metric: Metric, now: Value, before: Value) -> Style {
 fn push_cells(text: &mut StyledText, columns: &[Column], cells: impl Iterator<Item = (String, Style)>) {
     let mut blanks = 0;
     for (column, (cell, style)) in columns.iter().zip(cells) {
-        let rest = column.width.saturating_sub(cell.width());
+        let rest = column.width.saturating_sub(display_width(&cell));
         let (before, after) = match column.kind {
             Kind::Metric(_) => (rest, 0),
             Kind::Bucket | Kind::Site | Kind::SiteId | Kind::Bar => (0, rest),
@@ -533,7 +534,7 @@ impl BucketNames {
 
     /// With the mark, the widest.
     fn width(&self) -> usize {
-        self.text(0).width() + PARTIAL.len()
+        display_width(&self.text(0)) + PARTIAL.len()
     }
 
     fn text(&self, bucket: i64) -> String {

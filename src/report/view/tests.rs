@@ -1,13 +1,14 @@
 //! Pages as people see them. `INSTA_UPDATE=always cargo test --lib report::view` writes the pages in `snapshots`.
 
 use chrono::DateTime;
-use unicode_width::UnicodeWidthStr as _;
+use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::*;
 use crate::report::view::signs::{ASCII, Signs, UTF8};
 use crate::site_names::SiteNames;
 use crate::statistics::{Answer, By, Compared, CountRow, Counts, Metric, Query, solve_time_bucket};
+use crate::terminal::escape::{display_width, is_hidden};
 
 const SHOP: Uuid = Uuid::from_u128(0x6f1c1f2e_3d0b_4c5a_9b0e_2f4b8f3f7a01);
 const BLOG: Uuid = Uuid::from_u128(0x0b9c6a52_7d0e_4a7e_8d55_1f2a3b4c5d6e);
@@ -118,7 +119,7 @@ impl Shown<'_> {
         });
         for line in page.lines() {
             assert_eq!(line, line.trim_end());
-            assert!(self.has_styles || line.width() <= self.width, "{line}");
+            assert!(self.has_styles || display_width(line) <= self.width, "{line}");
         }
         page
     }
@@ -360,4 +361,26 @@ fn the_page_for_people_shows_a_page() {
         ..Shown::default()
     };
     assert_eq!(page.page(), shown);
+}
+
+proptest! {
+    /// Whatever the names of sites are.
+    #[test]
+    fn a_page_fits_and_hides_nothing(
+        shop in "[^%\\p{Cc}]{1,60}",
+        blog in prop::collection::vec(any::<char>(), 1..40),
+        width in 40_usize..200,
+        is_utf8: bool,
+    ) {
+        let blog: String = blog.into_iter().filter(|c| !c.is_control() && *c != '%').collect();
+        let names = format!("{SHOP} a{shop}\n{BLOG} b{blog}\n");
+        let signs = if is_utf8 { &UTF8 } else { &ASCII };
+        let page = Shown { width, signs, names: &names, ..Shown::default() }.page();
+        prop_assert!(!page.contains(|c| is_hidden(c) && c != '\n' && c != '\u{200e}'), "{page:?}");
+        // The only column of per cent ends where it ends in every row.
+        let table = page.lines().take_while(|line| !line.is_empty());
+        let ends = table.filter_map(|line| line.split_once('%'));
+        let ends: Vec<_> = ends.map(|(before, _)| display_width(before)).collect();
+        prop_assert!(ends.windows(2).all(|ends| ends[0] == ends[1]), "{page}");
+    }
 }
