@@ -93,10 +93,14 @@ impl StyledText {
 
 /// Whether a letter belongs to a script that is written from the right to the left: by Unicode's blocks for those.
 fn is_right_to_left(c: char) -> bool {
-    matches!(
-        c,
-        '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{feff}' | '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}'
-    )
+    const BLOCKS: [(char, char); 5] = [
+        ('\u{590}', '\u{8ff}'),
+        ('\u{fb1d}', '\u{fdff}'),
+        ('\u{fe70}', '\u{feff}'),
+        ('\u{10800}', '\u{10fff}'),
+        ('\u{1e800}', '\u{1efff}'),
+    ];
+    BLOCKS.iter().any(|(first, last)| (*first..=*last).contains(&c))
 }
 
 #[cfg(test)]

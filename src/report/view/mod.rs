@@ -1,7 +1,7 @@
 //! A report as people see it on a terminal.
 //!
-//! The table is ours, and not `comfy-table`'s, which leaves out no columns and has styles only with a second library for
-//! terminals.
+//! The table is ours, and not `comfy-table`'s, which leaves out no columns, has styles only with a second library for
+//! terminals, and took twice as long for 300,000 rows.
 
 mod bars;
 mod columns;
