@@ -2,25 +2,13 @@
 
 use chrono::{DateTime, Datelike as _, NaiveDate, NaiveDateTime};
 
+use crate::statistics::people::{duration, grouped, percent};
 use crate::statistics::{Interval, Metric, Range, Value, Zone};
 
 /// Shown where nothing can be said.
 pub const NOTHING: &str = "–";
 
 const SECOND_MICROS: i64 = 1_000_000;
-
-/// `1,234,567`.
-pub fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
 
 /// `1.2k`, `34M`: at most four characters for a number below a trillion, for the ticks of an axis.
 pub fn short_count(number: u64) -> String {
@@ -41,63 +29,26 @@ pub fn short_count(number: u64) -> String {
     }
 }
 
-/// `93.4 %`. Neither all nor nothing is shown unless it is all or nothing.
-pub fn rate(rate: f64) -> String {
-    let percent = rate * 100.0;
-    let rounded = (percent * 10.0).round() / 10.0;
-    let shown = if percent > 0.0 && rounded == 0.0 {
-        return "under 0.1 %".to_string();
-    } else if percent < 100.0 && rounded == 100.0 {
-        99.9
-    } else {
-        rounded
-    };
-    match shown.fract() == 0.0 && (shown == 0.0 || shown == 100.0) {
-        true => format!("{shown:.0} %"),
-        false => format!("{shown:.1} %"),
-    }
-}
-
-/// `320 ms`, `4.2 s`, `1 min 5 s`, `2 h 3 min`.
-pub fn seconds(seconds: f64) -> String {
-    let whole = |seconds: f64| seconds.round() as u64;
-    match seconds {
-        0.0 => "0 s".to_string(),
-        _ if seconds < 0.9995 => format!("{} ms", whole(seconds * 1000.0).max(1)),
-        _ if seconds < 9.95 => format!("{seconds:.1} s"),
-        _ if seconds < 59.5 => format!("{} s", whole(seconds)),
-        _ if whole(seconds) < 3600 => two_units(whole(seconds), 60, "min", "s"),
-        _ => two_units(whole(seconds / 60.0), 60, "h", "min"),
-    }
-}
-
-fn two_units(number: u64, unit: u64, large: &str, small: &str) -> String {
-    match (number / unit, number % unit) {
-        (whole, 0) => format!("{whole} {large}"),
-        (whole, rest) => format!("{whole} {large} {rest} {small}"),
-    }
-}
-
 pub fn value(value: Value) -> String {
     match value {
-        Value::Count(number) => count(number),
-        Value::Rate(part) => rate(part),
-        Value::Seconds(time) => seconds(time),
+        Value::Count(number) => grouped(number),
+        Value::Rate(part) => percent(part),
+        Value::Seconds(time) => duration(time),
         Value::Null => NOTHING.to_string(),
     }
 }
 
-/// A change: `+12.3 %` of counts and times, `−1.2 points` of rates.
+/// A change: `+12.3%` of counts and times, `−1.2 points` of rates.
 pub fn change(metric: Metric, change: f64) -> String {
     let magnitude = change.abs();
     let number = match magnitude {
         _ if magnitude < 0.05 => return "unchanged".to_string(),
         _ if magnitude < 99.95 => format!("{magnitude:.1}"),
-        _ => count(magnitude.round() as u64),
+        _ => grouped(magnitude.round() as u64),
     };
     let sign = if change < 0.0 { "−" } else { "+" };
-    let unit = if metric.is_rate() { "points" } else { "%" };
-    format!("{sign}{number} {unit}")
+    let unit = if metric.is_rate() { " points" } else { "%" };
+    format!("{sign}{number}{unit}")
 }
 
 /// The name of a metric for people.
@@ -112,8 +63,8 @@ pub fn metric(metric: Metric) -> &'static str {
         Metric::Unsolved => "unsolved",
         Metric::SolveRate => "solve rate",
         Metric::SolveTimeP50 => "median time to solve",
-        Metric::SolveTimeP90 => "90 % solve within",
-        Metric::SolveTimeP99 => "99 % solve within",
+        Metric::SolveTimeP90 => "90% solve within",
+        Metric::SolveTimeP99 => "99% solve within",
         Metric::SolvedBeforeServed => "solved before served",
         Metric::SolvedAgain => "solved again",
         Metric::Unmatched => "unmatched",
@@ -244,60 +195,25 @@ mod tests {
     }
 
     #[test]
-    fn counts_have_separators() {
-        for (number, text, short) in [
-            (0, "0", "0"),
-            (999, "999", "999"),
-            (1_000, "1,000", "1k"),
-            (1_250, "1,250", "1.2k"),
-            (999_999, "999,999", "999k"),
-            (12_345_678, "12,345,678", "12.3M"),
-            (u64::MAX, "18,446,744,073,709,551,615", "18446744T"),
+    fn a_tick_has_four_characters_at_most() {
+        for (number, short) in [
+            (0, "0"),
+            (999, "999"),
+            (1_000, "1k"),
+            (1_250, "1.2k"),
+            (999_999, "999k"),
+            (12_345_678, "12.3M"),
         ] {
-            assert_eq!((count(number).as_str(), short_count(number).as_str()), (text, short));
-        }
-    }
-
-    #[test]
-    fn a_rate_is_all_or_nothing_only_if_it_is() {
-        for (part, text) in [
-            (0.0, "0 %"),
-            (0.000_01, "under 0.1 %"),
-            (0.004, "0.4 %"),
-            (0.5, "50.0 %"),
-            (0.934_49, "93.4 %"),
-            (0.999_99, "99.9 %"),
-            (1.0, "100 %"),
-        ] {
-            assert_eq!(rate(part), text);
-        }
-    }
-
-    #[test]
-    fn times_have_the_unit_that_fits() {
-        for (time, text) in [
-            (0.0, "0 s"),
-            (0.000_01, "1 ms"),
-            (0.32, "320 ms"),
-            (0.9996, "1.0 s"),
-            (4.21, "4.2 s"),
-            (9.96, "10 s"),
-            (59.6, "1 min"),
-            (65.0, "1 min 5 s"),
-            (3_599.7, "1 h"),
-            (7_380.0, "2 h 3 min"),
-            (200_000.0, "55 h 33 min"),
-        ] {
-            assert_eq!(seconds(time), text, "{time}");
+            assert_eq!(short_count(number), short);
         }
     }
 
     #[test]
     fn a_change_has_its_sign_and_its_unit() {
         for (metric, by, text) in [
-            (Metric::Challenges, 12.34, "+12.3 %"),
-            (Metric::Challenges, -99.96, "−100 %"),
-            (Metric::SolveTimeP50, 1_234.5, "+1,235 %"),
+            (Metric::Challenges, 12.34, "+12.3%"),
+            (Metric::Challenges, -99.96, "−100%"),
+            (Metric::SolveTimeP50, 1_234.5, "+1,235%"),
             (Metric::SolveRate, -1.25, "−1.2 points"),
             (Metric::SolveRate, 0.04, "unchanged"),
         ] {

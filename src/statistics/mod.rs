@@ -14,6 +14,7 @@ mod instant;
 mod metrics;
 mod moment;
 mod parameters;
+pub mod people;
 mod period;
 mod query;
 mod solve_times;

@@ -2,6 +2,7 @@
 
 use super::signs::Signs;
 use crate::statistics::Value;
+use crate::statistics::people::{duration, grouped, percent};
 
 /// A value under its metric.
 pub fn text(value: Value, signs: &Signs) -> String {
@@ -21,57 +22,6 @@ pub fn width(value: Value, signs: &Signs) -> usize {
             digits + (digits - 1) / 3
         }
         Value::Rate(_) | Value::Seconds(_) | Value::Null => text(value, signs).chars().count(),
-    }
-}
-
-/// With a comma after each three digits.
-pub fn grouped(count: u64) -> String {
-    let digits = count.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (index, digit) in digits.char_indices() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// With one decimal. What is not all or nothing never looks as if it were.
-fn percent(rate: f64) -> String {
-    let percent = rate * 100.0;
-    match format!("{percent:.1}%") {
-        text if text == "0.0%" && rate > 0.0 => "<0.1%".to_string(),
-        text if text == "100.0%" && rate < 1.0 => ">99.9%".to_string(),
-        text if text == "0.0%" => "0%".to_string(),
-        text if text == "100.0%" => "100%".to_string(),
-        text => text,
-    }
-}
-
-/// With three digits, or two units.
-pub fn duration(seconds: f64) -> String {
-    // Where the rounded number has a digit more, it has the next unit.
-    if seconds == 0.0 {
-        return "0 s".to_string();
-    }
-    if seconds < 0.000_999_5 {
-        return "<1 ms".to_string();
-    }
-    if seconds < 0.999_5 {
-        return format!("{:.0} ms", seconds * 1_000.0);
-    }
-    if seconds < 9.995 {
-        return format!("{seconds:.2} s");
-    }
-    if seconds < 59.95 {
-        return format!("{seconds:.1} s");
-    }
-    let whole = seconds.round() as u64;
-    match whole {
-        0..3_600 => format!("{}m {:02}s", whole / 60, whole % 60),
-        3_600..86_400 => format!("{}h {:02}m", whole / 3_600, whole / 60 % 60),
-        _ => format!("{}d {:02}h", whole / 86_400, whole / 3_600 % 24),
     }
 }
 

@@ -4,9 +4,9 @@ use chrono::DateTime;
 
 use super::columns::header;
 use super::look::Look;
-use super::numbers::duration;
 use crate::clickhouse::Freshness;
 use crate::report::notes::completeness;
+use crate::statistics::people::duration;
 use crate::statistics::{Answer, By, Interval, Metric, Range, Zone};
 use crate::terminal::escape::{self, display_width};
 use crate::terminal::{Style, StyledText};

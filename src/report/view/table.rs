@@ -11,6 +11,7 @@ use super::labels::{Labels, cut};
 use super::look::Look;
 use super::numbers;
 use super::summary::{PARTIAL, left_out_line, lines, push_lines, time_of_day};
+use crate::statistics::people::grouped;
 use crate::statistics::{Answer, Buckets, By, Counts, Interval, Metric, Row, Value};
 use crate::terminal::escape::{self, display_width};
 use crate::terminal::{Style, StyledText};
@@ -223,7 +224,7 @@ impl<'a> Page<'a> {
                 } else {
                     "earlier"
                 };
-                let count = numbers::grouped(hidden as u64);
+                let count = grouped(hidden as u64);
                 let line = format!("{} {count} {which} rows", self.look.signs.cut);
                 text.push(Style::Faint, &cut(&line, self.look.width, self.look.signs));
                 text.end_line();

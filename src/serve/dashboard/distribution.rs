@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::content::Page;
 use super::tiles::data;
 use crate::serve::chart;
-use crate::serve::words;
+use crate::statistics::people::{grouped, percent};
 use crate::statistics::{Answer, Metric, SolveTimes};
 
 /// Where the rows end, in seconds: finer where most people are.
@@ -67,8 +67,8 @@ fn rows(answer: &Answer) -> Markup {
                     tr {
                         th scope="row" { (name) }
                         td { (chart::bar(*count as f64 / most, "time")) }
-                        td { (words::rate(*count as f64 / all)) }
-                        td { (words::count(*count)) }
+                        td { (percent(*count as f64 / all)) }
+                        td { (grouped(*count)) }
                     }
                 }
             }

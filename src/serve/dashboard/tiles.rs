@@ -4,6 +4,7 @@ use maud::{Markup, html};
 
 use super::content::Page;
 use crate::serve::words;
+use crate::statistics::people::grouped;
 use crate::statistics::{Answer, Choice as _, Metric, Value, value_text};
 
 /// Whether more of it is good news.
@@ -32,7 +33,7 @@ pub fn render(page: &Page<'_>, range: &str) -> Markup {
                     @match pending {
                         Value::Count(0) => "given up, failed or bots",
                         Value::Count(count) => {
-                            data value=(count) { (words::count(count)) } " more are pending: they may still be solved"
+                            data value=(count) { (grouped(count)) } " more are pending: they may still be solved"
                         }
                         _ => "known once all partitions were read",
                     }
@@ -60,7 +61,7 @@ pub fn data(value: Value) -> Markup {
 /// The same in a table, whose counts are exact as they are shown: they are much of the page.
 pub fn cell(value: Value) -> Markup {
     match value {
-        Value::Count(count) => html! { (words::count(count)) },
+        Value::Count(count) => html! { (grouped(count)) },
         _ => data(value),
     }
 }

@@ -6,6 +6,7 @@ use super::content::Page;
 use super::tiles::cell;
 use crate::serve::chart::{self, Bucket, Trend};
 use crate::serve::words;
+use crate::statistics::people::{grouped, percent};
 use crate::statistics::{Interval, Value};
 
 /// Columns that say what they have when they are pointed at; more are too narrow for that, and too many bytes.
@@ -141,10 +142,10 @@ fn summary(page: &Page<'_>, trend: &Trend) -> String {
     let total: u64 = trend.buckets.iter().map(|bucket| bucket.challenges).sum();
     format!(
         "{} challenges in {} {}s; most of them, {}, on {}. The table below has every number.",
-        words::count(total),
+        grouped(total),
         trend.buckets.len(),
         interval_word(page.interval()),
-        words::count(most.challenges),
+        grouped(most.challenges),
         name(most)
     )
 }
@@ -154,10 +155,10 @@ fn tip(page: &Page<'_>, bucket: &Bucket, is_middle: bool) -> Markup {
     let text = html! {
         span {
             b { (words::bucket(page.zone(), page.interval(), bucket.start, bucket.end)) }
-            (words::count(bucket.challenges)) " challenges"
+            (grouped(bucket.challenges)) " challenges"
             br;
-            (bucket.rate().map_or_else(|| words::NOTHING.to_string(), words::rate)) " solved"
-            @if bucket.pending > 0 { br; (words::count(bucket.pending)) " pending" }
+            (bucket.rate().map_or_else(|| words::NOTHING.to_string(), percent)) " solved"
+            @if bucket.pending > 0 { br; (grouped(bucket.pending)) " pending" }
             @else if bucket.is_unfinished { br; "not finished" }
         }
     };
