@@ -106,7 +106,7 @@ impl Api {
             entry.log(response.status(), started.elapsed());
         }
         self.auth.decorate(origin.as_ref(), response.headers_mut());
-        if matches!(route, Route::Report | Route::Dashboard) {
+        if matches!(route, Route::Report | Route::Dashboard | Route::Picture) {
             self.auth.isolate(response.headers_mut());
         }
         response.headers_mut().insert(REQUEST_ID, id);

@@ -213,6 +213,121 @@ async fn a_link_is_made_without_a_server() {
 }
 
 #[tokio::test]
+async fn a_link_shows_its_picture_without_a_key_as_long_as_its_key_may_read() {
+    let world = World::new("links");
+    world.migrate(&[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let (keys, secrets) = (folder.path().join("keys.txt"), folder.path().join("links.txt"));
+    let words = ["--role", "read", "--sites", SITE, "--rate", "1000"];
+    let key = new_key(&world, &keys, &words).await;
+    let id = key.split('_').nth(1).unwrap();
+    write(&secrets, SECRET);
+    let files = [
+        "--keys-file",
+        keys.to_str().unwrap(),
+        "--link-secret-file",
+        secrets.to_str().unwrap(),
+    ];
+    let serve = world.serve_with(&files).await;
+    let make = async |query: &str| {
+        let words = [&files[..], &["--key", id, "--expires", "1d", query]].concat();
+        new_link(&world, &words).await.trim_end().to_string()
+    };
+    // As a README of another site embeds it.
+    let embedding = [
+        ("sec-fetch-site", "cross-site"),
+        ("sec-fetch-mode", "no-cors"),
+        ("sec-fetch-dest", "image"),
+    ];
+    let link = make("period=30d&theme=dark").await;
+    let badge = make(&format!(
+        "badge=solve_rate&period=7d&timezone=Europe/Berlin&site_id={SITE}"
+    ))
+    .await;
+    for path in [
+        &link,
+        &badge,
+        &badge.replace("%2F", "/"),
+        &link.replace("/v1/", "/latest/"),
+    ] {
+        let picture = read(&serve, path, &embedding).await;
+        assert_eq!(picture.status, 200, "{path}: {}", picture.text());
+        assert_eq!(picture.header("content-type"), "image/svg+xml");
+        assert_eq!(picture.header("cross-origin-resource-policy"), "cross-origin");
+        assert!(picture.header("ratelimit").starts_with("\"requests\""));
+        let head = request(&serve.address, "HEAD", path, &embedding, "").await.unwrap();
+        assert_eq!((head.status.as_u16(), head.body.len()), (200, 0));
+    }
+    // What a browser adds makes no difference.
+    let unknown = basic("me", &format!("Bearer captcha_n0b0dy_{}", "0".repeat(64)));
+    assert_eq!(read(&serve, &link, &[("authorization", &unknown)]).await.status, 200);
+
+    for path in [
+        link.replace("30d", "31d"),
+        link.replace("theme=dark", "theme=light"),
+        link.replace("&theme=dark", ""),
+        format!("{link}&interval=day"),
+        format!("{link}&theme=dark"),
+        link[..link.len() - 1].to_string(),
+        badge.replace("solve_rate", "unsolved"),
+        badge.replace(SITE, "00000000-0000-4000-8000-000000000001"),
+    ] {
+        let refused = read(&serve, &path, &embedding).await;
+        assert_eq!(refused.status, 403, "{path}: {}", refused.text());
+        assert!(refused.text().contains("this link is not valid"), "{}", refused.text());
+        assert!(challenges(&refused).is_empty());
+    }
+    assert_eq!(serve.metric("captcha_keys_rejected_total{reason=\"link\"}").await, 8.0);
+    assert!(serve.logged("key refused", "key").iter().any(|logged| logged == id));
+    // For a picture alone: elsewhere the parameters are unknown, and no key was sent.
+    let query = link.split_once('?').unwrap().1;
+    for path in ["/v1/report", "/v1/dashboard"] {
+        assert_eq!(read(&serve, &format!("{path}?{query}"), &[]).await.status, 401);
+    }
+    // The picture itself asks for a key, and a page of another site embeds none.
+    let asked = read(&serve, "/v1/report.svg?period=30d", &[]).await;
+    assert_eq!((asked.status.as_u16(), challenges(&asked).len()), (401, 2));
+    let password = basic("me", &key);
+    let private = read(&serve, "/v1/report.svg?period=30d", &[("authorization", &password)]).await;
+    assert_eq!(private.status, 200, "{}", private.text());
+    assert_eq!(private.header("cross-origin-resource-policy"), "same-origin");
+    let embedded = [&[("authorization", password.as_str())], &embedding[..]].concat();
+    let foreign = read(&serve, "/v1/report.svg?period=30d", &embedded).await;
+    assert_eq!(foreign.status, 403);
+    assert_eq!(foreign.header("cross-origin-resource-policy"), "same-origin");
+
+    let becomes = async |path: &str, status: u16, said: &str| {
+        eventually("the files to be read again", async || {
+            let reply = read(&serve, path, &embedding).await;
+            let is_so = reply.status == status && reply.text().contains(said);
+            is_so.then_some(()).ok_or(reply.text())
+        })
+        .await;
+    };
+    // Another secret signs, and the old one verifies until its line is removed.
+    let other = SECRET.to_lowercase();
+    write(&secrets, &format!("{other}\n{SECRET}\n"));
+    serve.await_said("secrets of links read again").await;
+    let newer = make("period=30d").await;
+    becomes(&newer, 200, "<svg").await;
+    becomes(&link, 200, "<svg").await;
+    write(&secrets, &other);
+    becomes(&link, 403, "this link is not valid").await;
+    becomes(&newer, 200, "<svg").await;
+    // The key decides.
+    let lines = std::fs::read_to_string(&keys).unwrap();
+    let narrowed = lines.replace(SITE, "00000000-0000-4000-8000-000000000001");
+    write(&secrets, &format!("{other}\n{SECRET}\n"));
+    becomes(&badge, 200, "<svg").await;
+    write(&keys, &narrowed);
+    becomes(&badge, 403, "forbidden site").await;
+    becomes(&link, 200, "<svg").await;
+    write(&keys, "");
+    becomes(&link, 403, "the key of this link was withdrawn").await;
+    assert!(!serve.said().contains("signature"));
+}
+
+#[tokio::test]
 async fn secrets_of_links_are_read_again_and_a_broken_file_changes_nothing() {
     let world = World::on("link_secrets", NOWHERE, NOWHERE);
     let folder = tempfile::tempdir().unwrap();
