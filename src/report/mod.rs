@@ -294,6 +294,7 @@ impl Asked {
             Numbers::Answer(answer) if self.is_for_people => {
                 let look = self.look(&args.question, &args.view, found, webhook::SIZE);
                 let look = Look {
+                    lines_max: Some(webhook::SIZE.lines.into()),
                     signs: &UTF8,
                     has_styles: false,
                     ..look

@@ -157,7 +157,15 @@ async fn read_request(stream: &mut (impl tokio::io::AsyncRead + Unpin)) -> Strin
 #[tokio::test]
 async fn a_report_is_posted_and_printed() {
     let receiver = Receiver::new(vec![answer("200 OK", "ok")]).await;
-    let output = receiver.report(&[]).await;
+    let day = [
+        "--from",
+        "2024-01-01",
+        "--to",
+        "2024-01-02",
+        "--compare",
+        "previous_week",
+    ];
+    let output = receiver.report(&day).await;
     assert!(output.status.success(), "{output:?}");
     let printed = String::from_utf8(output.stdout).unwrap();
     assert!(printed.contains(SITE), "{printed}");
@@ -186,8 +194,28 @@ async fn a_report_is_posted_and_printed() {
     let said = message["text"].as_str().unwrap();
     assert!(said.starts_with("```\n") && said.ends_with("\n```"), "{said}");
     assert!(said.contains("2024-01-01") && said.contains(SITE), "{said}");
-    // How far it is complete, which stdout of a pipe has not.
-    assert!(said.contains("2024-02-01"), "{said}");
+    // Changes, and how far it is complete; a chat has no colours.
+    assert!(said.contains("change") && said.contains("2023-12-25"), "{said}");
+    assert!(said.contains("2024-02-01") && !said.contains('\u{1b}'), "{said}");
+    let years = [
+        "--interval",
+        "day",
+        "--from",
+        "2020-01-01",
+        "--to",
+        "2024-02-01",
+        "--fill",
+        "zero",
+    ];
+    assert!(receiver.report(&years).await.status.success());
+    let (_, body) = receiver.bodies().pop().unwrap();
+    let message: Value = serde_json::from_str(&body).unwrap();
+    let said = message["text"].as_str().unwrap();
+    assert!(
+        said.contains("1,458 earlier rows") && said.contains("\ntotal "),
+        "{said}"
+    );
+    assert!(said.lines().count() <= 48 && said.chars().count() < 4_000, "{said}");
 }
 
 #[tokio::test]

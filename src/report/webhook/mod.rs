@@ -15,8 +15,9 @@ use super::requirements::Unmet;
 use crate::terminal::Size;
 use crate::tls::{Tls, read_file};
 
-/// The size of a table in a chat: a code block of this width fits most windows.
-pub const SIZE: Size = Size { columns: 72, lines: 24 };
+/// The size of a table in a chat: a code block of this width fits most windows, and together these are about as many
+/// characters as a message may have. Rows are left out before totals.
+pub const SIZE: Size = Size { columns: 72, lines: 45 };
 
 /// A receiver of the report. Flags alone: a variable that somebody forgot would post what a person only looks at.
 #[derive(Debug, clap::Args)]
