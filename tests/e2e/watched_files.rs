@@ -71,6 +71,17 @@ async fn no_process_waits_at_the_start_for_a_pipe() {
             &["consume", "--kafka-tls", "--kafka-ca-file", it],
             &["report", "--clickhouse-tls", "--clickhouse-ca-file", it],
             &["report", "--clickhouse-password-file", it],
+            &["report", "--webhook-url-file", it],
+            &[
+                "serve",
+                "new-link",
+                "--link-secret-file",
+                it,
+                "--key",
+                "r3ad",
+                "--expires",
+                "1d",
+            ],
         ] {
             let line = world.refused(flags).await;
             assert!(line.contains(it) && line.contains(said), "{flags:?}: {line}");

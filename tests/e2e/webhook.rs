@@ -122,7 +122,7 @@ impl Receiver {
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         let line = stderr.lines().last().unwrap().to_string();
         let begins = "captcha: cannot post the report to localhost: ";
-        // The report is printed whatever becomes of the webhook.
+        // The report is printed also if the webhook refuses it.
         assert!(String::from_utf8_lossy(&output.stdout).starts_with("date,site_id"));
         line.strip_prefix(begins)
             .unwrap_or_else(|| panic!("{line}"))

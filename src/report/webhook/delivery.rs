@@ -17,7 +17,7 @@ use super::address::Address;
 use super::message::Message;
 use crate::tls::{Mismatch, Tls, Wire};
 
-/// For a moment in which the receiver restarts; whoever runs the command tries again after a longer outage.
+/// For a moment in which the receiver restarts. After a longer outage, the job that runs the command tries again.
 const TRIES_MAX: u32 = 3;
 
 /// For all tries together. A job that runs once a day need not wait longer for an answer.

@@ -131,8 +131,8 @@ impl Auth {
         self.identify(Role::Read, headers, Schemes::BearerAndBasic, peer)
     }
 
-    /// The reader of a picture: by a signed link, or as [`Auth::authenticate_reader`]. A link counts whatever else the
-    /// request has, so that everybody sees the same. Without keys links are not needed, and their parameters unknown.
+    /// The reader of a picture: by a signed link, or as [`Auth::authenticate_reader`]. A link counts, and nothing else that
+    /// the request has, so that everybody sees the same. Without keys links are not needed, and their parameters unknown.
     ///
     /// # Errors
     /// As [`Auth::authenticate_reader`]. 403: the link is not valid, or its key is not.

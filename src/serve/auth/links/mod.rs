@@ -1,5 +1,5 @@
 //! Signed links: a picture of a report where no key can be sent, as in a README, with the rights of a key and until a
-//! day. The secret of links is a file of its own: a key file holds hashes alone, so whoever reads it forges no link.
+//! day. The secret of links is a file of its own: a key file holds hashes alone, and makes no links.
 
 mod link;
 pub mod new_link;
