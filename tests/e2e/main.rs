@@ -25,6 +25,7 @@ mod consume;
 mod consume_holds;
 mod content_types;
 mod corpus;
+mod dashboard;
 mod dead_letters;
 mod documents;
 mod drop_months;

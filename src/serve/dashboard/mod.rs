@@ -38,7 +38,9 @@ pub const STYLE: &str = include_str!("page.css");
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none'; \
     frame-ancestors 'none'";
 
-const COMMON: [(HeaderName, &str); 5] = [
+const COMMON: [(HeaderName, &str); 6] = [
+    // A page of another site that opens this one in a window has no hold of that window.
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (CACHE_CONTROL, "private, no-cache"),
     (CONTENT_SECURITY_POLICY, POLICY),
     (REFERRER_POLICY, "no-referrer"),

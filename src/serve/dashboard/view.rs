@@ -135,7 +135,7 @@ impl View {
     /// # Errors
     /// Each parameter that is wrong.
     pub fn parse(query: &str) -> Result<View, Vec<ParameterError>> {
-        let (mut question, mut errors) = (Vec::new(), Vec::new());
+        let (mut question, mut errors) = (Vec::<(String, String)>::new(), Vec::new());
         let (mut search, mut sort, mut refresh_seconds) = (None, None, None);
         let mut is_long = false;
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
@@ -153,8 +153,12 @@ impl View {
                     parsed.and_then(|parsed| set(&mut refresh_seconds, parsed))
                 }
                 _ if is_known => {
+                    let is_again = question.iter().any(|(known, _)| *known == *name);
                     question.push((name.to_string(), value.to_string()));
-                    Ok(())
+                    match is_again && name != "site_id" {
+                        true => Err("given more than once".to_string()),
+                        false => Ok(()),
+                    }
                 }
                 _ => Err(format!(
                     "unknown; expected site, {}, sort or refresh",
@@ -176,7 +180,14 @@ impl View {
             refresh_seconds,
             is_long,
         };
-        errors.extend(view.query("by=none").err().unwrap_or_default());
+        let wrong = view.query("by=none").err().unwrap_or_default().into_iter();
+        let is_news = |error: &ParameterError| {
+            errors
+                .iter()
+                .all(|known: &ParameterError| known.parameter != error.parameter)
+        };
+        let wrong: Vec<_> = wrong.filter(is_news).collect();
+        errors.extend(wrong);
         match errors.is_empty() {
             true => Ok(view),
             false => Err(errors),
@@ -398,6 +409,8 @@ mod tests {
 
     #[test]
     fn every_wrong_parameter_is_named() {
+        let twice = View::parse("period=7d&period=28d").unwrap_err();
+        assert_eq!((twice[0].parameter.as_str(), twice.len()), ("period", 1));
         let errors = View::parse("period=x&sort=y&refresh=1&by=site&timezone=utc&site_id=7&compare=z").unwrap_err();
         let mut names: Vec<_> = errors.iter().map(|error| error.parameter.as_str()).collect();
         names.sort_unstable();
