@@ -53,5 +53,5 @@ def errors(dashboard):
     dashboard.follow("document.querySelector('main a')", "the link out of the error")
     for query in ("from=2026-02-01&to=2026-01-01", "site_id=%3Cscript%3E", "timezone=%22%3E%3Cb%3E", "%3Cb%3E=1"):
         view = dashboard.open(query, status=422)
-        if dashboard.page.evaluate("document.querySelectorAll('.nothing b, script').length"):
+        if dashboard.page.evaluate("document.querySelectorAll('b, script').length"):
             raise Failure(f"{view.address}: a parameter became markup")
