@@ -14,7 +14,7 @@ from dev import supervise
 from dev.command import Failure, run, say
 from dev.testkit import captcha, servers
 from tests.documents.chromium import Chromium
-from tests.documents.dashboard import access, controls, data, looks, states
+from tests.documents.dashboard import access, controls, data, embedding, looks, states
 from tests.documents.dashboard.view import Dashboard
 from tests.documents.gateway import gateway
 
@@ -66,15 +66,24 @@ def carry_out(options, signals):
     sites_file.write_text(data.names_file())
     try:
         captcha.command(options.program, "migrate", **settings)
+        keyed = embedding.Keyed(options.program, folder)
         with (
             captcha.running("consume", options.program, given.logs / "dashboard-consume.log", signals, **settings),
             captcha.serving(
                 options.program, given.logs / "dashboard-serve.log", signals, sites_file=sites_file, **settings
             ) as port,
+            captcha.serving(
+                options.program,
+                given.logs / "dashboard-keys.log",
+                signals,
+                sites_file=sites_file,
+                **keyed.settings(),
+                **settings,
+            ) as keyed_port,
             gateway(PREFIX, port) as gateway_port,
             Chromium(folder / "chromium") as browser,
         ):
-            return Checks(options, browser, port, gateway_port, axe).run()
+            return Checks(options, browser, port, gateway_port, axe).run(keyed, keyed_port)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -100,14 +109,14 @@ class Checks:
         else:
             say(f"{name}: {'' if result is None else f'{result}, '}{time.monotonic() - begin:.1f} s")
 
-    def run(self):
+    def run(self, keyed, keyed_port):
         dashboard = self.dashboard
-        first_site = states.no_events(dashboard)
-        say("no events: the command of the page made one, and it is counted")
+        first = states.no_events(dashboard)
+        say("no events: the command of the page made a challenge, and it is counted")
         now = datetime.now(UTC)
         made = data.challenges(now)
         sent = data.post(self.port, made)
-        made.append(data.Challenge(first_site, now, None))
+        made.append(first)
         data.wait_counted(self.port, sent["serve"] + 1)
         say(f"posted {sent['serve']} serves and {sent['solve']} solves of {len(data.SITES) + 2} sites")
         refreshing = self.browser.open()
@@ -134,6 +143,10 @@ class Checks:
         behind = Dashboard(dashboard.page, self.gateway_port, PREFIX)
         self.check("a slash at the end", looks.elsewhere, dashboard)
         self.check("a gateway's prefix", looks.elsewhere, behind)
+        self.check("pictures", embedding.pictures, dashboard)
+        self.check("pictures without variables", embedding.without_variables, dashboard)
+        self.check("pictures on a page of another origin", embedding.embedded, dashboard)
+        self.check("readers with a key", embedding.with_keys, dashboard, keyed_port, keyed)
         self.check("a page that loads itself again", reloads, refreshing)
         if self.options.screenshots:
             looks.screenshots(dashboard, self.options.screenshots, EMPTY, states.WRONG)

@@ -79,6 +79,7 @@ class Dashboard:
         self.page, self.port = page, port
         self.origin = f"http://{http.HOST}:{port}"
         self.prefix, self.path = prefix, prefix + PATH
+        self.headers = {}  # for requests that the browser does not send
 
     def address(self, query="", end=""):
         if not isinstance(query, str):
@@ -115,7 +116,7 @@ class Dashboard:
     def report(self, parameters, what="report"):
         """The answer of GET /v1/report."""
         address = f"{self.prefix}/v1/{what}?{urlencode(parameters)}"
-        answer = http.get(self.port, address, seconds=20)
+        answer = http.get(self.port, address, self.headers, seconds=20)
         if answer.status != 200:
             raise Failure(f"{address}: answered {answer.status}: {answer.text[:300]}")
         return json.loads(answer.body)
