@@ -89,13 +89,7 @@ impl Api {
         let mut response = outcome.unwrap_or_else(|problem| {
             let row = problem.row();
             self.record_problem(&problem, &row, route, &request, &client, parsed);
-            match route {
-                Route::Dashboard => {
-                    let folder = dashboard::folder(request.uri().path());
-                    dashboard::problem_page(row, folder, request.headers())
-                }
-                _ => self.refuse(row, &client),
-            }
+            self.refuse(row, route, &request, &client)
         });
         let share = || self.memory.acquire(client.holder, DISCARD_MEMORY_BYTES);
         if let Some(rest) = unread.discard_rest(share, deadline) {
@@ -259,9 +253,16 @@ impl Api {
             .record_rejection(problem, key.as_deref(), certificate, client.address);
     }
 
-    /// The response to a request that is refused; without the list of errors where there is no memory for it.
-    fn refuse(&self, row: Row, client: &Client) -> Response {
-        let mut response = row.into_response();
+    /// The response to a request that is refused, of the dashboard a page; without the list of errors where there is no
+    /// memory for it.
+    fn refuse(&self, row: Row, route: Route, request: &Request<()>, client: &Client) -> Response {
+        let mut response = match route {
+            Route::Dashboard => {
+                let folder = dashboard::folder(request.uri().path());
+                dashboard::problem_page(row, folder, request.headers())
+            }
+            _ => row.into_response(),
+        };
         match self.acquire_memory(Route::Unknown, client, &mut response) {
             Ok(()) => response,
             Err(problem) => problem.row().into_response(),
