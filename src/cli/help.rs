@@ -14,7 +14,7 @@ const OFTEN: [(&str, &[(&str, &str)]); 10] = [
         &[
             ("listen", "API"),
             ("admin_listen", "Health and metrics"),
-            ("keys_file", "API keys; none: all may send and read"),
+            ("keys_file", "API keys; without it, all have access"),
             ("sites_file", "Names of sites"),
             ("tls_certificate_file", "Certificate chain in PEM"),
             ("tls_key_file", "Its private key in PEM"),
@@ -102,7 +102,7 @@ const OFTEN: [(&str, &[(&str, &str)]); 10] = [
             ("metrics", "solve_rate, solve_time_p50, ..."),
             ("compare", "previous_period, previous_week, ..."),
             ("format", "table, json, ndjson or csv"),
-            ("watch", "Show the table again and again"),
+            ("watch", "Refresh the table until Ctrl-C"),
             ("sites_file", "Names of sites"),
             ("clickhouse_addr", "ClickHouse"),
             ("clickhouse_user", "User"),

@@ -82,7 +82,7 @@ const TIPS: &[(&str, &[&str], &str)] = &[
     (
         "",
         &["config", "env"],
-        "flags and environment variables are the settings; `captcha serve --help` lists those of serve",
+        "settings are flags and environment variables; `captcha serve --help` lists those of serve",
     ),
     (
         "report",
@@ -272,7 +272,7 @@ const TIPS: &[(&str, &[&str], &str)] = &[
     (
         "*",
         &["-c", "--config", "--env-file"],
-        "flags and environment variables are the settings",
+        "settings are flags and environment variables",
     ),
     ("*", &["--version", "-V"], "`captcha --version`"),
     ("*", &["--man"], "`captcha --man`, without a command"),

@@ -42,7 +42,8 @@ use crate::terminal::{self, Size, StyledText};
 
 /// Show the serves and solves of each site, by day
 ///
-/// Also how many challenges were solved and how fast, by hour, week or month, in any time zone, and in comparison.
+/// Also shows how many challenges were solved and how fast, by hour, week or month, in any time zone, and compared
+/// with an earlier range.
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -56,8 +57,8 @@ pub struct Args {
     #[command(flatten)]
     file: FileArgs,
 
-    /// `table` is for people, and plain in a pipe; `json` what GET /v1/report answers, `ndjson` a row a line,
-    /// `csv` has a header
+    /// `table` is for people, and plain in a pipe; `json` is what GET /v1/report answers; `ndjson` has a row on each
+    /// line; `csv` has a header
     #[arg(
         long,
         help_heading = "Output",
@@ -334,7 +335,7 @@ impl Asked {
         let state = match refresh {
             Refresh::Done { at_micros } => {
                 format!(
-                    "refreshed at {}, every {} s; Ctrl-C ends it",
+                    "refreshed at {}, every {} s; Ctrl-C stops",
                     clock(*at_micros),
                     pause.as_secs()
                 )
@@ -345,9 +346,9 @@ impl Asked {
                 reason,
             } => {
                 let (at, since) = (clock(*at_micros), clock(*since_micros));
-                notes.push(format!("cannot refresh since {since}: {reason}"));
+                notes.push(format!("refreshing has failed since {since}: {reason}"));
                 format!(
-                    "the numbers are of {at}; tried every {} s; Ctrl-C ends it",
+                    "these numbers are from {at}; tried every {} s; Ctrl-C stops",
                     pause.as_secs()
                 )
             }

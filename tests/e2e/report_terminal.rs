@@ -160,7 +160,7 @@ async fn a_watched_report_follows_the_numbers_the_window_and_failures_until_it_i
     let watching = world.beside(&relay.address);
     let mut terminal = Terminal::start(watching.command(&["report", "--watch=1", "--color", "never"]), 80, 24);
     terminal
-        .await_page("the first page", |page| page.contains("every 1 s; Ctrl-C ends it"))
+        .await_page("the first page", |page| page.contains("every 1 s; Ctrl-C stops"))
         .await;
     let has_served = |number: &'static str| move |page: &str| page.lines().any(|line| line.contains(number));
     terminal.await_page("three events", has_served("       3  ")).await;
@@ -178,7 +178,9 @@ async fn a_watched_report_follows_the_numbers_the_window_and_failures_until_it_i
     relay.connections.abort();
     terminal
         .await_page("the reason of a failure below the last numbers", |page| {
-            page.contains("1,234") && page.contains("cannot refresh since ") && page.contains("the numbers are of ")
+            page.contains("1,234")
+                && page.contains("refreshing has failed since ")
+                && page.contains("these numbers are from ")
         })
         .await;
 

@@ -244,7 +244,7 @@ async fn a_receiver_that_is_busy_is_asked_again() {
     let receiver = Receiver::new(vec![answer("429 Too Many Requests\r\nRetry-After: 3600", "")]).await;
     let refused = receiver.refused().await;
     assert!(
-        refused.ends_with("asks to wait for 3600 s; run the command then"),
+        refused.ends_with("asks to wait for 3600 s; run the command again after that"),
         "{refused}"
     );
     assert_eq!(receiver.bodies().len(), 1);

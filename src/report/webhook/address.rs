@@ -35,7 +35,7 @@ impl Address {
         let uri = uri.ok_or("not an address; expected https://HOST/PATH")?;
         match uri.scheme_str() {
             Some("https") => {}
-            Some("http") => return Err("http sends the address and the report for everybody to read; expected https"),
+            Some("http") => return Err("http would send the address and the report unencrypted; expected https"),
             _ => return Err("not an address; expected https://HOST/PATH"),
         }
         if uri

@@ -60,7 +60,7 @@ pub async fn deliver(address: &Address, tls: &Tls, message: &Message) -> anyhow:
         let no_answer = |_| {
             let seconds = DELIVERY_TIMEOUT.as_secs();
             Err(Failure::Final(format!(
-                "it did not answer within {seconds} s, and may have the report all the same"
+                "it did not answer within {seconds} s, but may have received the report"
             )))
         };
         match attempt.unwrap_or_else(no_answer) {
@@ -115,7 +115,7 @@ fn request(address: &Address, message: &Message) -> Result<Request<Full<Bytes>>,
         .header(USER_AGENT, AGENT)
         .header(CONTENT_TYPE, message.content_type)
         .body(Full::new(Bytes::from(message.body.clone())));
-    request.map_err(|_| Failure::Final("the address makes no request".to_string()))
+    request.map_err(|_| Failure::Final("no request can be made to this address".to_string()))
 }
 
 /// What a response means. The body of a good one is not read.
@@ -140,7 +140,7 @@ async fn judge(response: Response<Incoming>, address: &Address) -> Result<(), Fa
         (true, Some(wait)) if wait > RETRY_AFTER_MAX => {
             let seconds = wait.as_secs();
             Err(Failure::Final(format!(
-                "{answered}, and asks to wait for {seconds} s; run the command then"
+                "{answered}, and asks to wait for {seconds} s; run the command again after that"
             )))
         }
         (true, wait) => Err(Failure::Transient(answered, wait.unwrap_or(RETRY_WAIT))),

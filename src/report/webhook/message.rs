@@ -68,7 +68,8 @@ fn cut(lines: &[&str]) -> String {
         0 => lines.join("\n"),
         left_out => {
             let kept = lines[..kept].join("\n");
-            format!("{kept}\n... {left_out} more lines, which a message has no room for")
+            let lines = if left_out == 1 { "line" } else { "lines" };
+            format!("{kept}\n... {left_out} more {lines}, which a message has no room for")
         }
     }
 }
@@ -107,7 +108,7 @@ mod tests {
         assert_eq!(long.matches('x').count(), 35 * 99);
         let wide = text(&"\u{65e5}".repeat(TABLE_CHARS_MAX));
         assert!(
-            wide.ends_with("... 1 more lines, which a message has no room for\n```"),
+            wide.ends_with("... 1 more line, which a message has no room for\n```"),
             "{wide}"
         );
     }

@@ -24,8 +24,8 @@ pub const SIZE: Size = Size { columns: 72, lines: 45 };
 #[group(skip)]
 #[command(next_help_heading = "Webhook")]
 pub struct Args {
-    /// File of one https address that the report is posted to as well, such as a chat's webhook: --format table as a
-    /// message in JSON, other formats as they are. The address is a secret and never shown
+    /// File of one https address, such as a chat's webhook, to which the printed report is also posted: with --format
+    /// table as a message in JSON, in other formats as it is. The address is a secret, and never shown
     #[arg(long, value_name = "FILE")]
     webhook_url_file: Option<PathBuf>,
 

@@ -42,7 +42,7 @@ impl Drawing<'_> {
         html! {
             path.grid d=(self.grid()) vector-effect="non-scaling-stroke" {}
             g { (self.bars(false)) }
-            g.unfinished { (self.bars(true)) }
+            g.partial { (self.bars(true)) }
             path.rate.halo d=(whole) vector-effect="non-scaling-stroke" {}
             path.rate d=(whole) vector-effect="non-scaling-stroke" {}
             path.rate.open d=(open) vector-effect="non-scaling-stroke" {}
@@ -59,8 +59,8 @@ impl Drawing<'_> {
         self.height * (1.0 - part)
     }
 
-    /// The bars of the buckets that are finished, or of the others.
-    fn bars(&self, are_unfinished: bool) -> Markup {
+    /// The bars of the buckets that are partial, or of the others.
+    fn bars(&self, are_partial: bool) -> Markup {
         let share = match self.trend.buckets.len() {
             ..NARROW_FROM => WIDE_BAR_SHARE,
             _ => BAR_SHARE,
@@ -70,7 +70,7 @@ impl Drawing<'_> {
             let mut path = String::new();
             for (index, bucket) in self.trend.buckets.iter().enumerate() {
                 let (from, to) = part(bucket);
-                if to > from && bucket.is_unfinished == are_unfinished {
+                if to > from && bucket.is_partial() == are_partial {
                     let left = index as f64 * step + (step - width) / 2.0;
                     let (low, high) = (self.y(self.trend.part(from)), self.y(self.trend.part(to)));
                     // Writing to memory cannot fail.
@@ -107,7 +107,7 @@ impl Drawing<'_> {
             let Some((x, y)) = point(index) else {
                 continue;
             };
-            let may_change = bucket.is_unfinished || bucket.pending > 0;
+            let may_change = bucket.is_partial() || bucket.pending > 0;
             let path = if may_change { &mut open } else { &mut whole };
             match index.checked_sub(1).and_then(point) {
                 Some((x_before, y_before)) => {
@@ -150,6 +150,7 @@ mod tests {
                 pending: *pending,
                 unsolved: None,
                 is_unfinished: false,
+                is_cut: false,
             });
         Trend::of_buckets(buckets.collect())
     }

@@ -28,11 +28,18 @@ pub struct Bucket {
     pub pending: u64,
     /// `None` as long as it is not known how far the report is complete.
     pub unsolved: Option<u64>,
-    /// The range cuts it, or it has not ended.
+    /// It has not ended, or was not read to its end.
     pub is_unfinished: bool,
+    /// The range begins or ends within it.
+    pub is_cut: bool,
 }
 
 impl Bucket {
+    /// Whether its numbers are not all there will be of this hour, day, week or month.
+    pub fn is_partial(&self) -> bool {
+        self.is_unfinished || self.is_cut
+    }
+
     /// The part of the challenges that was solved in time; `None` without challenges.
     pub fn rate(&self) -> Option<f64> {
         (self.challenges > 0).then(|| self.solved as f64 / self.challenges as f64)
@@ -44,14 +51,18 @@ impl Trend {
     /// many buckets, as when one event is dated a century ahead, it has only those with events.
     pub fn of(answer: &Answer) -> Trend {
         let buckets = answer.query.buckets();
+        let range = answer.resolved.range;
+        let through = answer.complete_through_micros;
         let bucket = |start: i64| Bucket {
             start,
             end: buckets.end_of(start),
+            is_cut: range.from.is_some_and(|from| start < from)
+                || range.to.is_some_and(|to| buckets.end_of(start) > to),
             challenges: 0,
             solved: 0,
             pending: 0,
             unsolved: answer.complete_through_micros.map(|_| 0),
-            is_unfinished: !answer.is_whole(start, &buckets),
+            is_unfinished: through.is_none_or(|through| buckets.end_of(start) > through),
         };
         let mut counted: Vec<Bucket> = answer
             .rows()
@@ -70,7 +81,6 @@ impl Trend {
         if answer.query.interval == Interval::All {
             return Trend::of_buckets(counted);
         }
-        let range = answer.resolved.range;
         let from = range.from.or(counted.first().map(|first| first.start));
         let to = range.to.or(counted.last().map(|last| last.end));
         let starts = from
@@ -116,7 +126,7 @@ impl Trend {
     pub fn may_change(&self) -> bool {
         self.buckets
             .iter()
-            .any(|bucket| bucket.is_unfinished || bucket.pending > 0)
+            .any(|bucket| bucket.is_partial() || bucket.pending > 0)
     }
 }
 
@@ -186,10 +196,23 @@ mod tests {
         assert_eq!(challenges, [0, 10, 0, 0, 10, 0, 0]);
         let unfinished: Vec<_> = trend.buckets.iter().map(|bucket| bucket.is_unfinished).collect();
         assert_eq!(unfinished, [false, false, false, false, true, true, true]);
+        assert!(trend.buckets.iter().all(|bucket| !bucket.is_cut));
         assert_eq!(trend.buckets[1].unsolved, Some(2));
         assert_eq!(trend.buckets[1].rate(), Some(0.7));
         assert!(trend.may_change());
         assert_eq!(trend.labels(4).collect::<Vec<_>>(), [0, 2, 4, 6]);
+    }
+
+    #[test]
+    fn a_week_that_the_range_cuts_is_partial() {
+        let query = format!("{ASKED}&from=1970-01-02&to=1970-01-08&interval=week");
+        let trend = Trend::of(&answer(&query, &[-3, 4], Some(90 * DAY)));
+        let cut: Vec<_> = trend
+            .buckets
+            .iter()
+            .map(|bucket| (bucket.is_cut, bucket.is_unfinished))
+            .collect();
+        assert_eq!(cut, [(true, false), (true, false)]);
     }
 
     #[test]

@@ -39,7 +39,7 @@ const PERIODS: Choices = &[
 ];
 
 const INTERVALS: Choices = &[
-    ("", "what fits"),
+    ("", "automatic"),
     ("hour", "hour"),
     ("day", "day"),
     ("week", "week"),
@@ -108,8 +108,8 @@ fn freshness(page: &Page<'_>) -> Markup {
             @match page.complete_through_micros() {
                 None => strong.late { "It is not known yet how far these numbers are complete." },
                 Some(through) if page.now_micros - through > LATE_MICROS => strong.late {
-                    "Complete through " (words::moment(page.zone(), through)) " only, "
-                    (late.unwrap_or_default()) " min ago. " code { "captcha consume" } " is behind or away."
+                    "Complete only through " (words::moment(page.zone(), through)) ", "
+                    (late.unwrap_or_default()) " min ago. " code { "captcha consume" } " is behind or not running."
                 },
                 Some(through) => {
                     "Complete through " time datetime=(page.zone().text(through)) { (words::moment(page.zone(), through)) }
@@ -117,7 +117,7 @@ fn freshness(page: &Page<'_>) -> Markup {
                 }
             }
             @if let Some(seconds) = page.view.refresh_seconds {
-                " · loads again every " (seconds) " s · " a href=(page.view.address(&[("refresh", None)])) { "stop" }
+                " · refreshes every " (seconds) " s · " a href=(page.view.address(&[("refresh", None)])) { "stop" }
             }
         }
     }
@@ -133,8 +133,8 @@ fn form(page: &Page<'_>) -> Markup {
                 div.fields {
                     (select("period", "Range", PERIODS, view.value("period")))
                     (day_field(view.value("from"), "from", "From"))
-                    (day_field(view.value("to"), "to", "Up to, not included"))
-                    (select("interval", "A bar for each", INTERVALS, view.value("interval")))
+                    (day_field(view.value("to"), "to", "To (not included)"))
+                    (select("interval", "Interval", INTERVALS, view.value("interval")))
                     (zone_field(view.value("timezone")))
                     (select("compare", "Compare with", COMPARISONS, view.value("compare")))
                     (select("solve_within", "Solved within", SOLVE_WITHIN, view.value("solve_within")))
@@ -243,7 +243,7 @@ fn zone_field(chosen: &str) -> Markup {
 fn refresh_field(chosen: Option<&str>) -> Markup {
     html! {
         label {
-            span { "Load again" }
+            span { "Refresh" }
             select name="refresh" {
                 option value="" selected[chosen.is_none()] { "by hand" }
                 @for seconds in REFRESH_SECONDS {

@@ -26,14 +26,14 @@ pub fn render(page: &Page<'_>) -> Markup {
                 dl.meanings {
                     dt { "Challenges" } dd { "shown to visitors, each counted once, at the time it was first served." }
                     dt { "Solved" } dd { "of these, the ones solved within " (page.view.value("solve_within")) "." }
-                    dt { "Unsolved" } dd { "the time is over, and no solve came in time." }
+                    dt { "Unsolved" } dd { "not solved in time; a solve would now be late." }
                     dt { "Pending" } dd { "shown so recently that a solve may still come." }
                     dt { "Solve rate" } dd { "solved / challenges. It rises while challenges are pending." }
                     dt { "Time to solve" } dd { "from serve to solve, by the clocks of the senders." }
                 }
             }
             section {
-                h2 { "Take it with you" }
+                h2 { "Other formats" }
                 ul.links {
                     li { a href=(by_time("csv")) { "CSV of the chart" } }
                     li { a href=(by_site) { "CSV of the sites" } }
@@ -56,8 +56,8 @@ fn completeness(page: &Page<'_>) -> Markup {
                 "no day is ever final."
             }
             None => {
-                "Some partition was never read to its end, or no topic is consumed, so nobody knows how many events are "
-                "missing. " code { "captcha consume" } " has to run."
+                "A partition was never read to its end, or no topic is consumed, so it is not known how many events "
+                "are missing. " code { "captcha consume" } " must run."
             }
         }
     }

@@ -68,7 +68,7 @@ fn notices(page: &Page<'_>) -> Markup {
         @if let Some(found) = &page.found {
             div.notice role="status" {
                 @if found.is_empty() {
-                    p { "No site has this name. Give a part of a name, or a whole UUID." }
+                    p { "No site matches. Enter a name, a part of a name, or a whole UUID." }
                 } @else {
                     p { "Several sites fit. Which one?" }
                     ul.found {
@@ -87,7 +87,7 @@ fn notices(page: &Page<'_>) -> Markup {
         }
         @if page.is_coarser {
             div.notice role="status" {
-                p { "The range has too many buckets of the interval that was asked for, so the chart has longer ones." }
+                p { "The range has too many bars at the chosen interval, so the chart uses a longer one." }
             }
         }
     }
@@ -118,14 +118,14 @@ fn nothing(page: &Page<'_>, newest: NewestDay, range: &str) -> Markup {
                         a href=(page.view.address(&[
                             ("period", Some("all")), ("from", None), ("to", None), ("interval", None),
                         ])) { "all time" }
-                        " has the rest."
+                        " shows everything."
                     }
                 }
                 NewestDay::None => {
                     h2 { "No events" (of) " yet" }
                     p {
                         "Send the first ones: a " code { "serve" } " when a challenge is shown, and a " code { "solve" }
-                        " with the same " code { "correlation_id" } " when it is solved. Within a second they are here."
+                        " with the same " code { "correlation_id" } " when it is solved. They appear within a second."
                     }
                     pre tabindex="0" { code { (example(page)) } }
                     p {
@@ -133,7 +133,7 @@ fn nothing(page: &Page<'_>, newest: NewestDay, range: &str) -> Markup {
                         " has all ways to send events"
                         @if !page.view.site_ids().is_empty() {
                             ", and " a href=(page.view.address(&[("site_id", None)])) { "all sites" }
-                            " shows whether others have some"
+                            " shows whether other sites have events"
                         }
                         "."
                     }

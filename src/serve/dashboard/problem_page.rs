@@ -18,13 +18,13 @@ pub fn problem_page(mut row: Row, folder: &str, request: &HeaderMap) -> Response
             header { p.brand { a href="?" { "captcha" } } h1 { (title) } }
             main {
                 section.nothing {
-                    p { (row.status.as_u16()) ": " (row.detail) "." }
-                    @if let Some(Errors::Parameters(errors)) = &row.errors {
-                        ul {
+                    @match &row.errors {
+                        Some(Errors::Parameters(errors)) => ul {
                             @for error in errors {
                                 li { code { (error.parameter) } ": " (error.detail) }
                             }
-                        }
+                        },
+                        _ => p { (capitalize(&row.detail)) "." },
                     }
                     p { a href="?" { "The dashboard without parameters" } }
                 }

@@ -27,11 +27,11 @@ pub fn render(page: &Page<'_>, range: &str) -> Markup {
                     (solved(page.trend)) " solved within " (within(page))
                 }))
                 (tile(by_site, "Median time to solve", Metric::SolveTimeP50, News::Bad, html! {
-                    "half of the solvers are faster"
+                    "half of the solves took less"
                 }))
                 (tile(Some(page.trend), "Unsolved", Metric::Unsolved, News::Neither, html! {
                     @match pending {
-                        Value::Count(0) => "given up, failed or bots",
+                        Value::Count(0) => "abandoned, failed, or by bots",
                         Value::Count(count) => {
                             data value=(count) { (grouped(count)) } " more are pending: they may still be solved"
                         }

@@ -76,7 +76,11 @@ fn legend(trend: &Trend) -> Markup {
             }
             (swatch("rate", "solve rate"))
             @if trend.may_change() {
-                li.aside { "Pale bars and dotted lines are not finished." }
+                li.aside {
+                    "Pale bars and dotted lines: not finished"
+                    @if trend.buckets.iter().any(|bucket| bucket.is_cut) { ", or partly outside the range" }
+                    "."
+                }
             }
         }
     }
@@ -141,13 +145,20 @@ fn summary(page: &Page<'_>, trend: &Trend) -> String {
     };
     let total: u64 = trend.buckets.iter().map(|bucket| bucket.challenges).sum();
     format!(
-        "{} challenges in {} {}s; most of them, {}, on {}. The table below has every number.",
+        "{} challenges in {}; the busiest, {}, had {}. The table below has every number.",
         grouped(total),
-        trend.buckets.len(),
-        interval_word(page.interval()),
-        grouped(most.challenges),
-        name(most)
+        counted(trend.buckets.len(), interval_word(page.interval())),
+        name(most),
+        grouped(most.challenges)
     )
+}
+
+/// `1 day`, `7 days`.
+fn counted(number: usize, unit: &str) -> String {
+    match number {
+        1 => format!("1 {unit}"),
+        _ => format!("{number} {unit}s"),
+    }
 }
 
 /// A column of the chart: pointing at it shows its numbers, a click shows it alone. The table has the same for others.
@@ -159,7 +170,7 @@ fn tip(page: &Page<'_>, bucket: &Bucket, is_middle: bool) -> Markup {
             br;
             (bucket.rate().map_or_else(|| words::NOTHING.to_string(), percent)) " solved"
             @if bucket.pending > 0 { br; (grouped(bucket.pending)) " pending" }
-            @else if bucket.is_unfinished { br; "not finished" }
+            @else if let Some(partial) = partial(bucket) { br; (partial) }
         }
     };
     let class = is_middle.then_some("middle");
@@ -168,6 +179,15 @@ fn tip(page: &Page<'_>, bucket: &Bucket, is_middle: bool) -> Markup {
             Some(address) => a class=[class] href=(address) tabindex="-1" { (text) },
             None => i class=[class] { (text) },
         }
+    }
+}
+
+/// Why the numbers of a bucket are not all there will be.
+fn partial(bucket: &Bucket) -> Option<&'static str> {
+    match (bucket.is_unfinished, bucket.is_cut) {
+        (true, _) => Some("not finished"),
+        (false, true) => Some("partly outside the range"),
+        (false, false) => None,
     }
 }
 
@@ -226,7 +246,7 @@ fn row(page: &Page<'_>, bucket: &Bucket) -> Markup {
                     Some(address) => a href=(address) { (name) },
                     None => (name),
                 }
-                @if bucket.is_unfinished { span.badge { "not finished" } }
+                @if let Some(partial) = partial(bucket) { span.badge { (partial) } }
             }
             (number(bucket.challenges))
             (number(bucket.solved))

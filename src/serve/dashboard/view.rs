@@ -168,7 +168,7 @@ impl View {
             errors.extend(outcome.err().map(|detail| parameter_error(&name, detail)));
         }
         let has = |wanted: &str| question.iter().any(|(name, _)| name == wanted);
-        // A form has both. Whoever chose days meant them.
+        // A form sends both; days count more than a period.
         if has("period") && (has("from") || has("to")) {
             question.retain(|(name, _)| name != "period");
             is_long = true;
@@ -284,7 +284,7 @@ impl View {
     }
 
     /// The shortest address of this view with some parameters changed: a query that begins with `?`. `None` removes
-    /// a parameter. Whatever is the default is left out.
+    /// a parameter. Defaults are left out.
     pub fn address(&self, changes: &[(&str, Option<&str>)]) -> String {
         let is_changed = |name: &str| changes.iter().any(|(changed, _)| *changed == name);
         let mut pairs: Vec<(&str, Cow<'_, str>)> = Vec::new();

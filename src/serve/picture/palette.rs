@@ -60,7 +60,7 @@ fn rules(palette: &Palette) -> String {
         ".page{{fill:{page};stroke:{line}}}text{{fill:{text};font-family:system-ui,-apple-system,'Segoe UI',Roboto,\
          Helvetica,Arial,sans-serif}}.soft{{fill:{soft}}}.grid{{fill:none;stroke:{line}}}.solved{{fill:{solved}}}\
          .unsolved{{fill:{unsolved}}}.pending{{fill:{page};stroke:{solved};stroke-dasharray:3 2}}\
-         .unfinished{{opacity:.5}}.rate{{fill:none;stroke:{rate};stroke-width:2;stroke-linecap:round}}\
+         .partial{{opacity:.5}}.rate{{fill:none;stroke:{rate};stroke-width:2;stroke-linecap:round}}\
          .halo{{stroke:{page};stroke-width:5}}.open{{stroke-dasharray:1 5}}"
     )
 }

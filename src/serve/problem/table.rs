@@ -161,7 +161,7 @@ impl Problem {
                 S::UNAUTHORIZED,
                 "unauthorized",
                 Reason::Denied,
-                format!("{denied}; a browser asks for any user name, and for a read key as its password"),
+                format!("{denied}; in a browser, enter any user name, and a read key as the password"),
             )
             .header(WWW_AUTHENTICATE, denied.challenge())
             .header(WWW_AUTHENTICATE, BASIC_CHALLENGE),

@@ -117,10 +117,10 @@ fn advice(content_type: &str) -> &'static str {
             ": curl's -F sends a form; send a file with --data-binary @FILE and one of these types"
         }
         "text/plain" => {
-            ": clients send this type for a text unless they are given another, fetch() of web pages among them"
+            ": many clients, such as fetch() in a web page, send this type for text unless another one is set"
         }
         "application/gzip" | "application/x-gzip" | "application/zstd" => {
-            ", of what is compressed; name the compression in content-encoding: gzip or zstd"
+            " as the type of the uncompressed body; name the compression in content-encoding: gzip or zstd"
         }
         _ => "",
     }

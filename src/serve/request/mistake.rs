@@ -1,5 +1,5 @@
-//! What a rejected body probably is, and what to send in its place. Pure. It looks only at bodies that are refused
-//! already, so good ones cost nothing, and whatever it finds, they stay refused.
+//! Advice about a rejected body: what it probably is, and what to send in its place. Pure. Only refused bodies are
+//! looked at, so good ones cost nothing. A body stays refused in any case.
 
 use serde::de::IgnoredAny;
 use serde_json::error::Category;
@@ -101,7 +101,7 @@ impl Mistake {
             Mistake::QuotedWhole => "it has single quotes around it: send it without them",
             Mistake::EscapedQuotes => "it has a backslash before each quote: send it without them",
             Mistake::UnquotedName => "a name has no double quotes around it, which a shell may have removed",
-            Mistake::UrlEncoded => "it looks URL-encoded: send it as it is",
+            Mistake::UrlEncoded => "it looks URL-encoded: send it unencoded",
             Mistake::FileName => "it looks like the name of a file: send what is in the file",
             // A message is text without headers, so what is left reads alike.
             other => other.advice_for_request(),
@@ -165,7 +165,7 @@ impl Mistake {
             }
             Mistake::Comment => "JSON has no comments: remove them",
             Mistake::UrlEncoded => {
-                "it looks URL-encoded: send it as it is, with --data-binary in place of --data-urlencode"
+                "it looks URL-encoded: send it unencoded, with --data-binary in place of --data-urlencode"
             }
             Mistake::Form => "it looks like a form: send the fields as a JSON object",
             Mistake::FileName => {
@@ -450,7 +450,7 @@ mod tests {
             ("{},{}", "brackets"),
             ("@events.json", "what is in the file"),
             ("", "it is empty"),
-            ("%7B%7D", "as it is"),
+            ("%7B%7D", "unencoded"),
             ("{a:1}", "double quotes"),
         ] {
             let rejection = BodyFormat::MESSAGE.parse(body.as_bytes(), EVENTS_MAX).unwrap_err();

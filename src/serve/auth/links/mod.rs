@@ -1,5 +1,6 @@
-//! Signed links: a picture of a report where no key can be sent, as in a README, with the rights of a key and until a
-//! day. The secret of links is a file of its own: a key file holds hashes alone, and makes no links.
+//! Signed links: they show a picture of a report where no key can be sent, as in a README. A link has the rights of a
+//! key, and expires. The secrets of links are a file of their own: a key file holds only hashes, so it is not enough to
+//! forge a link.
 
 mod link;
 pub mod new_link;

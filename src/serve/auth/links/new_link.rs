@@ -19,11 +19,11 @@ const LINK_DAYS_MAX: u16 = 365;
 /// Where pictures of reports are.
 const PICTURE_PATH: &str = "/v1/report.svg";
 
-/// Make a link to a picture of a report, to embed it
+/// Make a signed link to a picture of a report
 ///
-/// It is an address for a README, a wiki or a chat, which opens without a key. The link is signed with the first secret
-/// of --link-secret-file, which `captcha serve` reads too, and has the rights and the rate of the key that it names, as
-/// the key file has it when the picture is opened. Everybody who has the address sees the picture until it expires.
+/// A README, a wiki or a chat can embed the picture without a key. The link is signed with the first secret of
+/// --link-secret-file, which `captcha serve` reads too. It has the rights and the rate that its key has in the key file
+/// when the picture is opened. Everybody who has the link sees the picture until the link expires.
 /// `head -c 32 /dev/urandom | base64 > links.txt` makes a file of secrets. Neither Kafka nor ClickHouse is needed.
 /// Without --keys-file `captcha serve` shows pictures to everybody, and needs no links. docs/keys.md says more.
 #[derive(Debug, clap::Args)]
@@ -40,8 +40,8 @@ pub struct Args {
     #[arg(long, value_name = "ID", value_parser = parse_id)]
     key: String,
 
-    /// From when on it is refused: 2027-01-31, the beginning of that day in UTC, 2027-01-31T18:00:00Z, or 90d for the
-    /// end of the day in 90 days
+    /// When the link expires: 2027-01-31 (the beginning of that day, UTC), 2027-01-31T18:00:00Z, or 90d (the end of the
+    /// day in 90 days)
     #[arg(long, value_name = "TIME", value_parser = |text: &str| parse_expiry(text, Utc::now()))]
     expires: Expiry,
 
@@ -53,7 +53,7 @@ pub struct Args {
     #[arg(long, env = "CAPTCHA_KEYS_FILE", value_name = "FILE")]
     keys_file: Option<PathBuf>,
 
-    /// Parameters of the picture, those of GET /v1/report besides theme and badge, such as 'period=30d&theme=dark'
+    /// Parameters of the picture, those of GET /v1/report, theme and badge, such as 'period=30d&theme=dark'
     #[arg(value_name = "QUERY", default_value = "", value_parser = Picture::parse)]
     query: Picture,
 }

@@ -40,7 +40,7 @@ impl Secrets {
             }
             check(secret).map_err(|reason| format!("line {number}: {reason}"))?;
             if let Some(other) = lines_of_secrets.insert(secret, number) {
-                return Err(format!("line {number}: the secret of line {other} again"));
+                return Err(format!("line {number}: the same secret as in line {other}"));
             }
             if secrets.len() == SECRETS_MAX {
                 return Err(format!("line {number}: more than {SECRETS_MAX} secrets"));
@@ -71,7 +71,7 @@ impl Secrets {
 fn check(secret: &[u8]) -> Result<(), String> {
     let text = std::str::from_utf8(secret).map_err(|_| "not UTF-8; a secret is text, such as base64")?;
     if contains_key(text) {
-        return Err("the line holds an API key, and a secret for links is one of its own".to_string());
+        return Err("this is an API key; a secret of links must be a text of its own".to_string());
     }
     if secret.len() < SECRET_BYTES_MIN {
         return Err(format!(
@@ -128,7 +128,7 @@ mod tests {
                 format!("{SECRET}\nchangeme-changeme-changeme-changeme"),
                 "line 2: not a random text",
             ),
-            (format!("{SECRET}\n\n{SECRET}"), "line 3: the secret of line 1 again"),
+            (format!("{SECRET}\n\n{SECRET}"), "line 3: the same secret as in line 1"),
             (format!("# new\n{key}"), "line 2: the line holds an API key"),
         ] {
             let refusal = refusal(&text);
