@@ -10,7 +10,7 @@ from pathlib import Path
 from dev import supervise
 from dev.command import Failure, run, say
 from dev.testkit import captcha, http
-from tests.documents.chromium import Chromium
+from dev.testkit.chromium import Chromium
 from tests.documents.gateway import gateway
 
 NO_SERVERS = {"kafka_brokers": "127.0.0.1:1", "clickhouse_addr": "127.0.0.1:1"}

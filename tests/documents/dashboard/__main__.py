@@ -13,7 +13,7 @@ from pathlib import Path
 from dev import supervise
 from dev.command import Failure, run, say
 from dev.testkit import captcha, servers
-from tests.documents.chromium import Chromium
+from dev.testkit.chromium import Chromium
 from tests.documents.dashboard import access, controls, data, embedding, looks, states
 from tests.documents.dashboard.view import Dashboard
 from tests.documents.gateway import gateway

@@ -240,8 +240,9 @@ class Page:
         self.evaluate("document.activeElement.select()")
         self.call("Input.insertText", text=text)
 
-    def resize(self, width, height):
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+    def resize(self, width, height, scale=1):
+        size = {"width": width, "height": height, "deviceScaleFactor": scale}
+        self.call("Emulation.setDeviceMetricsOverride", mobile=False, **size)
 
     def html(self):
         """The document as it is now; also with scripts off."""
@@ -251,8 +252,8 @@ class Page:
     def pdf(self):
         return base64.b64decode(self.call("Page.printToPDF", printBackground=True)["data"])
 
-    def screenshot(self, file, width, height):
-        self.resize(width, height)
+    def screenshot(self, file, width, height, scale=1):
+        self.resize(width, height, scale)
         file.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
     def whole_screenshot(self, file):
