@@ -31,7 +31,7 @@ VENV = .dev/venv
 SHELL_SCRIPTS = .ci/run $(wildcard dev/*.sh k8s/*.sh tests/*/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check lint k8s-check promtool helm actionlint cluster cluster-down cluster-test image release verify-release docs-check architecture fmt bench-visible bench-consume bench-bytes bench-report bench-pairs bench-serve clean-data
+.PHONY: help run up down test test-servers contract attacks proxies chaos rolls fuzz settings check lint k8s-check promtool helm actionlint cluster cluster-down cluster-test image release verify-release docs-check pictures architecture fmt bench-visible bench-consume bench-bytes bench-report bench-pairs bench-serve clean-data
 
 help: ## show this list
 	@echo "usage: make TARGET [HTTP_PORT=$(HTTP_PORT)] [ADMIN_PORT=$(ADMIN_PORT)] [CONSUME_ADMIN_PORT=$(CONSUME_ADMIN_PORT)] [KAFKA_PORT=$(KAFKA_PORT)] [CLICKHOUSE_PORT=$(CLICKHOUSE_PORT)]"
@@ -139,6 +139,10 @@ docs-check: ## look at the docs page and the dashboard in Chromium; [SCREENSHOTS
 	cargo build --locked
 	python3 -m tests.documents.page $(SCREENSHOTS:%=--screenshots %)
 	@exec python3 dev/stack.py with -- python3 -m tests.documents.dashboard $(SCREENSHOTS:%=--screenshots %/dashboard)
+
+pictures: ## make the pictures of README and docs/: the dashboard in Chromium, and a recording of the report in a terminal
+	cargo build --locked
+	@exec python3 dev/stack.py with -- python3 -m dev.pictures
 
 architecture: ## draw the rooms of src/ into docs/architecture.md
 	UPDATE_ARCHITECTURE=1 cargo test --locked --test house the_picture_of_the_rooms
