@@ -9,7 +9,8 @@ from dev.testkit import http
 from tests.documents.dashboard import data
 from tests.documents.dashboard.controls import OPEN_DETAILS, unclocked
 
-WIDTHS = (360, 768, 1440)
+WIDTHS = (360, 768, 1100, 1440)
+TABLE_PIXELS_MIN = 768  # of a window in which every table is whole
 HEIGHT = 900
 TEXT_PIXELS_MIN = 11
 PAGE_BYTES_MAX = 100_000
@@ -67,6 +68,11 @@ LAYOUT = """(() => {
         const shown = scroll.getBoundingClientRect();
         return box.right > shown.right + 1 || box.left < shown.left - 1;
     }
+    for (const scroll of innerWidth < %(table)s ? [] : document.querySelectorAll(".scroll")) {
+        if (scroll.scrollWidth > scroll.clientWidth) {
+            wrong.push(`${scroll.ariaLabel}: ${scroll.scrollWidth} px in ${scroll.clientWidth}`);
+        }
+    }
     for (const control of document.querySelectorAll("a, button, input, select, summary")) {
         const box = control.getBoundingClientRect();
         if (box.width && box.right > page.clientWidth + 1 && !control.closest(".scroll, .tips")) {
@@ -83,9 +89,10 @@ COLOURS = """(() => {
         const found = document.querySelector(selector);
         return found && getComputedStyle(found)[name];
     };
+    const paint = selector => ["fill", "stroke", "strokeDasharray"].map(name => style(selector, name)).join(" ");
     return {
         page: style("html", "backgroundColor"), card: style(".tiles", "backgroundColor"), text: style("body", "color"),
-        solved: style(".drawing .solved", "fill"), unsolved: style(".drawing .unsolved", "fill"),
+        solved: paint(".drawing .solved"), unsolved: paint(".drawing .unsolved"), pending: paint(".drawing .pending"),
         rate: style(".drawing .rate:not(.halo)", "stroke"), halo: style(".drawing .rate.halo", "stroke"),
     };
 })()"""
@@ -108,7 +115,7 @@ def layout(dashboard, queries):
                 view = dashboard.open(query, status=status)
                 for state, script in (("closed", "0"), ("open", OPEN_ALL)):
                     page.evaluate(script)
-                    wrong = page.evaluate(LAYOUT % {"smallest": TEXT_PIXELS_MIN})
+                    wrong = page.evaluate(LAYOUT % {"smallest": TEXT_PIXELS_MIN, "table": TABLE_PIXELS_MIN})
                     if wrong:
                         raise Failure(f"{view.address} at {width} px, details {state}: {'; '.join(wrong)}")
     finally:
@@ -128,9 +135,9 @@ def themes(dashboard):
         dashboard.open("period=7d")
         page.emulate(**settings)
         found[theme] = colours = page.evaluate(COLOURS)
-        parts = [colours[part] for part in ("card", "solved", "unsolved", "rate")]
+        parts = [colours[part] for part in ("solved", "unsolved", "pending", "rate")]
         if len(set(parts)) < len(parts) or None in parts:
-            raise Failure(f"{dashboard.address('period=7d')}, {theme}: parts of the chart are of one colour: {colours}")
+            raise Failure(f"{dashboard.address('period=7d')}, {theme}: parts of the chart look the same: {colours}")
         if colours["halo"] != colours["card"]:
             raise Failure(f"{dashboard.address('period=7d')}, {theme}: the line's edge is not the card's: {colours}")
         is_dark = sum(map(int, re.findall(r"\d+", colours["page"])[:3])) < 3 * 128
