@@ -8,6 +8,7 @@ use hyper::{Method, Request, StatusCode, Version};
 
 use super::auth;
 use super::client::Client;
+use super::router::Route;
 
 /// Characters of a path that a line shows.
 const PATH_CHARS_MAX: usize = 256;
@@ -52,7 +53,7 @@ pub fn parse_share(text: &str) -> Result<f64, &'static str> {
 
 impl Entry {
     /// A line with all that is known before the response. Queries are left out: they name sites, and sign links.
-    pub fn new(request: &Request<()>, id: &HeaderValue, client: &Client) -> Entry {
+    pub fn new(request: &Request<()>, route: Route, id: &HeaderValue, client: &Client) -> Entry {
         let names = client.peer.certificate.as_ref();
         let name = names.and_then(|certificate| certificate.names().first());
         Entry {
@@ -60,7 +61,7 @@ impl Entry {
             path: request.uri().path().chars().take(PATH_CHARS_MAX).collect(),
             version: request.version(),
             request_id: id.clone(),
-            key: auth::claimed_id(request),
+            key: auth::claimed_id(request, route == Route::Picture),
             certificate: name.map(ToString::to_string),
             client: client.address,
             peer: client.peer.address,

@@ -12,7 +12,7 @@ use super::access_log::{AccessLog, Entry};
 use super::auth::keys::Role;
 use super::auth::{self, Auth};
 use super::client::Client;
-use super::dashboard;
+use super::dashboard::{self, Setting};
 use super::docs::Documents;
 use super::ingest::Ingest;
 use super::metrics::Metrics;
@@ -42,6 +42,7 @@ pub struct Api {
     pub documents: Documents,
     /// The names of sites.
     pub sites: SitesFile,
+    pub has_tls: bool,
     pub metrics: Metrics,
     pub access_log: AccessLog,
     /// Bytes that clients may make this process hold.
@@ -75,7 +76,8 @@ impl Api {
         let origin = request.headers().get(ORIGIN).cloned();
         let deadline = self.ingest.bodies.deadline();
         let client = self.client(peer, request.headers());
-        let log_entry = self.access_log.is_sampled().then(|| Entry::new(&request, &id, &client));
+        let log_entry = self.access_log.is_sampled();
+        let log_entry = log_entry.then(|| Entry::new(&request, route, &id, &client));
 
         let mut parsed = None;
         let answering = async {
@@ -181,13 +183,25 @@ impl Api {
         let headers = request.headers();
         let caller = self.auth.authenticate_reader(headers, &client.peer);
         let caller = caller.map_err(|problem| self.auth.offer_basic(problem, headers))?;
-        let allowed = caller.authorize_report(Vec::new())?;
-        let rate = caller.spend(1)?;
-        let _in_progress = self.ingest.acquire_request(client.holder)?;
+        let sites = ReaderSites::new(self.sites.names(), &caller.authorize_report(Vec::new())?);
         let asker = Asker::new(&self.reports, caller.reader(client.holder), client.holder, &client.peer);
-        let sites = ReaderSites::new(self.sites.names(), &allowed);
-        let authorize = |site_ids| caller.authorize_report(site_ids);
-        let mut response = dashboard::respond(&asker, &sites, authorize, request).await?;
+        let (mut rate, mut in_progress) = (None, None);
+        let admit = |site_ids| {
+            let site_ids = caller.authorize_report(site_ids)?;
+            rate = caller.spend(1)?;
+            in_progress = Some(self.ingest.acquire_request(client.holder)?);
+            Ok(site_ids)
+        };
+        let setting = Setting {
+            has_tls: self.has_tls,
+            has_keys: caller.key_id().is_some(),
+        };
+        let answered = dashboard::respond(&asker, &sites, admit, (request, setting)).await;
+        drop(in_progress);
+        let (mut response, missing) = answered?;
+        if let Some(problem) = missing {
+            self.metrics.reject_report(&problem);
+        }
         if let Some(rate) = rate {
             rate.write_to(response.headers_mut());
         }
@@ -248,7 +262,10 @@ impl Api {
         if matches!(route, Route::Report | Route::Dashboard | Route::Picture) {
             self.metrics.reject_report(problem);
         }
-        let (key, certificate) = (auth::claimed_id(request), client.peer.certificate.as_deref());
+        let (key, certificate) = (
+            auth::claimed_id(request, route == Route::Picture),
+            client.peer.certificate.as_deref(),
+        );
         self.auth
             .record_rejection(problem, key.as_deref(), certificate, client.address);
     }
@@ -257,10 +274,7 @@ impl Api {
     /// memory for it.
     fn refuse(&self, row: Row, route: Route, request: &Request<()>, client: &Client) -> Response {
         let mut response = match route {
-            Route::Dashboard => {
-                let folder = dashboard::folder(request.uri().path());
-                dashboard::problem_page(row, folder, request.headers())
-            }
+            Route::Dashboard => dashboard::problem_page(row, request),
             _ => row.into_response(),
         };
         match self.acquire_memory(Route::Unknown, client, &mut response) {

@@ -14,7 +14,7 @@ use super::limits::Limits;
 use crate::http::{self, trusted_proxies};
 use crate::{clickhouse, kafka};
 
-/// Accept captcha events and answer with statistics, over HTTP
+/// Accept events and answer with statistics, over HTTP
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 #[command(args_conflicts_with_subcommands = true)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
-use hyper::HeaderMap;
+use hyper::Request;
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -82,14 +82,14 @@ fn answer(query: Query) -> Answer {
 
 fn page(view: &View, sites: &ReaderSites, host: Option<&str>) -> String {
     let (trend, by_site) = (
-        answer(view.trend_query(Vec::new(), crate::statistics::Interval::Day)),
+        answer(view.trend_query(Vec::new())),
         answer(view.sites_query(Vec::new())),
     );
     dashboard::render_for_test(view, sites, &trend, &by_site, host)
 }
 
 fn error_page(errors: Vec<ParameterError>) -> String {
-    let response = dashboard::problem_page(Problem::Query(errors).row(), "", &HeaderMap::new());
+    let response = dashboard::problem_page(Problem::Query(errors).row(), &Request::new(()));
     let body = response.into_body().collect().now_or_never();
     String::from_utf8(body.unwrap().unwrap().to_bytes().to_vec()).unwrap()
 }

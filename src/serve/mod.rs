@@ -175,6 +175,7 @@ pub async fn run(args: Args, stop: CancellationToken) -> anyhow::Result<()> {
         streams,
         documents: Documents::new(),
         sites,
+        has_tls: tls.is_some(),
         metrics,
         access_log: AccessLog::new(args.access_log_share),
         memory: Arc::clone(&shared.memory),

@@ -52,11 +52,16 @@ impl ReaderSites {
         }
     }
 
+    /// One of the sites of a reader who may not read all.
+    pub fn example(&self) -> Option<Uuid> {
+        self.allowed.as_ref()?.iter().min().copied()
+    }
+
     /// All sites with a name, by name.
     pub fn named(&self) -> Vec<(&str, Uuid)> {
         let named = self.names.iter().filter(|(site_id, _)| self.is_allowed(*site_id));
         let mut named: Vec<_> = named.map(|(site_id, name)| (name, site_id)).collect();
-        named.sort_unstable_by_key(|(name, site_id)| (name.to_lowercase(), *site_id));
+        named.sort_by_cached_key(|(name, site_id)| (name.to_lowercase(), *site_id));
         named
     }
 

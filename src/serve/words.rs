@@ -9,6 +9,10 @@ use crate::statistics::{Interval, Metric, Range, Value, Zone};
 pub const NOTHING: &str = "–";
 
 const SECOND_MICROS: i64 = 1_000_000;
+const HOUR_MICROS: i64 = 3_600 * SECOND_MICROS;
+
+/// Of an offset such as `+02:00`.
+const OFFSET_CHARS: usize = 6;
 
 /// `1.2k`, `34M`: at most four characters for a number below a trillion, for the ticks of an axis.
 pub fn short_count(number: u64) -> String {
@@ -94,13 +98,20 @@ pub fn bucket(zone: Zone, interval: Interval, start: i64, end: i64) -> String {
     let begin = local(zone, start);
     match interval {
         Interval::Hour => {
-            let end = local(zone, end);
-            format!(
-                "{}, {}–{}",
-                begin.format("%a %-d %b"),
-                begin.format("%H:%M"),
-                end.format("%H:%M")
-            )
+            let hours = format!(
+                "{}–{}",
+                begin.format("%a %-d %b %Y, %H:%M"),
+                local(zone, end).format("%H:%M")
+            );
+            // An hour that comes twice has the same name but for its offset.
+            let text = zone.text(start);
+            let is_near_change = zone
+                .change_between(start - 2 * HOUR_MICROS, end + 2 * HOUR_MICROS)
+                .is_some();
+            match is_near_change {
+                true => format!("{hours} ({})", &text[text.len() - OFFSET_CHARS..]),
+                false => hours,
+            }
         }
         Interval::Day => begin.format("%a %-d %b %Y").to_string(),
         Interval::Week => dates(begin.date(), local(zone, end - SECOND_MICROS).date()),
@@ -160,14 +171,12 @@ pub fn range(zone: Zone, range: Range) -> String {
     }
 }
 
-/// The range that another one is compared with. Days that are cut on both sides are named as days.
-pub fn comparison(zone: Zone, current: Range, previous: Range) -> String {
+/// The range that `current` is compared with. Where both sides are cut because `range` has not ended, it says so.
+pub fn comparison(zone: Zone, current: Range, previous: Range, whole: Range) -> String {
     let is_midnight = |micros: i64| zone.day_start(zone.date(micros)) == micros;
-    let (Some(from), Some(to)) = (previous.from, previous.to) else {
-        return range(zone, previous);
-    };
-    match current.to {
-        Some(end) if is_midnight(from) && !is_midnight(end) && from < to => {
+    let is_cut = current.to < whole.to;
+    match (previous.from.zip(previous.to), current.to) {
+        (Some((from, to)), Some(end)) if is_cut && is_midnight(from) && from < to => {
             let (first, last) = (zone.date(from), zone.date(to - 1));
             format!(
                 "{}, both up to {}",
@@ -175,6 +184,7 @@ pub fn comparison(zone: Zone, current: Range, previous: Range) -> String {
                 local(zone, end).format("%H:%M")
             )
         }
+        _ if is_cut => format!("{}, for the same length of time", range(zone, previous)),
         _ => range(zone, previous),
     }
 }
@@ -279,23 +289,41 @@ mod tests {
         };
         let current = range("2026-11-03T00:00:00Z", "2026-11-30T13:30:00Z");
         let previous = range("2026-10-06T00:00:00Z", "2026-11-02T13:30:00Z");
-        assert_eq!(
-            comparison(utc, current, previous),
-            "6 Oct – 2 Nov 2026, both up to 13:30"
-        );
         let whole = range("2026-11-03T00:00:00Z", "2026-12-01T00:00:00Z");
+        let text = comparison(utc, current, previous, whole);
+        assert_eq!(text, "6 Oct – 2 Nov 2026, both up to 13:30");
         let before = range("2026-10-06T00:00:00Z", "2026-11-03T00:00:00Z");
-        assert_eq!(comparison(utc, whole, before), "6 Oct – 2 Nov 2026");
+        assert_eq!(comparison(utc, whole, before, whole), "6 Oct – 2 Nov 2026");
+        let hours = range("2026-11-29T21:00:00Z", "2026-11-30T21:00:00Z");
+        let cut = range("2026-11-29T21:00:00Z", "2026-11-30T20:15:00Z");
+        let before = range("2026-11-28T21:00:00Z", "2026-11-29T20:15:00Z");
+        assert_eq!(
+            comparison(utc, cut, before, hours),
+            "28 Nov 2026 21:00 – 29 Nov 2026 20:15, for the same length of time"
+        );
+    }
+
+    #[test]
+    fn an_hour_that_comes_twice_has_its_offset() {
+        let berlin = Zone::parse("Europe/Berlin").unwrap();
+        let start = micros("2026-10-25T02:00:00+02:00");
+        for (start, text) in [
+            (start, "Sun 25 Oct 2026, 02:00–02:00 (+02:00)"),
+            (start + HOUR_MICROS, "Sun 25 Oct 2026, 02:00–03:00 (+01:00)"),
+            (start + 5 * HOUR_MICROS, "Sun 25 Oct 2026, 06:00–07:00"),
+        ] {
+            assert_eq!(bucket(berlin, Interval::Hour, start, start + HOUR_MICROS), text);
+        }
     }
 
     #[test]
     fn a_bucket_has_a_name_and_a_tick() {
         let utc = Zone::default();
         let start = micros("2026-11-30T13:00:00Z");
-        let hour = 3_600 * SECOND_MICROS;
+        let hour = HOUR_MICROS;
         assert_eq!(
             bucket(utc, Interval::Hour, start, start + hour),
-            "Mon 30 Nov, 13:00–14:00"
+            "Mon 30 Nov 2026, 13:00–14:00"
         );
         assert_eq!(bucket(utc, Interval::Day, start, start), "Mon 30 Nov 2026");
         assert_eq!(

@@ -1,5 +1,9 @@
 //! Numbers and times as people read them, in a terminal, on a page and in a picture.
 
+/// A report that is complete only through a moment this long ago is late: consumers store each second, and restarts take
+/// a minute.
+pub const LATE_MICROS: i64 = 600 * 1_000_000;
+
 /// With a comma after each three digits.
 pub fn grouped(count: u64) -> String {
     let digits = count.to_string();

@@ -117,6 +117,15 @@ impl Zone {
         Some(after * SECOND_MICROS)
     }
 
+    /// An instant as the bound of a range: a date where a local day begins.
+    pub fn bound_text(self, micros: i64) -> String {
+        let date = self.date(micros);
+        match self.day_start(date) == micros {
+            true => date.to_string(),
+            false => self.text(micros),
+        }
+    }
+
     /// An instant by the clock on the wall with its offset (RFC 3339). An offset has whole minutes there, so that of
     /// Monrovia before 1972 (-00:44:30) is rounded up; the instant is exact.
     pub fn text(self, micros: i64) -> String {

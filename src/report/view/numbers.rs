@@ -32,13 +32,13 @@ pub fn change(now: Value, before: Value, signs: &Signs) -> String {
     };
     let unit = if matches!(now, Value::Rate(_)) { " pt" } else { "%" };
     let size = match change.abs() {
+        size if size < 0.05 => return format!("0{unit}"),
         size if size >= 99.95 => grouped(size.round() as u64),
         size => format!("{size:.1}"),
     };
     let sign = match change {
         change if change > 0.0 => signs.up,
-        change if change < 0.0 => signs.down,
-        _ => return format!("0{unit}"),
+        _ => signs.down,
     };
     let blank = if sign.is_ascii() { "" } else { " " };
     format!("{sign}{blank}{size}{unit}")
@@ -83,6 +83,7 @@ mod tests {
             (Value::Count(109), Value::Count(100), "\u{2191} 9.0%", "+9.0%"),
             (Value::Count(50), Value::Count(100), "\u{2193} 50.0%", "-50.0%"),
             (Value::Count(5), Value::Count(5), "0%", "0%"),
+            (Value::Count(4_000), Value::Count(4_001), "0%", "0%"),
             (Value::Count(5_000), Value::Count(1), "\u{2191} 499,900%", "+499,900%"),
             (Value::Count(5), Value::Count(0), "\u{2013}", "-"),
             (Value::Rate(0.5), Value::Rate(0.512), "\u{2193} 1.2 pt", "-1.2 pt"),

@@ -6,14 +6,10 @@ use super::columns::header;
 use super::look::Look;
 use crate::clickhouse::Freshness;
 use crate::report::notes::completeness;
-use crate::statistics::people::duration;
+use crate::statistics::people::{LATE_MICROS, duration};
 use crate::statistics::{Answer, By, Interval, Metric, Range, Zone};
 use crate::terminal::escape::{self, display_width};
 use crate::terminal::{Style, StyledText};
-
-/// After which a report that is complete through a moment counts as late, in seconds: consumers store each second, and
-/// restarts take a minute.
-const LATE_SECONDS: i64 = 600;
 
 /// Marks a bucket that is not whole.
 pub const PARTIAL: &str = "*";
@@ -120,10 +116,7 @@ fn completeness_lines(answer: &Answer, look: &Look<'_>) -> Vec<(Style, String)> 
     };
     let moment = wall_clock(through - through.rem_euclid(1_000_000), answer.query.zone);
     let line = format!("every event confirmed before {moment} is counted");
-    let Some(now) = look
-        .now
-        .filter(|now| now.timestamp_micros() - through > LATE_SECONDS * 1_000_000)
-    else {
+    let Some(now) = look.now.filter(|now| now.timestamp_micros() - through > LATE_MICROS) else {
         return vec![(Style::Plain, line)];
     };
     let age = now - DateTime::from_timestamp_micros(through).unwrap_or(now);

@@ -50,8 +50,15 @@ impl Message {
 fn chat_message(table: &str) -> serde_json::Result<String> {
     let lines: Vec<_> = table.trim_end().lines().collect();
     let mut text = String::from("```\n");
-    // The backquotes of a name would end the block.
-    text.push_str(&cut(&lines).replace('`', "'"));
+    // Backquotes of a name would end the block, and `<!channel>` in one would call everybody.
+    for character in cut(&lines).chars() {
+        text.push(match character {
+            '`' => '\'',
+            '<' => '\u{2039}',
+            '>' => '\u{203a}',
+            other => other,
+        });
+    }
     text.push_str("\n```");
     serde_json::to_string(&ChatMessage { text })
 }
@@ -93,6 +100,7 @@ mod tests {
             "```\ndate  served\n2001-01-01  \"1\"\n```"
         );
         assert_eq!(text("a ``` b\n"), "```\na ''' b\n```");
+        assert_eq!(text("x <!channel>\n"), "```\nx \u{2039}!channel\u{203a}\n```");
     }
 
     #[test]

@@ -121,8 +121,8 @@ impl Auth {
     /// As [`Auth::authenticate`]; and 403 for such a page.
     pub fn authenticate_reader(&self, headers: &HeaderMap, peer: &Peer) -> Result<Caller, Problem> {
         let is_added_by_browser = match headers.get(AUTHORIZATION) {
-            Some(authorization) => self.keys.is_some() && authorization::is_basic(authorization),
-            None => peer.certificate.is_some(),
+            Some(authorization) if self.keys.is_some() => authorization::is_basic(authorization),
+            _ => peer.certificate.is_some(),
         };
         // Before the key is looked at, so that such a page cannot learn whether it is valid.
         if is_added_by_browser && fetch_metadata::is_part_of_foreign_page(headers) {
@@ -294,9 +294,13 @@ fn check_role(key: Option<&Key>, role: Role) -> Result<(), Problem> {
     }
 }
 
-/// The ID of the key that a request claims to have, or whose link it claims to be.
-pub fn claimed_id(request: &Request<()>) -> Option<String> {
-    let link = request.uri().query().and_then(links::claimed_id);
+/// The ID of the key that a request claims to have, or whose link it claims to be if its path takes links.
+pub fn claimed_id(request: &Request<()>, takes_links: bool) -> Option<String> {
+    let link = request
+        .uri()
+        .query()
+        .filter(|_| takes_links)
+        .and_then(links::claimed_id);
     let authorization = request.headers().get(AUTHORIZATION);
     link.or_else(|| authorization.and_then(authorization::claimed_id))
 }

@@ -10,8 +10,8 @@ use std::fmt::Write as _;
 
 use maud::{Markup, html};
 
-pub use self::interval::fitting_interval;
-pub use self::trend::{BUCKETS_MAX, Bucket, Trend};
+pub use self::interval::{fitting_interval, longer_interval};
+pub use self::trend::{Bucket, Trend};
 
 /// The part of a bucket that its bar takes; less of a wide one.
 const BAR_SHARE: f64 = 0.78;
@@ -20,12 +20,16 @@ const WIDE_BAR_SHARE: f64 = 0.5;
 /// Fewer buckets than these are wide.
 const NARROW_FROM: usize = 12;
 
+/// A drawing of this width has coordinates that are finer than pixels, and they are whole.
+const WHOLE_FROM: u32 = 2000;
+
 /// The bars and the line of a trend, in coordinates of this width and height.
 pub fn drawing(trend: &Trend, width: u32, height: u32) -> Markup {
     Drawing {
         trend,
         width: f64::from(width),
         height: f64::from(height),
+        decimals: usize::from(width < WHOLE_FROM),
     }
     .render()
 }
@@ -34,6 +38,7 @@ struct Drawing<'a> {
     trend: &'a Trend,
     width: f64,
     height: f64,
+    decimals: usize,
 }
 
 impl Drawing<'_> {
@@ -65,7 +70,7 @@ impl Drawing<'_> {
             ..NARROW_FROM => WIDE_BAR_SHARE,
             _ => BAR_SHARE,
         };
-        let (step, width) = (self.step(), self.step() * share);
+        let (step, width, d) = (self.step(), self.step() * share, self.decimals);
         let path = |part: fn(&Bucket) -> (u64, u64)| {
             let mut path = String::new();
             for (index, bucket) in self.trend.buckets.iter().enumerate() {
@@ -74,7 +79,7 @@ impl Drawing<'_> {
                     let left = index as f64 * step + (step - width) / 2.0;
                     let (low, high) = (self.y(self.trend.part(from)), self.y(self.trend.part(to)));
                     // Writing to memory cannot fail.
-                    let _ = write!(path, "M{left:.1} {low:.1}h{width:.1}V{high:.1}h-{width:.1}z");
+                    let _ = write!(path, "M{left:.d$} {low:.d$}h{width:.d$}V{high:.d$}h-{width:.d$}z");
                 }
             }
             path
@@ -97,7 +102,7 @@ impl Drawing<'_> {
     /// The solve rate: between buckets that are whole, and the rest, which may still change. A bucket without
     /// challenges leaves a gap.
     fn line(&self) -> (String, String) {
-        let (buckets, step) = (&self.trend.buckets, self.step());
+        let (buckets, step, d) = (&self.trend.buckets, self.step(), self.decimals);
         let point = |index: usize| {
             let rate = buckets.get(index)?.rate()?;
             Some(((index as f64 + 0.5) * step, self.y(rate)))
@@ -111,11 +116,11 @@ impl Drawing<'_> {
             let path = if may_change { &mut open } else { &mut whole };
             match index.checked_sub(1).and_then(point) {
                 Some((x_before, y_before)) => {
-                    let _ = write!(path, "M{x_before:.1} {y_before:.1}L{x:.1} {y:.1}");
+                    let _ = write!(path, "M{x_before:.d$} {y_before:.d$}L{x:.d$} {y:.d$}");
                 }
                 // A dash, because a line needs two points.
                 None if point(index + 1).is_none() => {
-                    let _ = write!(path, "M{:.1} {y:.1}h{:.1}", x - step / 4.0, step / 2.0);
+                    let _ = write!(path, "M{:.d$} {y:.d$}h{:.d$}", x - step / 4.0, step / 2.0);
                 }
                 None => {}
             }
@@ -160,9 +165,9 @@ mod tests {
         let drawn = drawing(&trend(&[(100, 60, 10)]), 3000, 1000).into_string();
         // The axis ends at 100: 60 solved, 30 unsolved, 10 pending.
         for path in [
-            r#"class="solved" d="M750.0 1000.0h1500.0V400.0h-1500.0z""#,
-            r#"class="unsolved" d="M750.0 400.0h1500.0V100.0h-1500.0z""#,
-            r#"class="pending" d="M750.0 100.0h1500.0V0.0h-1500.0z""#,
+            r#"class="solved" d="M750 1000h1500V400h-1500z""#,
+            r#"class="unsolved" d="M750 400h1500V100h-1500z""#,
+            r#"class="pending" d="M750 100h1500V0h-1500z""#,
         ] {
             assert!(drawn.contains(path), "{path}: {drawn}");
         }
@@ -175,6 +180,7 @@ mod tests {
             trend: &trend,
             width: 3000.0,
             height: 1000.0,
+            decimals: 1,
         };
         let (whole, open) = drawing.line();
         assert_eq!(whole, "M375.0 500.0L1125.0 0.0");

@@ -14,6 +14,8 @@ pub struct Trend {
     pub buckets: Vec<Bucket>,
     /// The numbers at which the axis has a line, from the lowest on; the last one is its end.
     pub ticks: Vec<u64>,
+    /// Buckets with events that are before these, and are not drawn.
+    pub left_out: usize,
 }
 
 /// An hour, day, week or month.
@@ -81,14 +83,13 @@ impl Trend {
         if answer.query.interval == Interval::All {
             return Trend::of_buckets(counted);
         }
-        let from = range.from.or(counted.first().map(|first| first.start));
-        let to = range.to.or(counted.last().map(|last| last.end));
-        let starts = from
-            .zip(to)
-            .and_then(|(from, to)| buckets.between(from, to, BUCKETS_MAX));
+        let starts = span(answer).and_then(|(from, to)| buckets.between(from, to, BUCKETS_MAX));
         let Some(starts) = starts else {
-            let surplus = counted.len().saturating_sub(BUCKETS_MAX);
-            return Trend::of_buckets(counted.split_off(surplus));
+            let left_out = counted.len().saturating_sub(BUCKETS_MAX);
+            return Trend {
+                left_out,
+                ..Trend::of_buckets(counted.split_off(left_out))
+            };
         };
         let mut counted = counted.into_iter().peekable();
         let filled = starts.into_iter().map(|start| {
@@ -103,6 +104,7 @@ impl Trend {
         Trend {
             buckets,
             ticks: ticks(most),
+            left_out: 0,
         }
     }
 
@@ -128,6 +130,16 @@ impl Trend {
             .iter()
             .any(|bucket| bucket.is_partial() || bucket.pending > 0)
     }
+}
+
+/// The range of an answer; where it is open, from its first to its last event. `None` without events.
+pub fn span(answer: &Answer) -> Option<(i64, i64)> {
+    let buckets = answer.query.buckets();
+    let starts = || answer.rows().map(|row| row.bucket);
+    let range = answer.resolved.range;
+    let from = range.from.or_else(|| starts().min());
+    let to = range.to.or_else(|| starts().max().map(|last| buckets.end_of(last)));
+    from.zip(to)
 }
 
 /// Round numbers up to one that is not below `most`.

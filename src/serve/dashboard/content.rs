@@ -25,10 +25,20 @@ pub struct Page<'a> {
     pub folder: &'static str,
     /// By the clock of this process.
     pub now_micros: i64,
+    pub setting: Setting,
     /// The host that the page was asked of.
     pub host: &'a str,
+    /// A site that the reader of a few sites may send events of.
+    pub example_site: Option<Uuid>,
     /// Of the challenge of the example.
     pub example_id: Uuid,
+}
+
+/// How this server is reached.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    pub has_tls: bool,
+    pub has_keys: bool,
 }
 
 /// The newest day with events.

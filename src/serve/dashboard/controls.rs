@@ -4,9 +4,11 @@ use maud::{Markup, PreEscaped, html};
 
 use super::content::Page;
 use super::trend::interval_word;
-use super::view::REFRESH_SECONDS;
+use super::view::{REFRESH_SECONDS, Sort};
+use crate::serve::reader_sites::Found;
 use crate::serve::words;
 use crate::statistics::ZONE_NAMES;
+use crate::statistics::people::LATE_MICROS;
 
 /// The ranges that are one click away.
 const NEAR_PERIODS: [(&str, &str); 7] = [
@@ -98,8 +100,6 @@ pub fn render(page: &Page<'_>, title: &str) -> Markup {
 
 /// How far the numbers are complete, in short; the footer has the rest.
 fn freshness(page: &Page<'_>) -> Markup {
-    /// Consumers write watermarks each second; a minute without one is no accident.
-    const LATE_MICROS: i64 = 60_000_000;
     let late = page
         .complete_through_micros()
         .map(|through| (page.now_micros - through) / 60_000_000);
@@ -128,6 +128,7 @@ fn form(page: &Page<'_>) -> Markup {
     html! {
         form method="get" action="" role="search" aria-label="What to show" {
             (site_field(page))
+            @if view.sort != Sort::DEFAULT { input type="hidden" name="sort" value=(view.sort.text()); }
             details.more open[view.value("period").is_empty()] {
                 summary { (settings(page)) }
                 div.fields {
@@ -174,7 +175,11 @@ fn site_field(page: &Page<'_>) -> Markup {
     let chosen = page.view.site_ids();
     let value = match (&page.view.search, &chosen[..]) {
         (Some(search), _) => search.clone(),
-        (None, [site_id]) => page.sites.title(*site_id),
+        // A name that several sites have would find all of them.
+        (None, [site_id]) => match page.sites.find(&page.sites.title(*site_id), std::iter::empty()) {
+            Found::One(found) if found == *site_id => page.sites.title(*site_id),
+            _ => site_id.to_string(),
+        },
         (None, _) => String::new(),
     };
     let mut proposed = page.sites.named();

@@ -20,6 +20,7 @@ use hyper::header::{
 use hyper::{Request, StatusCode};
 use uuid::Uuid;
 
+pub use self::content::Setting;
 use self::content::{NewestDay, Page};
 use super::problem::Problem;
 use super::reader_sites::{Found, ReaderSites};
@@ -51,16 +52,17 @@ const COMMON: [(HeaderName, &str); 6] = [
 /// Asks for the page again after some seconds, if the reader chose that.
 const REFRESH: HeaderName = HeaderName::from_static("refresh");
 
-/// The page for a query. `authorize` narrows sites to those of the reader.
+/// The page for a query, and the problem of the numbers of each site, without which it is shown too. `admit` narrows
+/// sites to those of the reader, and spends of its rate: not for an answer that only leads to another address.
 ///
 /// # Errors
 /// [`Problem::Query`]; the problems of a report.
 pub async fn respond(
     asker: &Asker<'_>,
     sites: &ReaderSites,
-    authorize: impl Fn(Vec<Uuid>) -> Result<Vec<Uuid>, Problem>,
-    request: &Request<()>,
-) -> Result<Response, Problem> {
+    admit: impl FnOnce(Vec<Uuid>) -> Result<Vec<Uuid>, Problem>,
+    (request, setting): (&Request<()>, Setting),
+) -> Result<(Response, Option<Problem>), Problem> {
     let (path, headers) = (request.uri().path(), request.headers());
     let view = View::parse(query(request)).map_err(Problem::Query)?;
     let mut found = None;
@@ -68,25 +70,27 @@ pub async fn respond(
         match sites.find(search, std::iter::empty()) {
             Found::One(site_id) => {
                 let site_id = site_id.to_string();
-                return Ok(redirect(&view.address(&[("site_id", Some(&site_id))])));
+                return Ok((redirect(&view.address(&[("site_id", Some(&site_id))])), None));
             }
             Found::Some(several) => found = Some(several),
         }
     } else if view.is_long {
-        return Ok(redirect(&view.address(&[])));
+        return Ok((redirect(&view.address(&[])), None));
     }
-    let site_ids = authorize(view.site_ids())?;
+    let site_ids = admit(view.site_ids())?;
     let now_micros = Utc::now().timestamp_micros();
-    let (interval, is_coarser) = view.interval(now_micros);
     let (trend, by_site) = join(
-        asker.ask(view.trend_query(site_ids.clone(), interval)),
+        asker.ask_over_time(view.trend_query(site_ids.clone()), view.interval(), now_micros),
         asker.ask(view.sites_query(site_ids.clone())),
     )
     .await;
-    let trend = trend?;
+    let (trend, is_coarser) = trend?;
     if let (Some(several), Some(search), Ok(by_site)) = (&mut found, &view.search, &by_site) {
         match sites.find(search, by_site.rows().filter_map(|row| row.site_id)) {
-            Found::One(site_id) => *several = vec![site_id],
+            Found::One(site_id) => {
+                let site_id = site_id.to_string();
+                return Ok((redirect(&view.address(&[("site_id", Some(&site_id))])), None));
+            }
             Found::Some(more) => *several = more,
         }
     }
@@ -108,7 +112,9 @@ pub async fn respond(
         found,
         folder: folder(path),
         now_micros,
+        setting,
         host: page::shown_host(host(request)),
+        example_site: sites.example(),
         example_id: Uuid::from_u128(fastrand::u128(..)),
     };
     let mut response = html_response(StatusCode::OK, page::render(&page).into_string(), headers);
@@ -117,7 +123,7 @@ pub async fn respond(
             .headers_mut()
             .insert(REFRESH, HeaderValue::from_static(seconds));
     }
-    Ok(response)
+    Ok((response, by_site.err()))
 }
 
 /// The host of a request, in HTTP/2 by its address.
@@ -182,7 +188,12 @@ pub fn render_for_test(
         found: Some(vec![Uuid::from_u128(1), Uuid::from_u128(2)]),
         folder: "",
         now_micros: 0,
+        setting: Setting {
+            has_tls: false,
+            has_keys: true,
+        },
         host: page::shown_host(host),
+        example_site: None,
         example_id: Uuid::nil(),
     });
     pages.iter().map(|page| page::render(page).into_string()).collect()

@@ -19,7 +19,7 @@ pub fn render(page: &Page<'_>) -> Markup {
         html! {
             (controls::render(page, &title))
             main {
-                (notices(page))
+                (notices(page, &trend))
                 @if let Some(newest) = page.newest {
                     (nothing(page, newest, &range))
                 } @else {
@@ -63,7 +63,7 @@ const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
     stroke-width='2'/%3E%3C/svg%3E";
 
 /// What the reader should know before the numbers.
-fn notices(page: &Page<'_>) -> Markup {
+fn notices(page: &Page<'_>, trend: &Trend) -> Markup {
     html! {
         @if let Some(found) = &page.found {
             div.notice role="status" {
@@ -82,6 +82,14 @@ fn notices(page: &Page<'_>) -> Markup {
                             }
                         }
                     }
+                }
+            }
+        }
+        @if trend.left_out > 0 {
+            div.notice role="status" {
+                p {
+                    "The events are too far apart for one chart, so it leaves out the oldest " (trend.left_out)
+                    " bars. The totals have everything."
                 }
             }
         }
@@ -149,12 +157,19 @@ fn example(page: &Page<'_>) -> String {
     const SECOND_MICROS: i64 = 1_000_000;
     let event = |kind: &str, seconds_ago: i64| {
         let time = Zone::default().text(page.now_micros / SECOND_MICROS * SECOND_MICROS - seconds_ago * SECOND_MICROS);
-        let (site_id, id) = (page.only_site().unwrap_or(SITE), page.example_id);
+        let site_id = page.only_site().or(page.example_site).unwrap_or(SITE);
+        let id = page.example_id;
         format!(r#"{{"site_id": "{site_id}", "type": "{kind}", "correlation_id": "{id}", "time": "{time}"}}"#)
     };
     let (serve, solve) = (event("serve", 60), event("solve", 55));
-    let host = page.host;
-    format!("curl -sS http://{host}/v1/events -H 'Content-Type: application/json' -d '[\n  {serve},\n  {solve}\n]'")
+    let (host, scheme) = (page.host, if page.setting.has_tls { "https" } else { "http" });
+    let key = match page.setting.has_keys {
+        true => " -H 'Authorization: Bearer WRITE_KEY'",
+        false => "",
+    };
+    format!(
+        "curl -sS {scheme}://{host}/v1/events{key} -H 'Content-Type: application/json' -d '[\n  {serve},\n  {solve}\n]'"
+    )
 }
 
 /// A name or an address with a port, which is safe in a shell; any other host is one that nobody has.

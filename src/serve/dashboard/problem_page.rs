@@ -1,15 +1,19 @@
 //! A problem as a page, for people who look at one in a browser.
 
-use hyper::header::{HeaderMap, HeaderValue, RETRY_AFTER};
+use hyper::Request;
+use hyper::header::{HeaderValue, RETRY_AFTER};
 use maud::html;
 
-use super::html_response;
 use super::page::document;
+use super::view::View;
+use super::{REFRESH, folder, html_response};
 use crate::http::Response;
 use crate::serve::problem::{Errors, Row};
+use crate::serve::request::query::query;
 
 /// The page of a problem.
-pub fn problem_page(mut row: Row, folder: &str, request: &HeaderMap) -> Response {
+pub fn problem_page(mut row: Row, request: &Request<()>) -> Response {
+    let folder = folder(request.uri().path());
     let title = capitalize(row.title);
     let page = document(
         folder,
@@ -31,11 +35,15 @@ pub fn problem_page(mut row: Row, folder: &str, request: &HeaderMap) -> Response
             }
         },
     );
-    let mut response = html_response(row.status, page.into_string(), request);
+    let mut response = html_response(row.status, page.into_string(), request.headers());
     let headers = response.headers_mut();
     headers.extend(std::mem::take(&mut row.headers));
     if let Some(seconds) = row.retry_after {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        // A page that refreshes itself goes on once the problem is over.
+        let refresh = View::parse(query(request)).ok().and_then(|view| view.refresh_seconds);
+        let refresh = refresh.and_then(|text| text.parse::<u64>().ok());
+        headers.extend(refresh.map(|refresh| (REFRESH, HeaderValue::from(refresh.max(seconds)))));
     }
     response
 }

@@ -74,7 +74,7 @@ fn within<'a>(page: &Page<'a>) -> &'a str {
 fn compared_with(page: &Page<'_>) -> Markup {
     html! {
         @if let Some(comparison) = page.trend.resolved.comparison {
-            span.compared { ", compared with " (words::comparison(page.zone(), comparison.current, comparison.previous)) }
+            span.compared { ", compared with " (words::comparison(page.zone(), comparison.current, comparison.previous, page.trend.resolved.range)) }
         }
     }
 }

@@ -16,7 +16,7 @@ const TIPS_MAX: usize = 100;
 const LABELS_MAX: usize = 8;
 
 /// Rows of the table. The rest is in the CSV.
-const ROWS_MAX: usize = 200;
+const ROWS_MAX: usize = 100;
 
 /// Pixels of the chart, and of its labels.
 const PLOT_HEIGHT: u32 = 240;
@@ -193,17 +193,21 @@ fn partial(bucket: &Bucket) -> Option<&'static str> {
 
 /// The address that shows a bucket alone, in shorter ones.
 fn inside(page: &Page<'_>, bucket: &Bucket) -> Option<String> {
-    let zone = page.zone();
-    let days = (zone.date(bucket.start).to_string(), zone.date(bucket.end).to_string());
-    if matches!(page.interval(), Interval::Hour | Interval::All) {
-        return None;
-    }
-    // The interval that fits a bucket is shorter than that of the chart.
+    let interval = match page.interval() {
+        Interval::Hour | Interval::All => return None,
+        Interval::Day => "hour",
+        Interval::Week | Interval::Month => "day",
+    };
+    // What the range cuts off is not in the bar.
+    let range = page.trend.resolved.range;
+    let (from, to) = (range.from.unwrap_or(i64::MIN), range.to.unwrap_or(i64::MAX));
+    let (start, end) = (bucket.start.max(from), bucket.end.min(to));
+    let (start, end) = (page.zone().bound_text(start), page.zone().bound_text(end));
     let changes = [
         ("period", None),
-        ("from", Some(days.0.as_str())),
-        ("to", Some(days.1.as_str())),
-        ("interval", None),
+        ("from", Some(start.as_str())),
+        ("to", Some(end.as_str())),
+        ("interval", Some(interval)),
     ];
     Some(page.view.address(&changes))
 }

@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use form_urlencoded::Serializer;
 use uuid::Uuid;
 
-use crate::serve::chart::fitting_interval;
+use crate::event::ERRORS_MAX;
 use crate::serve::problem::ParameterError;
-use crate::statistics::{Interval, Query};
+use crate::serve::request::query::set_once;
+use crate::statistics::{Choice as _, Interval, Query, WrongParameter};
 
 /// The parameters of the question that the page takes; the page itself decides on the others.
 const QUESTION: [&str; 9] = [
@@ -40,6 +41,9 @@ const SEARCH_CHARS_MAX: usize = 100;
 
 /// Sites that have a row of their own: more are a list to search, and 100 kB are to be enough for a page.
 const SITES_SHOWN_MAX: &str = "50";
+
+/// Sites that a view may name: each link of the page names all of them.
+const SITES_NAMED_MAX: usize = 20;
 
 const TREND_METRICS: &str = "challenges,solved_of_served,unsolved,pending,solve_rate";
 const SITES_METRICS: &str = "challenges,solved_of_served,unsolved,pending,solve_rate,solve_time_p50";
@@ -145,13 +149,18 @@ impl View {
                     is_long = true;
                     Ok(())
                 }
-                "site" => set(&mut search, value.trim().chars().take(SEARCH_CHARS_MAX).collect()),
-                "sort" => Sort::parse(&value).and_then(|parsed| set(&mut sort, parsed)),
+                "site" => set_once(&mut search, Ok(value.trim().chars().take(SEARCH_CHARS_MAX).collect())),
+                "sort" => set_once(&mut sort, Sort::parse(&value)),
                 "refresh" => {
                     let found = REFRESH_SECONDS.into_iter().find(|seconds| *seconds == value);
                     let parsed = found.ok_or_else(|| format!("not one of {}", REFRESH_SECONDS.join(", ")));
-                    parsed.and_then(|parsed| set(&mut refresh_seconds, parsed))
+                    set_once(&mut refresh_seconds, parsed)
                 }
+                "site_id" if question.iter().any(|(_, known)| *known == *value) => {
+                    is_long = true;
+                    Ok(())
+                }
+                "interval" if value == "all" => Err("not one of hour, day, week, month".to_string()),
                 _ if is_known => {
                     let is_again = question.iter().any(|(known, _)| *known == *name);
                     question.push((name.to_string(), value.to_string()));
@@ -165,9 +174,23 @@ impl View {
                     QUESTION.join(", ")
                 )),
             };
-            errors.extend(outcome.err().map(|detail| parameter_error(&name, detail)));
+            errors.extend(outcome.err().map(|detail| ParameterError::new(&name, detail)));
         }
         let has = |wanted: &str| question.iter().any(|(name, _)| name == wanted);
+        let sites = question.iter().filter(|(name, _)| name == "site_id").count();
+        if sites > SITES_NAMED_MAX {
+            let detail = format!("more than {SITES_NAMED_MAX} sites; GET /v1/report answers about more");
+            errors.push(ParameterError::new("site_id", detail));
+        }
+        let period = question.iter().find(|(name, _)| name == "period");
+        let period = period.map(|(_, value)| ("period".into(), value.into()));
+        errors.extend(
+            Query::parse(period.into_iter())
+                .err()
+                .into_iter()
+                .flatten()
+                .map(ParameterError::from),
+        );
         // A form sends both; days count more than a period.
         if has("period") && (has("from") || has("to")) {
             question.retain(|(name, _)| name != "period");
@@ -188,6 +211,7 @@ impl View {
         };
         let wrong: Vec<_> = wrong.filter(is_news).collect();
         errors.extend(wrong);
+        errors.truncate(ERRORS_MAX);
         match errors.is_empty() {
             true => Ok(view),
             false => Err(errors),
@@ -216,14 +240,19 @@ impl View {
         named.filter_map(|(_, value)| Uuid::parse_str(value).ok()).collect()
     }
 
-    /// The numbers over time, of all sites in one.
-    pub fn trend_query(&self, site_ids: Vec<Uuid>, interval: Interval) -> Query {
+    /// The numbers over time, of all sites in one, by the interval that is chosen.
+    pub fn trend_query(&self, site_ids: Vec<Uuid>) -> Query {
         let query = self.query(&format!("by=none&metrics={TREND_METRICS}"));
         Query {
             site_ids,
-            interval,
             ..query.unwrap_or_default()
         }
+    }
+
+    /// The interval that is chosen; `None` for one that fits.
+    pub fn interval(&self) -> Option<Interval> {
+        let chosen = Some(self.value("interval")).filter(|value| !value.is_empty());
+        chosen.and_then(Interval::from_name)
     }
 
     /// The numbers of each site over the whole range.
@@ -270,17 +299,9 @@ impl View {
             true => Query::parse(pairs.into_iter().chain([("compare".into(), compare.into())])),
         };
         query.map_err(|wrong| {
-            let own = |wrong: &crate::statistics::WrongParameter| QUESTION.contains(&wrong.name.as_str());
-            let wrong = wrong.into_iter().filter(own);
-            wrong.map(|wrong| parameter_error(&wrong.name, wrong.detail)).collect()
+            let own = |wrong: &WrongParameter| QUESTION.contains(&wrong.name.as_str());
+            wrong.into_iter().filter(own).map(ParameterError::from).collect()
         })
-    }
-
-    /// The interval of the chart, and whether a shorter one was asked for that has too many buckets.
-    pub fn interval(&self, now_micros: i64) -> (Interval, bool) {
-        let query = self.query("by=none").unwrap_or_default();
-        let asked = (!self.value("interval").is_empty()).then_some(query.interval);
-        fitting_interval(&query, asked, now_micros)
     }
 
     /// The shortest address of this view with some parameters changed: a query that begins with `?`. `None` removes
@@ -325,26 +346,9 @@ impl View {
     }
 }
 
-fn set<T>(place: &mut Option<T>, value: T) -> Result<(), String> {
-    match place.replace(value) {
-        None => Ok(()),
-        Some(_) => Err("given more than once".to_string()),
-    }
-}
-
-fn parameter_error(name: &str, detail: String) -> ParameterError {
-    const NAME_CHARS_MAX: usize = 64;
-    ParameterError {
-        parameter: name.chars().take(NAME_CHARS_MAX).collect(),
-        detail,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const NOW: i64 = 1_764_500_000_000_000;
 
     fn view(query: &str) -> View {
         View::parse(query).unwrap()
@@ -354,8 +358,8 @@ mod tests {
     fn the_default_is_four_weeks_by_day() {
         let view = view("");
         assert_eq!(view.address(&[]), "?");
-        assert_eq!(view.interval(NOW), (Interval::Day, false));
-        let query = view.trend_query(Vec::new(), Interval::Day);
+        assert_eq!(view.interval(), None);
+        let query = view.trend_query(Vec::new());
         assert!(query.compare.is_some() && query.range.is_bounded() && !query.is_plain());
         assert_eq!(view.value("period"), "28d");
     }
@@ -366,7 +370,7 @@ mod tests {
         assert!(view.is_long);
         assert_eq!(view.address(&[]), "?from=2026-01-01&compare=none");
         assert_eq!(view.value("period"), "");
-        assert!(view.trend_query(Vec::new(), Interval::Day).compare.is_none());
+        assert!(view.trend_query(Vec::new()).compare.is_none());
     }
 
     #[test]
@@ -381,29 +385,21 @@ mod tests {
     }
 
     #[test]
-    fn the_interval_fits_the_range() {
-        for (query, interval, is_coarser) in [
-            ("period=today", Interval::Hour, false),
-            ("period=91d", Interval::Day, false),
-            ("period=12mo", Interval::Week, false),
-            ("period=all", Interval::Month, false),
-            ("period=all&interval=day", Interval::Day, false),
-            ("period=28d&interval=hour", Interval::Hour, false),
-            ("period=91d&interval=hour", Interval::Day, true),
-            ("from=1970-01-01&to=2026-01-01&interval=hour", Interval::Month, true),
-        ] {
-            assert_eq!(view(query).interval(NOW), (interval, is_coarser), "{query}");
-        }
+    fn every_link_names_all_sites_so_they_are_few() {
+        let sites = |count: u128| -> String {
+            (0..count)
+                .map(|n| format!("site_id={}&", uuid::Uuid::from_u128(n)))
+                .collect()
+        };
+        assert_eq!(view(&sites(20)).site_ids().len(), 20);
+        assert_eq!(View::parse(&sites(21)).unwrap_err()[0].parameter, "site_id");
+        let twice = view(&sites(1).repeat(2));
+        assert!(twice.is_long && twice.site_ids().len() == 1);
     }
 
     #[test]
     fn an_open_range_is_compared_with_nothing() {
-        assert!(
-            view("period=all")
-                .trend_query(Vec::new(), Interval::Month)
-                .compare
-                .is_none()
-        );
+        assert!(view("period=all").trend_query(Vec::new()).compare.is_none());
         assert!(view("from=2026-01-01").sites_query(Vec::new()).compare.is_none());
     }
 

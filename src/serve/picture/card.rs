@@ -5,18 +5,18 @@ use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::palette;
 use super::query::PictureQuery;
-use crate::serve::chart::{self, Trend};
+use crate::serve::chart::{self, Bucket, Trend};
 use crate::serve::words;
 use crate::statistics::Answer;
 
 const WIDTH: u32 = 720;
-const HEIGHT: u32 = 330;
+const HEIGHT: u32 = 346;
 
 /// The edge of what is shown.
 const MARGIN: u32 = 24;
 
 /// The chart, between its two axes.
-const PLOT: (u32, u32, u32, u32) = (64, 126, 592, 140);
+const PLOT: (u32, u32, u32, u32) = (64, 142, 592, 140);
 
 /// Columns of text that a title has room for.
 const TITLE_COLUMNS_MAX: usize = 62;
@@ -40,11 +40,11 @@ pub fn render(picture: &PictureQuery, answer: &Answer, title: &str) -> Markup {
             text.soft x=(MARGIN) y="56" font-size="12" { (below) }
             (numbers(picture, answer))
             @if answer.totals.served == 0 && answer.totals.challenges == 0 {
-                text.soft x=(WIDTH / 2) y="200" font-size="14" text-anchor="middle" { "No events in this range" }
+                text.soft x=(WIDTH / 2) y="216" font-size="14" text-anchor="middle" { "No events in this range" }
             } @else {
                 (plot(&trend, answer))
             }
-            (legend(answer))
+            (legend(&trend, answer))
         }
     }
 }
@@ -75,9 +75,9 @@ fn numbers(picture: &PictureQuery, answer: &Answer) -> Markup {
         @for (index, metric) in (0..).zip(&picture.metrics) {
             @let x = MARGIN + index * place;
             text x=(x) y="88" font-size="21" font-weight="600" { (words::value(answer.value(*metric, &answer.totals))) }
-            text.soft x=(x) y="106" font-size="12" {
-                (words::metric(*metric))
-                @if let Some(change) = change(answer, *metric) { ", " (change) }
+            text.soft x=(x) y="106" font-size="12" { (words::metric(*metric)) }
+            @if let Some(change) = change(answer, *metric) {
+                text.soft x=(x) y="122" font-size="12" { (change) }
             }
         }
     }
@@ -123,16 +123,33 @@ fn plot(trend: &Trend, answer: &Answer) -> Markup {
     }
 }
 
-fn legend(answer: &Answer) -> Markup {
+/// The entries of a legend begin this far from each other: a swatch, and a short word.
+const ENTRY_WIDTH: u32 = 76;
+
+fn legend(trend: &Trend, answer: &Answer) -> Markup {
     let y = HEIGHT - 18;
+    let has_pending = trend.buckets.iter().any(|bucket| bucket.pending > 0);
+    let entries = [
+        Some(("solved", "solved")),
+        Some(("unsolved", "unsolved")),
+        has_pending.then_some(("pending", "pending")),
+        Some(("rate", "solve rate")),
+        trend
+            .buckets
+            .iter()
+            .any(Bucket::is_partial)
+            .then_some(("solved partial", "not finished")),
+    ];
     html! {
         g font-size="11" {
-            rect.solved x=(MARGIN) y=(y - 9) width="10" height="10" {}
-            text.soft x=(MARGIN + 15) y=(y) { "solved" }
-            rect.unsolved x=(MARGIN + 64) y=(y - 9) width="10" height="10" {}
-            text.soft x=(MARGIN + 79) y=(y) { "unsolved" }
-            path.rate d=(format!("M{} {}h14", MARGIN + 142, y - 4)) {}
-            text.soft x=(MARGIN + 161) y=(y) { "solve rate" }
+            @for (index, (class, name)) in (0..).zip(entries.into_iter().flatten()) {
+                @let x = MARGIN + index * ENTRY_WIDTH;
+                @match class {
+                    "rate" => path.rate d=(format!("M{x} {}h10", y - 4)) {},
+                    _ => rect class=(class) x=(x) y=(y - 9) width="10" height="10" {},
+                }
+                text.soft x=(x + 15) y=(y) { (name) }
+            }
             text.soft x=(WIDTH - MARGIN) y=(y) text-anchor="end" { (completeness(answer)) }
         }
     }

@@ -15,7 +15,6 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 pub use self::query::PictureQuery;
-use super::chart::fitting_interval;
 use super::problem::Problem;
 use super::reader_sites::ReaderSites;
 use super::report::Asker;
@@ -60,16 +59,16 @@ pub async fn respond(
     is_public: bool,
 ) -> Result<Response, Problem> {
     let asked_for = picture.question.site_ids.clone();
-    let interval = match picture.badge {
-        Some(_) => Interval::All,
-        None => fitting_interval(&picture.question, picture.interval, Utc::now().timestamp_micros()).0,
-    };
     let question = Query {
         site_ids,
-        interval,
         ..picture.question.clone()
     };
-    let answer = asker.ask(question).await?;
+    let asked = match picture.badge {
+        Some(_) => Some(Interval::All),
+        None => picture.interval,
+    };
+    let now_micros = Utc::now().timestamp_micros();
+    let (answer, _) = asker.ask_over_time(question, asked, now_micros).await?;
     let drawn = match picture.badge {
         Some(metric) => badge::render(&answer, metric),
         None => card::render(&picture, &answer, &sites.title_of(&asked_for)),

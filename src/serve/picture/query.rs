@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use crate::event::ERRORS_MAX;
 use crate::serve::problem::ParameterError;
+use crate::serve::request::query::set_once;
 use crate::statistics::{Choice, Interval, Metric, PARAMETERS, Query};
 
 /// What is asked of `GET /v1/report.svg`.
@@ -62,15 +63,15 @@ impl PictureQuery {
         let (mut theme, mut badge, mut errors, mut pairs) = (None, None, Vec::new(), Vec::new());
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             let outcome = match &*name {
-                "theme" => Theme::parse(&value).and_then(|parsed| set(&mut theme, parsed)),
-                "badge" => Metric::parse(&value).and_then(|parsed| set(&mut badge, parsed)),
+                "theme" => set_once(&mut theme, Theme::parse(&value)),
+                "badge" => set_once(&mut badge, Metric::parse(&value)),
                 _ if PARAMETERS.contains(&&*name) => {
                     pairs.push((name, value));
                     continue;
                 }
                 _ => Err(format!("unknown; expected {}, theme or badge", PARAMETERS.join(", "))),
             };
-            errors.extend(outcome.err().map(|detail| parameter_error(&name, detail)));
+            errors.extend(outcome.err().map(|detail| ParameterError::new(&name, detail)));
         }
         let has = |wanted: &str| pairs.iter().any(|(name, _): &(Cow<'_, str>, _)| name == wanted);
         let has_interval = has("interval");
@@ -84,13 +85,12 @@ impl PictureQuery {
                 theme.unwrap_or_default(),
                 badge,
             )),
-            Ok(_) => Err(errors),
+            Ok(_) => {
+                errors.truncate(ERRORS_MAX);
+                Err(errors)
+            }
             Err(wrong) => {
-                errors.extend(
-                    wrong
-                        .into_iter()
-                        .map(|wrong| parameter_error(&wrong.name, wrong.detail)),
-                );
+                errors.extend(wrong.into_iter().map(ParameterError::from));
                 errors.truncate(ERRORS_MAX);
                 Err(errors)
             }
@@ -125,21 +125,6 @@ impl PictureQuery {
                 ..question
             },
         }
-    }
-}
-
-fn set<T>(place: &mut Option<T>, value: T) -> Result<(), String> {
-    match place.replace(value) {
-        None => Ok(()),
-        Some(_) => Err("given more than once".to_string()),
-    }
-}
-
-fn parameter_error(name: &str, detail: String) -> ParameterError {
-    const NAME_CHARS_MAX: usize = 64;
-    ParameterError {
-        parameter: name.chars().take(NAME_CHARS_MAX).collect(),
-        detail,
     }
 }
 

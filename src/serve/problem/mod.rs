@@ -15,6 +15,7 @@ use super::report::queue::Refusal;
 use super::report::receipt::Receipt;
 use crate::clickhouse::ReportError;
 use crate::event::{FieldError, Rejection};
+use crate::statistics::WrongParameter;
 use crate::topic_partition::Offset;
 
 /// The paths of the API, as the response to an unknown path lists them.
@@ -117,6 +118,24 @@ pub struct ParameterError {
     /// Its name as it was sent.
     pub parameter: String,
     pub detail: String,
+}
+
+/// Characters of a name that an answer repeats: more than any name has.
+const NAME_CHARS_MAX: usize = 64;
+
+impl ParameterError {
+    pub fn new(name: &str, detail: impl Into<String>) -> ParameterError {
+        ParameterError {
+            parameter: name.chars().take(NAME_CHARS_MAX).collect(),
+            detail: detail.into(),
+        }
+    }
+}
+
+impl From<WrongParameter> for ParameterError {
+    fn from(wrong: WrongParameter) -> ParameterError {
+        ParameterError::new(&wrong.name, wrong.detail)
+    }
 }
 
 impl Problem {

@@ -34,6 +34,7 @@ use self::queue::{Refusal, ReportQueue};
 use self::reader::Reader;
 use self::receipt::{ReceiptWaits, WaitError};
 use self::text::ReportText;
+use super::chart;
 use super::limits::{Limits, REPORT_WAIT_SECONDS_MAX};
 use super::problem::{ParameterError, Problem};
 use super::request::query::ReportQuery;
@@ -41,7 +42,7 @@ use crate::clickhouse::{self, Cluster, Filter, ReportError, ReportRow};
 use crate::http::{Body, Peer, Response, accept};
 use crate::kafka::Kafka;
 use crate::resource_pool::{Holder, Pool, Share};
-use crate::statistics::{self, Query};
+use crate::statistics::{self, Interval, Query};
 use crate::telemetry::log_once::Change;
 
 /// Memory of a row of a report until it is sent.
@@ -232,6 +233,8 @@ pub struct Asker<'a> {
     holder: Holder,
     peer: &'a Peer,
     deadline: Instant,
+    /// Answers hold their share of the memory until what is made of them is made.
+    answers: Mutex<Vec<Arc<Answer>>>,
 }
 
 impl<'a> Asker<'a> {
@@ -242,7 +245,29 @@ impl<'a> Asker<'a> {
             holder,
             peer,
             deadline: Instant::now() + REPORT_TIMEOUT,
+            answers: Mutex::default(),
         }
+    }
+
+    /// The answer to a question about a chart, by the interval that is asked for or one that fits, and whether it is
+    /// longer than that one.
+    ///
+    /// # Errors
+    /// As [`Asker::ask`].
+    pub async fn ask_over_time(
+        &self,
+        question: Query,
+        asked: Option<Interval>,
+        now_micros: i64,
+    ) -> Result<(Arc<statistics::Answer>, bool), Problem> {
+        let (interval, is_longer) = chart::fitting_interval(&question, asked, now_micros);
+        let question = Query { interval, ..question };
+        let answer = self.ask(question.clone()).await?;
+        // Where an open range begins and ends is known only now.
+        Ok(match chart::longer_interval(&answer) {
+            None => (answer, is_longer),
+            Some(interval) => (self.ask(Query { interval, ..question }).await?, asked.is_some()),
+        })
     }
 
     /// The answer to a question, unless the client hangs up before. All questions have the time of one report together.
@@ -259,6 +284,7 @@ impl<'a> Asker<'a> {
             .reports
             .answer(question, &self.reader, self.holder, self.deadline, hung_up)
             .await?;
+        self.answers.lock().push(Arc::clone(&answer));
         match &answer.numbers {
             Numbers::Statistics(answer) => Ok(Arc::clone(answer)),
             // Only a question that is not extended has a plain answer.

@@ -205,7 +205,8 @@ fn of_bytes(body: &[u8], format: BodyFormat) -> Option<Mistake> {
         [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd, ..] if is_compressed => Some(Mistake::CompressedTwice),
         [0x1f, 0x8b, ..] => Some(Mistake::Gzip),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Mistake::Zstd),
-        [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] => Some(Mistake::Deflate),
+        // Of these, `x^` may begin a text.
+        [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] if std::str::from_utf8(body).is_err() => Some(Mistake::Deflate),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, b'{' | b'[', ..] | [b'{' | b'[', 0, ..] => Some(Mistake::Utf16),
         [0xef, 0xbb, 0xbf, ..] => Some(Mistake::ByteOrderMark),
         _ => std::str::from_utf8(body).err().map(|_| Mistake::NotUtf8),

@@ -48,8 +48,8 @@ fn parse_parameters(
 ) -> Result<(), Problem> {
     let errors: Vec<_> = form_urlencoded::parse(query.as_bytes())
         .filter_map(|(name, value)| match read(&name, &value) {
-            Some(outcome) => outcome.err().map(|detail| parameter_error(&name, detail)),
-            None => Some(parameter_error(&name, unknown)),
+            Some(outcome) => outcome.err().map(|detail| ParameterError::new(&name, detail)),
+            None => Some(ParameterError::new(&name, unknown)),
         })
         .take(ERRORS_MAX)
         .collect();
@@ -79,22 +79,22 @@ pub fn parse_report(query: &str) -> Result<ReportQuery, Vec<ParameterError>> {
     let mut question = Vec::new();
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let outcome = match name.as_ref() {
-            "format" => set_once(&mut format, &value, Format::parse),
-            "wait" => set_once(&mut wait, &value, Receipt::parse),
+            "format" => set_once(&mut format, Format::parse(&value)),
+            "wait" => set_once(&mut wait, Receipt::parse(&value)),
             _ => {
                 question.push((name, value));
                 continue;
             }
         };
-        errors.extend(outcome.err().map(|detail| parameter_error(&name, detail)));
+        errors.extend(outcome.err().map(|detail| ParameterError::new(&name, detail)));
     }
     match Query::parse(question.into_iter()) {
         Ok(question) if errors.is_empty() => Ok(ReportQuery { question, format, wait }),
         Ok(_) => Err(errors),
         Err(wrong) => {
             let wrong = wrong.into_iter().map(|wrong| match PARAMETERS.contains(&&*wrong.name) {
-                true => parameter_error(&wrong.name, &wrong.detail),
-                false => parameter_error(&wrong.name, &unknown_parameter()),
+                true => ParameterError::from(wrong),
+                false => ParameterError::new(&wrong.name, unknown_parameter()),
             });
             errors.splice(0..0, wrong);
             errors.truncate(ERRORS_MAX);
@@ -107,23 +107,15 @@ fn unknown_parameter() -> String {
     format!("unknown; expected {}, format or wait", PARAMETERS.join(", "))
 }
 
-fn set_once<T>(
-    value: &mut Option<T>,
-    text: &str,
-    parse: impl Fn(&str) -> Result<T, &'static str>,
-) -> Result<(), &'static str> {
-    if value.is_some() {
-        return Err("given more than once");
-    }
-    *value = Some(parse(text)?);
-    Ok(())
-}
-
-fn parameter_error(name: &str, detail: &str) -> ParameterError {
-    const NAME_CHARS_MAX: usize = 64;
-    ParameterError {
-        parameter: name.chars().take(NAME_CHARS_MAX).collect(),
-        detail: detail.to_string(),
+/// Sets a value that may be given once.
+///
+/// # Errors
+/// It is wrong, or was set before.
+pub fn set_once<T, E: From<&'static str>>(value: &mut Option<T>, parsed: Result<T, E>) -> Result<(), E> {
+    let parsed = parsed?;
+    match value.replace(parsed) {
+        None => Ok(()),
+        Some(_) => Err("given more than once".into()),
     }
 }
 

@@ -129,7 +129,7 @@ mod tests {
                 "line 2: not a random text",
             ),
             (format!("{SECRET}\n\n{SECRET}"), "line 3: the same secret as in line 1"),
-            (format!("# new\n{key}"), "line 2: the line holds an API key"),
+            (format!("# new\n{key}"), "line 2: this is an API key"),
         ] {
             let refusal = refusal(&text);
             assert!(refusal.starts_with(reason), "{refusal}");
