@@ -166,10 +166,8 @@ def different_totals(view, trend, sites):
     for metric, tile in view.tiles.items():
         report = sites if metric == "solve_time_p50" else trend
         yield from differs(f"tile {metric}", tile["value"], report["totals"][metric])
-        if "comparison" in report:
-            wanted = change(metric, report["comparison"])
-            if wanted is not None:
-                yield from differs(f"change of {metric}", tile["change"], wanted)
+        if "comparison" in report and not same_change(metric, tile["change"], report["comparison"]):
+            yield f"change of {metric}: {tile['change']!r} on the page, {report['comparison']} in the report"
     solved = view.tiles["solve_rate"]["notes"]
     yield from differs("solved", solved, [trend["totals"]["solved_of_served"]])
     pending = trend["totals"]["pending"]
@@ -220,29 +218,28 @@ def same(found, wanted):
     return found == wanted
 
 
-def change(metric, comparison):
-    """The words of a change, as far as they are the same everywhere."""
-    changed = comparison["change"].get(metric)
-    if changed is None:
-        return None
-    size = abs(changed)
-    before = shown(metric, comparison["previous"]["totals"][metric])
-    if size < 0.05:
-        return f"unchanged from {before}"
-    number = f"{size:.1f}" if size < 99.95 else f"{round(size):,}"
-    arrow, sign = ("▼", "\N{MINUS SIGN}") if changed < 0 else ("▲", "+")
-    return f"{arrow} {sign}{number} {'points' if metric == 'solve_rate' else '%'} from {before}"
+# The number of a change, and the one that it is a change from; both as people read them.
+CHANGE = re.compile(
+    r"(?:(?P<arrow>[▲▼]) ?(?P<sign>\+|\N{MINUS SIGN})(?P<size>[\d,.]+) ?(?:%|points)|unchanged) from (?P<before>.+)"
+)
+UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "%": 0.01, "": 1}
 
 
-def shown(metric, value):
-    """A number as people read it."""
-    if value is None:
-        return NOTHING
-    if metric == "solve_rate":
-        text = f"{value * 100:.1f}"
-        return f"{text.removesuffix('.0') if value in (0, 1) else text} %"
-    if metric == "solve_time_p50":
-        if value < 0.9995:
-            return f"{round(value * 1000)} ms"
-        return f"{value:.1f} s" if value < 9.95 else f"{round(value)} s"
-    return f"{value:,}"
+def same_change(metric, found, comparison):
+    """Whether the words of a change have the numbers of a comparison, as far as words have them."""
+    wanted, before = comparison["change"].get(metric), comparison["previous"]["totals"][metric]
+    if wanted is None:
+        return True
+    read = CHANGE.fullmatch(found)
+    if not read:
+        return False
+    size = float((read["size"] or "0").replace(",", "")) * (1 if read["arrow"] in ("▲", None) else -1)
+    is_one_way = (read["arrow"] == "▲") == (read["sign"] == "+")
+    precision = max(0.051, abs(wanted) * 0.006)
+    return is_one_way and abs(size - wanted) <= precision and abs(quantity(read["before"]) - before) <= before * 0.011
+
+
+def quantity(text):
+    """`1,234`, `71.4%`, `4.66 s`, `2h 00m` as a number."""
+    parts = re.findall(r"([\d,.]+)\s*([a-z%]*)", text)
+    return sum(float(number.replace(",", "")) * UNITS[unit] for number, unit in parts)
