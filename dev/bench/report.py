@@ -14,6 +14,9 @@ of the last 7 days, months all. The hot site has a tenth of all events, the cold
               column that is. Rates and solve times take the stored roles, in one pass over the rows: a GROUP BY of
               correlation_id, without roles, would take much longer.
 
+  dashboard   ms of GET /v1/dashboard; of its two questions at the same time over GET /v1/report, in turns with it;
+              medians of both, and of their difference, which is captcha serve's own time; bytes of the page
+
 "others" is what everything but ClickHouse, captcha serve and this program took meanwhile, in processors. The readers
 are threads of this program: with many of them, it is a part of what they wait for. A refused reader tries again after
 0.1 s. Nothing is compressed, and no reader sends If-None-Match."""
@@ -25,7 +28,7 @@ from collections import namedtuple
 from statistics import median
 
 from dev import ports, supervise
-from dev.bench import fill, questions, readers, stored
+from dev.bench import dashboard, fill, questions, readers, stored
 from dev.bench import rig as rigs
 from dev.command import captcha_environment, run
 from dev.testkit import captcha, clickhouse, http, processes
@@ -61,10 +64,11 @@ def measure_filled(rig, filled, days, seconds):
     load = processes.load_average()
     serve = start_serve(rig)
     loads = readers.measure(rig, serve, filled.sites, days, seconds)
+    pages = dashboard.measure(serve, filled.sites, days, seconds)
     costs = measure_questions(rig, serve, questions.questions(filled.sites, days), seconds)
     rig.stop(serve.child)
     stored.print_bytes(rig, DATABASE, "as one part a month")
-    print_goals(costs, loads, len(filled.sites), rig)
+    print_goals(costs, loads, pages, len(filled.sites), rig)
     print(f"{load} before, {processes.load_average()} after")
 
 
@@ -182,7 +186,7 @@ def rows_query(rig, question):
     return int(summary["elapsed_ns"]) / 1e6, int(summary["read_rows"])
 
 
-def print_goals(costs, loads, sites, rig):
+def print_goals(costs, loads, pages, sites, rig):
     """The goals, which are for 100 million events, and whether they are met here."""
     print("\ngoals at 100 million events")
     all_sites = f"{sites:,} sites"
@@ -197,6 +201,11 @@ def print_goals(costs, loads, sites, rig):
     goal("30 readers at once: none refused", many.refused, 0, "refused")
     goal("30 readers at once: p99 under 500 ms", many.p99, 500, "ms")
     goal("100 reports of one site a second", -many.rate, -100, "reports/s")
+    for name, page in pages.items():
+        goal(
+            f"dashboard of {name}: {dashboard.OWN_MS_MAX} ms beyond its questions", page.own, dashboard.OWN_MS_MAX, "ms"
+        )
+        goal(f"dashboard of {name}: {dashboard.BYTES_MAX:,} bytes", page.plain, dashboard.BYTES_MAX, "bytes")
     disk = f"sum(bytes_on_disk) / sum(rows) FROM system.parts WHERE active AND database = '{DATABASE}'"
     size = float(rig.text(f"SELECT {disk} AND table = 'events'"))
     goal("16 bytes an event", size, 16, "bytes")
