@@ -1,20 +1,20 @@
 """Runs captcha and its servers on one machine: all of it, the servers alone, or a command with servers of its own."""
 
 import argparse
+import datetime
+import json
 import os
 import shlex
 import shutil
 import signal
 import time
+import uuid
 
 from dev import background, build, disk, fetch, process, supervise, throwaway
 from dev.command import ROOT, Failure, run, say, shown
 from dev.testkit import captcha
 
-EVENT = (
-    '{"site_id": "6f1c1f2e-3d0b-4c5a-9b0e-2f4b8f3f7a01", "type": "serve",'
-    ' "correlation_id": "0b9c6a52-7d0e-4a7e-8d55-1f2a3b4c5d6e", "time": "2001-01-01T05:55:07"}'
-)
+SITE = "6f1c1f2e-3d0b-4c5a-9b0e-2f4b8f3f7a01"
 
 
 def arguments():
@@ -146,7 +146,7 @@ def greeting(options, program):
     return f"""
 captcha is up: {address}
 
-  post an event:   curl -sS {address}/v1/events{write} -H 'Content-Type: application/json' -d '{EVENT}'
+  post events:     curl -sS {address}/v1/events{write} -H 'Content-Type: application/json' -d '{challenge()}'
   look at it:      {address}/v1/dashboard
   read the report: curl -sS {address}/v1/report{read}
                    {setting}{command} report
@@ -156,6 +156,14 @@ captcha is up: {address}
 """
 
 
+def challenge():
+    """A challenge of a minute ago that was solved, as JSON: it is on the dashboard at once."""
+    shown_at = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=1)
+    same = {"site_id": SITE, "correlation_id": str(uuid.uuid4())}
+    moments = {"serve": shown_at, "solve": shown_at + datetime.timedelta(seconds=4)}
+    return json.dumps([{**same, "type": kind, "time": f"{time:%Y-%m-%dT%H:%M:%SZ}"} for kind, time in moments.items()])
+
+
 def keys_wanted(command):
     """The headers with a key to write and one to read, and where the keys come from, if captcha asks for keys."""
     file = os.environ.get("CAPTCHA_KEYS_FILE")
@@ -163,7 +171,8 @@ def keys_wanted(command):
         return "", "", ""
     header = " -H 'Authorization: Bearer {}_KEY'"
     new = f"{command} serve new-key --sites '*' --role"
-    where = f"""  keys:            {file} holds only hashes; make keys for the curls above, which are taken at once:
+    where = f"""  keys:            {file} holds only hashes; make keys for the curls above, which are taken at once; the dashboard asks
+                   for a name, which may be any, and the read key as the password:
                    {new} write >> {shlex.quote(file)}
                    {new} read >> {shlex.quote(file)}
 """

@@ -18,7 +18,7 @@ pub use self::connection::Peer;
 pub use self::limits::{Limits, Timeouts, connections_within_limit};
 pub use self::listener::{bind, parse_listen};
 pub use self::metrics::ConnectionMetrics;
-pub use self::response::{Response, compressed, json_line, respond};
+pub use self::response::{Response, compressed, drop_content, json_line, respond};
 pub use self::server::{Server, Shared};
 pub use crate::telemetry::gauges::GaugeFn;
 pub use crate::tls::client_certificate::{CertificateName, ClientCertificate};

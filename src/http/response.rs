@@ -6,7 +6,7 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use hyper::StatusCode;
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::Serialize;
 
 use super::accept;
@@ -42,6 +42,17 @@ pub fn compressed(
     let gzip = HeaderValue::from_static("gzip");
     response.headers_mut().insert(CONTENT_ENCODING, gzip);
     response
+}
+
+/// Leaves out the content of a response to HEAD, but not its length and what runs after it (RFC 9110, section 9.3.2).
+pub fn drop_content(response: &mut Response) {
+    let mut body = std::mem::take(response.body_mut());
+    if let Some(rest) = body.take_rest() {
+        response.body_mut().then(rest);
+    }
+    if let Some(bytes) = body.bytes().filter(|bytes| *bytes > 0) {
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(bytes));
+    }
 }
 
 /// JSON and a line break, so that a terminal's prompt begins on a line of its own.

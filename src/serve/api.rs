@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, EXPECT, HeaderMap, HeaderValue, ORIGIN};
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, StatusCode, Version};
 use serde::Serialize;
 
 use super::access_log::{AccessLog, Entry};
@@ -106,6 +106,10 @@ impl Api {
             self.auth.isolate(response.headers_mut());
         }
         response.headers_mut().insert(REQUEST_ID, id);
+        // Over HTTP/1, hyper leaves out the body of an answer to HEAD by itself.
+        if request.method() == Method::HEAD && request.version() == Version::HTTP_2 {
+            http::drop_content(&mut response);
+        }
         response
     }
 

@@ -78,6 +78,33 @@ async fn http2_is_spoken_without_being_asked_for() {
 }
 
 #[tokio::test]
+async fn an_answer_to_head_has_no_content_over_http2_either() {
+    let world = World::new("http2_head");
+    let (serve, _consume) = world.all().await;
+    let stream = TcpStream::connect(&serve.address).await.unwrap();
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+    let (sender, connection) = handshake.unwrap();
+    tokio::spawn(connection);
+    for path in [
+        "/v1/",
+        "/v1/docs",
+        "/v1/report",
+        "/v1/dashboard",
+        "/v1/report.svg",
+        "/v1/nothing",
+    ] {
+        let uri = format!("http://{}{path}", serve.address);
+        let request = Request::builder().method("HEAD").uri(uri).body(Full::default());
+        let answer = sender.clone().send_request(request.unwrap()).await.unwrap();
+        let (head, body) = answer.into_parts();
+        let is_known = head.headers.contains_key("content-length") || path == "/v1/report";
+        assert!(is_known, "{path}: {:?}", head.headers);
+        // A frame of content would break the stream, as RFC 9113 has it.
+        assert!(body.collect().await.unwrap().to_bytes().is_empty(), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn certificates_are_read_again_when_they_change() {
     let world = World::new("tls");
     world.migrate(&[]).await;

@@ -21,7 +21,7 @@ pub fn fitting_interval(query: &Query, asked: Option<Interval>, now_micros: i64)
     });
     match longer(query, wanted, (from, to)) {
         None => (wanted, false),
-        Some(interval) => (interval, true),
+        Some(interval) => (interval, asked.is_some()),
     }
 }
 

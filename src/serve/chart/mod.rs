@@ -107,6 +107,10 @@ impl Drawing<'_> {
             let rate = buckets.get(index)?.rate()?;
             Some(((index as f64 + 0.5) * step, self.y(rate)))
         };
+        let is_joined = |index: usize| {
+            let next = buckets.get(index + 1).filter(|next| next.start == buckets[index].end);
+            next.is_some_and(|next| next.rate().is_some())
+        };
         let (mut whole, mut open) = (String::new(), String::new());
         for (index, bucket) in buckets.iter().enumerate() {
             let Some((x, y)) = point(index) else {
@@ -114,12 +118,14 @@ impl Drawing<'_> {
             };
             let may_change = bucket.is_partial() || bucket.pending > 0;
             let path = if may_change { &mut open } else { &mut whole };
-            match index.checked_sub(1).and_then(point) {
+            // Where buckets are missing, a line would join what is far apart.
+            let is_next = |before: &usize| buckets[*before].end == bucket.start;
+            match index.checked_sub(1).filter(is_next).and_then(point) {
                 Some((x_before, y_before)) => {
                     let _ = write!(path, "M{x_before:.d$} {y_before:.d$}L{x:.d$} {y:.d$}");
                 }
                 // A dash, because a line needs two points.
-                None if point(index + 1).is_none() => {
+                None if !is_joined(index) => {
                     let _ = write!(path, "M{:.d$} {y:.d$}h{:.d$}", x - step / 4.0, step / 2.0);
                 }
                 None => {}

@@ -14,6 +14,8 @@ pub struct Trend {
     pub buckets: Vec<Bucket>,
     /// The numbers at which the axis has a line, from the lowest on; the last one is its end.
     pub ticks: Vec<u64>,
+    /// Whether buckets without events are missing between these, because there are too many.
+    pub has_gaps: bool,
     /// Buckets with events that are before these, and are not drawn.
     pub left_out: usize,
 }
@@ -88,6 +90,7 @@ impl Trend {
             let left_out = counted.len().saturating_sub(BUCKETS_MAX);
             return Trend {
                 left_out,
+                has_gaps: true,
                 ..Trend::of_buckets(counted.split_off(left_out))
             };
         };
@@ -104,6 +107,7 @@ impl Trend {
         Trend {
             buckets,
             ticks: ticks(most),
+            has_gaps: false,
             left_out: 0,
         }
     }
@@ -233,6 +237,6 @@ mod tests {
         assert_eq!(trend.buckets.len(), 3);
         assert_eq!(trend.buckets[0].unsolved, None);
         let far = Trend::of(&answer(&format!("{ASKED}&period=all"), &[3, 50_000], None));
-        assert_eq!(far.buckets.len(), 2);
+        assert_eq!((far.buckets.len(), far.has_gaps), (2, true));
     }
 }

@@ -85,11 +85,13 @@ fn notices(page: &Page<'_>, trend: &Trend) -> Markup {
                 }
             }
         }
-        @if trend.left_out > 0 {
+        @if trend.has_gaps {
             div.notice role="status" {
                 p {
-                    "The events are too far apart for one chart, so it leaves out the oldest " (trend.left_out)
-                    " bars. The totals have everything."
+                    "The first and the last event are too far apart for one chart, so it shows no bars for times without "
+                    "events"
+                    @if trend.left_out > 0 { ", and leaves out the oldest " (trend.left_out) " with events" }
+                    ". The totals have everything. Choose a shorter range to see more."
                 }
             }
         }

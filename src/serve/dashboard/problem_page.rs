@@ -30,7 +30,11 @@ pub fn problem_page(mut row: Row, request: &Request<()>) -> Response {
                         },
                         _ => p { (capitalize(&row.detail)) "." },
                     }
-                    p { a href="?" { "The dashboard without parameters" } }
+                    @if row.retry_after.is_some() {
+                        p { a href=(format!("?{}", query(request))) { "Try again" } }
+                    } @else {
+                        p { a href="?" { "The dashboard without parameters" } }
+                    }
                 }
             }
         },

@@ -33,7 +33,8 @@ pub fn render(page: &Page<'_>, range: &str) -> Markup {
                     @match pending {
                         Value::Count(0) => "abandoned, failed, or by bots",
                         Value::Count(count) => {
-                            data value=(count) { (grouped(count)) } " more are pending: they may still be solved"
+                            data value=(count) { (grouped(count)) } @if count == 1 { " more is pending: it may still be solved" }
+                            @else { " more are pending: they may still be solved" }
                         }
                         _ => "known once all partitions were read",
                     }
@@ -115,8 +116,12 @@ fn change(answer: &Answer, metric: Metric, more_is: News) -> Markup {
         (_, News::Bad) => ("▲ ", "bad"),
         (_, News::Neither) => ("▲ ", "same"),
     };
+    // The number above may have more than the side that is compared, which ends with a quarter hour.
+    let now = answer.compared_value(metric, current);
+    let is_other = words::value(now) != words::value(answer.value(metric, &answer.totals));
     html! {
         span class=(class) { span aria-hidden="true" { (arrow) } (text) }
         " from " (words::value(before))
+        @if is_other { " to " (words::value(now)) }
     }
 }

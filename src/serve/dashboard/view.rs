@@ -182,15 +182,7 @@ impl View {
             let detail = format!("more than {SITES_NAMED_MAX} sites; GET /v1/report answers about more");
             errors.push(ParameterError::new("site_id", detail));
         }
-        let period = question.iter().find(|(name, _)| name == "period");
-        let period = period.map(|(_, value)| ("period".into(), value.into()));
-        errors.extend(
-            Query::parse(period.into_iter())
-                .err()
-                .into_iter()
-                .flatten()
-                .map(ParameterError::from),
-        );
+        errors.extend(question.iter().flat_map(|(name, value)| check_alone(name, value)));
         // A form sends both; days count more than a period.
         if has("period") && (has("from") || has("to")) {
             question.retain(|(name, _)| name != "period");
@@ -293,7 +285,7 @@ impl View {
         let compare = self.value("compare");
         let is_bounded = query.as_ref().is_ok_and(|query| query.range.is_bounded());
         // A range without an end has nothing to compare with, and the default is no mistake.
-        let is_compared = compare != "none" && (is_bounded || query.is_err());
+        let is_compared = compare != "none" && is_bounded;
         let query = match is_compared {
             false => query,
             true => Query::parse(pairs.into_iter().chain([("compare".into(), compare.into())])),
@@ -344,6 +336,18 @@ impl View {
         pairs.extend(more);
         Serializer::new(String::new()).extend_pairs(pairs).finish()
     }
+}
+
+/// The errors of a value by itself, also where the other parameters leave it out.
+fn check_alone(name: &str, value: &str) -> Vec<ParameterError> {
+    let pairs = match name {
+        "period" => vec![("period", value)],
+        "compare" if value != "none" => vec![("period", "7d"), ("compare", value)],
+        _ => Vec::new(),
+    };
+    let pairs = pairs.into_iter().map(|(name, value)| (name.into(), value.into()));
+    let wrong = Query::parse(pairs).err().into_iter().flatten();
+    wrong.map(ParameterError::from).collect()
 }
 
 #[cfg(test)]
@@ -414,6 +418,18 @@ mod tests {
             names,
             ["by", "compare", "period", "refresh", "site_id", "sort", "timezone"]
         );
+    }
+
+    #[test]
+    fn what_counts_for_nothing_is_still_right_by_itself() {
+        let names = |query: &str| -> Vec<String> {
+            let errors = View::parse(query).err().unwrap_or_default();
+            errors.into_iter().map(|error| error.parameter).collect()
+        };
+        assert_eq!(names("period=garbage&from=2026-01-01"), ["period"]);
+        assert_eq!(names("period=all&compare=x"), ["compare"]);
+        assert_eq!(names("from=2026-13-01"), ["from"]);
+        assert!(names("period=all&compare=year_over_year").is_empty());
     }
 
     #[test]

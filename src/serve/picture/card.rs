@@ -1,7 +1,7 @@
 //! A report as a picture: its title, a few numbers, and the chart. Pure.
 
 use maud::{Markup, html};
-use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+use unicode_width::UnicodeWidthChar as _;
 
 use super::palette;
 use super::query::PictureQuery;
@@ -18,8 +18,11 @@ const MARGIN: u32 = 24;
 /// The chart, between its two axes.
 const PLOT: (u32, u32, u32, u32) = (64, 142, 592, 140);
 
-/// Columns of text that a title has room for.
-const TITLE_COLUMNS_MAX: usize = 62;
+/// The font of the title, and about how wide its letters are in parts of its size: capitals such as W are the widest.
+const TITLE_SIZE: f64 = 17.0;
+const WIDE_LETTER: f64 = 0.95;
+const CAPITAL: f64 = 0.72;
+const LETTER: f64 = 0.58;
 
 const LABELS_MAX: usize = 7;
 
@@ -28,7 +31,7 @@ pub fn render(picture: &PictureQuery, answer: &Answer, title: &str) -> Markup {
     let zone = answer.query.zone;
     let range = words::range(zone, answer.resolved.range);
     let below = format!("{range} · {}", zone.name());
-    let title = cut(title, TITLE_COLUMNS_MAX);
+    let title = cut(title, f64::from(WIDTH - 2 * MARGIN));
     html! {
         svg xmlns="http://www.w3.org/2000/svg" width=(WIDTH) height=(HEIGHT) viewBox=(format!("0 0 {WIDTH} {HEIGHT}"))
             role="img" aria-labelledby="title text" {
@@ -36,7 +39,7 @@ pub fn render(picture: &PictureQuery, answer: &Answer, title: &str) -> Markup {
             desc id="text" { (description(picture, answer)) }
             style { (palette::style(picture.theme)) }
             rect.page x="0.5" y="0.5" width=(WIDTH - 1) height=(HEIGHT - 1) rx="10" {}
-            text x=(MARGIN) y="36" font-size="17" font-weight="600" { (title) }
+            text x=(MARGIN) y="36" font-size=(TITLE_SIZE) font-weight="600" { (title) }
             text.soft x=(MARGIN) y="56" font-size="12" { (below) }
             (numbers(picture, answer))
             @if answer.totals.served == 0 && answer.totals.challenges == 0 {
@@ -155,15 +158,24 @@ fn legend(trend: &Trend, answer: &Answer) -> Markup {
     }
 }
 
-/// A text of at most this many columns.
-fn cut(text: &str, columns: usize) -> String {
-    if text.width() <= columns {
+/// A title that takes at most about this many pixels.
+fn cut(text: &str, width: f64) -> String {
+    let size = |letter: char| {
+        let parts = match letter {
+            'W' | 'M' | '@' | '%' => WIDE_LETTER,
+            _ if letter.width() == Some(2) => 2.0 * LETTER,
+            _ if letter.is_uppercase() => CAPITAL,
+            _ => LETTER,
+        };
+        parts * TITLE_SIZE
+    };
+    if text.chars().map(size).sum::<f64>() <= width {
         return text.to_string();
     }
-    let mut width = 0;
-    let kept = text.chars().take_while(|character| {
-        width += character.width().unwrap_or_default();
-        width < columns
+    let mut taken = size('…');
+    let kept = text.chars().take_while(|letter| {
+        taken += size(*letter);
+        taken <= width
     });
     kept.collect::<String>() + "…"
 }
@@ -174,8 +186,10 @@ mod tests {
 
     #[test]
     fn a_long_title_is_cut_where_it_does_not_fit() {
-        assert_eq!(cut("Shop", 4), "Shop");
-        assert_eq!(cut("Shops", 4), "Sho…");
-        assert_eq!(cut("日本語", 5), "日本…");
+        assert_eq!(cut("Shop", 45.0), "Shop");
+        assert_eq!(cut("Shops", 45.0), "Sho…");
+        assert_eq!(cut("日本語", 55.0), "日本…");
+        assert!(cut(&"W".repeat(80), 672.0).chars().count() < 45);
+        assert_eq!(cut(&"i".repeat(60), 672.0).chars().count(), 60);
     }
 }

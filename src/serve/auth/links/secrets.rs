@@ -73,6 +73,9 @@ fn check(secret: &[u8]) -> Result<(), String> {
     if contains_key(text) {
         return Err("this is an API key; a secret of links must be a text of its own".to_string());
     }
+    if [" sha256:", " cert:"].iter().any(|word| text.contains(word)) {
+        return Err("this is a line of a key file; a secret of links must be a text of its own".to_string());
+    }
     if secret.len() < SECRET_BYTES_MIN {
         return Err(format!(
             "a secret has at least {SECRET_BYTES_MIN} bytes of text; `head -c 32 /dev/urandom | base64` makes one"
@@ -130,6 +133,10 @@ mod tests {
             ),
             (format!("{SECRET}\n\n{SECRET}"), "line 3: the same secret as in line 1"),
             (format!("# new\n{key}"), "line 2: this is an API key"),
+            (
+                format!("k3y1 read * sha256:{}", "0".repeat(64)),
+                "line 1: this is a line of a key file",
+            ),
         ] {
             let refusal = refusal(&text);
             assert!(refusal.starts_with(reason), "{refusal}");
