@@ -171,8 +171,8 @@ def keys_wanted(command):
         return "", "", ""
     header = " -H 'Authorization: Bearer {}_KEY'"
     new = f"{command} serve new-key --sites '*' --role"
-    where = f"""  keys:            {file} holds only hashes; make keys for the curls above, which are taken at once; the dashboard asks
-                   for a name, which may be any, and the read key as the password:
+    where = f"""  keys:            {file} holds only hashes; make keys for the curls above, which count at once.
+                   A browser asks for any name, and for the read key as the password:
                    {new} write >> {shlex.quote(file)}
                    {new} read >> {shlex.quote(file)}
 """
