@@ -106,18 +106,18 @@ SCRIPTS = """(() => [
 
 
 def layout(dashboard, queries):
-    """Each page at each width, with the form closed and open."""
+    """Each page at each width, with the details closed and open."""
     page = dashboard.page
     try:
         for query, status in queries:
-            for width in WIDTHS:
-                page.resize(width, HEIGHT)
-                view = dashboard.open(query, status=status)
-                for state, script in (("closed", "0"), ("open", OPEN_ALL)):
-                    page.evaluate(script)
+            view = dashboard.open(query, status=status)
+            for state, script in (("as it comes", "0"), ("with everything open", OPEN_ALL)):
+                page.evaluate(script)
+                for width in WIDTHS:
+                    page.resize(width, HEIGHT)
                     wrong = page.evaluate(LAYOUT % {"smallest": TEXT_PIXELS_MIN, "table": TABLE_PIXELS_MIN})
                     if wrong:
-                        raise Failure(f"{view.address} at {width} px, details {state}: {'; '.join(wrong)}")
+                        raise Failure(f"{view.address} at {width} px, {state}: {'; '.join(wrong)}")
     finally:
         page.call("Emulation.clearDeviceMetricsOverride")
 

@@ -143,7 +143,7 @@ def differences(dashboard, view):
     period = {} if has_days else {"period": given.get("period", DEFAULTS["period"])}
     common = [*question(view), *period.items()]
     is_open = period.get("period") == "all" or (has_days and not ("from" in given and "to" in given))
-    compare = given.get("compare", "none" if is_open else "previous_period")
+    compare = "none" if is_open else given.get("compare", "previous_period")
     if compare != "none":
         common.append(("compare", compare))
     by_time = [("by", "none"), ("metrics", ",".join(TREND)), ("interval", interval_of(view))]
