@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import datetime
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from dev.command import Failure
@@ -57,6 +58,7 @@ SCRIPT = """(() => {
         notice: all(".notice").map(text),
         found: all(".found a").map(link => [text(link), link.getAttribute("href")]),
         nothing: text(document.querySelector(".nothing")),
+        asides: all(".trend .aside").map(text),
         missing: all(".missing").map(text),
     };
 })()"""
@@ -181,9 +183,12 @@ def different_buckets(view, trend):
         return
     rows = {row["start"]: row for row in trend["counters"]}
     shown = {bucket["start"]: bucket["numbers"] for bucket in view.buckets}
-    for start in rows.keys() - shown.keys():
-        if len(shown) < 200:
-            yield f"no row of {start} on the page"
+    newest = re.search(r"newest (\d+) of", " ".join(view.asides))
+    if newest:
+        yield from differs("rows that are said to be shown", len(shown), int(newest[1]))
+        oldest = min(map(datetime.fromisoformat, shown))
+        rows = {start: row for start, row in rows.items() if datetime.fromisoformat(start) >= oldest}
+    yield from (f"no row of {start} on the page" for start in rows.keys() - shown.keys())
     for start, numbers in shown.items():
         row = rows.get(start, {})
         wanted = [row.get(metric, 0) for metric in TREND]
