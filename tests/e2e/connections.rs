@@ -94,7 +94,10 @@ async fn an_answer_to_head_has_no_content_over_http2_either() {
         "/v1/nothing",
     ] {
         let uri = format!("http://{}{path}", serve.address);
-        let request = hyper::Request::builder().method("HEAD").uri(uri).body(Full::default());
+        let request = hyper::Request::builder()
+            .method("HEAD")
+            .uri(uri)
+            .body(Full::<bytes::Bytes>::default());
         let answer = sender.clone().send_request(request.unwrap()).await.unwrap();
         let (head, body) = answer.into_parts();
         let is_known = head.headers.contains_key("content-length") || path == "/v1/report";
