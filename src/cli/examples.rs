@@ -4,7 +4,7 @@
 pub struct Example {
     /// What it is for.
     pub purpose: &'static str,
-    /// Lines for a shell, each at most [`COLUMNS_MAX`] long; a long command goes on after a backslash.
+    /// Lines for a shell, each of `COLUMNS_MAX` at most; a long command goes on after a backslash.
     pub lines: &'static [&'static str],
 }
 
