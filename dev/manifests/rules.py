@@ -55,6 +55,7 @@ POD_INDEX = "metadata.labels['apps.kubernetes.io/pod-index']"
 LEFT_AFTER_PRESTOP = 20  # seconds
 SLOW_OPERATOR = 1800  # seconds that an operator may take to make servers, users and the topic
 WRONG_USAGE = 2  # the exit code of captcha
+LOW_SOLVE_RATE = 5  # of a report that was posted before
 OWN_USER = 65532  # of captcha's image
 
 
@@ -288,7 +289,10 @@ def failures(doc):
         {"type": "DisruptionTarget", "status": "True"} in ignored, "an eviction is no failure of the job", where(doc)
     )
     ends = [v for r in rules if r["action"] == "FailJob" for v in r.get("onExitCodes", {}).get("values", [])]
-    yield Fact(ends == [WRONG_USAGE], "wrong usage ends the job at once", where(doc), ends)
+    yield Fact(WRONG_USAGE in ends, "wrong usage ends the job at once", where(doc), ends)
+    posted = [LOW_SOLVE_RATE] if doc["kind"] == "CronJob" else []
+    also = [code for code in ends if code != WRONG_USAGE]
+    yield Fact(also == posted, "a report that was posted ends the job, and no other failure", where(doc), ends)
 
 
 def shares(w):

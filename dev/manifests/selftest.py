@@ -105,6 +105,12 @@ DAMAGES = [
     ("a failed try keeps its log", MIGRATE, POD + "restartPolicy", "OnFailure"),
     ("an eviction is no failure of the job", MIGRATE, "spec podFailurePolicy rules 0 action", "Count"),
     ("wrong usage ends the job at once", MIGRATE, "spec podFailurePolicy rules 1 onExitCodes values", [1]),
+    (
+        "a report that was posted ends the job, and no other failure",
+        MIGRATE,
+        "spec podFailurePolicy rules 1 onExitCodes values",
+        [2, 5],
+    ),
     ("every $(NAME) is a variable of the container", CONSUME, C + "env 0 name", "ORDINAL"),
     ("share is the pod's ordinal of as many shares as replicas", CONSUME, "spec replicas", 3),
     ("share is the pod's ordinal of as many shares as replicas", CONSUME, C + "env 1 value", "3"),
@@ -299,6 +305,12 @@ REPORT = "CronJob/captcha-report"
 J = "spec jobTemplate spec "
 RC = J + "template spec containers 0 "
 REPORT_DAMAGES = [
+    (
+        "a report that was posted ends the job, and no other failure",
+        REPORT,
+        J + "podFailurePolicy rules 1 onExitCodes values",
+        [2],
+    ),
     ("two scheduled jobs never run at once", REPORT, "spec concurrencyPolicy", "Allow"),
     ("schedule has bounds", REPORT, "spec startingDeadlineSeconds", DELETE),
     ("scheduled job ends and is kept", REPORT, J + "activeDeadlineSeconds", DELETE),
