@@ -317,7 +317,7 @@ REPORT_DAMAGES = [
     ("scheduled job ends and is kept", REPORT, J + "ttlSecondsAfterFinished", 600),
     ("a failed try keeps its log", REPORT, J + "template spec restartPolicy", "OnFailure"),
     ("an eviction is no failure of the job", REPORT, J + "podFailurePolicy", DELETE),
-    ("wrong usage ends the job at once", REPORT, J + "podFailurePolicy rules 1 onExitCodes values", [2, 4]),
+    ("wrong usage ends the job at once", REPORT, J + "podFailurePolicy rules 1 onExitCodes values", [4, 5]),
     ("yesterday has the zone of the schedule", REPORT, "spec timeZone", "Europe/Berlin"),
     ("report of a schedule is complete or fails", REPORT, RC + "args 6", "--order=asc"),
     ("address of the webhook is in a mounted secret", REPORT, RC + "args 7", "--webhook-url-file=/other/url"),
