@@ -215,7 +215,7 @@ async fn a_page_and_a_picture_show_the_sites_of_the_key() {
     let sought = ask(&serve, "GET", "/v1/dashboard?site=rival", &authorization)
         .await
         .text();
-    assert!(sought.contains("No site has this name"), "{sought}");
+    assert!(sought.contains("No site matches"), "{sought}");
 
     let picture = ask(&serve, "GET", &format!("/v1/report.svg?{range}"), &authorization).await;
     assert_eq!(picture.header("content-type"), "image/svg+xml");
