@@ -168,7 +168,7 @@ def different_totals(view, trend, sites):
     for metric, tile in view.tiles.items():
         report = sites if metric == "solve_time_p50" else trend
         yield from differs(f"tile {metric}", tile["value"], report["totals"][metric])
-        if "comparison" in report and not same_change(metric, tile["change"], report["comparison"]):
+        if "comparison" in report and not same_change(metric, tile["change"], report):
             yield f"change of {metric}: {tile['change']!r} on the page, {report['comparison']} in the report"
     solved = view.tiles["solve_rate"]["notes"]
     yield from differs("solved", solved, [trend["totals"]["solved_of_served"]])
@@ -223,16 +223,19 @@ def same(found, wanted):
     return found == wanted
 
 
-# The number of a change, and the one that it is a change from; both as people read them.
+# The number of a change, the one that it is a change from, and to, if that is not the number above: all as people read
+# them.
 CHANGE = re.compile(
-    r"(?:(?P<arrow>[▲▼]) ?(?P<sign>\+|\N{MINUS SIGN})(?P<size>[\d,.]+) ?(?:%|points)|unchanged) from (?P<before>.+)"
+    r"(?:(?P<arrow>[▲▼]) ?(?P<sign>\+|\N{MINUS SIGN})(?P<size>[\d,.]+) ?(?:%|points)|unchanged)"
+    r" from (?P<before>.+?)(?: to (?P<now>.+))?"
 )
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "%": 0.01, "": 1}
 
 
-def same_change(metric, found, comparison):
+def same_change(metric, found, report):
     """Whether the words of a change have the numbers of a comparison, as far as words have them."""
-    wanted, before = comparison["change"].get(metric), comparison["previous"]["totals"][metric]
+    comparison = report["comparison"]
+    wanted = comparison["change"].get(metric)
     if wanted is None:
         return True
     read = CHANGE.fullmatch(found)
@@ -240,8 +243,15 @@ def same_change(metric, found, comparison):
         return False
     size = float((read["size"] or "0").replace(",", "")) * (1 if read["arrow"] in ("▲", None) else -1)
     is_one_way = (read["arrow"] == "▲") == (read["sign"] == "+")
-    precision = max(0.051, abs(wanted) * 0.006)
-    return is_one_way and abs(size - wanted) <= precision and abs(quantity(read["before"]) - before) <= before * 0.011
+    before, now = (comparison[side]["totals"][metric] for side in ("previous", "current"))
+    shown_now = quantity(read["now"]) if read["now"] else report["totals"][metric]
+    is_size = abs(size - wanted) <= max(0.051, abs(wanted) * 0.006)
+    return is_one_way and is_size and is_near(quantity(read["before"]), before) and is_near(shown_now, now)
+
+
+def is_near(shown, exact):
+    """Three digits are shown at least of times and rates, and all of counts."""
+    return abs(shown - exact) <= (exact * 0.006 if isinstance(exact, float) else 0)
 
 
 def quantity(text):
