@@ -31,6 +31,7 @@ TESTS = (
     "newer_servers::",
     "outages::clickhouse_away",
     "outages::kafka_away",
+    "dashboard::",
     "questions::",
     "secure_kafka::every_way_in",
     "serve::posted",
