@@ -5,13 +5,13 @@ use uuid::Uuid;
 use super::notes::sites_without_events;
 use super::page::Numbers;
 use crate::clickhouse::{Cluster, Filter};
-use crate::statistics::{By, Query};
+use crate::statistics::Query;
 
 /// An answer with what is to be said about it.
 pub struct Found {
     pub numbers: Numbers,
     pub notes: Vec<String>,
-    /// What to ask for instead.
+    /// A question that has an answer, where this one has none.
     pub tip: Option<String>,
 }
 
@@ -38,21 +38,11 @@ pub async fn find(cluster: &Cluster, query: &Query, is_for_people: bool) -> anyh
     Ok(Found { numbers, notes, tip })
 }
 
-/// What to ask for if nothing was found.
+/// The newest day that has something to show.
 async fn newest_day(cluster: &Cluster, query: &Query) -> anyhow::Result<String> {
-    let days = Query {
-        site_ids: query.site_ids.clone(),
-        zone: query.zone,
-        by: By::None,
-        is_extended: true,
-        ..Query::default()
-    };
-    let answer = cluster.answer(&days, &|_| true).await?;
-    Ok(match answer.rows().last() {
-        Some(row) => {
-            let day = days.buckets().date(row.bucket);
-            format!("the newest day with events is {day}: ask with `--from {day}`")
-        }
+    let answer = cluster.answer(&query.days_with_events(), &|_| true).await?;
+    Ok(match answer.newest_day() {
+        Some(day) => format!("the newest day with events is {day}: ask with `--from {day}`"),
         None => "no events yet: `captcha serve` accepts them at POST /v1/events".to_string(),
     })
 }

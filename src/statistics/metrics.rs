@@ -1,5 +1,7 @@
 //! The metrics: what each is made of.
 
+use std::cmp::Ordering;
+
 use super::choice::Choice;
 use super::counts::Counts;
 
@@ -88,6 +90,15 @@ impl Metric {
     /// Whether its values are parts of a whole.
     pub fn is_rate(self) -> bool {
         matches!(self, Metric::SolveRate | Metric::Share)
+    }
+
+    /// Which change of it people want; `None` if neither is better: more traffic is no news by itself.
+    pub fn better(self) -> Option<Ordering> {
+        match self {
+            Metric::SolveRate => Some(Ordering::Greater),
+            Metric::SolveTimeP50 | Metric::SolveTimeP90 | Metric::SolveTimeP99 => Some(Ordering::Less),
+            _ => None,
+        }
     }
 
     /// The value of a row.

@@ -442,16 +442,13 @@ const NOW: &str = "now";
 
 const SITE: &str = "site";
 
-/// More solved is good, and slower or less is not; more traffic is neither.
+/// The colour of a change that is better or worse.
 fn change_style(metric: Metric, now: Value, before: Value) -> Style {
-    let better = match metric {
-        Metric::SolveRate => 1.0,
-        Metric::SolveTimeP50 | Metric::SolveTimeP90 | Metric::SolveTimeP99 => -1.0,
-        _ => return Style::Plain,
-    };
-    match now.change_from(before).map(|change| change * better) {
-        Some(change) if change > 0.0 => Style::Good,
-        Some(change) if change < 0.0 => Style::Bad,
+    match (metric.better(), now.change_from(before)) {
+        (Some(better), Some(change)) if change != 0.0 => match change.total_cmp(&0.0) == better {
+            true => Style::Good,
+            false => Style::Bad,
+        },
         _ => Style::Plain,
     }
 }

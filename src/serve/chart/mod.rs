@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use maud::{Markup, html};
 
 pub use self::interval::{fitting_interval, longer_interval};
-pub use self::trend::{Bucket, Trend};
+pub use self::trend::{Bucket, METRICS, Trend};
 
 /// The part of a bucket that its bar takes; less of a wide one.
 const BAR_SHARE: f64 = 0.78;

@@ -5,6 +5,15 @@ use crate::statistics::{Answer, Interval, Metric, Value};
 /// Buckets of a chart: a month of hours. More cannot be told apart.
 pub const BUCKETS_MAX: usize = 750;
 
+/// The metrics that a chart is made of.
+pub const METRICS: [Metric; 5] = [
+    Metric::Challenges,
+    Metric::SolvedOfServed,
+    Metric::Unsolved,
+    Metric::Pending,
+    Metric::SolveRate,
+];
+
 /// Ticks of the axis above 0.
 const TICKS: u64 = 4;
 

@@ -4,17 +4,18 @@ use maud::{Markup, html};
 
 use super::content::Page;
 use super::trend::interval_word;
+use crate::serve::chart;
 use crate::serve::words;
-
-const METRICS: &str = "challenges,solved_of_served,unsolved,pending,solve_rate";
+use crate::statistics::{Choice as _, Metric};
 
 pub fn render(page: &Page<'_>) -> Markup {
     let address = |path: &str, more: &[(&str, &str)]| {
         let query = page.view.report_address(interval_word(page.interval()), more);
         format!("{}{path}?{query}", page.folder)
     };
-    let by_time = |format: &str| address("report", &[("by", "none"), ("metrics", METRICS), ("format", format)]);
-    let by_site = address("report", &[("by", "site"), ("metrics", METRICS), ("format", "csv")]);
+    let metrics = chart::METRICS.map(Metric::name).join(",");
+    let by_time = |format: &str| address("report", &[("by", "none"), ("metrics", &metrics), ("format", format)]);
+    let by_site = address("report", &[("by", "site"), ("metrics", &metrics), ("format", "csv")]);
     html! {
         footer {
             section {

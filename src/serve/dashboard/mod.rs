@@ -11,7 +11,7 @@ mod tiles;
 mod trend;
 mod view;
 
-use chrono::{NaiveDate, Utc};
+use chrono::Utc;
 use futures_util::future::join;
 use hyper::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, REFERRER_POLICY, VARY,
@@ -27,6 +27,7 @@ use super::reader_sites::{Found, ReaderSites};
 use super::report::Asker;
 use super::request::query::query;
 use crate::http::{self, Response};
+#[cfg(test)]
 use crate::statistics::Answer;
 
 pub use self::problem_page::problem_page;
@@ -68,10 +69,7 @@ pub async fn respond(
     let mut found = None;
     if let Some(search) = &view.search {
         match sites.find(search, std::iter::empty()) {
-            Found::One(site_id) => {
-                let site_id = site_id.to_string();
-                return Ok((redirect(&view.address(&[("site_id", Some(&site_id))])), None));
-            }
+            Found::One(site_id) => return Ok((redirect_to_site(&view, site_id), None)),
             Found::Some(several) => found = Some(several),
         }
     } else if view.is_long {
@@ -81,23 +79,23 @@ pub async fn respond(
     let now_micros = Utc::now().timestamp_micros();
     let (trend, by_site) = join(
         asker.ask_over_time(view.trend_query(site_ids.clone()), view.interval(), now_micros),
-        asker.ask(view.sites_query(site_ids.clone())),
+        asker.ask(view.sites_query(site_ids)),
     )
     .await;
     let (trend, is_coarser) = trend?;
     if let (Some(several), Some(search), Ok(by_site)) = (&mut found, &view.search, &by_site) {
         match sites.find(search, by_site.rows().filter_map(|row| row.site_id)) {
-            Found::One(site_id) => {
-                let site_id = site_id.to_string();
-                return Ok((redirect(&view.address(&[("site_id", Some(&site_id))])), None));
-            }
+            Found::One(site_id) => return Ok((redirect_to_site(&view, site_id), None)),
             Found::Some(more) => *several = more,
         }
     }
     let is_empty = trend.totals.served == 0 && trend.totals.solved == 0 && trend.totals.challenges == 0;
     let newest = match is_empty {
         false => None,
-        true => Some(newest_day(&*asker.ask(view.days_query(site_ids)).await?)),
+        true => {
+            let days = asker.ask(trend.query.days_with_events()).await?;
+            Some(days.newest_day().map_or(NewestDay::None, NewestDay::Day))
+        }
     };
     let page = Page {
         view: &view,
@@ -137,12 +135,9 @@ pub fn folder(path: &str) -> &'static str {
     if path.ends_with('/') { "../" } else { "" }
 }
 
-/// The first day of an answer that begins with the newest.
-fn newest_day(answer: &Answer) -> NewestDay {
-    let zone = answer.query.zone;
-    let mut days = answer.rows().filter(|row| row.counts.served + row.counts.solved > 0);
-    let day: Option<NaiveDate> = days.next().map(|row| zone.date(row.bucket));
-    day.map_or(NewestDay::None, NewestDay::Day)
+/// To the same page about one site.
+fn redirect_to_site(view: &View, site_id: Uuid) -> Response {
+    redirect(&view.address(&[("site_id", Some(&site_id.to_string()))]))
 }
 
 /// To the same page with another query.

@@ -1,19 +1,13 @@
 //! The four numbers at the top, each with its change. Pure.
 
+use std::cmp::Ordering;
+
 use maud::{Markup, html};
 
 use super::content::Page;
 use crate::serve::words;
 use crate::statistics::people::grouped;
 use crate::statistics::{Answer, Choice as _, Metric, Value, value_text};
-
-/// Whether more of it is good news.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum News {
-    Good,
-    Bad,
-    Neither,
-}
 
 pub fn render(page: &Page<'_>, range: &str) -> Markup {
     let by_site = page.by_site.as_ref().ok().copied();
@@ -22,14 +16,14 @@ pub fn render(page: &Page<'_>, range: &str) -> Markup {
         section.tiles aria-label="Totals" {
             h2.range { (range) (compared_with(page)) }
             dl {
-                (tile(Some(page.trend), "Challenges", Metric::Challenges, News::Neither, html! { "shown to visitors" }))
-                (tile(Some(page.trend), "Solve rate", Metric::SolveRate, News::Good, html! {
+                (tile(Some(page.trend), "Challenges", Metric::Challenges, html! { "shown to visitors" }))
+                (tile(Some(page.trend), "Solve rate", Metric::SolveRate, html! {
                     (solved(page.trend)) " solved within " (within(page))
                 }))
-                (tile(by_site, "Median time to solve", Metric::SolveTimeP50, News::Bad, html! {
+                (tile(by_site, "Median time to solve", Metric::SolveTimeP50, html! {
                     "half of the solves took less"
                 }))
-                (tile(Some(page.trend), "Unsolved", Metric::Unsolved, News::Neither, html! {
+                (tile(Some(page.trend), "Unsolved", Metric::Unsolved, html! {
                     @match pending {
                         Value::Count(0) => "abandoned, failed, or by bots",
                         Value::Count(count) => {
@@ -80,25 +74,24 @@ fn compared_with(page: &Page<'_>) -> Markup {
     }
 }
 
-fn tile(answer: Option<&Answer>, name: &str, metric: Metric, more_is: News, note: Markup) -> Markup {
+fn tile(answer: Option<&Answer>, name: &str, metric: Metric, note: Markup) -> Markup {
     let value = answer.map_or(Value::Null, |answer| answer.value(metric, &answer.totals));
     html! {
         div.tile data-metric=(metric.name()) {
             dt { (name) }
             dd.number { (data(value)) }
-            dd.change { (answer.map(|answer| change(answer, metric, more_is)).unwrap_or_default()) }
+            dd.change { (answer.map(|answer| change(answer, metric)).unwrap_or_default()) }
             dd.note { (note) }
         }
     }
 }
 
 /// The change against the compared range, in words and with an arrow. Its colour only repeats what it says.
-fn change(answer: &Answer, metric: Metric, more_is: News) -> Markup {
-    let Some((current, previous)) = &answer.compared else {
+fn change(answer: &Answer, metric: Metric) -> Markup {
+    let Some([now, before]) = answer.compared_values(metric) else {
         return html! {};
     };
-    let before = answer.compared_value(metric, previous);
-    let Some(change) = answer.compared_value(metric, current).change_from(before) else {
+    let Some(change) = now.change_from(before) else {
         return html! {
             @match before {
                 Value::Null | Value::Count(0) => span { "nothing to compare with" },
@@ -107,17 +100,19 @@ fn change(answer: &Answer, metric: Metric, more_is: News) -> Markup {
         };
     };
     let text = words::change(metric, change);
-    let (arrow, class) = match (change, more_is) {
-        _ if text == "unchanged" => ("", "same"),
-        (..0.0, News::Good) => ("▼ ", "bad"),
-        (..0.0, News::Bad) => ("▼ ", "good"),
-        (..0.0, News::Neither) => ("▼ ", "same"),
-        (_, News::Good) => ("▲ ", "good"),
-        (_, News::Bad) => ("▲ ", "bad"),
-        (_, News::Neither) => ("▲ ", "same"),
+    let direction = change.total_cmp(&0.0);
+    let class = match metric.better() {
+        _ if text == "unchanged" => "same",
+        None => "same",
+        Some(better) if better == direction => "good",
+        Some(_) => "bad",
+    };
+    let arrow = match direction {
+        _ if text == "unchanged" => "",
+        Ordering::Less => "▼ ",
+        _ => "▲ ",
     };
     // The number above may have more than the side that is compared, which ends with a quarter hour.
-    let now = answer.compared_value(metric, current);
     let is_other = words::value(now) != words::value(answer.value(metric, &answer.totals));
     html! {
         span class=(class) { span aria-hidden="true" { (arrow) } (text) }

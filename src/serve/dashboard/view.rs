@@ -6,9 +6,10 @@ use form_urlencoded::Serializer;
 use uuid::Uuid;
 
 use crate::event::ERRORS_MAX;
+use crate::serve::chart;
 use crate::serve::problem::ParameterError;
 use crate::serve::request::query::set_once;
-use crate::statistics::{Choice as _, Interval, Query, WrongParameter};
+use crate::statistics::{Choice as _, Interval, Metric, Query, WrongParameter};
 
 /// The parameters of the question that the page takes; the page itself decides on the others.
 const QUESTION: [&str; 9] = [
@@ -44,9 +45,6 @@ const SITES_SHOWN_MAX: &str = "50";
 
 /// Sites that a view may name: each link of the page names all of them.
 const SITES_NAMED_MAX: usize = 20;
-
-const TREND_METRICS: &str = "challenges,solved_of_served,unsolved,pending,solve_rate";
-const SITES_METRICS: &str = "challenges,solved_of_served,unsolved,pending,solve_rate,solve_time_p50";
 
 /// A view of the dashboard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,9 +232,10 @@ impl View {
 
     /// The numbers over time, of all sites in one, by the interval that is chosen.
     pub fn trend_query(&self, site_ids: Vec<Uuid>) -> Query {
-        let query = self.query(&format!("by=none&metrics={TREND_METRICS}"));
+        let query = self.query("by=none");
         Query {
             site_ids,
+            metrics: Some(chart::METRICS.to_vec()),
             ..query.unwrap_or_default()
         }
     }
@@ -249,21 +248,12 @@ impl View {
 
     /// The numbers of each site over the whole range.
     pub fn sites_query(&self, site_ids: Vec<Uuid>) -> Query {
-        let query = self.query(&format!("by=site&top={SITES_SHOWN_MAX}&metrics={SITES_METRICS}"));
+        let query = self.query(&format!("by=site&top={SITES_SHOWN_MAX}"));
         Query {
             site_ids,
+            metrics: Some([&chart::METRICS[..], &[Metric::SolveTimeP50]].concat()),
             interval: Interval::All,
             ..query.unwrap_or_default()
-        }
-    }
-
-    /// The days on which these sites have events, the newest first.
-    pub fn days_query(&self, site_ids: Vec<Uuid>) -> Query {
-        let pairs = [("timezone", self.value("timezone")), ("by", "none"), ("order", "desc")];
-        let pairs = pairs.map(|(name, value)| (Cow::Borrowed(name), Cow::Borrowed(value)));
-        Query {
-            site_ids,
-            ..Query::parse(pairs.into_iter()).unwrap_or_default()
         }
     }
 

@@ -7,7 +7,7 @@ use super::palette;
 use super::query::PictureQuery;
 use crate::serve::chart::{self, Bucket, Trend};
 use crate::serve::words;
-use crate::statistics::Answer;
+use crate::statistics::{Answer, Metric};
 
 const WIDTH: u32 = 720;
 const HEIGHT: u32 = 346;
@@ -87,11 +87,9 @@ fn numbers(picture: &PictureQuery, answer: &Answer) -> Markup {
 }
 
 /// The change against the compared range.
-fn change(answer: &Answer, metric: crate::statistics::Metric) -> Option<String> {
-    let (current, previous) = answer.compared.as_ref()?;
-    let before = answer.compared_value(metric, previous);
-    let change = answer.compared_value(metric, current).change_from(before)?;
-    Some(words::change(metric, change))
+fn change(answer: &Answer, metric: Metric) -> Option<String> {
+    let [now, before] = answer.compared_values(metric)?;
+    Some(words::change(metric, now.change_from(before)?))
 }
 
 fn plot(trend: &Trend, answer: &Answer) -> Markup {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::event::ERRORS_MAX;
+use crate::serve::chart;
 use crate::serve::problem::ParameterError;
 use crate::serve::request::query::set_once;
 use crate::statistics::{Choice, Interval, Metric, PARAMETERS, Query};
@@ -38,15 +39,6 @@ impl Choice for Theme {
 
 /// What holds without a range: whole weeks, as on the dashboard.
 const PERIOD: &str = "28d";
-
-/// The metrics that the chart is made of.
-const CHART_METRICS: [Metric; 5] = [
-    Metric::Challenges,
-    Metric::SolvedOfServed,
-    Metric::Unsolved,
-    Metric::Pending,
-    Metric::SolveRate,
-];
 
 /// The numbers that are shown if none is asked for.
 const SHOWN: [Metric; 3] = [Metric::Challenges, Metric::SolveRate, Metric::Unsolved];
@@ -103,8 +95,8 @@ impl PictureQuery {
         let asked = match badge {
             Some(badge) => vec![badge],
             None => {
-                let mut asked = CHART_METRICS.to_vec();
-                asked.extend(shown.iter().filter(|metric| !CHART_METRICS.contains(metric)));
+                let mut asked = chart::METRICS.to_vec();
+                asked.extend(shown.iter().filter(|metric| !chart::METRICS.contains(metric)));
                 asked
             }
         };

@@ -3,6 +3,7 @@
 mod grid;
 mod rows;
 
+use chrono::NaiveDate;
 use uuid::Uuid;
 
 use self::grid::Grid;
@@ -183,6 +184,18 @@ impl Answer {
         metric.value(counts, basis)
     }
 
+    /// What the current and the previous side of the comparison have under a metric.
+    pub fn compared_values(&self, metric: Metric) -> Option<[Value; 2]> {
+        let (current, previous) = self.compared.as_ref()?;
+        Some([current, previous].map(|counts| self.compared_value(metric, counts)))
+    }
+
+    /// The newest of its local days, if it is about days with events.
+    pub fn newest_day(&self) -> Option<NaiveDate> {
+        let newest = self.rows().map(|row| row.bucket).max()?;
+        Some(self.query.buckets().date(newest))
+    }
+
     /// What a side of the comparison has under a metric.
     pub fn compared_value(&self, metric: Metric, counts: &Counts) -> Value {
         let basis = Basis {
@@ -221,7 +234,7 @@ impl Answer {
     }
 
     /// Whether neither `from` nor `to` cuts a bucket, and it ends before `complete_through`.
-    pub fn is_whole(&self, bucket: i64, buckets: &Buckets) -> bool {
+    fn is_whole(&self, bucket: i64, buckets: &Buckets) -> bool {
         let range = self.resolved.range;
         let end = match self.query.interval {
             Interval::All => range.to.unwrap_or(i64::MAX),

@@ -50,8 +50,9 @@ pub fn write_comparison(out: &mut Vec<u8>, answer: &Answer) {
     }
     out.extend_from_slice(b",\"change\":");
     for (index, metric) in answer.columns.iter().enumerate() {
-        let [now, before] = [current, previous].map(|counts| answer.compared_value(*metric, counts));
-        let change = now.change_from(before).map(|change| rounded(change, 4));
+        let values = answer.compared_values(*metric);
+        let change = values.and_then(|[now, before]| now.change_from(before));
+        let change = change.map(|change| rounded(change, 4));
         let separator = if index == 0 { '{' } else { ',' };
         let _ = write!(out, "{separator}\"{}\":", metric.name());
         let _ = match change {

@@ -143,6 +143,17 @@ impl Query {
         !self.is_extended
     }
 
+    /// A question about the days on which its sites ever had events, by its zone.
+    pub fn days_with_events(&self) -> Query {
+        Query {
+            site_ids: self.site_ids.clone(),
+            zone: self.zone,
+            by: By::None,
+            is_extended: true,
+            ..Query::default()
+        }
+    }
+
     /// The buckets of its rows.
     pub fn buckets(&self) -> Buckets {
         Buckets::new(self.interval, self.zone, self.week_start)
