@@ -14,6 +14,7 @@ mod escaping;
 mod ingest;
 mod limits;
 mod metrics;
+mod people;
 mod picture;
 mod problem;
 mod reader_sites;
@@ -22,7 +23,6 @@ pub mod request;
 mod retry_after;
 mod router;
 mod websocket;
-mod words;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -5,8 +5,8 @@ use maud::{Markup, PreEscaped, html};
 use super::content::Page;
 use super::trend::interval_word;
 use super::view::{REFRESH_SECONDS, Sort};
+use crate::serve::people;
 use crate::serve::reader_sites::Found;
-use crate::serve::words;
 use crate::statistics::ZONE_NAMES;
 use crate::statistics::people::LATE_MICROS;
 
@@ -108,11 +108,11 @@ fn freshness(page: &Page<'_>) -> Markup {
             @match page.complete_through_micros() {
                 None => strong.late { "It is not known yet how far these numbers are complete." },
                 Some(through) if page.now_micros - through > LATE_MICROS => strong.late {
-                    "Complete only through " (words::moment(page.zone(), through)) ", "
+                    "Complete only through " (people::moment(page.zone(), through)) ", "
                     (late.unwrap_or_default()) " min ago. " code { "captcha consume" } " is behind or not running."
                 },
                 Some(through) => {
-                    "Complete through " time datetime=(page.zone().text(through)) { (words::moment(page.zone(), through)) }
+                    "Complete through " time datetime=(page.zone().text(through)) { (people::moment(page.zone(), through)) }
                     " " (page.zone().name())
                 }
             }
@@ -156,7 +156,7 @@ fn settings(page: &Page<'_>) -> String {
         found.map_or_else(|| value.to_string(), |(_, name)| name.to_string())
     };
     let range = match view.value("period") {
-        "" => words::range(page.zone(), page.trend.resolved.range),
+        "" => people::range(page.zone(), page.trend.resolved.range),
         period => name(PERIODS, period),
     };
     let compared = match page.trend.query.compare {

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::content::Page;
 use super::trend::interval_word;
 use crate::serve::chart;
-use crate::serve::words;
+use crate::serve::people;
 use crate::statistics::{Choice as _, Metric};
 
 pub fn render(page: &Page<'_>) -> Markup {
@@ -52,7 +52,7 @@ fn completeness(page: &Page<'_>) -> Markup {
     html! {
         @match page.complete_through_micros() {
             Some(through) => {
-                "Every event that was confirmed before " (words::moment(page.zone(), through)) " (" (page.zone().name())
+                "Every event that was confirmed before " (people::moment(page.zone(), through)) " (" (page.zone().name())
                 ") is counted, once. Later ones may be counted too. An event that arrives late is counted on its own day, so "
                 "no day is ever final."
             }

@@ -6,13 +6,13 @@ use uuid::Uuid;
 use super::content::{NewestDay, Page};
 use super::{controls, distribution, footer, site_table, tiles, trend};
 use crate::serve::chart::Trend;
-use crate::serve::words;
+use crate::serve::people;
 use crate::statistics::Zone;
 
 pub fn render(page: &Page<'_>) -> Markup {
     let title = page.sites.title_of(&page.view.site_ids());
     let trend = Trend::of(page.trend);
-    let range = words::range(page.zone(), page.trend.resolved.range);
+    let range = people::range(page.zone(), page.trend.resolved.range);
     document(
         page.folder,
         &title,
@@ -123,7 +123,7 @@ fn nothing(page: &Page<'_>, newest: NewestDay, range: &str) -> Markup {
                     p { "Nothing was served or solved: " (range) "." }
                     p {
                         "The newest day with events" (of) " is "
-                        a href=(page.view.address(&there)) { (words::date(day)) }
+                        a href=(page.view.address(&there)) { (people::date(day)) }
                         ", and "
                         a href=(page.view.address(&[
                             ("period", Some("all")), ("from", None), ("to", None), ("interval", None),

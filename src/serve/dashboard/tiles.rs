@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use maud::{Markup, html};
 
 use super::content::Page;
-use crate::serve::words;
+use crate::serve::people;
 use crate::statistics::people::grouped;
 use crate::statistics::{Answer, Choice as _, Metric, Value, value_text};
 
@@ -44,7 +44,7 @@ fn solved(answer: &Answer) -> Markup {
 
 /// A number for people, with that of a report for programs.
 pub fn data(value: Value) -> Markup {
-    let text = words::value(value);
+    let text = people::value(value);
     html! {
         @match value {
             Value::Null => (text),
@@ -69,7 +69,7 @@ fn within<'a>(page: &Page<'a>) -> &'a str {
 fn compared_with(page: &Page<'_>) -> Markup {
     html! {
         @if let Some(comparison) = page.trend.resolved.comparison {
-            span.compared { ", compared with " (words::comparison(page.zone(), comparison.current, comparison.previous, page.trend.resolved.range)) }
+            span.compared { ", compared with " (people::comparison(page.zone(), comparison.current, comparison.previous, page.trend.resolved.range)) }
         }
     }
 }
@@ -95,11 +95,11 @@ fn change(answer: &Answer, metric: Metric) -> Markup {
         return html! {
             @match before {
                 Value::Null | Value::Count(0) => span { "nothing to compare with" },
-                _ => span { "before: " (words::value(before)) },
+                _ => span { "before: " (people::value(before)) },
             }
         };
     };
-    let text = words::change(metric, change);
+    let text = people::change(metric, change);
     let direction = change.total_cmp(&0.0);
     let class = match metric.better() {
         _ if text == "unchanged" => "same",
@@ -113,10 +113,10 @@ fn change(answer: &Answer, metric: Metric) -> Markup {
         _ => "▲ ",
     };
     // The number above may have more than the side that is compared, which ends with a quarter hour.
-    let is_other = words::value(now) != words::value(answer.value(metric, &answer.totals));
+    let is_other = people::value(now) != people::value(answer.value(metric, &answer.totals));
     html! {
         span class=(class) { span aria-hidden="true" { (arrow) } (text) }
-        " from " (words::value(before))
-        @if is_other { " to " (words::value(now)) }
+        " from " (people::value(before))
+        @if is_other { " to " (people::value(now)) }
     }
 }

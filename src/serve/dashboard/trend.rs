@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::content::Page;
 use super::tiles::cell;
 use crate::serve::chart::{self, Bucket, Trend};
-use crate::serve::words;
+use crate::serve::people;
 use crate::statistics::people::{grouped, percent};
 use crate::statistics::{Interval, Value};
 
@@ -93,7 +93,7 @@ fn plot(page: &Page<'_>, trend: &Trend, by: &str) -> Markup {
         div.plot {
             svg.axis width="44" height=(PLOT_HEIGHT) aria-hidden="true" {
                 @for tick in &trend.ticks {
-                    text x="36" y=(y(*tick)) dy="4" text-anchor="end" { (words::short_count(*tick)) }
+                    text x="36" y=(y(*tick)) dy="4" text-anchor="end" { (people::short_count(*tick)) }
                 }
                 text x="36" y=(PLOT_HEIGHT) dy="0" text-anchor="end" { "0" }
             }
@@ -130,7 +130,7 @@ fn labels(page: &Page<'_>, trend: &Trend) -> Markup {
             @let start = trend.buckets[index].start;
             @let x = format!("{:.2}%", (index as f64 + 0.5) / count * 100.0);
             text x=(x) y="17" text-anchor="middle" class=[(number % 2 == 1).then_some("second")] {
-                (words::tick(page.zone(), page.interval(), start, before.replace(start)))
+                (people::tick(page.zone(), page.interval(), start, before.replace(start)))
             }
         }
     }
@@ -138,7 +138,7 @@ fn labels(page: &Page<'_>, trend: &Trend) -> Markup {
 
 /// What the chart shows, for those who do not see it.
 fn summary(page: &Page<'_>, trend: &Trend) -> String {
-    let name = |bucket: &Bucket| words::bucket(page.zone(), page.interval(), bucket.start, bucket.end);
+    let name = |bucket: &Bucket| people::bucket(page.zone(), page.interval(), bucket.start, bucket.end);
     let most = trend.buckets.iter().max_by_key(|bucket| bucket.challenges);
     let Some(most) = most.filter(|most| most.challenges > 0) else {
         return "No challenges.".to_string();
@@ -165,10 +165,10 @@ fn counted(number: usize, unit: &str) -> String {
 fn tip(page: &Page<'_>, bucket: &Bucket, is_middle: bool) -> Markup {
     let text = html! {
         span {
-            b { (words::bucket(page.zone(), page.interval(), bucket.start, bucket.end)) }
+            b { (people::bucket(page.zone(), page.interval(), bucket.start, bucket.end)) }
             (grouped(bucket.challenges)) " challenges"
             br;
-            (bucket.rate().map_or_else(|| words::NOTHING.to_string(), percent)) " solved"
+            (bucket.rate().map_or_else(|| people::NOTHING.to_string(), percent)) " solved"
             @if bucket.pending > 0 { br; (grouped(bucket.pending)) " pending" }
             @else if let Some(partial) = partial(bucket) { br; (partial) }
         }
@@ -240,7 +240,7 @@ fn table(page: &Page<'_>, trend: &Trend, by: &str) -> Markup {
 }
 
 fn row(page: &Page<'_>, bucket: &Bucket) -> Markup {
-    let name = words::bucket(page.zone(), page.interval(), bucket.start, bucket.end);
+    let name = people::bucket(page.zone(), page.interval(), bucket.start, bucket.end);
     let is_known = bucket.unsolved.is_some();
     let number = |number: u64| html! { td { (cell(Value::Count(number))) } };
     html! {

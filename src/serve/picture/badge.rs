@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::serve::words;
+use crate::serve::people;
 use crate::statistics::{Answer, Metric};
 
 const HEIGHT: u32 = 20;
@@ -14,14 +14,14 @@ const PADDING: u32 = 7;
 
 pub fn render(answer: &Answer, metric: Metric) -> Markup {
     let (name, value) = (
-        words::metric(metric),
-        words::value(answer.value(metric, &answer.totals)),
+        people::metric(metric),
+        people::value(answer.value(metric, &answer.totals)),
     );
     let text_width = |text: &str| (text.width() as f64 * COLUMN_WIDTH).ceil() as u32;
     let (name_width, value_width) = (text_width(name), text_width(&value));
     let left = name_width + 2 * PADDING;
     let width = left + value_width + 2 * PADDING;
-    let range = words::range(answer.query.zone, answer.resolved.range);
+    let range = people::range(answer.query.zone, answer.resolved.range);
     html! {
         svg xmlns="http://www.w3.org/2000/svg" width=(width) height=(HEIGHT) viewBox=(format!("0 0 {width} {HEIGHT}"))
             role="img" aria-labelledby="title" {

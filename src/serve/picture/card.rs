@@ -6,7 +6,7 @@ use unicode_width::UnicodeWidthChar as _;
 use super::palette;
 use super::query::PictureQuery;
 use crate::serve::chart::{self, Bucket, Trend};
-use crate::serve::words;
+use crate::serve::people;
 use crate::statistics::{Answer, Metric};
 
 const WIDTH: u32 = 720;
@@ -29,7 +29,7 @@ const LABELS_MAX: usize = 7;
 pub fn render(picture: &PictureQuery, answer: &Answer, title: &str) -> Markup {
     let trend = Trend::of(answer);
     let zone = answer.query.zone;
-    let range = words::range(zone, answer.resolved.range);
+    let range = people::range(zone, answer.resolved.range);
     let below = format!("{range} · {}", zone.name());
     let title = cut(title, f64::from(WIDTH - 2 * MARGIN));
     html! {
@@ -55,8 +55,8 @@ pub fn render(picture: &PictureQuery, answer: &Answer, title: &str) -> Markup {
 /// What the picture shows, in words.
 fn description(picture: &PictureQuery, answer: &Answer) -> String {
     let numbers = picture.metrics.iter().map(|metric| {
-        let value = words::value(answer.value(*metric, &answer.totals));
-        format!("{}: {value}", words::metric(*metric))
+        let value = people::value(answer.value(*metric, &answer.totals));
+        format!("{}: {value}", people::metric(*metric))
     });
     let numbers: Vec<_> = numbers.collect();
     format!("{}. {}.", numbers.join(", "), completeness(answer))
@@ -66,7 +66,7 @@ fn completeness(answer: &Answer) -> String {
     match answer.complete_through_micros {
         Some(through) => {
             let zone = answer.query.zone;
-            format!("Complete through {} {}", words::moment(zone, through), zone.name())
+            format!("Complete through {} {}", people::moment(zone, through), zone.name())
         }
         None => "Not known to be complete".to_string(),
     }
@@ -77,8 +77,8 @@ fn numbers(picture: &PictureQuery, answer: &Answer) -> Markup {
     html! {
         @for (index, metric) in (0..).zip(&picture.metrics) {
             @let x = MARGIN + index * place;
-            text x=(x) y="88" font-size="21" font-weight="600" { (words::value(answer.value(*metric, &answer.totals))) }
-            text.soft x=(x) y="106" font-size="12" { (words::metric(*metric)) }
+            text x=(x) y="88" font-size="21" font-weight="600" { (people::value(answer.value(*metric, &answer.totals))) }
+            text.soft x=(x) y="106" font-size="12" { (people::metric(*metric)) }
             @if let Some(change) = change(answer, *metric) {
                 text.soft x=(x) y="122" font-size="12" { (change) }
             }
@@ -89,7 +89,7 @@ fn numbers(picture: &PictureQuery, answer: &Answer) -> Markup {
 /// The change against the compared range.
 fn change(answer: &Answer, metric: Metric) -> Option<String> {
     let [now, before] = answer.compared_values(metric)?;
-    Some(words::change(metric, now.change_from(before)?))
+    Some(people::change(metric, now.change_from(before)?))
 }
 
 fn plot(trend: &Trend, answer: &Answer) -> Markup {
@@ -109,7 +109,7 @@ fn plot(trend: &Trend, answer: &Answer) -> Markup {
         g.soft font-size="11" {
             text.soft x=(left - 8) y=(y(0.0)) text-anchor="end" { "0" }
             @for tick in &trend.ticks {
-                text.soft x=(left - 8) y=(y(trend.part(*tick))) text-anchor="end" { (words::short_count(*tick)) }
+                text.soft x=(left - 8) y=(y(trend.part(*tick))) text-anchor="end" { (people::short_count(*tick)) }
             }
             @for (part, text) in [(0.0, "0%"), (0.5, "50%"), (1.0, "100%")] {
                 text.soft x=(left + width + 8) y=(y(part)) { (text) }
@@ -117,7 +117,7 @@ fn plot(trend: &Trend, answer: &Answer) -> Markup {
             @for index in trend.labels(LABELS_MAX) {
                 @let start = trend.buckets[index].start;
                 text.soft x=(x(index)) y=(top + height + 18) text-anchor="middle" {
-                    (words::tick(zone, interval, start, before.replace(start)))
+                    (people::tick(zone, interval, start, before.replace(start)))
                 }
             }
         }
