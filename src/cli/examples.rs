@@ -2,7 +2,7 @@
 
 /// An example of a command.
 pub struct Example {
-    /// What it is for.
+    /// Its purpose, in a line.
     pub purpose: &'static str,
     /// Lines for a shell, each of `COLUMNS_MAX` at most; a long command goes on after a backslash.
     pub lines: &'static [&'static str],

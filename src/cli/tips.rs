@@ -219,7 +219,7 @@ const TIPS: &[(&str, &[&str], &str)] = &[
     (
         "consume",
         &["--group", "--group-id", "--consumer-group"],
-        "--partition-share I/N; there are no consumer groups",
+        "--partition-share I/N; in place of a consumer group",
     ),
     (
         "consume",
@@ -450,7 +450,7 @@ mod tests {
         }
     }
 
-    /// What a tip says to write is read: every command and flag that it names exists.
+    /// Every command and flag that a tip names exists.
     #[test]
     fn tips_name_what_there_is() {
         let root = Cli::command();

@@ -18,7 +18,7 @@ use crate::site_names::SiteNames;
 use crate::statistics::{By, Metric, Query};
 use crate::terminal::{self, Size, StyledText};
 
-/// What people see if they do not ask for metrics: more would hide these.
+/// The metrics for people who ask for none: more would hide these.
 const METRICS_FOR_PEOPLE: [Metric; 3] = [Metric::Challenges, Metric::SolveRate, Metric::Unsolved];
 
 /// Rows of a report on a terminal after which a shorter one is suggested.

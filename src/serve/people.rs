@@ -77,7 +77,7 @@ pub fn metric(metric: Metric) -> &'static str {
     }
 }
 
-/// What a clock on the wall shows.
+/// The local time, as a clock on the wall has it.
 fn local(zone: Zone, micros: i64) -> NaiveDateTime {
     let local = DateTime::from_timestamp_micros(zone.local_micros(micros));
     local.unwrap_or_default().naive_utc()
@@ -171,7 +171,7 @@ pub fn range(zone: Zone, range: Range) -> String {
     }
 }
 
-/// The range that `current` is compared with. Where both sides are cut because `range` has not ended, it says so.
+/// The range that `current` is compared with. Where both sides are cut because `whole` has not ended, the text names that.
 pub fn comparison(zone: Zone, current: Range, previous: Range, whole: Range) -> String {
     let is_midnight = |micros: i64| zone.day_start(zone.date(micros)) == micros;
     let is_cut = current.to < whole.to;

@@ -14,7 +14,7 @@ pub struct Bar {
 
 impl Bar {
     /// The bar of a row: as long as its challenges are many, against those of the longest one, which takes `width`.
-    /// What is not nothing has a column.
+    /// Every part above 0 has a column.
     pub fn new(counts: &Counts, longest: u64, width: usize) -> Bar {
         let whole = counts.challenges;
         let length = scaled(whole, longest, width);

@@ -50,7 +50,7 @@ const LEFT_OUT_FIRST: [Metric; 13] = [
 /// Metrics that go last. The solve rate says most.
 const LAST_LEFT_OUT: [Metric; 2] = [Metric::Solved, Metric::SolveRate];
 
-/// What a column is about.
+/// The kind of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Bucket,
@@ -67,7 +67,7 @@ pub struct Column {
     pub width: usize,
 }
 
-/// What a table would have if there was room.
+/// The columns that a table has where it has room.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
     /// The width of its buckets.

@@ -1,4 +1,4 @@
-//! What a page depends on besides its answer.
+//! The look of a page: all that it depends on besides its answer.
 
 use chrono::{DateTime, Utc};
 
@@ -6,7 +6,7 @@ use super::signs::Signs;
 use crate::site_names::SiteNames;
 use crate::statistics::Metric;
 
-/// What a page depends on besides its answer.
+/// All that a page depends on besides its answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Look<'a> {
     /// Columns of the terminal.
@@ -24,6 +24,6 @@ pub struct Look<'a> {
     pub now: Option<DateTime<Utc>>,
     /// Warnings below the table.
     pub notes: &'a [String],
-    /// What to try next.
+    /// A command to try next.
     pub tip: Option<&'a str>,
 }

@@ -125,7 +125,7 @@ fn completeness_lines(answer: &Answer, look: &Look<'_>) -> Vec<(Style, String)> 
     vec![(Style::Plain, line), (Style::Warning, late)]
 }
 
-/// What the mark of buckets means; `None` if no bucket has one.
+/// The meaning of the mark of buckets; `None` if no bucket has one.
 fn partial_line(answer: &Answer) -> Option<String> {
     answer.complete_through_micros?;
     if answer.partial.is_empty() {

@@ -74,7 +74,7 @@ struct Page<'a> {
     bucket_names: BucketNames,
 }
 
-/// What all rows together say about the table.
+/// Facts about all rows together, which the layout of the table needs.
 #[derive(Default)]
 struct RowSummary {
     site_ids: BTreeSet<Option<Uuid>>,

@@ -21,7 +21,7 @@ impl Address {
     /// Reads the content of a file.
     ///
     /// # Errors
-    /// What is expected. The text is not repeated.
+    /// The form that is expected. The text is not repeated.
     pub fn parse(text: &str) -> Result<Address, &'static str> {
         let text = text.trim();
         if text.is_empty() {

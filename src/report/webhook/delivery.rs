@@ -118,7 +118,7 @@ fn request(address: &Address, message: &Message) -> Result<Request<Full<Bytes>>,
     request.map_err(|_| Failure::Final("no request can be made to this address".to_string()))
 }
 
-/// What a response means. The body of a good one is not read.
+/// The meaning of a response. The body of a good one is not read.
 async fn judge(response: Response<Incoming>, address: &Address) -> Result<(), Failure> {
     let (head, body) = response.into_parts();
     let status = head.status;
@@ -169,7 +169,7 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// What a receiver says, if it is one short line that repeats nothing of the address.
+/// The words of a receiver, if they are one short line that repeats nothing of the address.
 fn harmless_reason(body: &[u8], address: &Address) -> Option<String> {
     let text = std::str::from_utf8(body).ok()?.trim();
     let is_short = !text.is_empty() && text.len() <= REASON_CHARS_MAX;

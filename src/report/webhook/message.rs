@@ -12,7 +12,7 @@ const TABLE_CHARS_MAX: usize = 3_500;
 /// Bytes of a body: more rows than a program wants to get at once. A file is better for more.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// What Slack, Mattermost, Rocket.Chat and Google Chat take.
+/// A message that Slack, Mattermost, Rocket.Chat and Google Chat accept.
 #[derive(Serialize)]
 struct ChatMessage {
     text: String,

@@ -1,4 +1,4 @@
-//! What a page shows, and how far it is complete. Pure.
+//! The content of a page. Pure.
 
 use chrono::NaiveDate;
 use uuid::Uuid;
@@ -7,7 +7,7 @@ use super::view::View;
 use crate::serve::reader_sites::ReaderSites;
 use crate::statistics::{Answer, Interval, Zone};
 
-/// What a page shows.
+/// The content of a page.
 pub struct Page<'a> {
     pub view: &'a View,
     pub sites: &'a ReaderSites,

@@ -62,7 +62,7 @@ const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
     width='16' height='16' rx='3' fill='%23275dad'/%3E%3Cpath d='M4 8.5l3 3 5-6.5' fill='none' stroke='%23fff' \
     stroke-width='2'/%3E%3C/svg%3E";
 
-/// What the reader should know before the numbers.
+/// Notices for the reader, before the numbers.
 fn notices(page: &Page<'_>, trend: &Trend) -> Markup {
     html! {
         @if let Some(found) = &page.found {

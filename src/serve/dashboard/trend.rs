@@ -136,7 +136,7 @@ fn labels(page: &Page<'_>, trend: &Trend) -> Markup {
     }
 }
 
-/// What the chart shows, for those who do not see it.
+/// The chart in words, for people who do not see it.
 fn summary(page: &Page<'_>, trend: &Trend) -> String {
     let name = |bucket: &Bucket| people::bucket(page.zone(), page.interval(), bucket.start, bucket.end);
     let most = trend.buckets.iter().max_by_key(|bucket| bucket.challenges);

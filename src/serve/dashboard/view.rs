@@ -24,7 +24,7 @@ const QUESTION: [&str; 9] = [
     "solve_within",
 ];
 
-/// What holds where a parameter is not given.
+/// The values of parameters that are not given.
 pub const DEFAULTS: [(&str, &str); 5] = [
     // Whole weeks, so that the period before has the same days of the week.
     ("period", "28d"),

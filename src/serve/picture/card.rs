@@ -52,7 +52,7 @@ pub fn render(picture: &PictureQuery, answer: &Answer, title: &str) -> Markup {
     }
 }
 
-/// What the picture shows, in words.
+/// The picture in words.
 fn description(picture: &PictureQuery, answer: &Answer) -> String {
     let numbers = picture.metrics.iter().map(|metric| {
         let value = people::value(answer.value(*metric, &answer.totals));

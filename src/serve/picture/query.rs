@@ -8,7 +8,7 @@ use crate::serve::problem::ParameterError;
 use crate::serve::request::query::set_once;
 use crate::statistics::{Choice, Interval, Metric, PARAMETERS, Query};
 
-/// What is asked of `GET /v1/report.svg`.
+/// The question of `GET /v1/report.svg`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PictureQuery {
     /// Of all sites in one row, with the metrics of the chart.

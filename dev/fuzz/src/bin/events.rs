@@ -51,7 +51,7 @@ fn all_ways_to_read(bytes: &[u8]) {
     }
 }
 
-/// What is refused may be looked at again, whatever it says it is.
+/// A refused body is looked at again as every type and encoding that it may claim.
 fn advise(bytes: &[u8], media_type: MediaType, rejection: &Rejection) {
     for coding in [ContentCoding::Identity, ContentCoding::Gzip] {
         for source in [Source::Request, Source::Message] {

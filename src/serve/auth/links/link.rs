@@ -13,7 +13,7 @@ const SIGNATURE: &str = "signature";
 /// nothing else that begins like this.
 const PURPOSE: &[u8] = b"captcha link, version 1: GET report.svg\n";
 
-/// What a link lets its reader see, and until when.
+/// The picture that a link shows, and its last moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// Of the picture, decoded, in order; none of [`PARAMETERS`].
